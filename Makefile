@@ -1,0 +1,51 @@
+# Every target makes the environment it needs in .venv; the second time that costs nothing.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check bench dashboard clean
+SHELL := /bin/bash
+
+BIN := .venv/bin
+STAMP := .venv/installed
+WORKERS ?= 2
+ARGS ?=
+# One thread a process: two processes of two threads on two cores are three times slower.
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+help:
+	@echo "make demo       a whole search on a small data set, a few minutes"
+	@echo "make test       the quick tests           make test-slow  clusters, kills, long training"
+	@echo "make check      formatting, lint, types   make bench      the benchmarks that need no data of yours"
+	@echo "make dashboard  look at the results       make clean      remove everything make has made"
+	@echo "ARGS='...' is handed to the command, for instance: make test ARGS='tests/nas -x'"
+
+$(STAMP): requirements.lock pyproject.toml .ci/setup
+	@.ci/setup
+	@touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/nas demo $(ARGS)
+
+test: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-slow: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# A script that reads data from outside says so in a line of its docstring that begins "Needs data:".
+bench: $(STAMP)
+	@set -e; for script in $$(grep -L '^Needs data:' benchmarks/*.py); do \
+		echo "== $$script"; $(ONE_THREAD) $(BIN)/python $$script $(ARGS); \
+	done
+
+dashboard: $(STAMP)
+	$(BIN)/nas dashboard $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
