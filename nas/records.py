@@ -1,0 +1,174 @@
+"""What is stored and handed round: frozen values made of plain Python, with no knowledge of any database.
+
+Dictionaries called `settings`, `declaration`, `description` or `conditions` hold JSON values; a tuple put into one
+comes back from the database as a list. Times are ISO 8601 strings in UTC. Digests are lower-case hexadecimal strings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from nas.errors import NasError
+
+if TYPE_CHECKING:
+    from search_spaces import Architecture
+
+Which = Literal["smallest", "random", "largest", "train"]
+
+
+def now() -> str:
+    """The time in UTC as the records hold it: `2026-01-31T12:00:00+00:00`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRecord:
+    """One version of a declared space."""
+
+    digest: str
+    name: str
+    declaration: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetRecord:
+    """Trained shared weights; `digest` is the digest of the weights themselves."""
+
+    digest: str
+    space_digest: str
+    name: str
+    sharing: str
+    weights_path: str
+    task_digest: str
+    steps: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    created: str = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """One search: what is minimised, under which limits, by whom and from which seed.
+
+    `supernet_digest` is None for a study that trains or looks up each network on its own; `run_file` is the Python file
+    that started the study, where there is one; `status` is free text such as "running" or "finished".
+    """
+
+    name: str
+    space_digest: str
+    supernet_digest: str | None
+    objectives: tuple[str, ...]
+    limits: tuple[str, ...]
+    searcher: str
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    created: str = field(default_factory=now)
+    run_file: str | None = None
+    status: str = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one architecture was found to be worth: metrics, or the reason why there are none.
+
+    Metric values become plain floats. A NaN or an infinity cannot be ranked and has no place in JSON, so metrics
+    holding one make this a failed evaluation that says so. This happens on construction, before anyone has seen the
+    value, so a searcher is told the same live as when a study is replayed from the database.
+
+    Raises:
+        NasError: metrics beside an error, or a metric that is not a number.
+    """
+
+    arch: Architecture
+    metrics: dict[str, float]
+    error: str | None = None
+    seconds: float = 0.0
+    worker: str = ""
+
+    def __post_init__(self) -> None:
+        metrics, error = _plain_metrics(self.metrics), self.error
+        if error is not None and metrics:
+            raise NasError(f"an evaluation with the error {error!r} also has metrics {metrics}; give one of the two")
+        wrong = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if wrong:
+            shown = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+            metrics, error = {}, f"not a finite number: {shown}"
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "error", None if error is None else _storable(error))
+        object.__setattr__(self, "seconds", float(self.seconds))
+        object.__setattr__(self, "worker", _storable(self.worker))
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are no metrics, only an `error`."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRecord:
+    """A machine that latencies are measured on; `description` is its fingerprint: processor, threads, versions."""
+
+    name: str
+    kind: str
+    description: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The latency of one extracted network on one target; `architecture` is its canonical JSON."""
+
+    arch_digest: str
+    architecture: str
+    target: str
+    median_ms: float
+    iqr_ms: float
+    repeats: int
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A point on a training curve; a diverged training shows as a NaN or infinite `value`."""
+
+    step: int
+    which: Which
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a supernet's ranking can be believed, against a few stand-alone trainings.
+
+    `tau` is Kendall's rank correlation with its bootstrap interval (NaN where it is undefined), `regret` what picking
+    the supernet's best `top_k` loses, in units of the objective, and `rows` one dictionary an architecture.
+    """
+
+    tau: float
+    tau_low: float
+    tau_high: float
+    top_k: int
+    regret: float
+    num_architectures: int
+    rows: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
+
+
+def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Floats in place of ints, numpy scalars and one-element tensors."""
+    plain = {}
+    for name, value in metrics.items():
+        try:
+            plain[str(name)] = float(None if isinstance(value, str) else value)
+        except (TypeError, ValueError, OverflowError) as error:
+            rule = "an evaluator returns one number for each metric"
+            raise NasError(f"metric {name!r} is {value!r}, not a number; {rule}") from error
+    return plain
+
+
+def _storable(text: str) -> str:
+    """Text every database takes: PostgreSQL refuses NUL, UTF-8 has no lone surrogates."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
