@@ -1,0 +1,124 @@
+"""A MobileNet-like image classifier: stages of inverted residual blocks (arXiv:1801.04381, arXiv:1905.02244).
+
+    image (N, C, H, W) -> stem convolution -> stages -> 1x1 convolution -> mean over space -> classes (N, K)
+
+Every block expands its channels, filters each of them on its own, and projects back.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from supernets.structure import stack
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
+
+
+class Block(nn.Module):
+    """Inverted residual: 1x1 up to `hidden` channels, depthwise `kernel` x `kernel`, 1x1 down to `width`.
+
+    The input is added where the output has its shape.
+    """
+
+    def __init__(
+        self, in_width: int, width: int, kernel: int, expansion: float, stride: int, activation: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        hidden = round(in_width * expansion)
+        self.expand = nn.Conv2d(in_width, hidden, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False)
+        self.depthwise_norm = nn.BatchNorm2d(hidden)
+        self.project = nn.Conv2d(hidden, width, 1, bias=False)
+        self.project_norm = nn.BatchNorm2d(width)
+        self.activation = activation()
+        self.residual = stride == 1 and in_width == width
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.activation(self.expand_norm(self.expand(x)))
+        y = self.activation(self.depthwise_norm(self.depthwise(y)))
+        y = cast(Tensor, self.project_norm(self.project(y)))
+        return x + y if self.residual else y
+
+
+class Stage(nn.Module):
+    """One block that changes width and resolution, then a stack of blocks that keep them."""
+
+    def __init__(
+        self,
+        in_width: int,
+        width: int,
+        kernels: Sequence[int],
+        expansions: Sequence[float],
+        stride: int,
+        activation: type[nn.Module],
+    ) -> None:
+        super().__init__()
+        self.first = Block(in_width, width, kernels[0], expansions[0], stride, activation)
+        later = zip(kernels[1:], expansions[1:], strict=True)
+        self.rest = stack(Block(width, width, kernel, expansion, 1, activation) for kernel, expansion in later)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.rest(self.first(x))
+        return y
+
+
+def convolution(in_width: int, width: int, kernel: int, stride: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Convolution, batch norm, activation."""
+    return nn.Sequential(
+        nn.Conv2d(in_width, width, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(width), activation()
+    )
+
+
+class MobileNet(nn.Module):
+    """Stem, stages and head of an architecture; see `build`."""
+
+    def __init__(
+        self,
+        arch: Any,
+        num_classes: int,
+        in_channels: int,
+        stem_stride: int,
+        strides: Sequence[int],
+        activation: type[nn.Module],
+    ) -> None:
+        super().__init__()
+        self.stem = convolution(in_channels, arch.stem, 3, stem_stride, activation)
+        widths = [arch.stem, *(stage.width for stage in arch.stages)]
+        self.stages = nn.Sequential(
+            *(
+                Stage(in_width, stage.width, stage.kernel, stage.expansion, stride, activation)
+                for in_width, stage, stride in zip(widths, arch.stages, strides, strict=False)
+            )
+        )
+        self.head = convolution(widths[-1], arch.head, 1, 1, activation)
+        self.classifier = nn.Linear(arch.head, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.head(self.stages(self.stem(images)))
+        logits: Tensor = self.classifier(features.mean((2, 3)))
+        return logits
+
+
+def build(
+    arch: Any,
+    *,
+    num_classes: int = 10,
+    in_channels: int = 1,
+    stem_stride: int = 1,
+    strides: Sequence[int] = (1, 2, 2),
+    activation: str = "relu",
+) -> MobileNet:
+    """The network of `arch`, which has `stem`, `head` and `stages` of `width`, `kernel` and `expansion` (one a block).
+
+    `strides` holds the stride of each stage's first block: (1, 2, 2) takes 8x8 images to 2x2 and 28x28 images to 7x7.
+
+    Raises:
+        ValueError: `strides` has not one entry a stage, or the activation is unknown.
+    """
+    if len(strides) != len(arch.stages):
+        raise ValueError(f"strides={tuple(strides)}: the network has {len(arch.stages)} stages, give one stride each")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    return MobileNet(arch, num_classes, in_channels, stem_stride, strides, ACTIVATIONS[activation])
