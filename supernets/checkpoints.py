@@ -1,0 +1,190 @@
+"""Checkpoints that are whole or rejected: hashed safetensors and JSON, written so that a crash leaves the last ones.
+
+A checkpoint is two files. The tensors go first, to a temporary file that is flushed to the disk and then renamed; the
+JSON record goes last and the same way, and holds the SHA-256 of the tensors file and of itself. A checkpoint without a
+valid record, or whose tensors are not those of the record, does not count: `newest` says why and takes the one before.
+Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from supernets.errors import SupernetError
+
+FORMAT = 1
+_TEMPORARY = ".part"
+
+
+class CheckpointError(SupernetError):
+    """A checkpoint belongs to another training, or cannot be written."""
+
+
+class Checkpoint(NamedTuple):
+    """What `newest` found; step 0 with nothing in it when there is no valid checkpoint."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    rejected: list[str]
+    """One line for each newer checkpoint that is damaged: its name and what is wrong with it."""
+
+
+class _Damaged(Exception):
+    """Why a checkpoint does not count."""
+
+
+def write(
+    directory: Path | str, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, keep: int = 2
+) -> Path:
+    """Write the checkpoint of `step` and remove all but the last `keep`; returns the path of its record.
+
+    `meta` must be JSON. Tensors may live on any device and share memory; they come back on the CPU and apart.
+
+    Raises CheckpointError where `meta` is not JSON, OSError where the disk refuses.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    record_path, tensors_path = _paths(directory, step)
+    part = tensors_path.with_name(tensors_path.name + _TEMPORARY)
+    # a copy each: safetensors refuses tensors that share memory, and views of a shared store do
+    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
+    record = {"format": FORMAT, "step": step, "tensors": _sha256(part), "meta": dict(meta)}
+    text = _seal(record)
+    _install(part, tensors_path)
+    part = record_path.with_name(record_path.name + _TEMPORARY)
+    part.write_text(text, encoding="utf-8")
+    _install(part, record_path)
+    _tidy(directory, step, keep)
+    return record_path
+
+
+def newest(directory: Path | str) -> Checkpoint:
+    """The newest valid checkpoint of a directory, with the reasons why newer ones were rejected.
+
+    Where there is none: step 0, no tensors, no meta, which is where training begins.
+    """
+    directory = Path(directory)
+    rejected = []
+    for step in reversed(_steps(directory)):
+        try:
+            tensors, meta = _read(directory, step)
+        except _Damaged as damage:
+            rejected.append(f"checkpoint of step {step} in {directory} is not used: {damage}")
+        else:
+            return Checkpoint(step, tensors, meta, rejected)
+    return Checkpoint(0, {}, {}, rejected)
+
+
+def require_same(directory: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise CheckpointError, naming what differs, unless both settings (nested JSON objects) are equal."""
+    differences = [
+        f"{path} is {there} there and {here} here" for path, there, here in _differences(found, _plain(wanted))
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{directory} holds checkpoints of another training: {'; '.join(differences)}: "
+            "go on with the settings it was begun with, choose another directory, or delete this one"
+        )
+
+
+def _paths(directory: Path, step: int) -> tuple[Path, Path]:
+    return directory / f"step-{step:09d}.json", directory / f"step-{step:09d}.safetensors"
+
+
+def _steps(directory: Path) -> list[int]:
+    """Steps of which there is a file, valid or not, in ascending order."""
+    matches = (re.fullmatch(r"step-(\d+)\.(?:json|safetensors)", path.name) for path in directory.glob("step-*"))
+    return sorted({int(match[1]) for match in matches if match})
+
+
+def _read(directory: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    record_path, tensors_path = _paths(directory, step)
+    try:
+        record = _unseal(record_path.read_bytes())
+    except OSError as error:
+        raise _Damaged(f"{record_path.name} cannot be read ({error.strerror}); it is written last") from None
+    if record.get("format") != FORMAT or record.get("step") != step:
+        raise _Damaged(f"{record_path.name} says format {record.get('format')} and step {record.get('step')}")
+    try:
+        if _sha256(tensors_path) != record["tensors"]:
+            raise _Damaged(f"{tensors_path.name} does not match its SHA-256")
+    except OSError as error:
+        raise _Damaged(f"{tensors_path.name} cannot be read ({error.strerror})") from None
+    return load_file(tensors_path), record["meta"]
+
+
+def _seal(record: dict[str, Any]) -> str:
+    """The record as canonical JSON with the hash of its content in it."""
+    try:
+        content = _canonical(record)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"a checkpoint's meta must be JSON: {error}") from None
+    return _canonical({**record, "sha256": hashlib.sha256(content.encode()).hexdigest()})
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError as error:
+        raise _Damaged(f"its record is not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise _Damaged("its record is not a JSON object")
+    # byte for byte: sealing what was read must give the file again, so no flipped bit goes unseen
+    if _seal({key: value for key, value in record.items() if key != "sha256"}).encode() != data:
+        raise _Damaged("its record does not match its SHA-256")
+    return record
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back: tuples become lists."""
+    return json.loads(_canonical(value))
+
+
+def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys()):
+            yield from _differences(there.get(key), here.get(key), f"{path}.{key}" if path else key)
+    elif there != here:
+        yield path, json.dumps(there), json.dumps(here)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _install(part: Path, path: Path) -> None:
+    """Rename a temporary file to its place once its bytes are on the disk, and the name with them."""
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    if os.name == "posix":  # elsewhere a directory cannot be opened
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _tidy(directory: Path, step: int, keep: int) -> None:
+    """Keep the last `keep` up to `step`. Whoever writes `step` came from before it: what is newer was rejected."""
+    steps = _steps(directory)
+    for old in {*steps} - {*[older for older in steps if older <= step][-keep:]}:
+        for path in _paths(directory, old):  # the record first: tensors without one do not count
+            path.unlink(missing_ok=True)
+    for path in directory.glob(f"step-*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
