@@ -1,0 +1,29 @@
+"""Weight-sharing supernets over plain PyTorch modules."""
+
+from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetError
+from supernets.layout import Blocks, Centre
+from supernets.optim import Optimizer, OptimizerConfig
+from supernets.profile import Profile, profile_network
+from supernets.sharing import Entangled, Sharing
+from supernets.structure import one_of, stack
+from supernets.supernet import Supernet
+from supernets.survey import Coverage
+
+__all__ = [
+    "Blocks",
+    "BuildError",
+    "Centre",
+    "Coverage",
+    "Entangled",
+    "MemoryLimitError",
+    "Optimizer",
+    "OptimizerConfig",
+    "Profile",
+    "ShapeError",
+    "Sharing",
+    "Supernet",
+    "SupernetError",
+    "one_of",
+    "profile_network",
+    "stack",
+]

@@ -1,0 +1,17 @@
+"""The errors a user of supernets can meet, as a tree."""
+
+
+class SupernetError(RuntimeError):
+    """Something about a supernet, its model, its training or its files; the message names value, rule and remedy."""
+
+
+class BuildError(SupernetError):
+    """The user's ``build(arch)`` failed or gave something other than a module."""
+
+
+class ShapeError(SupernetError):
+    """Two architectures give one parameter shapes that cannot share weights."""
+
+
+class MemoryLimitError(SupernetError):
+    """The supernet would not fit into the memory there is."""

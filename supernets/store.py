@@ -1,0 +1,109 @@
+"""The shared tensors of a supernet, and the gradients that land in them.
+
+A network's parameter is a leaf over a box of the stored tensor. When backward has filled the leaf's gradient, a hook moves it
+into the stored tensor's own: the first one is taken as it is, later ones are added into their block of it. So no full-size
+zero tensor is ever made, and the optimiser knows exactly what was touched.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from supernets.layout import Axes, Box, Shape, blocked_view
+
+
+class SharedTensor:
+    """One stored parameter: its values, and the gradient of the box that was touched since the last step."""
+
+    def __init__(self, name: str, value: Tensor, axes: Axes, trainable: bool = True) -> None:
+        self.name = name
+        self.axes = axes
+        self.trainable = trainable
+        self.value = value.contiguous()
+        self.blocked = blocked_view(self.value, axes)  # the view that boxes speak of
+        self.grad: Tensor | None = None  # of shape box.size
+        self.box: Box | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.value.shape)
+
+    def leaf(self, shape: Shape) -> nn.Parameter:
+        """A parameter over the box of ``shape``, blocked where axes are fused; its gradient lands here."""
+        box = self.axes.box(shape, self.shape)
+        parameter = nn.Parameter(box.of(self.blocked), self.trainable)
+        if self.trainable:
+            parameter.register_post_accumulate_grad_hook(lambda leaf: self._take(leaf, box))
+        return parameter
+
+    def copy(self, shape: Shape) -> Tensor:
+        """An independent tensor of ``shape`` with the values of its box."""
+        box = self.axes.box(shape, self.shape)
+        return box.of(self.blocked).clone(memory_format=torch.contiguous_format).view(shape)
+
+    def full_grad(self) -> Tensor | None:
+        """The gradient at the full shape, zero outside what was touched; None where nothing was."""
+        if self.grad is None or self.box is None:
+            return None
+        full = torch.zeros_like(self.blocked)
+        self.box.of(full).copy_(self.grad)
+        return full.view(self.shape)
+
+    @torch.no_grad()
+    def _take(self, leaf: Tensor, box: Box) -> None:
+        grad, leaf.grad = leaf.grad, None
+        assert grad is not None
+        if self.grad is None or self.box is None:
+            self.grad, self.box = grad, box
+        elif self.box.covers(box):
+            box.within(self.box).of(self.grad).add_(grad)
+        else:
+            self._grow(self.box.union(box))
+            box.within(self.box).of(self.grad).add_(grad)
+
+    def _grow(self, box: Box) -> None:
+        assert self.grad is not None and self.box is not None
+        grown = self.grad.new_zeros(box.size)
+        self.box.within(box).of(grown).copy_(self.grad)
+        self.grad, self.box = grown, box
+
+
+@dataclass
+class Store:
+    """Names to shared parameters, and to the buffers every architecture slices (batch-norm statistics, masks)."""
+
+    parameters: dict[str, SharedTensor]
+    buffers: dict[str, Tensor]
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every stored tensor at full size, parameters first, in the order of the model."""
+        for name, shared in self.parameters.items():
+            yield name, shared.value
+        yield from self.buffers.items()
+
+    def touched(self) -> list[SharedTensor]:
+        """The parameters that hold a gradient."""
+        return [shared for shared in self.parameters.values() if shared.grad is not None]
+
+    def zero_grad(self) -> None:
+        for shared in self.parameters.values():
+            shared.grad = shared.box = None
+
+    @torch.no_grad()
+    def copy_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy values in place, so that networks bound before see them."""
+        for name, tensor in self.named_tensors():
+            tensor.copy_(tensors[name])
+
+    def to(self, device: torch.device) -> None:
+        """Move everything; networks bound before keep the old tensors."""
+        for name, shared in self.parameters.items():
+            self.parameters[name] = SharedTensor(name, shared.value.to(device), shared.axes, shared.trainable)
+        self.buffers = {name: buffer.to(device) for name, buffer in self.buffers.items()}
+
+
+def leading(buffer: Tensor, shape: Shape) -> Tensor:
+    """The leading part of a stored buffer, as a view."""
+    return buffer[tuple(slice(size) for size in shape)]
