@@ -55,6 +55,9 @@ class StudyRecord:
 
     `supernet_digest` is None for a study that trains or looks up each network on its own; `run_file` is the Python file
     that started the study, where there is one; `status` is free text such as "running" or "finished".
+
+    Raises:
+        NasError: a blank name, no objective, or a seed that databases cannot hold.
     """
 
     name: str
@@ -68,6 +71,14 @@ class StudyRecord:
     created: str = field(default_factory=now)
     run_file: str | None = None
     status: str = "created"
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise NasError(f"a study's name is {self.name!r}; give it one that says what is searched")
+        if not self.objectives:
+            raise NasError(f"study {self.name!r} has no objective; name at least one metric to minimise")
+        if not 0 <= self.seed < 2**63:
+            raise NasError(f"the seed of study {self.name!r} is {self.seed}; take one from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,9 @@ def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     plain = {}
     for name, value in metrics.items():
         try:
-            plain[str(name)] = float(None if isinstance(value, str) else value)
+            if isinstance(value, str):
+                raise TypeError("text is no metric, even where it spells a number")
+            plain[str(name)] = float(value)
         except (TypeError, ValueError, OverflowError) as error:
             rule = "an evaluator returns one number for each metric"
             raise NasError(f"metric {name!r} is {value!r}, not a number; {rule}") from error

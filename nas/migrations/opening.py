@@ -1,0 +1,200 @@
+"""From a URL to a database of this package's version, or to one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from nas.errors import NasError
+from nas.migrations import tables
+
+_BUSY_SECONDS = 30
+_EXAMPLES = "sqlite:///nas.db or postgresql+psycopg://user@host/database"
+_CREATION_LOCK = 7237363  # any number, the same for every process of this package
+
+
+def parsed(url: str) -> sa.URL:
+    """The URL, checked; NasError if it is malformed or names a database this package does not know."""
+    try:
+        result = sa.make_url(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise NasError(f"{url!r} is not a database URL; write it like {_EXAMPLES}") from error
+    if result.get_backend_name() not in ("sqlite", "postgresql"):
+        raise NasError(f"{url!r} names the database {result.get_backend_name()!r}; results are kept in {_EXAMPLES}")
+    if result.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+        raise NasError(f"{url!r} names the driver {result.get_driver_name()!r}; write it like {_EXAMPLES}")
+    return result.set(drivername="postgresql+psycopg") if result.drivername == "postgresql" else result
+
+
+def shown(url: sa.URL) -> str:
+    """The URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def engine(url: sa.URL, *, read_only: bool, synchronous: str) -> sa.Engine:
+    """An engine whose transactions are begun as readers, or with the execution option `writes=True` as writers."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url, read_only, synchronous)
+    try:
+        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        return sa.create_engine(url, connect_args=options)
+    except ModuleNotFoundError as error:
+        raise NasError(f"{shown(url)} needs the driver {error.name}; pip install nas[postgresql]") from error
+
+
+def _sqlite(url: sa.URL, read_only: bool, synchronous: str) -> sa.Engine:
+    arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    if _in_memory(url):
+        result = sa.create_engine(url, connect_args=arguments, poolclass=sa.StaticPool)
+    elif read_only:
+        path = Path(url.database or "").absolute()
+        uri = f"file:{quote(str(path))}?mode=ro"
+        result = sa.create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, **arguments), poolclass=sa.QueuePool
+        )
+    else:
+        result = sa.create_engine(url, connect_args=arguments)
+
+    def connected(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        connection.execute("PRAGMA foreign_keys = ON")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+
+    def begun(connection: sa.Connection) -> None:
+        # A writer takes the lock at once: one that read first could not wait for another, its view would be stale.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    sa.event.listen(result, "connect", connected)
+    sa.event.listen(result, "begin", begun)
+    return result
+
+
+def _in_memory(url: sa.URL) -> bool:
+    return url.database in (None, "", ":memory:")
+
+
+@contextmanager
+def one_line_errors(url: sa.URL, foreign_key_remedy: str | None = None) -> Iterator[None]:
+    """Turns what the database raises into a NasError; a broken reference says `foreign_key_remedy` where given."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if foreign_key_remedy is None or "foreign key" not in str(error.orig).lower():
+            raise
+        raise NasError(foreign_key_remedy) from error
+    except exc.DBAPIError as error:
+        raise NasError(f"{shown(url)}: {_reason(error)}; {_remedy(url, error)}") from error
+
+
+def _reason(error: exc.DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+
+
+def _remedy(url: sa.URL, error: exc.DBAPIError) -> str:
+    if url.get_backend_name() != "sqlite":
+        return "see that the server runs and that the URL's user, password and database are right"
+    return _sqlite_remedy(Path(url.database or ""), _reason(error))
+
+
+def _sqlite_remedy(path: Path, reason: str) -> str:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist: create it or correct the URL"
+    if path.is_dir():
+        return f"{path} is a folder: name a file in it"
+    if "not a database" in reason:
+        return f"{path} is some other file: name another one"
+    if "malformed" in reason:
+        return f"{path} is damaged: bring it back from a copy"
+    if "locked" in reason:
+        return f"another process has been writing for {_BUSY_SECONDS} seconds: try again when it is done"
+    if "full" in reason:
+        return f"make room on the disk of {folder}"
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return f"you may not write to {path} or its folder: change the permissions or use a copy elsewhere"
+    if not path.exists():
+        return f"{path} does not exist: correct the URL"
+    return f"see whether {path} and its disk are in order"
+
+
+# --- versions
+
+
+def stored_version(connection: sa.Connection) -> str | None:
+    """The version of the database; None if it holds nothing of this package."""
+    if not sa.inspect(connection).has_table(tables.version.name):
+        return None
+    version: str | None = connection.execute(sa.select(tables.version.c.version_num)).scalar()
+    return version
+
+
+def check_version(url: sa.URL, version: str) -> None:
+    """NasError unless the database is of this package's version."""
+    if version < tables.VERSION:
+        older = f"is of version {version} and this package works with {tables.VERSION}"
+        raise NasError(f"{shown(url)} {older}; run: nas storage upgrade {shown(url)}")
+    if version > tables.VERSION:
+        newer = f"is of version {version}, newer than {tables.VERSION}, the last this package knows"
+        raise NasError(f"{shown(url)} {newer}; run: pip install --upgrade nas (nas storage upgrade cannot go back)")
+
+
+def create(connection: sa.Connection, url: sa.URL) -> str:
+    """Makes the tables in an empty database, unless another process has just done so; returns the version found."""
+    if connection.dialect.name == "postgresql":  # SQLite's only writer is this one
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
+    version = stored_version(connection)
+    if version is None:
+        refuse_foreign_tables(connection, url)
+        tables.metadata.create_all(connection)
+        tables.version.create(connection)
+        connection.execute(sa.insert(tables.version), [{"version_num": tables.VERSION}])
+    return version or tables.VERSION
+
+
+def refuse_foreign_tables(connection: sa.Connection, url: sa.URL) -> None:
+    """NasError if another program lives in the database: in any file of its own, on a server only where names clash."""
+    there = set(sa.inspect(connection).get_table_names())
+    clash = there if connection.dialect.name == "sqlite" else there & set(tables.metadata.tables)
+    if clash:
+        raise NasError(
+            f"{shown(url)} holds tables of another program ({', '.join(sorted(clash))}); name another database"
+        )
+
+
+def upgrade(url: sa.URL) -> tuple[str | None, str]:
+    """Brings a database to `tables.VERSION` in one transaction; returns the versions before and after."""
+    with one_line_errors(url):
+        opened = engine(url, read_only=False, synchronous="FULL")
+        try:
+            with opened.execution_options(writes=True).begin() as connection:
+                before = stored_version(connection)
+                if before is None:
+                    create(connection, url)
+                elif before < tables.VERSION:
+                    migrate(connection, tables.VERSION)
+                else:
+                    check_version(url, before)
+                return before, tables.VERSION
+        finally:
+            opened.dispose()
+
+
+def migrate(connection: sa.Connection, revision: str) -> None:
+    """Runs Alembic's upgrade steps up to `revision` inside the caller's transaction."""
+    from alembic import command  # a tenth of a second that only an upgrade needs
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", "nas:migrations")
+    command.upgrade(config, revision)

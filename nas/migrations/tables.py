@@ -1,0 +1,140 @@
+"""The tables of the newest version, as `nas/storage.py` uses them; `versions` holds the way there from older ones."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+VERSION = "0001"
+"""The newest revision in `versions`: a new database is created at it, from these tables."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _table(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *items, **options)
+
+
+def _text(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text(), *items, **{"nullable": False, **options})
+
+
+version = sa.Table("nas_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+
+spaces = _table("spaces", _text("digest", primary_key=True), _text("name"), _text("declaration"))
+
+supernets = _table(
+    "supernets",
+    _text("digest", primary_key=True),
+    _text("space_digest", sa.ForeignKey("spaces.digest")),
+    _text("name"),
+    _text("sharing"),
+    _text("weights_path"),
+    _text("task_digest"),
+    sa.Column("steps", sa.BigInteger(), nullable=False),
+    _text("settings"),
+    _text("created"),
+)
+
+studies = _table(
+    "studies",
+    sa.Column("id", sa.Integer(), primary_key=True),
+    _text("name", unique=True),
+    _text("space_digest", sa.ForeignKey("spaces.digest")),
+    _text("supernet_digest", sa.ForeignKey("supernets.digest"), nullable=True),
+    _text("objectives"),
+    _text("limits"),
+    _text("searcher"),
+    sa.Column("seed", sa.BigInteger(), nullable=False),
+    _text("settings"),
+    _text("created"),
+    _text("run_file", nullable=True),
+    _text("status"),
+    sqlite_autoincrement=True,  # an id is never given out twice, so a stale driver cannot write into a later study
+)
+
+contexts = _table(
+    "contexts",
+    sa.Column("id", sa.Integer(), primary_key=True),
+    _text("weights"),
+    _text("data"),
+    sa.UniqueConstraint("weights", "data"),
+)
+
+architectures = _table("architectures", _text("digest", primary_key=True), _text("json"))
+
+evaluations = _table(
+    "evaluations",
+    sa.Column("context_id", sa.Integer(), sa.ForeignKey("contexts.id"), primary_key=True, autoincrement=False),
+    _text("architecture", sa.ForeignKey("architectures.digest"), primary_key=True),
+    sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
+    _text("metrics"),
+    _text("error", nullable=True),
+    sa.Column("seconds", sa.Double(), nullable=False),
+    _text("worker"),
+    sqlite_with_rowid=False,  # the key is the table: one tree to write, not two
+)
+
+study_evaluations = _table(
+    "study_evaluations",
+    sa.Column(
+        "study_id",
+        sa.Integer(),
+        sa.ForeignKey("studies.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("position", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("context_id", sa.Integer(), nullable=False),
+    _text("architecture"),
+    sa.Column("attempt", sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(
+        ["context_id", "architecture", "attempt"],
+        ["evaluations.context_id", "evaluations.architecture", "evaluations.attempt"],
+    ),
+    sa.UniqueConstraint("study_id", "architecture"),
+    sqlite_with_rowid=False,
+)
+
+targets = _table("targets", _text("name", primary_key=True), _text("kind"), _text("description"))
+
+measurements = _table(
+    "measurements",
+    _text("target", sa.ForeignKey("targets.name"), primary_key=True),
+    _text("architecture", sa.ForeignKey("architectures.digest"), primary_key=True),
+    sa.Column("median_ms", sa.Double(), nullable=False),
+    sa.Column("iqr_ms", sa.Double(), nullable=False),
+    sa.Column("repeats", sa.Integer(), nullable=False),
+    _text("conditions"),
+    sqlite_with_rowid=False,
+)
+
+# A curve is written while the weights it belongs to are still changing, so its supernet need not be there yet.
+curve_points = _table(
+    "curve_points",
+    _text("supernet_digest", primary_key=True),
+    sa.Column("step", sa.BigInteger(), primary_key=True, autoincrement=False),
+    _text("which", primary_key=True),
+    _text("metric", primary_key=True),
+    sa.Column("value", sa.Double(), nullable=True),
+    sqlite_with_rowid=False,
+)
+
+trust = _table(
+    "trust",
+    _text("supernet_digest", primary_key=True),
+    sa.Column("tau", sa.Double(), nullable=True),
+    sa.Column("tau_low", sa.Double(), nullable=True),
+    sa.Column("tau_high", sa.Double(), nullable=True),
+    sa.Column("top_k", sa.Integer(), nullable=False),
+    sa.Column("regret", sa.Double(), nullable=True),
+    sa.Column("num_architectures", sa.Integer(), nullable=False),
+    _text("rows"),
+    sa.Column("seconds", sa.Double(), nullable=False),
+)

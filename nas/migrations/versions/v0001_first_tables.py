@@ -1,0 +1,155 @@
+"""The tables of the first release."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision: str | None = None
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "architectures",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("json", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_architectures"),
+    )
+    op.create_table(
+        "contexts",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("weights", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_contexts"),
+        sa.UniqueConstraint("weights", "data", name="uq_contexts_weights_data"),
+    )
+    op.create_table(
+        "curve_points",
+        sa.Column("supernet_digest", sa.Text(), nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("which", sa.Text(), nullable=False),
+        sa.Column("metric", sa.Text(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("supernet_digest", "step", "which", "metric", name="pk_curve_points"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "spaces",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("declaration", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_spaces"),
+    )
+    op.create_table(
+        "targets",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_targets"),
+    )
+    op.create_table(
+        "trust",
+        sa.Column("supernet_digest", sa.Text(), nullable=False),
+        sa.Column("tau", sa.Double(), nullable=True),
+        sa.Column("tau_low", sa.Double(), nullable=True),
+        sa.Column("tau_high", sa.Double(), nullable=True),
+        sa.Column("top_k", sa.Integer(), nullable=False),
+        sa.Column("regret", sa.Double(), nullable=True),
+        sa.Column("num_architectures", sa.Integer(), nullable=False),
+        sa.Column("rows", sa.Text(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("supernet_digest", name="pk_trust"),
+    )
+    op.create_table(
+        "evaluations",
+        sa.Column("context_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["architecture"], ["architectures.digest"], name="fk_evaluations_architecture"),
+        sa.ForeignKeyConstraint(["context_id"], ["contexts.id"], name="fk_evaluations_context_id"),
+        sa.PrimaryKeyConstraint("context_id", "architecture", "attempt", name="pk_evaluations"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "measurements",
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("median_ms", sa.Double(), nullable=False),
+        sa.Column("iqr_ms", sa.Double(), nullable=False),
+        sa.Column("repeats", sa.Integer(), nullable=False),
+        sa.Column("conditions", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["architecture"], ["architectures.digest"], name="fk_measurements_architecture"),
+        sa.ForeignKeyConstraint(["target"], ["targets.name"], name="fk_measurements_target"),
+        sa.PrimaryKeyConstraint("target", "architecture", name="pk_measurements"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "supernets",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("space_digest", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sharing", sa.Text(), nullable=False),
+        sa.Column("weights_path", sa.Text(), nullable=False),
+        sa.Column("task_digest", sa.Text(), nullable=False),
+        sa.Column("steps", sa.BigInteger(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("created", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["space_digest"], ["spaces.digest"], name="fk_supernets_space_digest"),
+        sa.PrimaryKeyConstraint("digest", name="pk_supernets"),
+    )
+    op.create_table(
+        "studies",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("space_digest", sa.Text(), nullable=False),
+        sa.Column("supernet_digest", sa.Text(), nullable=True),
+        sa.Column("objectives", sa.Text(), nullable=False),
+        sa.Column("limits", sa.Text(), nullable=False),
+        sa.Column("searcher", sa.Text(), nullable=False),
+        sa.Column("seed", sa.BigInteger(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("created", sa.Text(), nullable=False),
+        sa.Column("run_file", sa.Text(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["space_digest"], ["spaces.digest"], name="fk_studies_space_digest"),
+        sa.ForeignKeyConstraint(["supernet_digest"], ["supernets.digest"], name="fk_studies_supernet_digest"),
+        sa.PrimaryKeyConstraint("id", name="pk_studies"),
+        sa.UniqueConstraint("name", name="uq_studies_name"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "study_evaluations",
+        sa.Column("study_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("context_id", sa.Integer(), nullable=False),
+        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["context_id", "architecture", "attempt"],
+            ["evaluations.context_id", "evaluations.architecture", "evaluations.attempt"],
+            name="fk_study_evaluations_context_id_architecture_attempt",
+        ),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_study_evaluations_study_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("study_id", "position", name="pk_study_evaluations"),
+        sa.UniqueConstraint("study_id", "architecture", name="uq_study_evaluations_study_id_architecture"),
+        sqlite_with_rowid=False,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("study_evaluations")
+    op.drop_table("studies")
+    op.drop_table("supernets")
+    op.drop_table("measurements")
+    op.drop_table("evaluations")
+    op.drop_table("trust")
+    op.drop_table("targets")
+    op.drop_table("spaces")
+    op.drop_table("curve_points")
+    op.drop_table("contexts")
+    op.drop_table("architectures")

@@ -1,0 +1,624 @@
+"""The database of results, the only truth a study resumes from: frozen records in, frozen records out.
+
+One class, `Repository`, on SQLite (`sqlite:///nas.db`) or PostgreSQL (`postgresql+psycopg://user@host/database`).
+Tables and rows stay private to this file and `nas/migrations`.
+
+Durability. A batch of evaluations is one transaction: all of it is there or none. SQLite runs in write-ahead mode with
+`synchronous=NORMAL`: what is committed survives the death of the process, however sudden, and a power cut never damages
+the file but may take back the last commits (https://www.sqlite.org/pragma.html#pragma_synchronous). A lost batch is
+evaluated again on resuming, hence the default; `synchronous="FULL"` waits for the disk at every commit instead.
+
+What a study was told never changes. An evaluation is keyed by (weights, architecture, data), and a second, different
+one of the same key (a retry after a failure, further metrics) is kept beside the first as another attempt. Each study
+points at the attempt it saw; `known_evaluations` merges the attempts for other studies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nas.errors import NasError
+from nas.migrations import opening, tables
+from nas.records import (
+    CurvePoint,
+    Evaluation,
+    Measurement,
+    SpaceRecord,
+    StudyRecord,
+    SupernetRecord,
+    TargetRecord,
+    Trust,
+)
+from search_spaces import Architecture
+
+T = TypeVar("T")
+
+DEFAULT_URL = "sqlite:///nas.db"
+
+_CHUNK = 500  # digests a query: below every database's limit on parameters, above where more would be faster
+
+
+class Repository:
+    """Reads and writes spaces, supernets, studies, evaluations, measurements, training curves and trust reports.
+
+    Args:
+        url: An SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
+        read_only: Open what exists and never write, for readers beside a running study.
+        synchronous: When SQLite waits for the disk; see the head of this file. PostgreSQL has its own settings.
+
+    A missing database is created. Writers of different processes take turns, waiting up to 30 seconds for one another.
+
+    Raises:
+        NasError: The database cannot be opened or is of another version than this package.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        read_only: bool = False,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+    ) -> None:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise NasError(f"synchronous is {synchronous!r}; it is 'NORMAL' or 'FULL'")
+        self._url = opening.parsed(url)
+        self.url = opening.shown(self._url)
+        self.read_only = read_only
+        self._next: dict[str, tuple[int, int]] = {}  # study name -> (its id, the position this driver writes next)
+        self._context_ids: dict[tuple[str, str], int] = {}
+        self._engine = opening.engine(self._url, read_only=read_only, synchronous=synchronous)
+        self._inserter = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        self._writer = self._engine.execution_options(writes=True)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Gives all connections back; the repository opens new ones if it is used again."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Repository({self.url!r})"
+
+    # --- versions
+
+    def version(self) -> str:
+        """The version of the database, which is also this package's."""
+        with self._reading() as connection:
+            return opening.stored_version(connection) or ""
+
+    @staticmethod
+    def upgrade(url: str = DEFAULT_URL) -> tuple[str | None, str]:
+        """Brings a database to this package's version, in one transaction; returns the versions before and after.
+
+        A missing or empty database is created; one that is already at this version is left as it is.
+
+        Raises:
+            NasError: The database cannot be opened, or a newer version of this package wrote it.
+        """
+        return opening.upgrade(opening.parsed(url))
+
+    def _open(self) -> None:
+        with self._reading() as connection:
+            version = opening.stored_version(connection)
+        if version is None and self.read_only:
+            raise NasError(f"{self.url} holds no results; start a study on it first, or correct the URL")
+        if version is None:
+            with self._writing() as connection:
+                version = opening.create(connection, self._url)
+        opening.check_version(self._url, version)
+
+    # --- spaces, supernets, targets
+
+    def add_space(self, space: SpaceRecord) -> None:
+        """Adds a space; one of the same digest is the same space and stays."""
+        row = {"digest": space.digest, "name": space.name, "declaration": _dumps("declaration", space.declaration)}
+        with self._writing() as connection:
+            connection.execute(self._insert_new(tables.spaces), [row])
+
+    def spaces(self) -> list[SpaceRecord]:
+        """All spaces, by name."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                sa.select(tables.spaces).order_by(tables.spaces.c.name, tables.spaces.c.digest)
+            ).all()
+        return [SpaceRecord(row.digest, row.name, json.loads(row.declaration)) for row in rows]
+
+    def add_supernet(self, supernet: SupernetRecord) -> None:
+        """Adds trained weights; for known ones the rest of the record is brought up to date (the file has moved)."""
+        row = _row(supernet) | {"settings": _dumps("settings", supernet.settings)}
+        remedy = f"space {supernet.space_digest!r} is not in {self.url}; call add_space first"
+        with self._writing(remedy) as connection:
+            connection.execute(self._insert_or_update(tables.supernets), [row])
+
+    def supernets(self) -> list[SupernetRecord]:
+        """All supernets, oldest first."""
+        with self._reading() as connection:
+            query = sa.select(tables.supernets).order_by(tables.supernets.c.created, tables.supernets.c.digest)
+            rows = connection.execute(query).mappings().all()
+        return [SupernetRecord(**{**row, "settings": json.loads(row["settings"])}) for row in rows]
+
+    def supernet(self, digest: str) -> SupernetRecord:
+        """The supernet of these weights; NasError naming those there are."""
+        known = {supernet.digest: supernet for supernet in self.supernets()}
+        return _named(known, digest, "supernet", self.url)
+
+    def add_target(self, target: TargetRecord) -> None:
+        """Adds a hardware target; for a known name the description is brought up to date."""
+        row = _row(target) | {"description": _dumps("description", target.description)}
+        with self._writing() as connection:
+            connection.execute(self._insert_or_update(tables.targets), [row])
+
+    def targets(self) -> list[TargetRecord]:
+        """All hardware targets, by name."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(tables.targets).order_by(tables.targets.c.name)).all()
+        return [TargetRecord(row.name, row.kind, json.loads(row.description)) for row in rows]
+
+    # --- studies
+
+    def create_study(self, study: StudyRecord, *, load_if_exists: bool = False) -> StudyRecord:
+        """Adds a study and returns it as stored.
+
+        With `load_if_exists`, a study of this name is returned as it is stored, provided that it is the same search:
+        all but `created`, `run_file` and `status` must agree.
+
+        Raises:
+            NasError: The name is taken (by a different search), or the space or the supernet is unknown.
+        """
+        row = _study_row(study)
+        remedy = (
+            f"space {study.space_digest!r} or supernet {study.supernet_digest!r} is not in {self.url}; "
+            "call add_space and add_supernet first"
+        )
+        with self._writing(remedy) as connection:
+            stored = (
+                connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study.name))
+                .mappings()
+                .first()
+            )
+            if stored is None:
+                connection.execute(sa.insert(tables.studies), [row])
+                return _study(row)
+        if not load_if_exists:
+            remedy = "resume it with load_if_exists=True or take another name"
+            raise NasError(f"study {study.name!r} is already in {self.url}; {remedy}")
+        _refuse_other_search(study.name, dict(stored), row)
+        return _study(dict(stored))
+
+    def studies(self) -> list[StudyRecord]:
+        """All studies in the order of their creation."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(tables.studies).order_by(tables.studies.c.id)).mappings().all()
+        return [_study(dict(row)) for row in rows]
+
+    def study(self, name: str) -> StudyRecord:
+        """The study of this name; NasError naming those there are."""
+        return _named({study.name: study for study in self.studies()}, name, "study", self.url)
+
+    def set_status(self, name: str, status: str) -> None:
+        """Says what has become of a study, for instance "running", "finished" or "failed"."""
+        with self._writing() as connection:
+            update = sa.update(tables.studies).where(tables.studies.c.name == name).values(status=status)
+            found = connection.execute(update).rowcount
+        if not found:
+            self.study(name)  # raises the error that lists what there is
+
+    def delete_study(self, name: str) -> None:
+        """Removes a study; its evaluations stay known to other studies."""
+        with self._writing() as connection:
+            found = connection.execute(sa.delete(tables.studies).where(tables.studies.c.name == name)).rowcount
+        self._next.pop(name, None)
+        if not found:
+            self.study(name)
+
+    # --- evaluations
+
+    def append_evaluations(
+        self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str, *, start: int | None = None
+    ) -> None:
+        """Appends a batch to a study in one transaction: either all of it is stored or nothing.
+
+        Args:
+            weights: Digest of the weights that were evaluated.
+            data: Digest of the data and the settings of the evaluation.
+            start: The position of the batch in the study, that is, how many evaluations the caller has seen. Left out,
+                it is where this repository's last `append_evaluations` to or `evaluations` of the study ended, and for
+                a study it has not touched yet, the study's end.
+
+        Raises:
+            NasError: The study is unknown, another driver has taken the position, or the study already holds one of
+                the architectures.
+        """
+        if not evaluations:
+            return
+        digests = [evaluation.arch.digest for evaluation in evaluations]
+        if len(set(digests)) < len(digests):
+            twice = next(digest for digest in digests if digests.count(digest) > 1)
+            raise NasError(
+                f"architecture {twice} is twice in one batch for study {study_name!r}; drop duplicates first"
+            )
+        rows = [_evaluation_row(evaluation) for evaluation in evaluations]
+        try:
+            with opening.one_line_errors(self._url), self._begin_write() as connection:
+                study_id, position = self._position(connection, study_name, start)
+                context_id = self._context_id(connection, weights, data)
+                links = self._insert_evaluations(connection, context_id, evaluations, rows)
+                for offset, link in enumerate(links):
+                    link["study_id"], link["position"] = study_id, position + offset
+                connection.execute(_INSERT_LINKS, links)
+        except exc.IntegrityError as error:
+            known = self._next.pop(study_name, None)
+            raise NasError(self._conflict(study_name, digests, start, known)) from error
+        self._next[study_name] = (study_id, position + len(rows))
+        self._context_ids[weights, data] = context_id
+
+    def evaluations(self, study_name: str, *, start: int = 0) -> list[Evaluation]:
+        """The evaluations of a study in order of position, from `start` on; NasError if there is no such study."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, study_name)
+            rows = connection.execute(_SELECT_STUDY, {"study_id": study_id, "start": start}).all()
+        self._next[study_name] = (study_id, start + len(rows))
+        return [_evaluation(*row) for row in rows]
+
+    def num_evaluations(self) -> dict[str, int]:
+        """How many evaluations each study holds, without reading them."""
+        counts = sa.select(tables.studies.c.name, sa.func.count(tables.study_evaluations.c.position)).join_from(
+            tables.studies, tables.study_evaluations, isouter=True
+        )
+        with self._reading() as connection:
+            rows = connection.execute(
+                counts.group_by(tables.studies.c.id, tables.studies.c.name).order_by(tables.studies.c.id)
+            ).all()
+        return {name: count for name, count in rows}
+
+    def known_evaluations(self, weights: str, data: str, digests: Iterable[str]) -> dict[str, Evaluation]:
+        """What any study has found about these architectures, by digest; those not evaluated are absent.
+
+        Where studies measured different metrics, they are merged, the first value of each. Failures are left out: the
+        next study may have more luck.
+        """
+        found: dict[str, Evaluation] = {}
+        with self._reading() as connection:
+            for chunk in _chunks(digests):
+                parameters = {"weights": weights, "data": data, "digests": chunk}
+                for digest, *row in connection.execute(_SELECT_KNOWN, parameters):
+                    evaluation = _evaluation(*row)
+                    found[digest] = _merged(found[digest], evaluation) if digest in found else evaluation
+        return found
+
+    def _position(self, connection: sa.Connection, name: str, start: int | None) -> tuple[int, int]:
+        """The study's id and the position to write next."""
+        if start is None and name in self._next:
+            return self._next[name]
+        study_id = self._study_id(connection, name)
+        count = connection.execute(_COUNT_STUDY, {"study_id": study_id}).scalar_one()
+        if start is not None and start > count:
+            raise NasError(
+                f"study {name!r} holds {count} evaluations, so none can be stored at position {start}; read it again"
+            )
+        return study_id, count if start is None else start
+
+    def _study_id(self, connection: sa.Connection, name: str) -> int:
+        study_id: int | None = connection.execute(_SELECT_STUDY_ID, {"name": name}).scalar()
+        if study_id is None:
+            names = connection.execute(sa.select(tables.studies.c.name).order_by(tables.studies.c.id)).scalars().all()
+            _named(dict.fromkeys(names), name, "study", self.url)
+        assert study_id is not None
+        return study_id
+
+    def _context_id(self, connection: sa.Connection, weights: str, data: str) -> int:
+        if (weights, data) in self._context_ids:
+            return self._context_ids[weights, data]
+        key = {"weights": weights, "data": data}
+        connection.execute(self._insert_new(tables.contexts, "weights", "data"), [key])
+        context_id: int = connection.execute(_SELECT_CONTEXT, key).scalar_one()
+        return context_id
+
+    def _insert_evaluations(
+        self,
+        connection: sa.Connection,
+        context_id: int,
+        evaluations: Sequence[Evaluation],
+        rows: Sequence[dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """Stores what is new of a batch; returns the key of each evaluation, in order."""
+        if connection.dialect.name == "postgresql":  # writers of one context take turns, as all writers of SQLite do
+            connection.execute(
+                sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id).with_for_update()
+            )
+        stored: dict[str, list[tuple[Any, ...]]] = {}
+        for chunk in _chunks(row["architecture"] for row in rows):
+            for digest, *values in connection.execute(_SELECT_ATTEMPTS, {"context_id": context_id, "digests": chunk}):
+                stored.setdefault(digest, []).append(tuple(values))
+        links, new = [], []
+        for row in rows:
+            attempts = stored.get(row["architecture"], [])
+            content = (row["metrics"], row["error"], row["seconds"], row["worker"])
+            attempt = attempts.index(content) if content in attempts else len(attempts)
+            key = {"context_id": context_id, "architecture": row["architecture"], "attempt": attempt}
+            links.append(key)
+            if attempt == len(attempts):
+                new.append(key | row)
+        if new:
+            self._insert_architectures(connection, {e.arch.digest: e.arch.json() for e in evaluations})
+            connection.execute(_INSERT_EVALUATIONS, new)
+        return links
+
+    def _insert_architectures(self, connection: sa.Connection, texts: Mapping[str, str]) -> None:
+        # In sorted order: two writers of the same architectures then wait for one another, never in a circle.
+        rows = [{"digest": digest, "json": texts[digest]} for digest in sorted(texts)]
+        connection.execute(self._insert_new(tables.architectures), rows)
+
+    def _conflict(self, name: str, digests: list[str], start: int | None, known: tuple[int, int] | None) -> str:
+        """Why a batch was refused: the study is another, another driver writes to it, or it has the architecture."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, name)
+            count = connection.execute(_COUNT_STUDY, {"study_id": study_id}).scalar_one()
+            expected = start if start is not None else known[1] if known else count
+            if known and known[0] != study_id:
+                return f"study {name!r} was deleted and created again; start over with a new Repository"
+            if expected < count:
+                taken = f"position {expected} of study {name!r} is taken, it holds {count} evaluations"
+                return f"{taken}; another driver writes to this study: stop one of the two, then resume"
+            held = {evaluation.arch.digest for evaluation in self.evaluations(name)}
+        both = ", ".join(digest for digest in digests if digest in held)
+        return f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
+
+    # --- measurements
+
+    def add_measurements(self, measurements: Sequence[Measurement]) -> None:
+        """Stores a batch in one transaction; a network measured again on the same target keeps the new figures."""
+        if not measurements:
+            return
+        newest = {(m.target, m.arch_digest): m for m in measurements}
+        rows = [
+            {
+                "target": m.target,
+                "architecture": m.arch_digest,
+                "median_ms": m.median_ms,
+                "iqr_ms": m.iqr_ms,
+                "repeats": m.repeats,
+                "conditions": _dumps("conditions", m.conditions),
+            }
+            for _, m in sorted(newest.items())
+        ]
+        names = ", ".join(sorted({repr(m.target) for m in measurements}))
+        with self._writing(f"target {names} is not in {self.url}; call add_target first") as connection:
+            self._insert_architectures(connection, {m.arch_digest: m.architecture for m in measurements})
+            connection.execute(self._insert_or_update(tables.measurements), rows)
+
+    def measurements(self, target: str, digests: Iterable[str] | None = None) -> list[Measurement]:
+        """The measurements on a target, of all networks or of these, by digest."""
+        query = _SELECT_MEASUREMENTS
+        chunks: Iterable[list[str]] = [[]] if digests is None else _chunks(digests)
+        if digests is not None:
+            query = query.where(_expanding(tables.measurements.c.architecture))
+        with self._reading() as connection:
+            rows = [row for c in chunks for row in connection.execute(query, {"target": target, "digests": c})]
+        found = [Measurement(*row[:-1], conditions=json.loads(row[-1])) for row in rows]
+        return sorted(found, key=lambda measurement: measurement.arch_digest)
+
+    # --- training curves and trust
+
+    def add_curve(self, supernet_digest: str, points: Sequence[CurvePoint]) -> None:
+        """Adds points to a training curve; a training resumed from an earlier step overwrites what it repeats."""
+        newest = {(point.step, point.which, point.metric): point for point in points}
+        rows = [
+            _row(point) | {"supernet_digest": supernet_digest, "value": _nan_to_null(point.value)}
+            for _, point in sorted(newest.items())
+        ]
+        if rows:
+            with self._writing() as connection:
+                connection.execute(self._insert_or_update(tables.curve_points), rows)
+
+    def curve(self, supernet_digest: str) -> list[CurvePoint]:
+        """A training curve in order of steps; empty if there is none."""
+        c = tables.curve_points.c
+        query = sa.select(c.step, c.which, c.metric, c.value).where(c.supernet_digest == supernet_digest)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(c.step, c.metric, c.which)).all()
+        return [CurvePoint(step, which, metric, _null_to_nan(value)) for step, which, metric, value in rows]
+
+    def put_trust(self, supernet_digest: str, trust: Trust) -> None:
+        """Stores a supernet's trust report in place of an earlier one."""
+        numbers = {name: _nan_to_null(getattr(trust, name)) for name in _TRUST_FLOATS}
+        row = _row(trust) | numbers | {"supernet_digest": supernet_digest, "rows": _dumps("rows", list(trust.rows))}
+        with self._writing() as connection:
+            connection.execute(self._insert_or_update(tables.trust), [row])
+
+    def trust(self, supernet_digest: str) -> Trust | None:
+        """A supernet's trust report, None if there is none yet."""
+        query = sa.select(tables.trust).where(tables.trust.c.supernet_digest == supernet_digest)
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            return None
+        values = {name: value for name, value in row.items() if name != "supernet_digest"}
+        numbers = {name: _null_to_nan(values[name]) for name in _TRUST_FLOATS}
+        return Trust(**{**values, **numbers, "rows": tuple(json.loads(values["rows"]))})
+
+    # --- transactions
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with opening.one_line_errors(self._url), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, foreign_key_remedy: str | None = None) -> Iterator[sa.Connection]:
+        with opening.one_line_errors(self._url, foreign_key_remedy), self._begin_write() as connection:
+            yield connection
+
+    @contextmanager
+    def _begin_write(self) -> Iterator[sa.Connection]:
+        if self.read_only:
+            raise NasError(f"{self.url} was opened read-only; open it with read_only=False to write")
+        with self._writer.begin() as connection:
+            yield connection
+
+    def _insert_new(self, table: sa.Table, *key: str) -> sa.Insert:
+        """An insertion that leaves rows alone whose key exists."""
+        insert: sqlite.Insert | postgresql.Insert = self._inserter(table)
+        return insert.on_conflict_do_nothing(index_elements=key or table.primary_key.columns.keys())
+
+    def _insert_or_update(self, table: sa.Table) -> sa.Insert:
+        """An insertion that overwrites rows whose key exists."""
+        insert: sqlite.Insert | postgresql.Insert = self._inserter(table)
+        values = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+        return insert.on_conflict_do_update(index_elements=table.primary_key.columns.keys(), set_=values)
+
+
+# --- queries
+
+
+def _expanding(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam("digests", expanding=True))
+
+
+_e, _link = tables.evaluations.c, tables.study_evaluations.c
+_INSERT_EVALUATIONS = sa.insert(tables.evaluations)
+_INSERT_LINKS = sa.insert(tables.study_evaluations)
+_SELECT_STUDY_ID = sa.select(tables.studies.c.id).where(tables.studies.c.name == sa.bindparam("name"))
+_COUNT_STUDY = sa.select(sa.func.count()).where(_link.study_id == sa.bindparam("study_id"))
+_SELECT_CONTEXT = sa.select(tables.contexts.c.id).where(
+    tables.contexts.c.weights == sa.bindparam("weights"), tables.contexts.c.data == sa.bindparam("data")
+)
+_SELECT_ATTEMPTS = (
+    sa.select(_e.architecture, _e.metrics, _e.error, _e.seconds, _e.worker)
+    .where(_e.context_id == sa.bindparam("context_id"), _expanding(_e.architecture))
+    .order_by(_e.architecture, _e.attempt)
+)
+_SELECT_STUDY = (
+    sa.select(tables.architectures.c.json, _e.metrics, _e.error, _e.seconds, _e.worker)
+    .join_from(tables.study_evaluations, tables.evaluations)
+    .join(tables.architectures, tables.architectures.c.digest == _link.architecture)
+    .where(_link.study_id == sa.bindparam("study_id"), _link.position >= sa.bindparam("start"))
+    .order_by(_link.position)
+)
+_SELECT_KNOWN = (
+    sa.select(_e.architecture, tables.architectures.c.json, _e.metrics, _e.error, _e.seconds, _e.worker)
+    .join_from(tables.evaluations, tables.contexts)
+    .join(tables.architectures, tables.architectures.c.digest == _e.architecture)
+    .where(
+        tables.contexts.c.weights == sa.bindparam("weights"),
+        tables.contexts.c.data == sa.bindparam("data"),
+        _expanding(_e.architecture),
+        _e.error.is_(None),
+    )
+    .order_by(_e.architecture, _e.attempt)
+)
+_SELECT_MEASUREMENTS = (
+    sa.select(
+        tables.measurements.c.architecture,
+        tables.architectures.c.json,
+        tables.measurements.c.target,
+        tables.measurements.c.median_ms,
+        tables.measurements.c.iqr_ms,
+        tables.measurements.c.repeats,
+        tables.measurements.c.conditions,
+    )
+    .join_from(tables.measurements, tables.architectures)
+    .where(tables.measurements.c.target == sa.bindparam("target"))
+)
+
+
+def _chunks(digests: Iterable[str]) -> Iterator[list[str]]:
+    distinct = list(dict.fromkeys(digests))
+    for start in range(0, len(distinct), _CHUNK):
+        yield distinct[start : start + _CHUNK]
+
+
+# --- rows and records
+
+_TRUST_FLOATS = ("tau", "tau_low", "tau_high", "regret")
+_SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
+
+
+def _row(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _study_row(study: StudyRecord) -> dict[str, Any]:
+    return _row(study) | {
+        "objectives": _dumps("objectives", list(study.objectives)),
+        "limits": _dumps("limits", list(study.limits)),
+        "settings": _dumps("settings", study.settings),
+    }
+
+
+def _study(row: Mapping[str, Any]) -> StudyRecord:
+    values = {name: row[name] for name in StudyRecord.__dataclass_fields__}
+    lists = {name: tuple(json.loads(values[name])) for name in ("objectives", "limits")}
+    return StudyRecord(**{**values, **lists, "settings": json.loads(values["settings"])})
+
+
+def _refuse_other_search(name: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    other = [
+        f"{field} {stored[field]} there, {asked[field]} here" for field in _SAME_SEARCH if stored[field] != asked[field]
+    ]
+    if other:
+        raise NasError(
+            f"study {name!r} is another search ({'; '.join(other)}); take another name or the stored settings"
+        )
+
+
+def _evaluation_row(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "architecture": evaluation.arch.digest,
+        "metrics": json.dumps(evaluation.metrics),
+        "error": evaluation.error,
+        "seconds": evaluation.seconds,
+        "worker": evaluation.worker,
+    }
+
+
+def _evaluation(arch: str, metrics: str, error: str | None, seconds: float, worker: str) -> Evaluation:
+    return Evaluation(Architecture.from_json(arch), json.loads(metrics), error, seconds, worker)
+
+
+def _merged(first: Evaluation, later: Evaluation) -> Evaluation:
+    return Evaluation(first.arch, later.metrics | first.metrics, None, first.seconds, first.worker)
+
+
+def _dumps(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise NasError(
+            f"{name} cannot be stored as JSON: {error}; use finite numbers, strings, lists and dicts"
+        ) from error
+
+
+def _nan_to_null(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)  # SQLite has no NaN
+
+
+def _null_to_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _named(known: Mapping[str, T], name: str, what: str, url: str) -> T:
+    if name in known:
+        return known[name]
+    there = ", ".join(map(repr, known)) if known else "none"
+    raise NasError(f"there is no {what} {name!r} in {url}; there is: {there}")
