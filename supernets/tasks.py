@@ -1,0 +1,334 @@
+"""What a user brings beside the model: data, a loss and a measure of quality.
+
+Anything that satisfies `Task` can be trained and searched; `Classification` and `LanguageModelling` are two that do.
+The batch of step k is a function of (seed, k): epochs are permutations from `default_rng([seed, epoch])`, laid end to
+end and cut into batches, so every batch is full, each example comes once an epoch, and resuming at any step is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernets._task_data import (
+    Array,
+    Batch,
+    TaskError,
+    at_least_one,
+    check_range,
+    check_shape,
+    labelled,
+    split_named,
+    tokens_of,
+)
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Classification",
+    "LanguageModelling",
+    "Task",
+    "TaskError",
+    "batch_indices",
+    "evaluating",
+]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""From a batch of inputs and a generator to inputs of the same shape; all its randomness comes from the generator."""
+
+EVALUATION_BATCH = 256
+
+
+class Task(Protocol):
+    """Data, loss and evaluation. A task's own batches may be any tensor, or tuple, list or dict of tensors."""
+
+    batch_size: int
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> str:
+        """The key of `evaluate` that says how good a network is; lower is better."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Names the data and the settings: two tasks with equal digests give equal results."""
+        ...
+
+    @property
+    def num_train(self) -> int:
+        """Training examples in an epoch."""
+        ...
+
+    def example(self, batch: int = 1) -> Tensor:
+        """An input of `batch` examples, to trace or to measure with."""
+        ...
+
+    def batch(self, step: int, seed: int) -> Any:
+        """The training batch of a step."""
+        ...
+
+    def outputs(self, module: nn.Module, batch: Any) -> Tensor:
+        """What the loss reads and what distillation imitates: logits, one row an example (n x num_classes)."""
+        ...
+
+    def loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        """The training loss, a scalar."""
+        ...
+
+    def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
+        """The metrics on the split "valid" or "test"; `evaluating` is the context to run the module in."""
+        ...
+
+    def calibration(self, n: int) -> Iterator[Tensor]:
+        """The inputs of `n` fixed training batches, for batch-norm statistics."""
+        ...
+
+
+class Classification:
+    """One of K classes for each input; the metric is the share of errors.
+
+    Args:
+        train, valid, test: pairs of inputs (n x ...) and integer labels (n,), NumPy arrays or tensors; test may be left
+            out. Inputs are tensors of any shape a model takes: images, tables, token numbers.
+        augment: changes the inputs of each training batch. The digest knows it by its name alone.
+        num_classes: of the labels 0 ... num_classes - 1; None reads it off the training labels.
+        dtype: of the inputs, where they are floating point numbers.
+
+    Raises:
+        TaskError: a split is empty or its lengths or shapes differ, inputs are not finite, labels are not integers or
+            out of range.
+    """
+
+    metric = "error"
+
+    def __init__(
+        self,
+        train: tuple[Array, Array],
+        valid: tuple[Array, Array],
+        test: tuple[Array, Array] | None = None,
+        *,
+        batch_size: int = 64,
+        augment: Augment | None = None,
+        num_classes: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        name: str = "classification",
+    ) -> None:
+        self.name = name
+        self.batch_size = at_least_one("batch_size", batch_size)
+        self.augment = augment
+        given = {"train": train, "valid": valid} | ({} if test is None else {"test": test})
+        self.splits = {split: labelled(split, pair, dtype) for split, pair in given.items()}
+        self.num_classes = num_classes or int(self.splits["train"].targets.max()) + 1
+        for split, examples in self.splits.items():
+            check_range(f"the {split} labels", examples.targets, self.num_classes, "num_classes")
+            check_shape(split, examples.inputs, self.splits["train"].inputs)
+
+    @cached_property
+    def digest(self) -> str:
+        tensors = [tensor for examples in self.splits.values() for tensor in examples]
+        return _digest("classification", tensors, self.num_classes, self.batch_size, _callable_name(self.augment))
+
+    @property
+    def num_train(self) -> int:
+        return len(self.splits["train"].targets)
+
+    def example(self, batch: int = 1) -> Tensor:
+        return _cycled(self.splits["train"].inputs, batch)
+
+    def batch(self, step: int, seed: int) -> Batch:
+        train = self.splits["train"]
+        indices = batch_indices(self.num_train, self.batch_size, step, seed)
+        inputs = train.inputs[indices]
+        if self.augment is not None:
+            inputs = self.augment(inputs, _generator(step, seed))
+        return Batch(inputs, train.targets[indices])
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Logits (n x num_classes)."""
+        logits: Tensor = module(batch.inputs)
+        return logits
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(_full_precision(outputs), batch.targets)
+
+    def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
+        """`error`, the share of examples put into a wrong class, and `loss`, the mean cross-entropy in nats."""
+        examples = split_named(self.splits, split)
+        return _evaluate(self, module, map(Batch, *(torch.split(tensor, EVALUATION_BATCH) for tensor in examples)))
+
+    def calibration(self, n: int) -> Iterator[Tensor]:
+        inputs = self.splits["train"].inputs
+        return (inputs[batch_indices(self.num_train, self.batch_size, step, seed=0)] for step in range(n))
+
+
+class LanguageModelling:
+    """The next token of a text; the metric is the mean loss a token, in nats.
+
+    An example is a window of `context` tokens and the tokens that follow each of them. Windows of an epoch do not
+    overlap, and each epoch lays them from another start. Evaluation reads every token of a split once, in windows.
+
+    Args:
+        train, valid, test: token numbers (n,), integer NumPy arrays or tensors; test may be left out.
+        context: tokens in a window.
+        vocab: tokens are 0 ... vocab - 1; None reads it off the training tokens.
+
+    Raises:
+        TaskError: tokens are not integers or out of range, or a split has no window of `context` tokens.
+    """
+
+    metric = "loss"
+
+    def __init__(
+        self,
+        train: Array,
+        valid: Array,
+        test: Array | None = None,
+        *,
+        context: int = 64,
+        batch_size: int = 32,
+        vocab: int | None = None,
+        name: str = "language modelling",
+    ) -> None:
+        self.name = name
+        self.context = at_least_one("context", context)
+        self.batch_size = at_least_one("batch_size", batch_size)
+        given = {"train": train, "valid": valid} | ({} if test is None else {"test": test})
+        self.splits = {split: tokens_of(split, tokens, context) for split, tokens in given.items()}
+        self.vocab = vocab or int(self.splits["train"].max()) + 1
+        for split, tokens in self.splits.items():
+            check_range(f"the {split} tokens", tokens, self.vocab, "vocab")
+
+    @cached_property
+    def digest(self) -> str:
+        return _digest("language modelling", list(self.splits.values()), self.vocab, self.context, self.batch_size)
+
+    @property
+    def num_train(self) -> int:
+        # One window fewer than fit: the room that is left lets every epoch begin elsewhere.
+        return max(1, (len(self.splits["train"]) - 1) // self.context - 1)
+
+    def example(self, batch: int = 1) -> Tensor:
+        tokens = self.splits["train"][:-1]
+        return _cycled(tokens[: len(tokens) // self.context * self.context].view(-1, self.context), batch)
+
+    def batch(self, step: int, seed: int) -> Batch:
+        """Windows (batch_size x context) of tokens and of the tokens that follow them."""
+        tokens, windows = self.splits["train"], self.num_train
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        room = len(tokens) - 1 - windows * self.context
+        starts = [_start(room, seed, int(epoch)) for epoch in positions // windows]
+        first = batch_indices(windows, self.batch_size, step, seed) * self.context + torch.tensor(starts)
+        inputs = tokens[first[:, None] + torch.arange(self.context + 1)]
+        return Batch(inputs[:, :-1], inputs[:, 1:])
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Logits (n * context x vocab), a row a token."""
+        logits: Tensor = module(batch.inputs)
+        return logits.flatten(0, 1)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(_full_precision(outputs), batch.targets.flatten())
+
+    def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
+        """`loss` in nats a token, and `error`, the share of tokens of which another was thought likelier."""
+        tokens = split_named(self.splits, split)
+        inputs, targets = tokens[:-1], tokens[1:]
+        whole = len(inputs) // self.context * self.context
+        rows = max(1, EVALUATION_BATCH * 16 // self.context)
+        windows = [torch.split(x[:whole].view(-1, self.context), rows) for x in (inputs, targets)]
+        rest = [Batch(inputs[None, whole:], targets[None, whole:])] if whole < len(inputs) else []
+        return _evaluate(self, module, iter([*map(Batch, *windows), *rest]))
+
+    def calibration(self, n: int) -> Iterator[Tensor]:
+        return (self.batch(step, seed=0).inputs for step in range(n))
+
+
+def batch_indices(num_train: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Which examples (batch_size,) make the batch of a step: permutations of epochs, end to end, cut into batches."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = positions // num_train
+    chosen = [
+        _permutation(num_train, seed, int(epoch))[positions[epochs == epoch] % num_train] for epoch in np.unique(epochs)
+    ]
+    return torch.from_numpy(np.concatenate(chosen))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode without gradients; every submodule's mode is restored. Yields the device of the module."""
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    tensors = (tensor for group in (module.parameters(), module.buffers()) for tensor in group)
+    try:
+        with torch.inference_mode():
+            yield next((tensor.device for tensor in tensors), torch.device("cpu"))
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+
+
+def _evaluate(
+    task: Classification | LanguageModelling, module: nn.Module, batches: Iterator[Batch]
+) -> dict[str, float]:
+    """`error` and `loss` over all rows of the outputs; both NaN where the loss is: a diverged network has no rank."""
+    num_rows = num_errors = 0
+    loss = 0.0
+    with evaluating(module) as device:
+        for batch in batches:
+            batch = Batch(batch.inputs.to(device), batch.targets.to(device))
+            outputs = task.outputs(module, batch)
+            targets = batch.targets.flatten()
+            num_rows += len(targets)
+            num_errors += int((outputs.argmax(-1) != targets).sum())
+            loss += float(task.loss(outputs, batch)) * len(targets)
+    error = math.nan if math.isnan(loss) else num_errors / num_rows
+    return {"error": error, "loss": loss / num_rows}
+
+
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+@lru_cache(maxsize=4)
+def _start(room: int, seed: int, epoch: int) -> int:
+    return int(np.random.default_rng([seed, epoch, 1]).integers(room + 1))
+
+
+def _generator(step: int, seed: int) -> torch.Generator:
+    entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
+
+
+def _full_precision(outputs: Tensor) -> Tensor:
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
+def _cycled(inputs: Tensor, n: int) -> Tensor:
+    """The first n rows, beginning again where there are fewer."""
+    return inputs[torch.arange(n) % len(inputs)]
+
+
+def _callable_name(function: Callable[..., Any] | None) -> str:
+    return "" if function is None else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _digest(kind: str, tensors: list[Tensor], *settings: Any) -> str:
+    """16 hexadecimal digits of a hash of the settings and of every value of the data."""
+    digest = hashlib.sha256(repr((kind, settings)).encode())
+    for tensor in tensors:
+        digest.update(repr((str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()[:16]
