@@ -1,0 +1,153 @@
+"""One network of a space as a value: frozen, hashable, canonical, and its own JSON."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from search_spaces.errors import SpaceError
+from search_spaces.values import Json, canonical, freeze, show, suggestion
+
+
+class Architecture(Mapping[str, Any]):
+    """The active choices of one network, by attribute (``arch.width``) or by key (``arch["width"]``).
+
+    Spaces make them; choices that are not active in this network are absent, so equal networks are equal values. A
+    choice with one value a position is a tuple (None where that position has none), a nested space an Architecture.
+    """
+
+    __slots__ = ("_json", "_values", "kind")
+    kind: str
+    _values: dict[str, Any]
+    _json: str | None
+
+    def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "_values", dict(values))
+        object.__setattr__(self, "_json", None)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            if name in self._values:
+                return self._values[name]
+            raise AttributeError(f"{self.kind} has no active choice {name!r}; {suggestion(name, self._values)}")
+        raise AttributeError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def __eq__(self, other: object) -> bool:
+        return self.json() == other.json() if isinstance(other, Architecture) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.json())
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"an architecture is frozen; {name!r} is set by asking the space for another one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"an architecture is frozen; {name!r} cannot be deleted")
+
+    def __reduce__(self) -> tuple[type["Architecture"], tuple[str, dict[str, Any]]]:
+        return Architecture, (self.kind, self._values)
+
+    def __copy__(self) -> "Architecture":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Architecture":
+        return self
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain JSON values; ``"is"`` carries the kind, of this architecture and of each nested one."""
+        return {"is": self.kind, **{name: _thaw(value) for name, value in self._values.items()}}
+
+    def json(self) -> str:
+        """Canonical JSON: equal architectures have equal text, in every process."""
+        if self._json is None:
+            object.__setattr__(self, "_json", canonical(self.to_dict()))
+        assert self._json is not None
+        return self._json
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that name this network in caches, files and databases."""
+        return hashlib.sha256(self.json().encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_json(cls, text: str) -> "Architecture":
+        """The inverse of `json`; needs no space, so checks none (``space.architecture(text)`` does)."""
+        value = parse(text)
+        if not isinstance(value, dict):
+            raise SpaceError(
+                f"{show(text)} is not an architecture; give the JSON object that Architecture.json() wrote"
+            )
+        architecture = _build(value)
+        assert isinstance(architecture, Architecture)
+        return architecture
+
+    def diff(self, other: "Architecture") -> dict[str, tuple[Any, Any]]:
+        """Where two architectures differ: path to (here, there), None where a choice is absent."""
+        mine, theirs = dict(_leaves(self)), dict(_leaves(other))
+        paths = [*mine, *(path for path in theirs if path not in mine)]
+        pairs = {path: (mine.get(path), theirs.get(path)) for path in paths}
+        return {
+            path: pair
+            for path, pair in pairs.items()
+            if (path in mine) != (path in theirs) or canonical(pair[0]) != canonical(pair[1])
+        }
+
+
+def parse(text: str) -> Any:
+    """JSON text as Python values; SpaceError where it is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise SpaceError(f"{show(text)} is not JSON ({error}); give the text that Architecture.json() wrote") from None
+
+
+def _thaw(value: Any) -> Json:
+    if isinstance(value, Architecture):
+        return value.to_dict()
+    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build(value: Any) -> Any:
+    if isinstance(value, dict):
+        kind = value.get("is")
+        if not isinstance(kind, str):
+            raise SpaceError(
+                f'{show(value)} does not say what it is; an architecture\'s JSON carries "is": "<its space>"'
+            )
+        return Architecture(kind, {name: _build(item) for name, item in value.items() if name != "is"})
+    if isinstance(value, list):
+        return tuple(_build(item) for item in value)
+    try:
+        return freeze(value)
+    except ValueError as error:
+        raise SpaceError(f"{error}; an architecture holds JSON values only") from None
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every scalar of an architecture by its path; a nested architecture also tells its kind."""
+    prefix = f"{path}." if path else ""
+    if isinstance(value, Architecture):
+        yield f"{prefix}is", value.kind
+        for name, item in value.items():
+            yield from _leaves(item, prefix + name)
+    elif isinstance(value, tuple) and value:
+        for position, item in enumerate(value):
+            yield from _leaves(item, f"{prefix}{position}")
+    else:
+        yield path, value

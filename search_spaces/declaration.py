@@ -1,0 +1,315 @@
+"""What a user writes in the body of a space, checked once and put in normal form.
+
+Everything a malformed declaration can get wrong is found here, when its class is made, and named by field.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias, overload
+
+from search_spaces.architecture import Architecture
+from search_spaces.errors import SpaceError
+from search_spaces.values import freeze, listing, same, show, suggestion
+
+MAX_OPTIONS = 32_767  # a code is an int16
+MAX_POSITIONS = 10_000
+
+Per: TypeAlias = str | int | None
+
+
+class Subspace:
+    """What the space around it sees of a nested space: its name, its declaration and the options left in each slot."""
+
+    _declared: ClassVar["Declaration"]
+    _domains: tuple[tuple[int, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the class; architectures carry it as their kind."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A declared choice; `choice` makes it, and the class it stands in checks it."""
+
+    options: tuple[Any, ...]
+    per: Per = None
+    when: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A rule over sibling choices, named by the parameters of its function; `constraint` makes it."""
+
+    function: Callable[..., Any]
+    each: str | int | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the choices it reads."""
+        return tuple(inspect.signature(self.function).parameters)
+
+
+def choice(*options: Any, per: Per = None, when: Mapping[str, Any] | None = None) -> Choice:
+    """A choice among `options`, given from small to large.
+
+    An option is a JSON scalar, a list of them (it becomes a tuple) or an instance of a `Space`, whose own choices are
+    then nested. ``per="depth"`` makes one choice for each of the first `depth` positions, where `depth` is a sibling
+    choice of integers; ``per=6`` makes six. ``when={"op": "conv"}`` or ``when={"op": ("conv", "sep")}`` makes it
+    active only for these values; where both have the same `per`, position by position.
+    """
+    return Choice(options, per, {} if when is None else when)
+
+
+@overload
+def constraint(function: Callable[..., Any], /) -> Constraint: ...
+
+
+@overload
+def constraint(*, each: str | int) -> Callable[[Callable[..., Any]], Constraint]: ...
+
+
+def constraint(
+    function: Callable[..., Any] | None = None, /, *, each: str | int | None = None
+) -> Constraint | Callable[[Callable[..., Any]], Constraint]:
+    """A rule that every network of the space keeps: a function, in the body of the class, of sibling choices.
+
+    Its parameters name the choices; it returns whether their values go together. A choice with `per` comes whole, as a
+    tuple. With ``each="depth"`` the rule holds for every position on its own, and the choices with ``per="depth"`` come
+    one value at a time, which also keeps counting and sampling cheap. Where one of the choices is not active the rule
+    holds by itself.
+    """
+    if function is None:
+        return lambda body: Constraint(body, each)
+    return Constraint(function)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A checked choice: its options frozen, its conditions as positions among the options of its siblings."""
+
+    name: str
+    options: tuple[Any, ...]
+    per: Per
+    when: tuple[tuple[str, frozenset[int]], ...]
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """The options as JSON values: a nested space is called by its name."""
+        return tuple(option.name if isinstance(option, Subspace) else option for option in self.options)
+
+    def find(self, value: Any) -> int | None:
+        """The position of the option that `value` means, if there is one."""
+        return next((index for index, label in enumerate(self.labels) if same(label, value)), None)
+
+    def select(self, wanted: Any, where: str) -> frozenset[int]:
+        """Positions of one option or of several; `where` begins the message of a SpaceError."""
+        values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset | range) else [wanted]
+        if isinstance(wanted, list | tuple) and self.find(_frozen(wanted)) is not None:
+            values = [wanted]
+        if not values:
+            raise SpaceError(f"{where}: no option is named; name at least one of {listing(self.labels)}")
+        return frozenset(self._one(value, where) for value in values)
+
+    def _one(self, value: Any, where: str) -> int:
+        index = self.find(_frozen(value))
+        if index is None:
+            hint = "; name a nested space by its name as a string" if isinstance(value, Subspace) else ""
+            raise SpaceError(f"{where}: {show(value)} is not among the options {listing(self.labels)}{hint}")
+        return index
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The choices of a space, parents before the choices that depend on them, and its rules by name."""
+
+    kind: str
+    fields: Mapping[str, Field]
+    constraints: Mapping[str, Constraint]
+
+
+def declare(cls: type, base: type) -> Declaration:
+    """The declaration of a subclass of `base` (the Space class): its own attributes after those it inherits."""
+    kind = cls.__name__
+    choices: dict[str, Choice] = {}
+    constraints: dict[str, Constraint] = {}
+    for name, value in _attributes(cls, base):
+        place = f"{kind}.{name}"
+        inherited = name in choices or name in constraints
+        if isinstance(value, Subspace):
+            value = Choice((value,))
+        if isinstance(value, Choice | Constraint):
+            _check_name(place, name, base)
+        if isinstance(value, Choice):
+            constraints.pop(name, None)
+            choices[name] = value
+        elif isinstance(value, Constraint):
+            choices.pop(name, None)
+            constraints[name] = value
+        elif inherited:
+            raise SpaceError(f"{place}: {show(value)} hides an inherited choice; say choice({show(value)}) to fix it")
+        elif isinstance(value, type) and issubclass(value, Subspace) and value.__name__ != name:
+            raise SpaceError(f"{place}: {value.__name__} is a class; a nested space is an instance: {value.__name__}()")
+        elif isinstance(value, list | tuple | set | range) and not name.startswith("_"):
+            raise SpaceError(f"{place}: a plain {type(value).__name__} declares nothing; say choice(...) of its items")
+    bare = {name: _field(f"{kind}.{name}", name, value) for name, value in choices.items()}
+    fields = {name: _linked(f"{kind}.{name}", bare, bare[name], choices[name].when) for name in bare}
+    for name, rule in constraints.items():
+        _check_constraint(f"{kind}.{name}", rule, fields)
+    return Declaration(kind, _ordered(kind, fields), constraints)
+
+
+def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
+    for ancestor in reversed(cls.__mro__):
+        if issubclass(ancestor, base) and ancestor is not base:
+            yield from ((name, value) for name, value in vars(ancestor).items() if not name.startswith("__"))
+
+
+def _frozen(value: Any) -> Any:
+    try:
+        return freeze(value)
+    except ValueError:
+        return value
+
+
+def _check_name(place: str, name: str, base: type) -> None:
+    if name.startswith("_") or name in ("is", "input", "output") or hasattr(base, name) or hasattr(Architecture, name):
+        raise SpaceError(
+            f"{place}: {name!r} is a reserved name; call the field something else, such as {_other(name)!r}"
+        )
+
+
+def _other(name: str) -> str:
+    return f"{name.strip('_') or 'choice'}_"
+
+
+def _field(place: str, name: str, declared: Choice) -> Field:
+    if not declared.options:
+        raise SpaceError(f"{place}: no options; give at least one, as in choice(16, 32)")
+    if len(declared.options) > MAX_OPTIONS:
+        raise SpaceError(
+            f"{place}: {len(declared.options)} options; at most {MAX_OPTIONS} are possible, so thin them out"
+        )
+    options = tuple(_option(place, option) for option in declared.options)
+    checked = Field(name, options, _per(place, declared.per), ())
+    _check_distinct(place, checked)
+    return checked
+
+
+def _option(place: str, option: Any) -> Any:
+    if isinstance(option, Subspace):
+        return option
+    if isinstance(option, type) and issubclass(option, Subspace):
+        name = option.__name__
+        raise SpaceError(f"{place}: option {name} is a class; a nested space is an instance: choice({name}())")
+    try:
+        return freeze(option)
+    except ValueError as error:
+        raise SpaceError(f"{place}: option {error}; options are JSON scalars, lists of them, or spaces") from None
+
+
+def _check_distinct(place: str, checked: Field) -> None:
+    seen: dict[Any, Any] = {}
+    for option, label in zip(checked.options, checked.labels, strict=True):
+        if label not in seen:
+            seen[label] = option
+        elif isinstance(option, Subspace) and isinstance(seen[label], Subspace):
+            raise SpaceError(f"{place}: two options are {label}; declare them as classes with different names")
+        elif isinstance(option, Subspace) or isinstance(seen[label], Subspace):
+            raise SpaceError(f"{place}: {label!r} names both a nested space and a plain option; rename one of them")
+        elif same(option, seen[label]):
+            raise SpaceError(f"{place}: option {show(option)} is given twice; options are distinct")
+        else:
+            raise SpaceError(
+                f"{place}: options {show(seen[label])} and {show(option)} are equal in Python; use one type"
+            )
+
+
+def _per(place: str, per: Per) -> Per:
+    if isinstance(per, bool) or not isinstance(per, str | int | None):
+        raise SpaceError(f"{place}: per={show(per)}; it names a sibling choice or is a number of positions")
+    if isinstance(per, int) and not 1 <= per <= MAX_POSITIONS:
+        raise SpaceError(f"{place}: per={per}; a fixed number of positions is between 1 and {MAX_POSITIONS}")
+    return per
+
+
+def _linked(place: str, fields: Mapping[str, Field], own: Field, when: Mapping[str, Any]) -> Field:
+    if isinstance(own.per, str):
+        _check_depth(place, fields, own.per)
+    if not isinstance(when, Mapping):
+        raise SpaceError(f"{place}: when={show(when)}; it maps sibling choices to values, as in when={{'op': 'conv'}}")
+    conditions = []
+    for parent, wanted in when.items():
+        if parent not in fields:
+            raise SpaceError(
+                f"{place}: when names {show(parent)}, which is no choice here; {suggestion(parent, fields)}"
+            )
+        other = fields[parent]
+        if other.per is not None and other.per != own.per:
+            raise SpaceError(
+                f"{place}: when names {parent!r}, which has a value a position; give this choice per={other.per!r} too"
+            )
+        if other.per is not None and None in own.options:
+            raise SpaceError(
+                f"{place}: None marks the positions where {parent!r} turns it off; use a word as the option"
+            )
+        conditions.append((parent, other.select(wanted, f"{place}: when {parent!r}")))
+    return Field(own.name, own.options, own.per, tuple(conditions))
+
+
+def _check_depth(place: str, fields: Mapping[str, Field], per: str) -> None:
+    if per not in fields:
+        raise SpaceError(f"{place}: per={per!r} names no choice here; {suggestion(per, fields)}")
+    if fields[per].per is not None:
+        raise SpaceError(
+            f"{place}: per={per!r} has a value a position itself; the number of positions is one plain choice"
+        )
+    for option in fields[per].options:
+        if type(option) is not int or option < 0:
+            raise SpaceError(
+                f"{place}: per={per!r} has the option {show(option)}; a number of positions is an int >= 0"
+            )
+    if not 1 <= max(fields[per].options) <= MAX_POSITIONS:
+        most = max(fields[per].options)
+        raise SpaceError(
+            f"{place}: per={per!r} gives at most {most} positions; it is to be between 1 and {MAX_POSITIONS}"
+        )
+
+
+def _check_constraint(place: str, rule: Constraint, fields: Mapping[str, Field]) -> None:
+    parameters = inspect.signature(rule.function).parameters.values()
+    if not parameters:
+        raise SpaceError(
+            f"{place}: a constraint names its choices as parameters, as in def {place.split('.')[1]}(width)"
+        )
+    for parameter in parameters:
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
+            raise SpaceError(f"{place}: parameter {str(parameter)!r}; a constraint takes choices by plain names only")
+        if parameter.name not in fields:
+            hint = suggestion(parameter.name, fields)
+            raise SpaceError(f"{place}: the constraint names {parameter.name!r}, which is no choice here; {hint}")
+    if rule.each is not None and all(fields[p.name].per != rule.each for p in parameters):
+        raise SpaceError(
+            f"{place}: each={rule.each!r}, but none of its choices has per={rule.each!r}; leave `each` out"
+        )
+
+
+def _ordered(kind: str, fields: Mapping[str, Field]) -> dict[str, Field]:
+    """The order of declaration, except that a choice comes after those it depends on."""
+    ordered: dict[str, Field] = {}
+    while len(ordered) < len(fields):
+        ready = next((f for f in fields.values() if f.name not in ordered and _parents(f) <= ordered.keys()), None)
+        if ready is None:
+            circle = ", ".join(name for name in fields if name not in ordered)
+            raise SpaceError(f"{kind}: {circle} depend on each other in a circle; let one of them stand without `when`")
+        ordered[ready.name] = ready
+    return ordered
+
+
+def _parents(own: Field) -> set[str]:
+    return {name for name, _ in own.when} | ({own.per} if isinstance(own.per, str) else set())
