@@ -7,6 +7,7 @@ Nothing is downloaded: a package that is missing is named in the error. Splits d
 """
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,7 @@ def digits(valid: int = 300, test: int = 400, seed: int = 0) -> Images:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(
-            "the digits come with scikit-learn, which is not installed: pip install scikit-learn"
-        ) from error
+        raise DataError("the digits come with scikit-learn, which is missing: pip install scikit-learn") from error
     bunch = load_digits()
     inputs = (bunch.images[:, None] / 16).astype(np.float32)
     labels = bunch.target.astype(np.int64)
@@ -173,7 +172,7 @@ def _idx(path: Path) -> npt.NDArray[np.uint8]:
         raise DataError(
             f"{path} is not there: apt install dataset-fashion-mnist, or give the folder of its files"
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): install it anew") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(f"{path} is no IDX file of bytes: install it anew")
