@@ -16,15 +16,21 @@ class Architecture(Mapping[str, Any]):
     choice with one value a position is a tuple (None where that position has none), a nested space an Architecture.
     """
 
-    __slots__ = ("_json", "_values", "kind")
+    __slots__ = ("_json", "_origin", "_values", "kind")
     kind: str
     _values: dict[str, Any]
     _json: str | None
+    _origin: (
+        tuple[object, tuple[int, ...]] | None
+    )  # the declaration and the codes it was read from, to save finding them
 
-    def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, kind: str, values: Mapping[str, Any], origin: tuple[object, tuple[int, ...]] | None = None
+    ) -> None:
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_json", None)
+        object.__setattr__(self, "_origin", origin)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -76,7 +82,9 @@ class Architecture(Mapping[str, Any]):
     def json(self) -> str:
         """Canonical JSON: equal architectures have equal text, in every process."""
         if self._json is None:
-            object.__setattr__(self, "_json", canonical(self.to_dict()))
+            members = {name: _text(value) for name, value in self._values.items()} | {"is": canonical(self.kind)}
+            text = ",".join(f"{canonical(name)}:{members[name]}" for name in sorted(members))
+            object.__setattr__(self, "_json", f"{{{text}}}")
         assert self._json is not None
         return self._json
 
@@ -121,6 +129,13 @@ def _thaw(value: Any) -> Json:
     if isinstance(value, Architecture):
         return value.to_dict()
     return [_thaw(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    """Canonical JSON of a value; what nested architectures know of theirs is used again."""
+    if isinstance(value, Architecture):
+        return value.json()
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, tuple) else canonical(value)
 
 
 def _build(value: Any) -> Any:

@@ -4,7 +4,7 @@ The activity of a slot given its parents is a table of zeros and ones, and so is
 a network is an assignment that every table allows. Summing the slots out from last to first leaves the number of
 networks; the tables met on the way tell, for each slot, how many networks every code leads to, given the earlier slots
 it is tied to. Walking them forwards therefore never runs into a dead end, and drawing by these weights is exactly
-uniform (sum-product elimination and ancestral sampling: Koller and Friedman, Probabilistic Graphical Models, 9.3 and 12.1).
+uniform (sum-product and ancestral sampling; Koller and Friedman, Probabilistic Graphical Models, 9.3 and 12.1).
 """
 
 import math

@@ -18,6 +18,7 @@ Conditions: TypeAlias = tuple[tuple[int, frozenset[int]], ...]
 Codes: TypeAlias = Sequence[int]
 
 MAX_SLOTS = 50_000
+MAX_REMEMBERED = 50_000  # nested architectures and verdicts kept for their next use
 
 _ABSENT = object()
 
@@ -55,6 +56,7 @@ class Place:
     depth: int | None  # the slot that says how many positions are active
     labels: tuple[Any, ...]
     index: Mapping[Any, int]
+    plain: bool  # no option is a nested space, so the slots of its positions follow one another
 
     def length(self, codes: Codes, slots: Sequence[Slot]) -> int:
         """How many values the field has, given that it is present."""
@@ -63,11 +65,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Node:
-    """A space somewhere in the tree of nested spaces."""
+    """A space somewhere in the tree of nested spaces; the slots from `start` to `stop` are its own."""
 
-    kind: str
+    declaration: Declaration
     path: str
     places: Mapping[str, Place]
+    start: int
+    stop: int
+
+    @property
+    def kind(self) -> str:
+        return self.declaration.kind
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Layout:
         self.slots: list[Slot] = []
         self.domains: list[tuple[int, ...]] = []  # the options that nested spaces were narrowed to
         self.ties: list[Tie] = []
+        self._nested_values: dict[tuple[int, tuple[int, ...]], Architecture] = {}
         self._verdicts: dict[tuple[int, tuple[Any, ...]], bool] = {}
         self.kind = declaration.kind
         self.root = self._node(declaration, "", ())
@@ -96,11 +105,12 @@ class Layout:
 
     def _node(self, declaration: Declaration, path: str, gate: Conditions) -> Node:
         places: dict[str, Place] = {}
+        start = len(self.slots)
         for own in declaration.fields.values():
             places[own.name] = self._place(declaration.kind, own, places, path, gate)
         for name, rule in declaration.constraints.items():
             self.ties.extend(self._tied(name, f"{path or declaration.kind}.{name}", rule, places))
-        return Node(declaration.kind, path, places)
+        return Node(declaration, path, places, start, len(self.slots))
 
     def _place(self, kind: str, own: Field, places: Mapping[str, Place], path: str, gate: Conditions) -> Place:
         depth = places[own.per].positions[0].slot if isinstance(own.per, str) else None
@@ -115,7 +125,8 @@ class Layout:
         if not positions:
             raise SpaceError(f"{kind}.{own.name}: its conditions never hold together; loosen `when`")
         index_of = {label: index for index, label in enumerate(own.labels)}
-        return Place(own, tuple(positions), presence or (), depth, own.labels, index_of)
+        plain = not any(isinstance(option, Subspace) for option in own.options)
+        return Place(own, tuple(positions), presence or (), depth, own.labels, index_of, plain)
 
     def _num_positions(self, own: Field, depth: int | None) -> int:
         if depth is not None:
@@ -219,7 +230,7 @@ class Layout:
             return True
         key = (id(tie.rule), values)
         if key not in self._verdicts:
-            if len(self._verdicts) > 1_000_000:
+            if len(self._verdicts) >= MAX_REMEMBERED:
                 self._verdicts.clear()
             self._verdicts[key] = _judge(tie, values)
         return self._verdicts[key]
@@ -249,22 +260,34 @@ class Layout:
         return self._read(self.root, codes)
 
     def _read(self, node: Node, codes: Codes) -> Architecture:
-        values = {}
-        for name, place in node.places.items():
-            value = self._field_value(place, codes)
-            if value is not _ABSENT:
-                values[name] = value
-        return Architecture(node.kind, values)
+        own = tuple(codes[node.start : node.stop])
+        key = (id(node.declaration), own)  # what an active space looks like depends on its own slots only
+        if key not in self._nested_values:
+            values = {}
+            for name, place in node.places.items():
+                value = self._field_value(place, codes)
+                if value is not _ABSENT:
+                    values[name] = value
+            arch = Architecture(node.kind, values, (node.declaration, own))
+            if node is self.root:
+                return arch
+            if len(self._nested_values) >= MAX_REMEMBERED:
+                self._nested_values.clear()
+            self._nested_values[key] = arch
+        return self._nested_values[key]
 
     def _field_value(self, place: Place, codes: Codes) -> Any:
         if place.field.per is None:
             own = place.positions[0]
             return self._value(place, own, codes) if codes[own.slot] >= 0 else _ABSENT
-        if not all(codes[slot] in allowed for slot, allowed in place.presence):
+        if not _hold(place.presence, codes) or (place.depth is not None and codes[place.depth] < 0):
             return _ABSENT
-        if place.depth is not None and codes[place.depth] < 0:
-            return _ABSENT
-        active = place.positions[: place.length(codes, self.slots)]
+        length = place.length(codes, self.slots)
+        if place.plain:
+            first = place.positions[0].slot
+            values = (*place.labels, None)  # code -1 takes the last
+            return tuple([values[code] for code in codes[first : first + min(length, len(place.positions))]])
+        active = place.positions[:length]
         return tuple(self._value(place, own, codes) for own in active)
 
     def _value(self, place: Place, own: Position, codes: Codes) -> Any:
@@ -283,6 +306,9 @@ class Layout:
         return codes
 
     def _write(self, node: Node, value: Any, codes: list[int]) -> None:
+        if isinstance(value, Architecture) and value._origin is not None and value._origin[0] is node.declaration:
+            codes[node.start : node.stop] = value._origin[1]
+            return
         if not isinstance(value, Mapping):
             raise SpaceError(f"{self._at(node, '')}: {show(value)} is no architecture of {node.kind}; give a mapping")
         kind = value.kind if isinstance(value, Architecture) else value.get("is", node.kind)
@@ -345,6 +371,10 @@ class Layout:
 
     def _code(self, place: Place, own: Position, given: Any) -> int:
         value = given
+        if type(given) in (int, str):
+            code = place.index.get(given)
+            if code is not None and type(place.labels[code]) is type(given) and own.nodes[code] is None:
+                return code
         if isinstance(given, Architecture):
             value = given.kind
         elif isinstance(given, Mapping):
@@ -354,7 +384,7 @@ class Layout:
             value = _tuple(given)
         try:
             code = place.index.get(value)
-        except TypeError:
+        except TypeError:  # not hashable, so no option
             code = None
         is_nested = isinstance(given, Mapping)
         if code is None or not same(place.labels[code], value) or (own.nodes[code] is not None) != is_nested:
@@ -397,7 +427,10 @@ class Layout:
 
 
 def _hold(conditions: Conditions, codes: Codes) -> bool:
-    return all(codes[slot] in allowed for slot, allowed in conditions)
+    for slot, allowed in conditions:  # noqa: SIM110 - half the time of all(...), and called for every slot
+        if codes[slot] not in allowed:
+            return False
+    return True
 
 
 def _tuple(value: Any) -> Any:
