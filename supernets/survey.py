@@ -108,7 +108,8 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
         ShapeError: two architectures give one name tensors of different rank.
         SupernetError: a layout pattern matches no parameter, or the model has no parameters.
     """
-    labelled = [(None, space.largest()), *space.variants(), *((None, arch) for arch in also)]
+    varied = ((label.partition("=")[0], arch) for label, arch in space.variants())  # "stages.0.kernel.2=5" names the choice first
+    labelled: list[tuple[str | None, Architecture]] = [(None, space.largest()), *varied, *((None, arch) for arch in also)]
     seen: set[Architecture] = set()
     variants = []
     for choice, arch in labelled:
