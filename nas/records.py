@@ -57,7 +57,7 @@ class StudyRecord:
     that started the study, where there is one; `status` is free text such as "running" or "finished".
 
     Raises:
-        NasError: a blank name, no objective, or a seed that databases cannot hold.
+        NasError: a blank or unprintable name, no objective, or a seed that databases cannot hold.
     """
 
     name: str
@@ -73,8 +73,8 @@ class StudyRecord:
     status: str = "created"
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise NasError(f"a study's name is {self.name!r}; give it one that says what is searched")
+        if not self.name.strip() or not self.name.isprintable():
+            raise NasError(f"a study's name is {self.name!r}; give it one of printable characters")
         if not self.objectives:
             raise NasError(f"study {self.name!r} has no objective; name at least one metric to minimise")
         if not 0 <= self.seed < 2**63:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -77,6 +78,15 @@ class Repository:
         self._context_ids: dict[tuple[str, str], int] = {}
         self._engine = opening.engine(self._url, read_only=read_only, synchronous=synchronous)
         self._inserter = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        self._new_context = self._insert_new(tables.contexts, "weights", "data")  # built once: they are on the hot path
+        dialect = self._engine.dialect
+        self._add_architectures = _Prepared(
+            self._insert_new(tables.architectures, "digest"), ("digest", "json"), dialect
+        )
+        self._add_evaluations = _Prepared(sa.insert(tables.evaluations), tables.evaluations.columns.keys(), dialect)
+        self._add_links = _Prepared(
+            sa.insert(tables.study_evaluations), tables.study_evaluations.columns.keys(), dialect
+        )
         self._writer = self._engine.execution_options(writes=True)
         try:
             self._open()
@@ -251,25 +261,18 @@ class Repository:
         """
         if not evaluations:
             return
-        digests = [evaluation.arch.digest for evaluation in evaluations]
-        if len(set(digests)) < len(digests):
-            twice = next(digest for digest in digests if digests.count(digest) > 1)
-            raise NasError(
-                f"architecture {twice} is twice in one batch for study {study_name!r}; drop duplicates first"
-            )
-        rows = [_evaluation_row(evaluation) for evaluation in evaluations]
+        by_digest = _by_digest(study_name, evaluations)
         try:
             with opening.one_line_errors(self._url), self._begin_write() as connection:
                 study_id, position = self._position(connection, study_name, start)
                 context_id = self._context_id(connection, weights, data)
-                links = self._insert_evaluations(connection, context_id, evaluations, rows)
+                links = self._insert_evaluations(connection, context_id, by_digest)
                 for offset, link in enumerate(links):
                     link["study_id"], link["position"] = study_id, position + offset
-                connection.execute(_INSERT_LINKS, links)
+                self._add_links(connection, links)
         except exc.IntegrityError as error:
-            known = self._next.pop(study_name, None)
-            raise NasError(self._conflict(study_name, digests, start, known)) from error
-        self._next[study_name] = (study_id, position + len(rows))
+            raise NasError(self._conflict(study_name, by_digest, start)) from error
+        self._next[study_name] = (study_id, position + len(links))
         self._context_ids[weights, data] = context_id
 
     def evaluations(self, study_name: str, *, start: int = 0) -> list[Evaluation]:
@@ -277,7 +280,8 @@ class Repository:
         with self._reading() as connection:
             study_id = self._study_id(connection, study_name)
             rows = connection.execute(_SELECT_STUDY, {"study_id": study_id, "start": start}).all()
-        self._next[study_name] = (study_id, start + len(rows))
+        if rows or start == 0:
+            self._next[study_name] = (study_id, start + len(rows))
         return [_evaluation(*row) for row in rows]
 
     def num_evaluations(self) -> dict[str, int]:
@@ -308,7 +312,7 @@ class Repository:
 
     def _position(self, connection: sa.Connection, name: str, start: int | None) -> tuple[int, int]:
         """The study's id and the position to write next."""
-        if start is None and name in self._next:
+        if name in self._next and start in (None, self._next[name][1]):
             return self._next[name]
         study_id = self._study_id(connection, name)
         count = connection.execute(_COUNT_STUDY, {"study_id": study_id}).scalar_one()
@@ -330,91 +334,79 @@ class Repository:
         if (weights, data) in self._context_ids:
             return self._context_ids[weights, data]
         key = {"weights": weights, "data": data}
-        connection.execute(self._insert_new(tables.contexts, "weights", "data"), [key])
+        connection.execute(self._new_context, [key])
         context_id: int = connection.execute(_SELECT_CONTEXT, key).scalar_one()
         return context_id
 
     def _insert_evaluations(
-        self,
-        connection: sa.Connection,
-        context_id: int,
-        evaluations: Sequence[Evaluation],
-        rows: Sequence[dict[str, Any]],
+        self, connection: sa.Connection, context_id: int, evaluations: Mapping[str, Evaluation]
     ) -> list[dict[str, Any]]:
-        """Stores what is new of a batch; returns the key of each evaluation, in order."""
+        """Stores what is new of a batch, given by digest; returns the key of each evaluation, in order."""
         if connection.dialect.name == "postgresql":  # writers of one context take turns, as all writers of SQLite do
-            connection.execute(
-                sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id).with_for_update()
-            )
-        stored: dict[str, list[tuple[Any, ...]]] = {}
-        for chunk in _chunks(row["architecture"] for row in rows):
-            for digest, *values in connection.execute(_SELECT_ATTEMPTS, {"context_id": context_id, "digests": chunk}):
-                stored.setdefault(digest, []).append(tuple(values))
+            context = sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id)
+            connection.execute(context.with_for_update())
+        self._insert_architectures(connection, {digest: e.arch.json() for digest, e in evaluations.items()})
+        ids, stored = _attempts(connection, context_id, evaluations)
         links, new = [], []
-        for row in rows:
-            attempts = stored.get(row["architecture"], [])
-            content = (row["metrics"], row["error"], row["seconds"], row["worker"])
+        for digest, evaluation in evaluations.items():
+            content = (json.dumps(evaluation.metrics), evaluation.error, evaluation.seconds, evaluation.worker)
+            attempts = stored.get(digest, [])
             attempt = attempts.index(content) if content in attempts else len(attempts)
-            key = {"context_id": context_id, "architecture": row["architecture"], "attempt": attempt}
-            links.append(key)
+            link = {"context_id": context_id, "architecture_id": ids[digest], "attempt": attempt}
+            links.append(link)
             if attempt == len(attempts):
-                new.append(key | row)
+                new.append(link | dict(zip(_CONTENT_NAMES, content, strict=True)))
         if new:
-            self._insert_architectures(connection, {e.arch.digest: e.arch.json() for e in evaluations})
-            connection.execute(_INSERT_EVALUATIONS, new)
+            self._add_evaluations(connection, new)
         return links
 
     def _insert_architectures(self, connection: sa.Connection, texts: Mapping[str, str]) -> None:
         # In sorted order: two writers of the same architectures then wait for one another, never in a circle.
-        rows = [{"digest": digest, "json": texts[digest]} for digest in sorted(texts)]
-        connection.execute(self._insert_new(tables.architectures), rows)
+        self._add_architectures(connection, [{"digest": digest, "json": texts[digest]} for digest in sorted(texts)])
 
-    def _conflict(self, name: str, digests: list[str], start: int | None, known: tuple[int, int] | None) -> str:
+    def _conflict(self, name: str, digests: Iterable[str], start: int | None) -> str:
         """Why a batch was refused: the study is another, another driver writes to it, or it has the architecture."""
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
-            count = connection.execute(_COUNT_STUDY, {"study_id": study_id}).scalar_one()
-            expected = start if start is not None else known[1] if known else count
-            if known and known[0] != study_id:
-                return f"study {name!r} was deleted and created again; start over with a new Repository"
-            if expected < count:
-                taken = f"position {expected} of study {name!r} is taken, it holds {count} evaluations"
-                return f"{taken}; another driver writes to this study: stop one of the two, then resume"
-            held = {evaluation.arch.digest for evaluation in self.evaluations(name)}
-        both = ", ".join(digest for digest in digests if digest in held)
+            held = connection.execute(_SELECT_STUDY_DIGESTS, {"study_id": study_id}).scalars().all()
+        known_id, position = self._next.get(name, (study_id, len(held)))
+        position = position if start is None else start
+        if known_id != study_id:
+            return f"study {name!r} was deleted and created again; read it again before writing to it"
+        if position < len(held):
+            taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
+            return f"{taken}; another driver writes to this study: stop one of the two, then resume"
+        both = ", ".join(sorted(set(digests).intersection(held)))
         return f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
 
     # --- measurements
 
     def add_measurements(self, measurements: Sequence[Measurement]) -> None:
         """Stores a batch in one transaction; a network measured again on the same target keeps the new figures."""
-        if not measurements:
-            return
         newest = {(m.target, m.arch_digest): m for m in measurements}
-        rows = [
-            {
-                "target": m.target,
-                "architecture": m.arch_digest,
-                "median_ms": m.median_ms,
-                "iqr_ms": m.iqr_ms,
-                "repeats": m.repeats,
-                "conditions": _dumps("conditions", m.conditions),
+        if not newest:
+            return
+        texts = {m.arch_digest: m.architecture for m in measurements}
+        conditions = {key: _dumps("conditions", m.conditions) for key, m in newest.items()}
+        targets = ", ".join(sorted({repr(m.target) for m in measurements}))
+        with self._writing(f"target {targets} is not in {self.url}; call add_target first") as connection:
+            self._insert_architectures(connection, texts)
+            ids = {
+                digest: key for c in _chunks(texts) for digest, key in connection.execute(_SELECT_IDS, {"digests": c})
             }
-            for _, m in sorted(newest.items())
-        ]
-        names = ", ".join(sorted({repr(m.target) for m in measurements}))
-        with self._writing(f"target {names} is not in {self.url}; call add_target first") as connection:
-            self._insert_architectures(connection, {m.arch_digest: m.architecture for m in measurements})
+            rows = [
+                {"target": target, "architecture_id": ids[digest], "conditions": conditions[target, digest]}
+                | {name: getattr(m, name) for name in ("median_ms", "iqr_ms", "repeats")}
+                for (target, digest), m in sorted(newest.items())
+            ]
             connection.execute(self._insert_or_update(tables.measurements), rows)
 
     def measurements(self, target: str, digests: Iterable[str] | None = None) -> list[Measurement]:
         """The measurements on a target, of all networks or of these, by digest."""
-        query = _SELECT_MEASUREMENTS
-        chunks: Iterable[list[str]] = [[]] if digests is None else _chunks(digests)
-        if digests is not None:
-            query = query.where(_expanding(tables.measurements.c.architecture))
+        query = _SELECT_MEASUREMENTS if digests is None else _SELECT_MEASUREMENTS.where(_expanding(_arch.digest))
+        chunks = [[""]] if digests is None else _chunks(digests)
         with self._reading() as connection:
-            rows = [row for c in chunks for row in connection.execute(query, {"target": target, "digests": c})]
+            rows = [row for chunk in chunks for row in connection.execute(query, {"target": target, "digests": chunk})]
         found = [Measurement(*row[:-1], conditions=json.loads(row[-1])) for row in rows]
         return sorted(found, key=lambda measurement: measurement.arch_digest)
 
@@ -488,6 +480,25 @@ class Repository:
         return insert.on_conflict_do_update(index_elements=table.primary_key.columns.keys(), set_=values)
 
 
+class _Prepared:
+    """An insertion compiled once and run by the driver alone.
+
+    What SQLAlchemy does to every row of parameters takes longer than SQLite takes to store it.
+    """
+
+    def __init__(self, statement: sa.Insert, columns: Sequence[str], dialect: sa.Dialect) -> None:
+        compiled = statement.inline().compile(dialect=dialect, column_keys=list(columns))
+        self._sql = str(compiled)
+        self._names: list[str] | None = getattr(compiled, "positiontup", None)
+
+    def __call__(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+        if self._names is None:
+            connection.exec_driver_sql(self._sql, list(rows))
+        else:
+            pick = operator.itemgetter(*self._names)
+            connection.exec_driver_sql(self._sql, [pick(row) for row in rows])
+
+
 # --- queries
 
 
@@ -495,41 +506,52 @@ def _expanding(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     return column.in_(sa.bindparam("digests", expanding=True))
 
 
-_e, _link = tables.evaluations.c, tables.study_evaluations.c
-_INSERT_EVALUATIONS = sa.insert(tables.evaluations)
-_INSERT_LINKS = sa.insert(tables.study_evaluations)
+_arch, _e, _link = tables.architectures.c, tables.evaluations.c, tables.study_evaluations.c
 _SELECT_STUDY_ID = sa.select(tables.studies.c.id).where(tables.studies.c.name == sa.bindparam("name"))
 _COUNT_STUDY = sa.select(sa.func.count()).where(_link.study_id == sa.bindparam("study_id"))
+_SELECT_STUDY_DIGESTS = (
+    sa.select(_arch.digest)
+    .join_from(tables.study_evaluations, tables.architectures, _arch.id == _link.architecture_id)
+    .where(_link.study_id == sa.bindparam("study_id"))
+)
 _SELECT_CONTEXT = sa.select(tables.contexts.c.id).where(
     tables.contexts.c.weights == sa.bindparam("weights"), tables.contexts.c.data == sa.bindparam("data")
 )
+_CONTENT = (_e.metrics, _e.error, _e.seconds, _e.worker)
 _SELECT_ATTEMPTS = (
-    sa.select(_e.architecture, _e.metrics, _e.error, _e.seconds, _e.worker)
-    .where(_e.context_id == sa.bindparam("context_id"), _expanding(_e.architecture))
-    .order_by(_e.architecture, _e.attempt)
+    sa.select(_arch.digest, _arch.id, _e.attempt, *_CONTENT)
+    .join_from(
+        tables.architectures,
+        tables.evaluations,
+        (_e.architecture_id == _arch.id) & (_e.context_id == sa.bindparam("context_id")),
+        isouter=True,
+    )
+    .where(_expanding(_arch.digest))
+    .order_by(_arch.id, _e.attempt)
 )
+_SELECT_IDS = sa.select(_arch.digest, _arch.id).where(_expanding(_arch.digest))
 _SELECT_STUDY = (
-    sa.select(tables.architectures.c.json, _e.metrics, _e.error, _e.seconds, _e.worker)
+    sa.select(_arch.json, *_CONTENT)
     .join_from(tables.study_evaluations, tables.evaluations)
-    .join(tables.architectures, tables.architectures.c.digest == _link.architecture)
+    .join(tables.architectures, _arch.id == _link.architecture_id)
     .where(_link.study_id == sa.bindparam("study_id"), _link.position >= sa.bindparam("start"))
     .order_by(_link.position)
 )
 _SELECT_KNOWN = (
-    sa.select(_e.architecture, tables.architectures.c.json, _e.metrics, _e.error, _e.seconds, _e.worker)
+    sa.select(_arch.digest, _arch.json, *_CONTENT)
     .join_from(tables.evaluations, tables.contexts)
-    .join(tables.architectures, tables.architectures.c.digest == _e.architecture)
+    .join(tables.architectures, _arch.id == _e.architecture_id)
     .where(
         tables.contexts.c.weights == sa.bindparam("weights"),
         tables.contexts.c.data == sa.bindparam("data"),
-        _expanding(_e.architecture),
+        _expanding(_arch.digest),
         _e.error.is_(None),
     )
-    .order_by(_e.architecture, _e.attempt)
+    .order_by(_e.architecture_id, _e.attempt)
 )
 _SELECT_MEASUREMENTS = (
     sa.select(
-        tables.measurements.c.architecture,
+        _arch.digest,
         tables.architectures.c.json,
         tables.measurements.c.target,
         tables.measurements.c.median_ms,
@@ -551,6 +573,7 @@ def _chunks(digests: Iterable[str]) -> Iterator[list[str]]:
 # --- rows and records
 
 _TRUST_FLOATS = ("tau", "tau_low", "tau_high", "regret")
+_CONTENT_NAMES = tuple(column.name for column in _CONTENT)
 _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
 
 
@@ -582,14 +605,30 @@ def _refuse_other_search(name: str, stored: Mapping[str, Any], asked: Mapping[st
         )
 
 
-def _evaluation_row(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "architecture": evaluation.arch.digest,
-        "metrics": json.dumps(evaluation.metrics),
-        "error": evaluation.error,
-        "seconds": evaluation.seconds,
-        "worker": evaluation.worker,
-    }
+def _by_digest(study_name: str, evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
+    """The batch by digest of its architectures, in order; NasError if one is there twice."""
+    by_digest: dict[str, Evaluation] = {}
+    for evaluation in evaluations:
+        digest = evaluation.arch.digest
+        if digest in by_digest:
+            raise NasError(f"architecture {digest} is twice in one batch for study {study_name!r}; drop the second one")
+        by_digest[digest] = evaluation
+    return by_digest
+
+
+def _attempts(
+    connection: sa.Connection, context_id: int, digests: Iterable[str]
+) -> tuple[dict[str, int], dict[str, list[tuple[Any, ...]]]]:
+    """By digest, the id of each architecture and what its earlier attempts in this context found."""
+    ids: dict[str, int] = {}
+    stored: dict[str, list[tuple[Any, ...]]] = {}
+    for chunk in _chunks(digests):
+        parameters = {"context_id": context_id, "digests": chunk}
+        for digest, arch_id, attempt, *content in connection.execute(_SELECT_ATTEMPTS, parameters):
+            ids[digest] = arch_id
+            if attempt is not None:
+                stored.setdefault(digest, []).append(tuple(content))
+    return ids, stored
 
 
 def _evaluation(arch: str, metrics: str, error: str | None, seconds: float, worker: str) -> Evaluation:

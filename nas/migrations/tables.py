@@ -67,12 +67,20 @@ contexts = _table(
     sa.UniqueConstraint("weights", "data"),
 )
 
-architectures = _table("architectures", _text("digest", primary_key=True), _text("json"))
+# Rows refer to an architecture by a small number: digests are random, and every tree they order is written all over.
+architectures = _table(
+    "architectures",
+    sa.Column("id", sa.Integer(), primary_key=True),
+    _text("digest", unique=True),
+    _text("json"),
+)
 
 evaluations = _table(
     "evaluations",
     sa.Column("context_id", sa.Integer(), sa.ForeignKey("contexts.id"), primary_key=True, autoincrement=False),
-    _text("architecture", sa.ForeignKey("architectures.digest"), primary_key=True),
+    sa.Column(
+        "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
+    ),
     sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
     _text("metrics"),
     _text("error", nullable=True),
@@ -92,13 +100,13 @@ study_evaluations = _table(
     ),
     sa.Column("position", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("context_id", sa.Integer(), nullable=False),
-    _text("architecture"),
+    sa.Column("architecture_id", sa.Integer(), nullable=False),
     sa.Column("attempt", sa.Integer(), nullable=False),
     sa.ForeignKeyConstraint(
-        ["context_id", "architecture", "attempt"],
-        ["evaluations.context_id", "evaluations.architecture", "evaluations.attempt"],
+        ["context_id", "architecture_id", "attempt"],
+        ["evaluations.context_id", "evaluations.architecture_id", "evaluations.attempt"],
     ),
-    sa.UniqueConstraint("study_id", "architecture"),
+    sa.UniqueConstraint("study_id", "architecture_id"),
     sqlite_with_rowid=False,
 )
 
@@ -107,7 +115,9 @@ targets = _table("targets", _text("name", primary_key=True), _text("kind"), _tex
 measurements = _table(
     "measurements",
     _text("target", sa.ForeignKey("targets.name"), primary_key=True),
-    _text("architecture", sa.ForeignKey("architectures.digest"), primary_key=True),
+    sa.Column(
+        "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
+    ),
     sa.Column("median_ms", sa.Double(), nullable=False),
     sa.Column("iqr_ms", sa.Double(), nullable=False),
     sa.Column("repeats", sa.Integer(), nullable=False),

@@ -12,9 +12,11 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.create_table(
         "architectures",
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("json", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("digest", name="pk_architectures"),
+        sa.PrimaryKeyConstraint("id", name="pk_architectures"),
+        sa.UniqueConstraint("digest", name="uq_architectures_digest"),
     )
     op.create_table(
         "contexts",
@@ -64,28 +66,28 @@ def upgrade() -> None:
     op.create_table(
         "evaluations",
         sa.Column("context_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("architecture_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("metrics", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["architecture"], ["architectures.digest"], name="fk_evaluations_architecture"),
+        sa.ForeignKeyConstraint(["architecture_id"], ["architectures.id"], name="fk_evaluations_architecture_id"),
         sa.ForeignKeyConstraint(["context_id"], ["contexts.id"], name="fk_evaluations_context_id"),
-        sa.PrimaryKeyConstraint("context_id", "architecture", "attempt", name="pk_evaluations"),
+        sa.PrimaryKeyConstraint("context_id", "architecture_id", "attempt", name="pk_evaluations"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "measurements",
         sa.Column("target", sa.Text(), nullable=False),
-        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("architecture_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("median_ms", sa.Double(), nullable=False),
         sa.Column("iqr_ms", sa.Double(), nullable=False),
         sa.Column("repeats", sa.Integer(), nullable=False),
         sa.Column("conditions", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["architecture"], ["architectures.digest"], name="fk_measurements_architecture"),
+        sa.ForeignKeyConstraint(["architecture_id"], ["architectures.id"], name="fk_measurements_architecture_id"),
         sa.ForeignKeyConstraint(["target"], ["targets.name"], name="fk_measurements_target"),
-        sa.PrimaryKeyConstraint("target", "architecture", name="pk_measurements"),
+        sa.PrimaryKeyConstraint("target", "architecture_id", name="pk_measurements"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -127,16 +129,16 @@ def upgrade() -> None:
         sa.Column("study_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("context_id", sa.Integer(), nullable=False),
-        sa.Column("architecture", sa.Text(), nullable=False),
+        sa.Column("architecture_id", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["context_id", "architecture", "attempt"],
-            ["evaluations.context_id", "evaluations.architecture", "evaluations.attempt"],
-            name="fk_study_evaluations_context_id_architecture_attempt",
+            ["context_id", "architecture_id", "attempt"],
+            ["evaluations.context_id", "evaluations.architecture_id", "evaluations.attempt"],
+            name="fk_study_evaluations_context_id_architecture_id_attempt",
         ),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_study_evaluations_study_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("study_id", "position", name="pk_study_evaluations"),
-        sa.UniqueConstraint("study_id", "architecture", name="uq_study_evaluations_study_id_architecture"),
+        sa.UniqueConstraint("study_id", "architecture_id", name="uq_study_evaluations_study_id_architecture_id"),
         sqlite_with_rowid=False,
     )
 
