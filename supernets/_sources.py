@@ -1,0 +1,339 @@
+"""The source code that a `build` needs, cut loose from where it was written, so that it runs without this package.
+
+A file that imports only what will be there is copied as it is. The file of `build` itself often declares the space and
+runs the search too: of such a file only the statements that `build` reaches are kept, without evaluating annotations.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.machinery
+import importlib.util
+import inspect
+import json
+import re
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supernets.errors import SupernetError
+
+OURS = frozenset({"search_spaces", "supernets", "nas", "dashboard"})
+STRUCTURE = "supernets.structure"
+# `from supernets import stack` works in a copy too: this stands in for the package
+_PACKAGE = "from .structure import OneOf as OneOf, Stack as Stack, one_of as one_of, stack as stack\n"
+_STRUCTURE_NAMES = frozenset({"OneOf", "Stack", "one_of", "stack"})
+
+
+class SourceError(SupernetError):
+    """The code of `build` cannot be taken along; the message says which part, and what to change."""
+
+
+@dataclass
+class Sources:
+    """How to call a builder, and the files (relative path to text) that make it importable."""
+
+    module: str
+    qualname: str
+    arguments: list[Any] = field(default_factory=list)
+    keywords: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The builder as JSON."""
+        return {
+            "module": self.module,
+            "qualname": self.qualname,
+            "arguments": self.arguments,
+            "keywords": self.keywords,
+        }
+
+
+def collect(build: Callable[..., Any]) -> Sources:
+    """Find the files that `build` (a function or class of a module, or a partial of one with JSON arguments) needs.
+
+    Raises SourceError for what has no importable source: lambdas, nested functions, code typed into an interpreter;
+    and for code that cannot run without this package.
+    """
+    target, arguments, keywords = _unwrap(build)
+    module, qualname = _address(target)
+    path = _file(sys.modules[module])
+    name = re.sub(r"\W", "_", path.stem) if module == "__main__" else module
+    sources = Sources(name, qualname, arguments, keywords)
+    text = path.read_text(encoding="utf-8")
+    if module == "__main__" or _foreign(_imports(ast.parse(text), name)):
+        text = prune(text, qualname.split(".")[0])
+    is_package = path.name == "__init__.py"
+    _add(sources, name, text, is_package)
+    return sources
+
+
+def _unwrap(build: Callable[..., Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """Of a partial: the function, and its arguments as JSON."""
+    if not isinstance(build, functools.partial):
+        return build, [], {}
+    arguments, keywords = list(build.args), dict(build.keywords)
+    try:
+        if json.loads(json.dumps([arguments, keywords])) != [arguments, keywords]:
+            raise TypeError("tuples and keys that are not strings would change")
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"the arguments of {build} must be JSON values to be exported: {error}") from None
+    return build.func, arguments, keywords
+
+
+def _address(target: Any) -> tuple[str, str]:
+    """Module and qualified name of a function or class, checked to lead back to it."""
+    module, qualname = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(qualname, str) or module not in sys.modules:
+        raise SourceError(f"build {target!r} has no name to find it by: export with a function or class of a module")
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if found is not target:
+        raise SourceError(f"build {module}:{qualname} cannot be imported by that name: define it at module level")
+    return module, qualname
+
+
+def _file(module: Any) -> Path:
+    try:
+        found = inspect.getsourcefile(module)
+    except TypeError:
+        found = None
+    if found is None or not Path(found).is_file():
+        raise SourceError(f"build is defined in {module.__name__!r}, which has no source file: move it into a .py file")
+    return Path(found)
+
+
+# What a module imports
+
+
+@dataclass(frozen=True)
+class _Import:
+    module: str
+    name: str | None  # of `from module import name`; None for `import module`
+
+
+def _imports(tree: ast.Module, module: str, is_package: bool = False) -> list[_Import]:
+    """All imports, also those within functions, but those for type checkers only; relative ones made absolute."""
+    parents = module.split(".") if is_package else module.split(".")[:-1]
+    found = []
+    for node in _walk_running(tree):
+        if isinstance(node, ast.Import):
+            found += [_Import(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            absolute = ".".join([*base, *([node.module] if node.module else [])])
+            found += [_Import(absolute, alias.name) for alias in node.names]
+    return found
+
+
+def _walk_running(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those of `if TYPE_CHECKING:` and `if __name__ == "__main__":`, which do not run in an import."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and _never_runs(child.test):
+            for other in child.orelse:
+                yield from _walk_running(other)
+        else:
+            yield from _walk_running(child)
+
+
+def _never_runs(test: ast.expr) -> bool:
+    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'"}
+
+
+def _foreign(imports: list[_Import]) -> list[_Import]:
+    """Imports of this package that a copy cannot have: all but the structure and the models."""
+    return [found for found in imports if found.module.split(".")[0] in OURS and not _taken_along(found)]
+
+
+def _taken_along(found: _Import) -> bool:
+    if found.module == "supernets":
+        return found.name in _STRUCTURE_NAMES | {"structure"}
+    return found.module == STRUCTURE or found.module.startswith("supernets.models")
+
+
+# The files
+
+
+def _add(sources: Sources, module: str, text: str, is_package: bool = False) -> None:
+    """Add a module and, one after the other, the modules of the user's own that it imports."""
+    path = "/".join(module.split("."))
+    key = f"{path}/__init__.py" if is_package else f"{path}.py"
+    if sources.files.get(key):
+        return
+    for depth in range(1, len(module.split("."))):
+        parent = "/".join(module.split(".")[:depth])
+        sources.files.setdefault(f"{parent}/__init__.py", _PACKAGE if parent == "supernets" else "")
+    sources.files[key] = text
+    if module.split(".")[0] == "supernets":
+        sources.files.setdefault("supernets/structure.py", _structure().read_text(encoding="utf-8"))
+    imports = _imports(ast.parse(text), module, is_package)
+    for found in _foreign(imports):
+        what = f"{found.module}.{found.name}" if found.name else found.module
+        raise SourceError(
+            f"the code in {module} that builds the network imports {what}, which is not there where an export is "
+            f"loaded: let model code import nothing of this package but {STRUCTURE}"
+        )
+    for found in imports:
+        for name in _candidates(found):
+            local = _local(name)
+            if local is not None:
+                _add(sources, name, local.read_text(encoding="utf-8"), local.name == "__init__.py")
+
+
+def _candidates(found: _Import) -> list[str]:
+    """`from a import b` means the module a.b where there is one, and a otherwise; a package's own file counts too."""
+    if found.module == "supernets":
+        return [STRUCTURE]
+    if _installed(found.module):
+        return []
+    if found.name is not None and _spec(f"{found.module}.{found.name}") is not None:
+        return [f"{found.module}.{found.name}"]
+    return [found.module]
+
+
+def _local(module: str) -> Path | None:
+    """The file of a module that is not installed; None where there is none, as for a namespace package."""
+    if module == STRUCTURE:
+        return _structure()
+    spec = _spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _installed(module: str) -> bool:
+    """Whether it comes with Python or from an installed package. Looks at the root only: that imports nothing."""
+    root = module.split(".")[0]
+    if root in sys.stdlib_module_names:
+        return True
+    spec = None if root in OURS else _spec(root)
+    origin = Path(spec.origin).resolve() if spec is not None and spec.origin is not None else Path()
+    return any(folder in origin.parents for folder in _site_folders())
+
+
+def _spec(module: str) -> importlib.machinery.ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # an optional import, or a name within a module
+        return None
+
+
+@functools.cache
+def _site_folders() -> frozenset[Path]:
+    folders = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    return frozenset(Path(folder).resolve() for folder in folders)
+
+
+def _structure() -> Path:
+    return Path(__file__).with_name("structure.py")
+
+
+# Keeping of a file what one name needs
+
+
+def prune(text: str, name: str) -> str:
+    """Keep the top-level statements that `name` reaches: what defines, changes or imports a name it uses."""
+    tree = ast.parse(text)
+    statements = [
+        _Statement.of(node) for node in tree.body if not (isinstance(node, ast.If) and _never_runs(node.test))
+    ]
+    imported = {_bound(alias) for node in tree.body for alias in _aliases(node)}
+    statements = [statement.without(imported) for statement in statements]
+    needed, size = {name}, 0
+    while len(needed) > size:
+        size = len(needed)
+        for statement in statements:
+            if statement.changes & needed:
+                needed |= statement.uses
+    lines = ["from __future__ import annotations"]
+    for statement in statements:
+        if statement.changes & needed:
+            lines += ["", statement.text(text, needed)]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class _Statement:
+    node: ast.stmt
+    changes: frozenset[str]
+    uses: frozenset[str]
+
+    @classmethod
+    def of(cls, node: ast.stmt) -> _Statement:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+            names = () if future else tuple(_bound(alias) for alias in node.names)
+            return cls(node, frozenset(names), frozenset())
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return cls(node, frozenset({node.name}), _loads(node))
+        return cls(node, frozenset(_changed(node)), _loads(node))
+
+    def without(self, imported: set[str]) -> _Statement:
+        """A bare call on an imported name (`torch.manual_seed(0)`) changes nothing of this file."""
+        if not isinstance(self.node, ast.Expr):
+            return self
+        return _Statement(self.node, self.changes - imported, self.uses)
+
+    def text(self, source: str, needed: set[str]) -> str:
+        """The statement as it was written; of an import, what is needed."""
+        if isinstance(self.node, ast.Import | ast.ImportFrom):
+            kept = [alias for alias in self.node.names if _bound(alias) in needed]
+            if isinstance(self.node, ast.Import):
+                return ast.unparse(ast.Import(names=kept))
+            return ast.unparse(ast.ImportFrom(module=self.node.module, names=kept, level=self.node.level))
+        decorators = getattr(self.node, "decorator_list", [])
+        if not decorators:
+            return ast.get_source_segment(source, self.node) or ast.unparse(self.node)
+        return "\n".join(source.splitlines()[decorators[0].lineno - 1 : self.node.end_lineno])
+
+
+def _aliases(node: ast.stmt) -> list[ast.alias]:
+    return node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+
+
+def _bound(alias: ast.alias) -> str:
+    return alias.asname or alias.name.split(".")[0]
+
+
+def _changed(node: ast.stmt) -> Iterator[str]:
+    """Names that a statement binds or, by assigning to a part or calling a method, changes."""
+    if isinstance(node, ast.Expr):
+        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            yield from _root(node.value.func)
+        return
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript) and isinstance(inner.ctx, ast.Store):
+            yield from _root(inner)
+        elif isinstance(inner, ast.FunctionDef | ast.ClassDef):
+            yield inner.name
+        elif isinstance(inner, ast.alias):
+            yield _bound(inner)
+
+
+def _root(node: ast.expr) -> Iterator[str]:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Name):
+        yield node.id
+
+
+def _loads(node: ast.AST) -> frozenset[str]:
+    """Names read anywhere within, annotations excepted."""
+    names: set[str] = set()
+    for name, value in ast.iter_fields(node):
+        if name in {"annotation", "returns"}:
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.Name):
+                names.add(child.id)
+            elif isinstance(child, ast.AST):
+                names |= _loads(child)
+    return frozenset(names)

@@ -1,0 +1,29 @@
+"""Whether a module's weights are its own, or views into weights that it shares with others."""
+
+from torch import Tensor, nn
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, tied ones under each of their names, non-persistent buffers too."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def shared_views(module: nn.Module) -> list[str]:
+    """Names of the tensors whose storage holds more than this module's tensors: views of something larger.
+
+    Weights that a recurrent layer keeps in one flat storage are its own, because together they fill it.
+    """
+    used: dict[int, dict[tuple[int, int], int]] = {}
+    for tensor in tensors(module).values():
+        if not tensor.is_meta:
+            pieces = used.setdefault(tensor.untyped_storage().data_ptr(), {})
+            pieces[int(tensor.storage_offset()), tensor.numel()] = tensor.numel() * tensor.element_size()
+    return [
+        name
+        for name, tensor in tensors(module).items()
+        if not tensor.is_meta
+        and tensor.untyped_storage().nbytes() > sum(used[tensor.untyped_storage().data_ptr()].values())
+    ]

@@ -1,0 +1,57 @@
+"""What every hardware target promises. Subclass it and supply the fixture `target`."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from nas.targets import LatencyResult, Target, TargetError, target_record
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+
+class TargetContract:
+    """Tests for any target that runs networks of a few hundred weights in a moment."""
+
+    @pytest.fixture
+    def target(self) -> Target:
+        pytest.fail("supply the fixture `target`")
+
+    def test_gives_median_spread_repeats_and_conditions(self, target: Target) -> None:
+        result = target.measure(network(), torch.randn(3, 4))
+        assert isinstance(result, LatencyResult)
+        assert result.median_ms > 0 and result.iqr_ms >= 0 and result.repeats >= 2
+        assert result.conditions["shapes"] == [[3, 4]]
+        assert json.loads(json.dumps(result.conditions)) == result.conditions
+
+    def test_its_description_is_json_and_stays_the_same(self, target: Target) -> None:
+        description = target.describe()
+        assert description and json.loads(json.dumps(description)) == description
+        assert target.describe() == description
+        record = target_record(target)
+        assert (record.name, record.kind, record.description) == (target.name, target.kind, description)
+
+    def test_leaves_the_module_as_it_was(self, target: Target) -> None:
+        module = network()
+        module[1].eval()
+        before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        modes = [part.training for part in module.modules()]
+        target.measure(module, torch.randn(2, 4))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+        assert [part.training for part in module.modules()] == modes
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+    def test_refuses_views_of_shared_weights(self, target: Target) -> None:
+        module = network()
+        module[0].weight = nn.Parameter(torch.randn(16, 16)[:8, :4])
+        with pytest.raises(TargetError, match=r"'0\.weight' is a view .*extract"):
+            target.measure(module, torch.randn(2, 4))
+
+    def test_takes_several_inputs_and_tied_weights(self, target: Target) -> None:
+        module = nn.Bilinear(3, 4, 2)
+        module.twin = module.weight
+        result = target.measure(module, (torch.randn(2, 3), torch.randn(2, 4)))
+        assert result.conditions["shapes"] == [[2, 3], [2, 4]]
