@@ -1,0 +1,373 @@
+"""Figures, each a pure function from values to a Plotly figure. Units come from the metrics' names (see `units`)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from nas.limits import Limit
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from dashboard import queries, theme
+from dashboard.units import Metric, metric
+from nas.records import Trust
+
+WEBGL_ABOVE = 1000
+"""More points than this are drawn by the graphics card: SVG becomes slow."""
+
+_SIZES = ("smallest", "random", "largest")
+_SIZE_COLORS = {"smallest": theme.SKY, "random": theme.WARM, "largest": theme.ACCENT, "train": theme.MUTED}
+_SIZE_DASHES = {"smallest": "dot", "random": "dash", "largest": "solid", "train": "solid"}
+
+
+def front_figure(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    objectives: Sequence[str] = (),
+    limits: Sequence[Limit] = (),
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    listed: Sequence[str] = (),
+) -> go.Figure:
+    """All evaluations in the plane of two metrics (columns of `queries.StudyView.table`).
+
+    The step line joins what is not dominated in these two metrics; full marks are the study's front, in all its
+    objectives. `customdata` of each point begins with the architecture's digest; the digests in `listed` are shown as
+    chosen. On a logarithmic axis, values that are not positive are left out.
+    """
+    mx, my = metric(x), metric(y)
+    shown = table[_visible(table, x, log_x) & _visible(table, y, log_y)]
+    figure = go.Figure()
+    scatter = go.Scattergl if len(shown) > WEBGL_ABOVE else go.Scatter
+    feasible, on_front = shown["feasible"].to_numpy(bool), shown["front"].to_numpy(bool)
+    plain = shown[feasible & ~on_front]
+    figure.add_trace(_points(scatter, plain, mx, my, "evaluated", listed, size=6, color="#8d9aa8", opacity=0.55))
+    if (~feasible).any():
+        broken = shown[~feasible]
+        mark: dict[str, Any] = {"symbol": "x-thin", "line": {"width": 1.2, "color": "#b08a72"}}
+        figure.add_trace(
+            _points(scatter, broken, mx, my, "breaks a limit", listed, size=6, color="#b08a72", opacity=0.6, **mark)
+        )
+    _add_step(figure, shown, mx, my)
+    name = "front" if set(objectives) <= {x, y} else f"front of all {len(objectives)} objectives"
+    figure.add_trace(
+        _points(
+            scatter,
+            shown[on_front],
+            mx,
+            my,
+            name,
+            listed,
+            size=10,
+            color=theme.ACCENT,
+            opacity=1.0,
+            line={"width": 1.5, "color": theme.PAPER},
+        )
+    )
+    _add_limits(figure, limits, mx, my, log_x, log_y)
+    figure.update_layout(
+        template=theme.TEMPLATE,
+        height=540,
+        margin={"l": 12, "r": 24, "t": 48, "b": 12},
+        dragmode="zoom",
+        clickmode="event+select",
+        uirevision=f"{x} {y} {log_x} {log_y}",
+    )
+    figure.update_xaxes(**_axis(mx, log_x))
+    figure.update_yaxes(**_axis(my, log_y))
+    return figure
+
+
+def _visible(table: pd.DataFrame, name: str, log: bool) -> "pd.Series[bool]":
+    values = table[name]
+    return values.gt(0) if log else values.notna()
+
+
+def _axis(shown: Metric, log: bool = False) -> dict[str, Any]:
+    axis: dict[str, Any] = {"title": {"text": shown.axis}, "type": "log" if log else "linear"}
+    if shown.tick_format:
+        axis["tickformat"] = shown.tick_format
+    if log:
+        axis["dtick"] = "D2"
+    return axis
+
+
+def _points(
+    scatter: type[Any],
+    rows: pd.DataFrame,
+    mx: Metric,
+    my: Metric,
+    name: str,
+    listed: Sequence[str],
+    *,
+    size: int,
+    color: str,
+    opacity: float,
+    **marker: Any,
+) -> Any:
+    """A trace of points that keeps its look when others are chosen and turns orange where it is chosen."""
+    chosen = [place for place, digest in enumerate(rows["digest"]) if digest in listed]
+    return scatter(
+        x=rows[mx.name] * mx.factor,
+        y=rows[my.name] * my.factor,
+        mode="markers",
+        name=name,
+        customdata=[[digest, digest[:8], int(place)] for place, digest in zip(rows.index, rows["digest"], strict=True)],
+        hovertemplate=(
+            f"<b>%{{customdata[1]}}</b>  evaluation %{{customdata[2]}}<br>{mx.axis} %{{x:{mx.hover_format}}}<br>"
+            f"{my.axis} %{{y:{my.hover_format}}}<extra>{name}</extra>"
+        ),
+        marker={"size": size, "color": color, "opacity": opacity, **marker},
+        selectedpoints=chosen if listed else None,
+        selected={"marker": {"color": theme.PICKED, "opacity": 1.0, "size": max(size, 9) + 3}},
+        unselected={"marker": {"opacity": opacity}},
+    )
+
+
+def _add_step(figure: go.Figure, shown: pd.DataFrame, mx: Metric, my: Metric) -> None:
+    """The boundary of what is dominated in this plane: from each point to the right, then down to the next."""
+    best = shown[queries.non_dominated(shown, (mx.name, my.name))].sort_values(mx.name)
+    if mx.name != my.name and len(best) > 1:
+        figure.add_trace(
+            go.Scatter(
+                x=best[mx.name] * mx.factor,
+                y=best[my.name] * my.factor,
+                mode="lines",
+                line={"shape": "hv", "color": theme.ACCENT, "width": 1.5},
+                opacity=0.7,
+                name="best in this plane",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+
+
+def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metric, log_x: bool, log_y: bool) -> None:
+    """A dashed line at each limit on one of the two metrics, with its value at the edge of the plot."""
+    for limit in limits:
+        for shown, log, vertical in ((mx, log_x, True), (my, log_y, False)):
+            if limit.metric != shown.name or (log and limit.value <= 0):
+                continue
+            at = limit.value * shown.factor
+            place = math.log10(at) if log else at  # annotations, unlike shapes, count in decades on a log axis
+            along, across = ("x", "y") if vertical else ("y", "x")
+            figure.add_shape(
+                type="line",
+                **{f"{along}0": at, f"{along}1": at, f"{along}ref": along},
+                **{f"{across}0": 0, f"{across}1": 1, f"{across}ref": f"{across} domain"},
+                line={"color": theme.PICKED, "width": 1.3, "dash": "dash"},
+                layer="below",
+            )
+            figure.add_annotation(
+                **{along: place, f"{along}ref": along, across: 1, f"{across}ref": f"{across} domain"},
+                text=f"{shown.title} {_sign(limit.op)} {shown.text(limit.value)}",
+                showarrow=False,
+                xanchor="right",
+                yanchor="top" if vertical else "bottom",
+                xshift=-4 if vertical else -2,
+                yshift=0,
+                font={"size": 12, "color": theme.PICKED},
+                bgcolor="rgba(255,255,255,0.75)",
+            )
+
+
+def _sign(op: str) -> str:
+    return {"<=": "≤", ">=": "≥"}.get(op, op)
+
+
+def hypervolume_figure(history: NDArray[np.float64], objectives: Sequence[str]) -> go.Figure:
+    """Hypervolume over evaluations, `(n,)` as `queries.hypervolume_history` gives it."""
+    figure = go.Figure(
+        go.Scatter(
+            x=np.arange(1, len(history) + 1),
+            y=history * 100,
+            mode="lines",
+            line={"color": theme.ACCENT, "width": 2, "shape": "hv"},
+            fill="tozeroy",
+            fillcolor="rgba(0,114,178,0.07)",
+            hovertemplate="after %{x} evaluations<br>%{y:.1f} %<extra></extra>",
+        )
+    )
+    figure.update_layout(template=theme.TEMPLATE, height=320, margin={"l": 12, "r": 24, "t": 12, "b": 12})
+    figure.update_xaxes(title={"text": "evaluations"}, range=[0, max(1, len(history))])
+    figure.update_yaxes(title={"text": "hypervolume (%)"}, rangemode="tozero")
+    return figure
+
+
+def best_figure(table: pd.DataFrame, objectives: Sequence[str]) -> go.Figure:
+    """Best feasible value of each objective over evaluations, one panel each, over all values as faint points."""
+    shown = [name for name in objectives if name in table]
+    figure = make_subplots(rows=1, cols=max(1, len(shown)), horizontal_spacing=0.09)
+    order = np.arange(1, len(table) + 1)
+    for column, name in enumerate(shown, start=1):
+        named = metric(name)
+        figure.add_trace(
+            go.Scattergl(
+                x=order,
+                y=table[name] * named.factor,
+                mode="markers",
+                marker={"size": 4, "color": "#8d9aa8", "opacity": 0.4},
+                hovertemplate=f"evaluation %{{x}}<br>%{{y:{named.hover_format}}}<extra></extra>",
+                showlegend=False,
+            ),
+            row=1,
+            col=column,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=order,
+                y=queries.best_so_far(table, name) * named.factor,
+                mode="lines",
+                line={"color": theme.ACCENT, "width": 2, "shape": "hv"},
+                hovertemplate=f"best after %{{x}}<br>%{{y:{named.hover_format}}}<extra></extra>",
+                showlegend=False,
+            ),
+            row=1,
+            col=column,
+        )
+        figure.update_yaxes(**_axis(named), row=1, col=column)
+        figure.update_xaxes(title={"text": "evaluations"}, row=1, col=column)
+    figure.update_layout(template=theme.TEMPLATE, height=320, margin={"l": 12, "r": 24, "t": 12, "b": 12})
+    return figure
+
+
+def curves_figure(curves: pd.DataFrame, name: str, log_y: bool = False) -> go.Figure:
+    """Metric of the smallest, random and largest subnets over training steps (columns of `queries.curve_table`)."""
+    named = metric(name)
+    figure = go.Figure()
+    for which in _SIZES:
+        rows = curves[(curves["which"] == which) & (curves["metric"] == name)]
+        if not len(rows):
+            continue
+        mean = rows.groupby("step")["value"].mean()
+        figure.add_trace(
+            go.Scatter(
+                x=mean.index,
+                y=mean * named.factor,
+                mode="lines+markers" if len(mean) <= 60 else "lines",
+                name=which,
+                line={"color": _SIZE_COLORS[which], "width": 2, "dash": _SIZE_DASHES[which]},
+                marker={"size": 5},
+                hovertemplate=f"{which}, step %{{x}}<br>%{{y:{named.hover_format}}} {named.unit}<extra></extra>",
+            )
+        )
+    _lay_out_curve(figure, _axis(named, log_y))
+    if not log_y:
+        figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def loss_figure(curves: pd.DataFrame) -> go.Figure:
+    """Training loss over steps, with a running mean over the raw values."""
+    rows = curves[curves["which"] == "train"]
+    smooth = rows["value"].rolling(max(1, len(rows) // 25), min_periods=1).mean()
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=rows["step"],
+            y=rows["value"],
+            mode="lines",
+            line={"color": theme.FAINT, "width": 1},
+            name="each record",
+            hovertemplate="step %{x}<br>%{y:.4f}<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=rows["step"],
+            y=smooth,
+            mode="lines",
+            line={"color": theme.INK, "width": 2},
+            name="running mean",
+            hoverinfo="skip",
+        )
+    )
+    _lay_out_curve(figure, {"title": {"text": "training loss"}})
+    return figure
+
+
+def _lay_out_curve(figure: go.Figure, yaxis: dict[str, Any]) -> None:
+    figure.update_layout(template=theme.TEMPLATE, height=380, showlegend=True)
+    figure.update_xaxes(title={"text": "training step"}, rangemode="tozero")
+    figure.update_yaxes(**yaxis)
+
+
+def ranks_figure(rows: pd.DataFrame, name: str = "error") -> go.Figure:
+    """Inherited against stand-alone metric, with the line on which both agree (columns inherited, standalone)."""
+    named = metric(name)
+    inherited, standalone = rows["inherited"] * named.factor, rows["standalone"] * named.factor
+    low = float(min(inherited.min(), standalone.min()))
+    high = float(max(inherited.max(), standalone.max()))
+    pad = (high - low) * 0.06 or 1.0
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=[low - pad, high + pad],
+            y=[low - pad, high + pad],
+            mode="lines",
+            line={"color": theme.FAINT, "width": 1.3, "dash": "dash"},
+            name="both agree",
+            hoverinfo="skip",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=standalone,
+            y=inherited,
+            mode="markers",
+            name="networks",
+            marker={"size": 10, "color": theme.ACCENT, "opacity": 0.85, "line": {"width": 1.5, "color": theme.PAPER}},
+            text=[str(digest)[:8] for digest in rows["digest"]],
+            hovertemplate=(
+                f"<b>%{{text}}</b><br>alone %{{x:{named.hover_format}}} {named.unit}<br>"
+                f"inherited %{{y:{named.hover_format}}} {named.unit}<extra></extra>"
+            ),
+        )
+    )
+    figure.update_layout(template=theme.TEMPLATE, height=440)
+    span = [low - pad, high + pad]
+    figure.update_xaxes(title={"text": f"trained alone: {named.axis}"}, range=span)
+    figure.update_yaxes(title={"text": f"inherited weights: {named.axis}"}, range=span)
+    return figure
+
+
+def interval_figure(trust: Trust) -> go.Figure:
+    """Kendall's tau as a point on its interval, between -1 and 1; the shaded part is where ranks are of no use."""
+    color = theme.ACCENT if queries.verdict(trust).is_reliable else theme.PICKED
+    figure = go.Figure()
+    figure.add_shape(
+        type="rect", x0=-1, x1=queries.RELIABLE_TAU, y0=-1, y1=1, fillcolor="#f1f3f5", line={"width": 0}, layer="below"
+    )
+    figure.add_shape(type="line", x0=0, x1=0, y0=-1, y1=1, line={"color": theme.FAINT, "width": 1}, layer="below")
+    if not math.isnan(trust.tau):
+        figure.add_trace(
+            go.Scatter(
+                x=[trust.tau_low, trust.tau_high],
+                y=[0, 0],
+                mode="lines",
+                line={"color": color, "width": 4},
+                hoverinfo="skip",
+            )
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=[trust.tau],
+                y=[0],
+                mode="markers",
+                marker={"size": 15, "color": color, "line": {"width": 2, "color": theme.PAPER}},
+                hovertemplate=f"τ = {trust.tau:.2f}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        template=theme.TEMPLATE, height=110, showlegend=False, margin={"l": 12, "r": 12, "t": 4, "b": 12}
+    )
+    figure.update_xaxes(
+        range=[-1.02, 1.02], title={"text": "Kendall's τ: rank agreement"}, tickvals=[-1, -0.5, 0, 0.3, 0.5, 1]
+    )
+    figure.update_yaxes(visible=False, range=[-1, 1])
+    return figure

@@ -1,0 +1,215 @@
+"""The front of a study in the plane of any two metrics; a click shows the network behind a point."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, drawing, queries, shell, theme
+from dashboard.queries import StudyView
+from dashboard.units import metric
+from nas.records import Evaluation
+
+_NOTHING = "–"
+
+
+def show_front() -> None:
+    shown = shell.current_view()
+    shell.heading("Front", shown)
+    queries.require_evaluations(shown)
+    if len(shown.metrics) < 2:
+        _show_single(shown)
+        return
+    chart, details = st.columns([3, 2], gap="large")
+    with chart:
+        x, y, log_x, log_y = _pick_axes(shown)
+        listed = _restore_choice(shown)
+        figure = charts.front_figure(
+            shown.table, x, y, shown.study.objectives, shown.limits, log_x=log_x, log_y=log_y, listed=listed
+        )
+        st.plotly_chart(
+            figure,
+            key=_key(shown, "chart"),
+            width="stretch",
+            theme=None,
+            on_select=lambda: _take_selection(shown),
+            selection_mode=("points", "box", "lasso"),
+            config={"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": False},
+        )
+        st.caption("Click a point for its network; hold Shift and click another to compare the two.")
+    with details:
+        network, compared = _pick_networks(shown)
+        _show_metrics(shown, network, compared)
+        st.caption("Export this network")
+        st.code(queries.export_command(shown.study.name, network.arch.digest), language="bash", wrap_lines=True)
+    _show_networks(shown, network, compared)
+
+
+def _key(shown: StudyView, name: str) -> str:
+    """State is kept per study: a network of one study is none of another."""
+    return f"{shown.study.name} {name}"
+
+
+def _pick_axes(shown: StudyView) -> tuple[str, str, bool, bool]:
+    """Two metrics, the second and first objective to begin with, and whether each axis is logarithmic."""
+    names = shown.metrics
+    first = names.index(shown.study.objectives[0]) if shown.study.objectives[0] in names else 0
+    others = [name for name in shown.study.objectives[1:] if name in names]
+    second = names.index(others[0]) if others else (1 if first == 0 else 0)
+    pick_x, pick_y, toggles = st.columns([2, 2, 1.4], vertical_alignment="bottom")
+    x = pick_x.selectbox("Across", names, second, format_func=_axis_title, key=_key(shown, "x"))
+    y = pick_y.selectbox("Up", names, first, format_func=_axis_title, key=_key(shown, "y"))
+    logs = toggles.pills("Logarithmic", ("x", "y"), selection_mode="multi", key=_key(shown, "log")) or []
+    return x, y, "x" in logs, "y" in logs
+
+
+def _axis_title(name: str) -> str:
+    return metric(name).axis
+
+
+def _restore_choice(shown: StudyView) -> Sequence[str]:
+    """Digests to mark as chosen when the chart is drawn: from the page's address or the lists, not from clicks.
+
+    Clicks mark themselves; a figure that followed them would be a new one, and lose the reader's zoom.
+    """
+    if _key(shown, "network") not in st.session_state:
+        asked = shown.evaluation(st.query_params.get("architecture", ""))
+        if asked is not None:
+            st.session_state[_key(shown, "listed")] = (asked.arch.digest,)
+            st.session_state[_key(shown, "network")] = asked.arch.digest
+    listed: Sequence[str] = st.session_state.get(_key(shown, "listed"), ())
+    return listed
+
+
+def _take_selection(shown: StudyView) -> None:
+    """The first two points chosen in the chart become the network shown and the one compared."""
+    event: Mapping[str, Any] = st.session_state[_key(shown, "chart")]
+    digests = queries.selected_digests(event)
+    if digests:
+        st.session_state[_key(shown, "network")] = digests[0]
+        st.session_state[_key(shown, "compared")] = digests[1] if len(digests) > 1 else _NOTHING
+
+
+def _take_list(shown: StudyView) -> None:
+    picked = [st.session_state.get(_key(shown, name), _NOTHING) for name in ("network", "compared")]
+    st.session_state[_key(shown, "listed")] = tuple(digest for digest in picked if digest != _NOTHING)
+
+
+def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
+    """The network to show and the one to compare it with, from the front and from what was clicked."""
+    by_digest = {one.arch.digest: one for one in shown.evaluations if one.error is None}
+    front = [str(digest) for digest in shown.front["digest"]] or list(by_digest)[:1]
+    options = list(front)
+    for name in ("network", "compared"):
+        digest = st.session_state.get(_key(shown, name))
+        if digest in by_digest and digest not in options:
+            options.append(digest)
+        elif digest not in by_digest:
+            st.session_state.pop(_key(shown, name), None)
+
+    def label(digest: str) -> str:
+        return _NOTHING if digest == _NOTHING else _label(shown, by_digest[digest])
+
+    first, second = st.columns(2)
+    network = first.selectbox(
+        "Network", options, key=_key(shown, "network"), format_func=label, on_change=_take_list, args=(shown,)
+    )
+    compared = second.selectbox(
+        "Compare with",
+        [_NOTHING, *options],
+        key=_key(shown, "compared"),
+        format_func=label,
+        on_change=_take_list,
+        args=(shown,),
+    )
+    st.query_params["architecture"] = network[:8]
+    other = by_digest[compared] if compared not in (_NOTHING, network) else None
+    return by_digest[network], other
+
+
+def _label(shown: StudyView, one: Evaluation) -> str:
+    values = [metric(name).text(one.metrics[name]) for name in shown.study.objectives if name in one.metrics]
+    return f"{one.arch.digest[:8]}  ·  {'  ·  '.join(values)}"
+
+
+def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
+    """Metrics with their units, against the other network's where there is one, and what the limits say."""
+    rows: dict[str, list[str]] = {"metric": [], network.arch.digest[:8]: []}
+    if compared:
+        rows[compared.arch.digest[:8]] = []
+        rows["change"] = []
+    for name in shown.metrics:
+        named, value = metric(name), network.metrics.get(name, float("nan"))
+        rows["metric"].append(named.axis + ("  ▾" if name in shown.study.objectives else ""))
+        rows[network.arch.digest[:8]].append(named.text(value))
+        if compared:
+            theirs = compared.metrics.get(name, float("nan"))
+            rows[compared.arch.digest[:8]].append(named.text(theirs))
+            rows["change"].append(f"{(theirs / value - 1) * 100:+.1f} %" if value and theirs == theirs else _NOTHING)
+    st.table(pd.DataFrame(rows).set_index("metric"))
+    broken = [limit for limit in shown.limits if not limit.holds(network.metrics)]
+    place = "on the front" if network.arch.digest in set(shown.front["digest"]) else "not on the front"
+    limits = ", ".join(
+        f"breaks {metric(one.metric).title} {one.op} {metric(one.metric).text(one.value)}" for one in broken
+    )
+    st.caption(f"▾ minimised. This network is {place}{'; it ' + limits if broken else ''}.")
+
+
+def _show_networks(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
+    """Drawings of one network or two, and the table of values."""
+    order = queries.field_order(shown.space)
+    st.subheader(f"Network {network.arch.digest[:8]}", anchor=False)
+    _show_drawing(network, compared, order, theme.ACCENT)
+    if compared:
+        st.subheader(f"Network {compared.arch.digest[:8]}", anchor=False)
+        _show_drawing(compared, network, order, theme.OTHER)
+        _show_difference(network, compared)
+    with st.expander("All values"):
+        st.dataframe(drawing.values_table(network.arch), hide_index=True, width="stretch")
+        st.code(network.arch.json(), language="json", wrap_lines=True)
+
+
+def _show_drawing(network: Evaluation, other: Evaluation | None, order: Sequence[str], color: str) -> None:
+    common = drawing.settings(network.arch)
+    if common:
+        st.caption(" · ".join(f"{name} {value}" for name, value in common.items()))
+    figure = drawing.network_figure(network.arch, other.arch if other else None, order, color)
+    shell.show_figure(figure, f"drawing {network.arch.digest}")
+
+
+def _show_difference(network: Evaluation, compared: Evaluation) -> None:
+    pairs = network.arch.diff(compared.arch)
+    st.subheader(f"{len(pairs)} values differ" if len(pairs) != 1 else "1 value differs", anchor=False)
+    table = pd.DataFrame(
+        {
+            "value": list(pairs),
+            network.arch.digest[:8]: [_written(mine) for mine, _ in pairs.values()],
+            compared.arch.digest[:8]: [_written(theirs) for _, theirs in pairs.values()],
+        }
+    )
+    st.dataframe(table, hide_index=True, width="stretch")
+
+
+def _written(value: Any) -> str:
+    return "absent" if value is None else str(value)
+
+
+def _show_single(shown: StudyView) -> None:
+    """With one metric there is no plane: the best networks as a list."""
+    name = shown.metrics[0]
+    best = shown.table[shown.table["feasible"]].sort_values(name).head(20)
+    st.caption(f"This study measures {metric(name).axis} alone, so there is no front; these are its best networks.")
+    st.dataframe(
+        pd.DataFrame({"network": best["digest"].str[:8], metric(name).axis: best[name].map(metric(name).text)}),
+        hide_index=True,
+        width="stretch",
+    )
+
+
+def page() -> None:
+    shell.live(show_front)
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,49 @@
+"""How the search went: hypervolume of the front and the best of each objective over evaluations."""
+
+import streamlit as st
+
+from dashboard import charts, queries, shell
+
+
+def show_history() -> None:
+    shown = shell.current_view()
+    shell.heading("History", shown)
+    queries.require_evaluations(shown)
+    history = queries.hypervolume_history(shown.table, shown.study.objectives)
+    st.subheader("Hypervolume of the front", anchor=False)
+    st.caption(
+        "Share of the box between the best value seen of each objective and the reference point "
+        "that the front dominates. Flat for long: the search has found what it can."
+    )
+    shell.show_figure(charts.hypervolume_figure(history, shown.study.objectives), "hypervolume")
+    st.subheader("Best of each objective", anchor=False)
+    st.caption("Line: best value so far among networks that keep all limits. Points: every evaluation.")
+    shell.show_figure(charts.best_figure(shown.table, shown.study.objectives), "best")
+    show_failures(shown)
+
+
+def show_failures(shown: queries.StudyView) -> None:
+    """Reasons of the failed evaluations, most frequent first."""
+    failed = shown.table[shown.table["failed"]]
+    if not len(failed):
+        return
+    st.subheader(f"{len(failed):,} failed evaluation{'s' if len(failed) > 1 else ''}", anchor=False)
+    reasons = failed.groupby("error").agg(count=("digest", "size"), example=("digest", "first")).reset_index()
+    st.dataframe(
+        reasons.sort_values("count", ascending=False)[["count", "error", "example"]],
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "count": st.column_config.NumberColumn("Count", width="small"),
+            "error": st.column_config.TextColumn("Reason", width="large"),
+            "example": st.column_config.TextColumn("For instance"),
+        },
+    )
+
+
+def page() -> None:
+    shell.live(show_history)
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,40 @@
+"""How the supernet learnt: curves of its smallest, random and largest subnets, and the training loss."""
+
+import streamlit as st
+
+from dashboard import charts, queries, shell
+
+_NO_SUPERNET = "This study has no supernet: its networks were trained or looked up one by one, so there is no curve."
+_NO_CURVE = "No training curve is stored for this study's supernet; `nas train` records one as it goes."
+
+
+def show_training() -> None:
+    shown = shell.current_view()
+    shell.heading("Training", shown)
+    digest = shown.study.supernet_digest
+    if digest is None:
+        shell.note(_NO_SUPERNET)
+        return
+    supernet = shell.repository().supernet(digest)
+    curves = queries.curve_table(shell.repository().curve(digest))
+    sharing = f"{supernet.sharing} weights"
+    st.caption(f"Supernet {supernet.name}, weights {digest[:8]}, {sharing}, {supernet.steps:,} steps")
+    if not len(curves):
+        shell.note(_NO_CURVE)
+        return
+    subnets = curves[curves["which"] != "train"]
+    for name in dict.fromkeys(subnets["metric"]):
+        st.subheader(f"{name.capitalize()} of subnets", anchor=False)
+        log = st.toggle("Logarithmic", key=f"log {name}")
+        shell.show_figure(charts.curves_figure(curves, name, log), f"curve {name}")
+    if (curves["which"] == "train").any():
+        st.subheader("Training loss", anchor=False)
+        shell.show_figure(charts.loss_figure(curves), "loss")
+
+
+def page() -> None:
+    shell.live(show_training)
+
+
+if __name__ == "__main__":
+    page()

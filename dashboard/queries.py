@@ -1,0 +1,240 @@
+"""The read model: what the pages show of a study, as frozen values and tables, in a few short functions."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from nas.limits import Limit
+from numpy.typing import NDArray
+
+from nas import limits, pareto
+from nas.errors import NasError
+from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
+from nas.storage import Repository
+
+RELIABLE_TAU = 0.3
+"""Below this rank correlation a supernet's order is too loose to choose networks by."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study with its evaluations, as one table.
+
+    `table` has one row per evaluation in order of position, with `digest`, `failed`, `error`, `seconds`, `worker`,
+    `feasible` (all limits hold), `front` (feasible and not dominated in the study's objectives) and one column per
+    metric in `metrics` (NaN where an evaluation has none).
+    """
+
+    study: StudyRecord
+    space: SpaceRecord | None
+    limits: tuple[Limit, ...]
+    evaluations: tuple[Evaluation, ...]
+    metrics: tuple[str, ...]
+    table: pd.DataFrame
+
+    @property
+    def num_failed(self) -> int:
+        return int(self.table["failed"].sum())
+
+    @property
+    def is_running(self) -> bool:
+        return self.study.status == "running"
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """Rows of the front, best in the first objective first."""
+        rows = self.table[self.table["front"]]
+        known = [name for name in self.study.objectives if name in rows]
+        return rows.sort_values(known) if known else rows
+
+    def evaluation(self, digest: str) -> Evaluation | None:
+        """The evaluation whose architecture's digest begins so, or None where there is none or more than one."""
+        found = [one for one in self.evaluations if one.arch.digest.startswith(digest)] if digest else []
+        return found[0] if len({one.arch.digest for one in found}) == 1 else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a supernet's ranks can be used, and why, in words."""
+
+    is_reliable: bool
+    headline: str
+    reason: str
+
+
+def view(study: StudyRecord, evaluations: Sequence[Evaluation], space: SpaceRecord | None = None) -> StudyView:
+    """Everything the pages derive from a study's evaluations."""
+    parsed = tuple(limits.parse(text) for text in study.limits)
+    recorded = dict.fromkeys(name for one in evaluations for name in one.metrics)
+    names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
+    table = pd.DataFrame(
+        {
+            "digest": [one.arch.digest for one in evaluations],
+            "failed": [one.error is not None for one in evaluations],
+            "error": [one.error or "" for one in evaluations],
+            "seconds": [one.seconds for one in evaluations],
+            "worker": [one.worker for one in evaluations],
+            "feasible": [
+                one.error is None and all(limit.holds(one.metrics) for limit in parsed) for one in evaluations
+            ],
+        }
+    ).astype({"failed": bool, "feasible": bool})
+    for name in names:
+        table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
+    table["front"] = non_dominated(table, study.objectives)
+    return StudyView(study, space, parsed, tuple(evaluations), names, table)
+
+
+def spaces(repository: Repository) -> dict[str, SpaceRecord]:
+    """All declared spaces by digest."""
+    return {space.digest: space for space in repository.spaces()}
+
+
+def non_dominated(table: pd.DataFrame, metrics: Sequence[str]) -> NDArray[np.bool_]:
+    """Mask over rows: feasible, with a value of every metric, and not dominated in them (all minimised)."""
+    mask = np.zeros(len(table), dtype=np.bool_)
+    rows = rankable(table, metrics)
+    if len(rows):
+        mask[rows] = pareto.non_dominated(table[list(metrics)].to_numpy(float)[rows])
+    return mask
+
+
+def rankable(table: pd.DataFrame, metrics: Sequence[str]) -> NDArray[np.intp]:
+    """Positions of the feasible rows that have a value of every metric."""
+    if not len(table) or any(name not in table for name in metrics):
+        return np.zeros(0, dtype=np.intp)
+    finite = np.isfinite(table[list(metrics)].to_numpy(float)).all(axis=1)
+    return np.flatnonzero(finite & table["feasible"].to_numpy(bool))
+
+
+def studies_table(views: Sequence[StudyView]) -> pd.DataFrame:
+    """One row per study, newest first; empty without columns where there is none."""
+    table = pd.DataFrame([summary(shown) for shown in views])
+    return table.sort_values("started", ascending=False, ignore_index=True) if len(table) else table
+
+
+def summary(shown: StudyView) -> dict[str, Any]:
+    """The numbers of a study that a list of studies shows."""
+    study = shown.study
+    return {
+        "study": study.name,
+        "status": study.status,
+        "space": shown.space.name if shown.space else "",
+        "objectives": list(study.objectives),
+        "limits": list(study.limits),
+        "searcher": study.searcher,
+        "evaluations": len(shown.evaluations),
+        "failures": shown.num_failed,
+        "front": int(shown.table["front"].sum()),
+        "started": pd.to_datetime(study.created, utc=True),
+    }
+
+
+def hypervolume_history(table: pd.DataFrame, objectives: Sequence[str]) -> Values:
+    """Hypervolume of the front after each evaluation, `(n,)`, as a share of the box that runs from the best value
+    of each objective to the reference point of all feasible evaluations; 0 before the first feasible one."""
+    history: Values = np.zeros(len(table))
+    rows = rankable(table, objectives)
+    if not len(rows):
+        return history
+    values = table[list(objectives)].to_numpy(float)[rows]
+    ideal = values.min(axis=0)
+    reference = np.asarray(pareto.reference_point(values), dtype=float)
+    extent = np.where(reference > ideal, reference - ideal, 1.0)
+    scaled = (values - ideal) / extent
+    top = np.where(reference > ideal, 1.0, 0.0) + (reference <= ideal)
+    front: Values = np.zeros((0, len(objectives)))
+    volume = 0.0
+    for row, point in zip(rows, scaled, strict=True):
+        if not (front <= point).all(axis=1).any():
+            front = np.vstack([front[~(front >= point).all(axis=1)], point])
+            volume = float(pareto.hypervolume(front, top))
+        history[row:] = volume
+    return history
+
+
+def best_so_far(table: pd.DataFrame, metric: str) -> Values:
+    """Least feasible value of a metric after each evaluation, `(n,)`; NaN before the first."""
+    values = np.full(len(table), np.inf)
+    rows = rankable(table, [metric])
+    if len(rows):
+        values[rows] = table[metric].to_numpy(float)[rows]
+    best = np.minimum.accumulate(values) if len(values) else values
+    return np.where(np.isfinite(best), best, np.nan)
+
+
+def verdict(trust: Trust) -> Verdict:
+    """Read a trust record: ranks are usable when tau's interval excludes 0 and tau is not small."""
+    tau = f"Kendall's τ = {trust.tau:.2f}, 95 % interval {trust.tau_low:.2f} to {trust.tau_high:.2f}"
+    basis = f"{tau}, from {trust.num_architectures} networks trained on their own."
+    if math.isnan(trust.tau) or math.isnan(trust.tau_low):
+        reason = f"τ is undefined for these {trust.num_architectures} networks: their errors are all alike."
+        return Verdict(False, "Ranks cannot be judged", reason + " Check more networks, or train them longer.")
+    remedy = "Train the supernet longer, or confirm the front by stand-alone training before relying on it."
+    if trust.tau_low <= 0.0 <= trust.tau_high or trust.tau_high < 0:
+        return Verdict(False, "Ranks are not reliable", f"{basis} The order could be chance. {remedy}")
+    if trust.tau < RELIABLE_TAU:
+        return Verdict(False, "Ranks are not reliable", f"{basis} The order is too loose to choose by. {remedy}")
+    strength = "closely" if trust.tau >= 0.7 else "broadly" if trust.tau >= 0.5 else "loosely"
+    return Verdict(True, f"Ranks agree {strength}", basis)
+
+
+def field_order(space: SpaceRecord | None) -> list[str]:
+    """Names of all choices of a space in order of declaration, those of nested spaces after their own."""
+    return list(dict.fromkeys(_declared_names(space.declaration))) if space else []
+
+
+def _declared_names(declaration: Mapping[str, Any]) -> Iterator[str]:
+    choices = declaration.get("choices") or {}
+    yield from choices
+    for described in choices.values():
+        for option in described.get("options", ()):
+            if isinstance(option, dict):
+                yield from _declared_names(option)
+
+
+def trust_table(trust: Trust) -> pd.DataFrame:
+    """Columns digest, inherited, standalone of the networks in a trust report that have both values."""
+    rows = [
+        (str(row.get("digest") or row.get("arch") or ""), row.get("inherited"), row.get("standalone"))
+        for row in trust.rows
+    ]
+    table = pd.DataFrame(rows, columns=["digest", "inherited", "standalone"])
+    return table.astype({"inherited": float, "standalone": float}).dropna(ignore_index=True)
+
+
+def curve_table(points: Sequence[CurvePoint]) -> pd.DataFrame:
+    """Columns step, which, metric, value, in order of step; points that are not finite are left out."""
+    rows = [(p.step, p.which, p.metric, p.value) for p in points if math.isfinite(p.value)]
+    return pd.DataFrame(rows, columns=["step", "which", "metric", "value"]).sort_values("step", kind="stable")
+
+
+def selected_digests(event: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Architecture digests of the points chosen in a chart, each once, in the order chosen.
+
+    A point carries its digest as the first item of `customdata`; points without one (lines, limits) say nothing.
+    """
+    points = ((event or {}).get("selection") or {}).get("points") or []
+    data = [point.get("customdata") for point in points]
+    firsts = [item[0] if isinstance(item, (list, tuple)) and item else item for item in data]
+    return tuple(dict.fromkeys(item for item in firsts if isinstance(item, str) and item))
+
+
+def export_command(study: str, digest: str) -> str:
+    """The command that writes one network of a study to files."""
+    name = study if study.replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{study}'"
+    return f"nas export {name} --architecture {digest[:8]} --to {digest[:8]}"
+
+
+def require_evaluations(shown: StudyView) -> None:
+    """Raises NasError: the study has no evaluation that worked."""
+    if not shown.evaluations:
+        raise NasError(f"study {shown.study.name!r} has no evaluations yet; they appear here as they are stored")
+    if shown.num_failed == len(shown.evaluations):
+        first = shown.evaluations[0].error
+        raise NasError(f"all {shown.num_failed} evaluations of {shown.study.name!r} failed; the first with: {first}")

@@ -1,0 +1,142 @@
+"""A synthetic database to look at: a finished search over convolutional networks, a running one, and a failing one.
+
+Run as a script to have one to browse: `python -m tests.dashboard.seeding sqlite:///synthetic.db`.
+"""
+
+import sys
+
+import numpy as np
+
+from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
+from nas.storage import Repository
+from search_spaces import Architecture, Space, choice
+
+OBJECTIVES = ("error", "latency_ms@cpu")
+LIMITS = ("params <= 2500000", "latency_ms@cpu <= 9")
+
+
+class Stage(Space):
+    width = choice(16, 24, 32, 48, 64, 96, 128, 192)
+    depth = choice(1, 2, 3, 4)
+    op = choice("conv", "separable", per="depth")
+    kernel = choice(3, 5, 7, per="depth")
+    expand = choice(2, 4, 6, per="depth")
+
+
+class ConvSpace(Space):
+    resolution = choice(96, 128, 160)
+    stem = choice(16, 24)
+    early = Stage(width=(16, 24, 32))
+    middle = Stage(width=(32, 48, 64))
+    late = Stage(width=(96, 128, 192))
+
+
+def synthetic_metrics(arch: Architecture, rng: np.random.Generator) -> dict[str, float]:
+    """Sizes counted roughly as a convolutional network's, and an error that falls with them."""
+    params, macs, pixels = 3.0 * arch.stem * 9, 0.0, (arch.resolution / 2) ** 2
+    macs += params * pixels
+    before = arch.stem
+    for stage in (arch.early, arch.middle, arch.late):
+        pixels /= 4
+        for op, kernel, expand in zip(stage.op, stage.kernel, stage.expand, strict=True):
+            inner = before * expand
+            spatial = inner * kernel**2 if op == "separable" else before * inner * kernel**2 / 4
+            weights = spatial + before * inner * (op == "separable") + inner * stage.width
+            params, macs, before = params + weights, macs + weights * pixels, stage.width
+    error = 0.024 + 0.16 * (macs / 1e7) ** -0.45 + 0.02 * (params / 1e5) ** -0.5 + rng.normal(0, 0.004)
+    return {
+        "error": float(np.clip(error, 0.01, 0.9)),
+        "latency_ms@cpu": float(0.4 + macs / 9e7 + 0.12 * sum(s.depth for s in (arch.early, arch.middle, arch.late)))
+        * float(rng.lognormal(0, 0.05)),
+        "params": float(round(params)),
+        "macs": float(round(macs)),
+    }
+
+
+def evaluations(n: int, seed: int = 0, space: Space | None = None) -> list[Evaluation]:
+    """`n` different networks, the later half bred from the best so far as a search would, one in forty failed."""
+    space, rng = space or ConvSpace(), np.random.default_rng(seed)
+    found: dict[Architecture, Evaluation] = {}
+    while len(found) < n:
+        arch = space.sample(rng)
+        if len(found) > n // 3:
+            good = sorted((e for e in found.values() if not e.failed), key=lambda e: e.metrics["error"])[: n // 5]
+            arch = space.mutate(good[int(rng.integers(len(good)))].arch, rng)
+        if arch in found:
+            continue
+        failed = rng.random() < 0.025
+        metrics = {} if failed else synthetic_metrics(arch, rng)
+        error = "out of memory: 1.2 GB asked, 0.9 GB free" if failed else None
+        found[arch] = Evaluation(arch, metrics, error, float(rng.gamma(2, 0.4)), "worker-1")
+    return list(found.values())
+
+
+def curve(rng: np.random.Generator, steps: int = 2000) -> list[CurvePoint]:
+    """A training that converges, the largest subnet best."""
+    points = []
+    for step in range(0, steps + 1, 100):
+        for which, floor in (("smallest", 0.11), ("random", 0.075), ("largest", 0.05)):
+            error = floor + (0.9 - floor) * np.exp(-step / 350) + rng.normal(0, 0.004)
+            points.append(CurvePoint(step, which, "error", float(error)))  # type: ignore[arg-type]
+    for step in range(0, steps, 10):
+        points.append(CurvePoint(step, "train", "loss", float(0.2 + 2.1 * np.exp(-step / 400) + rng.normal(0, 0.06))))
+    return points
+
+
+def trust(rng: np.random.Generator, *, reliable: bool = True) -> Trust:
+    """A trust report of twelve networks, either ordered alike or not at all."""
+    standalone = np.sort(rng.uniform(0.04, 0.12, 12))
+    inherited = standalone * 1.25 + 0.01 + rng.normal(0, 0.006, 12) if reliable else rng.permutation(standalone) * 1.2
+    rows = tuple(
+        {"digest": f"{index:016x}", "inherited": float(mine), "standalone": float(alone)}
+        for index, (mine, alone) in enumerate(zip(inherited, standalone, strict=True))
+    )
+    numbers = (0.76, 0.48, 0.94) if reliable else (0.09, -0.36, 0.5)
+    return Trust(*numbers, top_k=3, regret=0.004 if reliable else 0.031, num_architectures=12, rows=rows, seconds=840.0)
+
+
+def seed_database(url: str, n: int = 300) -> None:
+    """Fill an empty database with three studies: `digits-cnn` (finished), `digits-cnn-wide` (running), `fresh`."""
+    space, rng = ConvSpace(), np.random.default_rng(7)
+    with Repository(url) as repository:
+        repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
+        for digest, name, reliable in (("a" * 16, "digits-entangled", True), ("b" * 16, "digits-short", False)):
+            repository.add_supernet(
+                SupernetRecord(
+                    digest,
+                    space.digest,
+                    name,
+                    "entangled",
+                    f"runs/{name}/weights.safetensors",
+                    "d" * 16,
+                    2000,
+                    {"optimizer": "adamw", "lr": 0.003, "strategy": "sandwich"},
+                )
+            )
+            repository.add_curve(digest, curve(rng))
+            repository.put_trust(digest, trust(rng, reliable=reliable))
+        for name, supernet, status, count, searcher in (
+            ("digits-cnn", "a" * 16, "finished", n, "evolution"),
+            ("digits-cnn-wide", "b" * 16, "running", n // 2, "random"),
+            ("fresh", None, "created", 0, "bayesian"),
+        ):
+            objectives = OBJECTIVES if name != "digits-cnn-wide" else (*OBJECTIVES, "params")
+            repository.create_study(
+                StudyRecord(
+                    name,
+                    space.digest,
+                    supernet,
+                    objectives,
+                    LIMITS,
+                    searcher,
+                    seed=3,
+                    settings={"batch": 16, "population": 50, "mutation": 0.1},
+                    run_file="examples/digits.py",
+                    status=status,
+                )
+            )
+            repository.append_evaluations(name, evaluations(count, seed=count), supernet or "none", "digits")
+
+
+if __name__ == "__main__":
+    seed_database(sys.argv[1])
