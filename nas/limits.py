@@ -1,0 +1,84 @@
+"""Limits on metrics, as people write them: `latency_ms@cpu <= 2`."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nas.errors import NasError
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+_FORM = re.compile(r"\s*(?P<metric>[^\s<>=!~]+)\s*(?P<op>[<>=!~]+)\s*(?P<value>[^\s<>=!~].*?)\s*")
+_EXAMPLE = "write it like 'latency_ms@cpu <= 2'"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A bound that a metric must keep.
+
+    Raises:
+        NasError: an unknown operator, or a bound that is not a finite number.
+    """
+
+    metric: str
+    op: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.op not in _OPERATORS:
+            raise NasError(f"limit on {self.metric!r} has the operator {self.op!r}; use one of {', '.join(_OPERATORS)}")
+        if not math.isfinite(self.value):
+            raise NasError(
+                f"limit on {self.metric!r} has the bound {self.value}; it must be a finite number: {_EXAMPLE}"
+            )
+        object.__setattr__(self, "value", float(self.value))
+
+    def __str__(self) -> str:
+        value = int(self.value) if self.value.is_integer() and abs(self.value) < 1e15 else self.value
+        return f"{self.metric} {self.op} {value}"
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the metric keeps the bound; a NaN does not. NasError if it was not measured."""
+        return _OPERATORS[self.op](self._measured(metrics), self.value)
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """By how much the bound is missed, as a share of it, or in the metric's unit where the bound is 0.
+
+        It is 0 if, and only if, the limit holds. Infinite for a NaN. NasError if the metric was not measured.
+        """
+        if self.holds(metrics):
+            return 0.0
+        measured = self._measured(metrics)
+        excess = abs(measured - self.value) / (abs(self.value) or 1.0)
+        return math.inf if math.isnan(excess) else max(excess, sys.float_info.epsilon)  # "< 2" is missed by 2 itself
+
+    def _measured(self, metrics: Mapping[str, float]) -> float:
+        if self.metric not in metrics:
+            there = ", ".join(metrics) or "none"
+            raise NasError(f"the limit '{self}' is on a metric that was not measured; there is: {there}")
+        return metrics[self.metric]
+
+
+def parse(text: str) -> Limit:
+    """Reads one limit: a metric, one of <= < >= >, a number.
+
+    Raises:
+        NasError: the text has another form, with an example of the right one.
+    """
+    form = _FORM.fullmatch(text)
+    if form is None:
+        raise NasError(f"{text!r} is no limit, which is a metric, an operator and a number; {_EXAMPLE}")
+    try:
+        value = float(form["value"])
+    except ValueError as error:
+        raise NasError(f"limit {text!r} has the bound {form['value']!r}, which is not a number; {_EXAMPLE}") from error
+    return Limit(form["metric"], form["op"], value)

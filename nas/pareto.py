@@ -1,0 +1,98 @@
+"""Comparing by several objectives at once; all of them are minimised, and one objective is the special case m = 1.
+
+Values are (n, m): n points, m objectives. The algorithms are moocore's but for the crowding distance, which it has not.
+"""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.errors import NasError
+
+
+def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the n points no other point dominates: (n,) bool. Equal points are kept or dropped together.
+
+    Raises:
+        NasError: values are not (n, m) with m >= 1, or one is NaN.
+    """
+    points = _points(values)
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=bool)
+
+
+def ranks(values: ArrayLike) -> NDArray[np.int64]:
+    """The front each point belongs to, (n,): 0 is not dominated, 1 is not dominated once front 0 is gone, and so on.
+
+    Raises:
+        NasError: as in `non_dominated`.
+    """
+    points = _points(values)
+    if not len(points):
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(moocore.pareto_rank(points), dtype=np.int64).reshape(-1)
+
+
+def crowding(values: ArrayLike) -> NDArray[np.float64]:
+    """The crowding distance of each point among these, (n,): large where neighbours are far (Deb et al. 2002, III-B).
+
+    Sums over the objectives the distance between a point's two neighbours, as a share of the objective's range. The
+    first and the last point of an objective get infinity; of several equal ones the first (or last) in the given order.
+    An objective in which all points are equal tells none apart and counts nothing. One or two points get infinity.
+
+    Raises:
+        NasError: as in `non_dominated`, or a value is infinite.
+    """
+    points = _points(values, finite=True)
+    if len(points) <= 2:
+        return np.full(len(points), np.inf)
+    distance = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        column = column[order] / 2  # halved, so that no range overflows
+        span = column[-1] - column[0]
+        if span > 0:
+            distance[order[[0, -1]]] = np.inf
+            distance[order[1:-1]] += (column[2:] - column[:-2]) / span
+    return distance
+
+
+def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
+    """The volume between the front and `reference` (m,), which is worse than all that counts; 0 for no points.
+
+    Raises:
+        NasError: as in `crowding`, or the reference has another number of objectives.
+    """
+    points, corner = _points(values, finite=True), np.asarray(reference, dtype=float)
+    if corner.shape != points.shape[1:] or not np.isfinite(corner).all():
+        raise NasError(
+            f"the reference point is {corner.tolist()}; give one finite number for each of {points.shape[1]} objectives"
+        )
+    return float(moocore.hypervolume(points, corner)) if len(points) else 0.0
+
+
+def reference_point(values: ArrayLike) -> NDArray[np.float64]:
+    """A point (m,) a tenth of the range worse than the worst of each objective, so that extreme points count as well.
+
+    Hypervolumes compare only under one reference: take it once, from all points of all that is compared.
+
+    Raises:
+        NasError: as in `crowding`, or there are no points.
+    """
+    points = _points(values, finite=True)
+    if not len(points):
+        raise NasError("there are no points to take a reference from; evaluate at least one architecture")
+    worst, span = points.max(axis=0), np.ptp(points, axis=0)
+    span[span == 0] = np.maximum(np.abs(worst[span == 0]), 1.0)
+    return np.asarray(worst + 0.1 * span)
+
+
+def _points(values: ArrayLike, *, finite: bool = False) -> NDArray[np.float64]:
+    points = np.asarray(values, dtype=float)
+    if points.ndim != 2 or not points.shape[1]:
+        raise NasError(f"objective values have shape {points.shape}; give (points, objectives), one row a point")
+    if np.isnan(points).any() or (finite and np.isinf(points).any()):
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise NasError(f"point {row} has the objectives {points[row].tolist()}; leave failed evaluations out")
+    return points
