@@ -25,6 +25,7 @@ class SharedTensor:
         self.blocked = blocked_view(self.value, axes)  # the view that boxes speak of
         self.grad: Tensor | None = None  # of shape box.size
         self.box: Box | None = None
+        self._cuts: dict[Shape, tuple[Box, Tensor]] = {}
 
     @property
     def shape(self) -> Shape:
@@ -32,16 +33,22 @@ class SharedTensor:
 
     def leaf(self, shape: Shape) -> nn.Parameter:
         """A parameter over the box of ``shape``, blocked where axes are fused; its gradient lands here."""
-        box = self.axes.box(shape, self.shape)
-        parameter = nn.Parameter(box.of(self.blocked), self.trainable)
+        box, view = self._cut(shape)
+        parameter = nn.Parameter(view, self.trainable)
         if self.trainable:
             parameter.register_post_accumulate_grad_hook(lambda leaf: self._take(leaf, box))
         return parameter
 
     def copy(self, shape: Shape) -> Tensor:
         """An independent tensor of ``shape`` with the values of its box."""
-        box = self.axes.box(shape, self.shape)
-        return box.of(self.blocked).clone(memory_format=torch.contiguous_format).view(shape)
+        return self._cut(shape)[1].clone(memory_format=torch.contiguous_format).view(shape)
+
+    def _cut(self, shape: Shape) -> tuple[Box, Tensor]:
+        """The box of ``shape`` and its view, which few shapes need again and again."""
+        if shape not in self._cuts:
+            box = self.axes.box(shape, self.shape)
+            self._cuts[shape] = (box, box.of(self.blocked))
+        return self._cuts[shape]
 
     def full_grad(self) -> Tensor | None:
         """The gradient at the full shape, zero outside what was touched; None where nothing was."""

@@ -84,7 +84,7 @@ class Supernet:
 
         Backward puts its gradients into the shared tensors, where ``optimizer`` finds them; its parameters' own ``grad`` stays
         None. Each call gives a fresh module and changes nothing in the supernet; running it in training mode updates the
-        shared batch-norm statistics. A fused parameter (see ``layout``) is computed from its blocks whenever it is read.
+        shared batch-norm statistics. A fused parameter (see ``layout``) is put together from its blocks whenever it is read.
         """
         return self._bind(arch, lambda shared, shape: self.sharing.tensor(shared, arch, shape), leading)
 
@@ -108,7 +108,7 @@ class Supernet:
         bound: dict[int, Tensor] = {}  # tied parameters are one object under several names
         for path, owner in module.named_modules():
             prefix = path + "." if path else ""
-            fused: dict[str, Shape] = {}
+            scattered: dict[str, Shape] = {}
             for attribute, meta in list(owner._parameters.items()):
                 if meta is None:
                     continue
@@ -116,13 +116,14 @@ class Supernet:
                 tensor = bound.get(id(meta))
                 if tensor is None:
                     tensor = bound[id(meta)] = parameter(self._shared(prefix + attribute, shape, arch), shape)
-                if tensor.shape == meta.shape:
-                    setattr(owner, attribute, tensor)
+                if isinstance(owner, nn.RNNBase):
+                    setattr(owner, attribute, tensor)  # it keeps a list of its weights beside the attributes
                 else:
                     owner._parameters[attribute] = tensor  # type: ignore[assignment]
-                    fused[attribute] = shape
-            if fused:
-                _defuse(owner, fused)
+                if tensor.dim() != len(shape) or (isinstance(owner, _GATHERING) and not tensor.is_contiguous()):
+                    scattered[attribute] = shape
+            if scattered:
+                _gather_when_read(owner, scattered)
             for attribute, own in owner._buffers.items():
                 if own is not None:
                     stored = self._store.buffers.get(prefix + attribute)
@@ -300,22 +301,28 @@ def _at_size(value: Tensor, surveyed: Survey, name: str) -> Tensor:
     return value
 
 
-# --- fused parameters ---------------------------------------------------------------------------------------------------
+# --- parameters that lie scattered ---------------------------------------------------------------------------------------
+
+_GATHERING = (nn.Linear, nn.modules.conv._ConvNd)
 
 
-def _defuse(owner: nn.Module, shapes: dict[str, Shape]) -> None:
-    """Let ``owner`` compute its fused parameters from blocked leaves each time they are read."""
-    owner.__dict__["_fused_shapes"] = shapes
-    owner.__class__ = _with_fused(type(owner), tuple(shapes))
+def _gather_when_read(owner: nn.Module, shapes: dict[str, Shape]) -> None:
+    """Let ``owner`` put scattered parameters together each time they are read.
+
+    Fused ones must be. For matrix products and convolutions it is cheaper: one copy of the weight in forward, where a strided
+    one would have its gradient transposed and copied in backward.
+    """
+    owner.__dict__["_gathered_shapes"] = shapes
+    owner.__class__ = _gathering(type(owner), tuple(shapes))
 
 
 @cache
-def _with_fused(owner: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
-    def fused(attribute: str) -> property:
-        return property(lambda self: self._parameters[attribute].reshape(self._fused_shapes[attribute]))
+def _gathering(owner: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
+    def gathered(attribute: str) -> property:
+        return property(lambda self: self._parameters[attribute].contiguous().view(self._gathered_shapes[attribute]))
 
-    namespace: dict[str, Any] = {attribute: fused(attribute) for attribute in attributes}
-    if issubclass(owner, nn.RNNBase):  # it keeps a list of its weights beside the attributes
+    namespace: dict[str, Any] = {attribute: gathered(attribute) for attribute in attributes}
+    if issubclass(owner, nn.RNNBase):
         namespace["_flat_weights"] = property(
             lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
         )
