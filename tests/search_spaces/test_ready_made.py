@@ -1,0 +1,122 @@
+"""The ready-made spaces: their sizes, how they narrow and extend, and the official strings of NAS-Bench-201."""
+
+import networkx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces import Architecture, Space, SpaceError, choice
+from search_spaces.gpt import GPTSpace
+from search_spaces.mobilenet import MobileNetSpace, MobileNetStage, digits_space
+from search_spaces.nasbench201 import EDGES, NASBench201Space, arch_str, from_arch_str
+from search_spaces.vit import AutoFormerTinySpace, ViTSpace
+
+SPACES = {
+    "mobilenet": MobileNetSpace(),
+    "mobilenet digits": digits_space(),
+    "vit": ViTSpace(),
+    "autoformer": AutoFormerTinySpace(),
+    "gpt": GPTSpace(),
+    "nasbench201": NASBench201Space(),
+}
+ALL = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+
+
+@ALL
+def test_samples_are_networks_that_come_back_from_json(space: Space) -> None:
+    rng = np.random.default_rng(0)
+    for arch in [space.smallest(), space.largest(), *space.sample_many(20, rng)]:
+        assert arch in space
+        assert Architecture.from_json(arch.json()) == arch == space.architecture(arch.json())
+
+
+@ALL
+def test_every_network_draws_as_a_path_from_input_to_output(space: Space) -> None:
+    graph = space.graph(space.largest())
+    assert networkx.is_directed_acyclic_graph(graph)
+    assert networkx.has_path(graph, "input", "output")
+
+
+def test_counts_are_those_of_the_formula() -> None:
+    blocks = sum((4 * 4) ** depth for depth in (2, 3, 4))
+    assert ViTSpace().count() == GPTSpace().count() == 3 * blocks
+    assert AutoFormerTinySpace().count() == 3 * sum(4**depth for depth in (12, 13, 14))
+    stage = 3 * sum((2 * 3) ** depth for depth in (1, 2))
+    assert digits_space().count() == 3 * stage**3 * 2
+    assert NASBench201Space().count() == 15_625
+
+
+def test_blocks_have_a_value_each() -> None:
+    arch = MobileNetSpace().largest()
+    assert len(arch.stages) == 3 and arch.stages[0].kernel == (7, 7, 7, 7)
+    shallow = digits_space().at(**{"stages.1.depth": 1}).largest()
+    assert [len(stage.kernel) for stage in shallow.stages] == [2, 1, 2]
+
+
+def test_stages_of_the_digits_space_grow_in_width() -> None:
+    for arch in (digits_space().smallest(), digits_space().largest()):
+        widths = [stage.width for stage in arch.stages]
+        assert widths == sorted(set(widths))
+
+
+def test_narrowing_keeps_the_slots() -> None:
+    assert digits_space().slots == MobileNetSpace().slots
+    assert digits_space().largest() in MobileNetSpace()
+
+
+def test_sizes_are_set_by_subclassing() -> None:
+    class WideStage(MobileNetStage):
+        width = choice(128, 256)
+
+    class TwoStages(MobileNetSpace):
+        stages = choice(WideStage(), per=2)
+
+    class Tiny(ViTSpace):
+        depth = choice(1)
+
+    assert [stage.width for stage in TwoStages().largest().stages] == [256, 256]
+    assert Tiny().count() == 3 * 16
+
+
+def test_the_largest_cell_is_all_convolutions() -> None:
+    assert set(NASBench201Space().largest().op) == {"nor_conv_3x3"}
+    assert set(NASBench201Space().smallest().op) == {"none"}
+
+
+OFFICIAL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+
+
+def test_official_strings_are_read_and_written() -> None:
+    arch = from_arch_str(OFFICIAL)
+    ops = ("nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+    assert arch.op == ops
+    assert arch_str(arch) == OFFICIAL
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_any_cell_comes_back_from_its_official_string(seed: int) -> None:
+    arch = NASBench201Space().sample(np.random.default_rng(seed))
+    assert from_arch_str(arch_str(arch)) == arch
+
+
+UNKNOWN = OFFICIAL.replace("skip_connect", "conv_9x9")
+
+
+@pytest.mark.parametrize("text", ["", OFFICIAL[:-1], OFFICIAL.replace("~2", "~1"), OFFICIAL + OFFICIAL, UNKNOWN])
+def test_other_strings_are_refused_in_one_line(text: str) -> None:
+    with pytest.raises(SpaceError) as error:
+        from_arch_str(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_cell_draws_its_operations_between_its_nodes() -> None:
+    graph = NASBench201Space().graph(from_arch_str(OFFICIAL))
+    assert sorted(label for _, label in graph.nodes(data="label") if label not in ("input", "sum", "output")) == sorted(
+        ["nor_conv_3x3", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"]
+    )
+    assert graph.in_degree("node.1") == 1 and graph.in_degree("output") == 3
+    assert graph.in_degree("node.2") == 1  # its other edge is "none"
+    empty = NASBench201Space().graph(NASBench201Space().smallest())
+    assert set(empty) == {"input", "node.1", "node.2", "output"} and not empty.edges
+    assert len(EDGES) == 6
