@@ -7,11 +7,14 @@ come from weights.safetensors and are checked against their SHA-256.
 import contextlib
 import hashlib
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -96,28 +99,47 @@ def _importing(source: Path) -> Iterator[None]:
     names = {path.stem for path in source.iterdir() if not path.name.startswith(("_", "."))}
     foreign = any(_found_elsewhere(name, source) for name in names)
     aside = _forget(names) if foreign else {}
-    sys.path.insert(0, str(source))
+    finder = _Finder(source, names)
+    sys.meta_path.insert(0, finder)
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder stays as it was exported
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(str(source))
+        sys.meta_path.remove(finder)
         sys.dont_write_bytecode = writes
         if foreign:
             _forget(names)
             sys.modules.update(aside)
 
 
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds in source/ what is there, and nothing else."""
+
+    def __init__(self, source: Path, names: set[str]) -> None:
+        self.source = source
+        self.names = names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.split(".")[0] not in self.names:
+            return None
+        return importlib.machinery.PathFinder.find_spec(fullname, [str(self.source)] if path is None else path)
+
+
 def _found_elsewhere(name: str, source: Path) -> bool:
     if name in sys.modules:
-        places = [getattr(sys.modules[name], "__file__", None) or ""]
+        place = getattr(sys.modules[name], "__file__", None)
     else:
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        except ImportError:
+            return False
         if spec is None:
             return False
-        places = [spec.origin or ""]
-    return not any(source in Path(place).parents for place in places)
+        place = spec.origin
+    return place is None or source not in Path(place).parents
 
 
 def _forget(names: set[str]) -> dict[str, Any]:
