@@ -78,7 +78,7 @@ def evaluate(
 
 
 class Calibrator:
-    """Calibrated subnets of one supernet; statistics of the last architectures are kept while the weights are the same."""
+    """Calibrated subnets of one supernet; the last statistics are kept for as long as the weights are the same."""
 
     def __init__(self, supernet: Supernet, batches: Sequence[Tensor], *, size: int = 256) -> None:
         self._supernet = supernet
@@ -89,7 +89,7 @@ class Calibrator:
 
     def __call__(self, arch: Architecture) -> nn.Module:
         """As `calibrated`, without running the batches again for an architecture seen before."""
-        version = sum(parameter._version for parameter in self._supernet.parameters())
+        version = sum(tensor._version for tensor in self._supernet.state_dict().values())
         if version != self._version:
             self._statistics.clear()
             self._version = version

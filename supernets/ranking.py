@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from search_spaces import Architecture, Space
@@ -25,7 +26,7 @@ from supernets.training import TrainingConfig, TrainingError, train_network
 
 logger = logging.getLogger(__name__)
 
-Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,7 @@ def trust_sample(
     return [ordered[rng.choice(stratum)] for stratum in strata]
 
 
-def report(
-    rows: Sequence[Row], *, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
-) -> RankingReport:
+def report(rows: Sequence[Row], *, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0) -> RankingReport:
     """The trust report of these architectures; those whose metrics are not finite are left out and counted.
 
     Ties share their rank (tau-b) and are broken evenly (top k, regret). Fewer than three architectures, or metrics
@@ -167,9 +166,7 @@ def _tau(a: Vector, b: Vector) -> float | None:
     return float(kendalltau(a, b, method="asymptotic").statistic)  # the p-value is not used: the cheap one
 
 
-def _interval(
-    a: Vector, b: Vector, confidence: float, num_resamples: int, seed: int
-) -> tuple[float, float]:
+def _interval(a: Vector, b: Vector, confidence: float, num_resamples: int, seed: int) -> tuple[float, float]:
     """Percentiles of tau over resampled pairs (Efron 1979); resamples without an order are drawn but not counted."""
     draws = np.random.default_rng(seed).integers(len(a), size=(num_resamples, len(a)))
     taus = [tau for draw in draws if (tau := _tau(a[draw], b[draw])) is not None]
@@ -181,7 +178,7 @@ def _among_best(values: Vector, k: int) -> Vector:
     """(n,) probability that each is among the k lowest when ties are broken evenly; sums to k."""
     boundary = np.sort(values)[k - 1]
     below, tied = values < boundary, values == boundary
-    return below + tied * (k - below.sum()) / tied.sum()
+    return np.where(below, 1.0, tied * (k - below.sum()) / tied.sum())
 
 
 def _verdict(

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
 from supernets.errors import SupernetError
-from supernets.optim import OPTIMIZERS, OptimizerConfig, torch_optimizer
+from supernets.learners import Alone, Learner
+from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
 from supernets.strategies import STRATEGIES, Pass, Step, Strategy, strategy
 from supernets.supernet import Supernet
@@ -45,7 +46,7 @@ class TrainingError(SupernetError):
     """A setting that cannot be, or a training that came to nothing."""
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------------
 
 
 def _cosine(share: float) -> float:
@@ -137,7 +138,7 @@ def resolve_precision(precision: str, device: torch.device, module: nn.Module) -
     return "bf16" if device.type == "cpu" and native and convolutional else "fp32"
 
 
-# --- what comes out -----------------------------------------------------------------------------------------------------
+# --- what comes out -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +242,13 @@ def train_network(
     Arguments and errors are those of `train`.
     """
     config = config or TrainingConfig()
-    alone = _Alone(module)
+    alone = Alone(module)
     loop = _Loop(
         learner=alone,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, alone.device, module),
-        plan=lambda start: repeat((Pass(_ITSELF),)),
+        plan=lambda start: repeat((Pass(Alone.arch),)),
         watched=("network",),
         look=lambda which: task.evaluate(module.eval())[task.metric],
         identity={},
@@ -258,101 +259,7 @@ def train_network(
     return result
 
 
-# --- what is trained ----------------------------------------------------------------------------------------------------
-
-
-class Stepper(Protocol):
-    """An optimiser over whatever backward has touched."""
-
-    def zero_grad(self) -> None: ...
-
-    def step(self, lr: float | None = None, clip: float | None = None) -> float:
-        """Step and forget the gradients; returns their norm. Nothing is stepped where it is not finite."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-class Learner(Protocol):
-    """What the loop needs of the thing it trains: a supernet, or a module that stands alone."""
-
-    device: torch.device
-
-    def subnet(self, arch: Architecture) -> nn.Module: ...
-
-    def optimizer(self, config: OptimizerConfig) -> Stepper: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-class _Itself(Space):
-    """The space of a network that has no choices."""
-
-
-_ITSELF = _Itself().largest()
-
-
-class _Alone:
-    """One module as a supernet of one architecture."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-
-    def subnet(self, arch: Architecture) -> nn.Module:
-        return self.module
-
-    def optimizer(self, config: OptimizerConfig) -> Stepper:
-        return _TorchStepper(self.module, config)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.module.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.module.load_state_dict(state)
-
-
-class _TorchStepper:
-    """torch's optimiser of one module, with the state as flat tensors."""
-
-    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
-        self._optimizer = torch_optimizer(module, config)
-        self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-
-    def zero_grad(self) -> None:
-        self._optimizer.zero_grad()
-
-    def step(self, lr: float | None = None, clip: float | None = None) -> float:
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, math.inf if clip is None else clip))
-        if math.isfinite(norm):
-            for group in self._optimizer.param_groups:
-                group["lr"] = group["lr"] if lr is None else lr
-            self._optimizer.step()
-        self.zero_grad()
-        return norm
-
-    def state_dict(self) -> dict[str, Tensor]:
-        state = self._optimizer.state_dict()["state"]
-        return {
-            f"{index}|{key}": value
-            for index, values in state.items()
-            for key, value in values.items()
-            if isinstance(value, Tensor)  # torch's SGD keeps None until there is momentum
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        nested: dict[int, dict[str, Tensor]] = {}
-        for flat, tensor in state.items():
-            index, _, key = flat.partition("|")
-            nested.setdefault(int(index), {})[key] = tensor
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": nested})
-
-
-# --- the loop -----------------------------------------------------------------------------------------------------------
+# --- the loop -----------------------------------------------------------------------------------------------------
 
 
 def distillation_loss(outputs: Tensor, teacher: Tensor) -> Tensor:
@@ -489,7 +396,7 @@ class _Loop:
             for point in points:
                 self.on_curve(point)
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------------
+    # --- checkpoints -----------------------------------------------------------------------------------------------
 
     def _resume(self, directory: Path | str) -> tuple[int, list[str]]:
         found = checkpoints.newest(directory)

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
+from supernets.structure import stack
 from supernets.supernet import Supernet
 from supernets.training import TrainingConfig, train
 
@@ -34,10 +35,9 @@ def build_normed(arch: Architecture) -> nn.Module:
 
 
 def _perceptron(arch: Architecture, between: Callable[[int], nn.Module]) -> nn.Module:
-    layers: list[nn.Module] = [nn.Linear(64, arch.width)]
-    for _ in range(arch.depth):
-        layers += [between(arch.width), nn.GELU(), nn.Linear(arch.width, arch.width)]
-    return nn.Sequential(*layers, nn.Linear(arch.width, 10))
+    width = arch.width
+    blocks = [nn.Sequential(between(width), nn.GELU(), nn.Linear(width, width)) for _ in range(arch.depth)]
+    return nn.Sequential(nn.Linear(64, width), stack(blocks), nn.Linear(width, 10))
 
 
 @cache
