@@ -1,0 +1,159 @@
+"""The house stays in order: imports point one way, nothing unsafe is called, what ships is there."""
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("search_spaces", "supernets", "nas", "dashboard")
+
+# The only files of `nas` that know supernets.
+BRIDGES = ("evaluators", "searchers/gradient", "targets", "cli", "run", "demo")
+
+# What each file may import of ours; of the patterns that match a file, the first one counts.
+OURS = {
+    "search_spaces/*": ["search_spaces"],
+    "supernets/_load.py": [],
+    "supernets/structure.py": [],
+    "supernets/models/*": ["supernets.structure", "supernets.models"],
+    "supernets/*": ["search_spaces", "supernets"],
+    **{f"nas/{name}.py": ["search_spaces", "supernets", "nas"] for name in BRIDGES},
+    "nas/*": ["search_spaces", "nas"],
+    "dashboard/*": [
+        "search_spaces",
+        "dashboard",
+        *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "errors")),
+    ],
+}
+
+# Which files may import these of others, at any place in them.
+THIRD_PARTIES = {
+    "ray": ["nas/cluster.py"],
+    "sqlalchemy": ["nas/storage.py", "nas/migrations/*"],
+    "alembic": ["nas/storage.py", "nas/migrations/*"],
+    "streamlit": ["dashboard/*"],
+    "torch": ["supernets/*", "nas/*"],
+}
+
+STDLIB = sys.stdlib_module_names
+ONLY = {
+    "search_spaces/*": {"numpy", "networkx"},
+    "supernets/structure.py": {"torch"},
+    "supernets/_load.py": {"torch", "safetensors"},
+    "supernets/models/*": {"torch"},
+}
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "pickle.load", "pickle.loads", "numpy.load", "np.load"}
+
+
+def files() -> list[str]:
+    return sorted(p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
+
+
+@functools.cache
+def tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+def imports(file: str) -> Iterator[str]:
+    """Absolute names of all that a file imports, also within functions; `from a import b` is a.b.
+
+    What is imported for type checkers only does not count: it is not there when the program runs.
+    """
+    package = file.removesuffix(".py").removesuffix("/__init__").split("/")
+    parents = package if file.endswith("/__init__.py") else package[:-1]
+    for node in running(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            continue
+        yield from running(child)
+
+
+def within(name: str, modules: list[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+@pytest.mark.parametrize("file", files())
+def test_imports_of_ours_point_one_way(file: str) -> None:
+    allowed = next(modules for pattern, modules in OURS.items() if fnmatch(file, pattern))
+    wrong = [name for name in imports(file) if name.split(".")[0] in PACKAGES and not within(name, allowed)]
+    assert not wrong, f"{file} may import of ours {allowed}, not {wrong}: turn the dependency round"
+
+
+@pytest.mark.parametrize("file", files())
+def test_other_packages_are_imported_in_their_places(file: str) -> None:
+    for name in imports(file):
+        root = name.split(".")[0]
+        places = THIRD_PARTIES.get(root)
+        assert places is None or any(fnmatch(file, place) for place in places), f"{name} belongs in {places}"
+        for pattern, packages in ONLY.items():
+            known = root in STDLIB or root in packages or root in PACKAGES
+            assert known or not fnmatch(file, pattern), f"{file} imports {name}: {pattern} may import {packages}"
+
+
+@pytest.mark.parametrize("file", files())
+def test_nothing_is_unpickled_or_evaluated(file: str) -> None:
+    wrong = [name for name in imports(file) if name.split(".")[0] in FORBIDDEN_MODULES]
+    calls = (node.func for node in ast.walk(tree(file)) if isinstance(node, ast.Call))
+    names = (ast.unparse(call) for call in calls if isinstance(call, ast.Name | ast.Attribute))
+    wrong += [name for name in names if name in FORBIDDEN_CALLS]
+    assert not wrong, f"{file} uses {wrong}: data goes as JSON and safetensors"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("nas", ["ray", "streamlit", "torch"]),
+        ("nas.records", ["ray", "streamlit", "torch"]),
+        ("nas.storage", ["ray", "streamlit", "torch"]),
+        ("nas.pareto", ["ray", "streamlit", "torch"]),
+        ("nas.limits", ["ray", "streamlit", "torch"]),
+        ("search_spaces", ["torch", "ray", "streamlit", "sqlalchemy"]),
+        ("supernets", ["ray", "streamlit", "sqlalchemy"]),
+    ],
+)
+def test_importing_loads_no_more_than_needed(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], f"import {module} loads {done.stdout.strip()}"
+
+
+def test_what_ships_is_there() -> None:
+    for name in PACKAGES:
+        assert (ROOT / name / "py.typed").is_file()
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "requirements.lock", ".ci/run"):
+        assert (ROOT / name).is_file(), f"{name} is missing"
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 50, "CONTRIBUTING.md is one screen"
+
+
+def test_every_directory_of_code_is_a_package() -> None:
+    folders = {(ROOT / file).parent for file in files()}
+    pages = {ROOT / "dashboard" / "pages"}  # run by streamlit as scripts
+    assert {folder for folder in folders - pages if not (folder / "__init__.py").is_file()} == set()
+
+
+def test_the_lock_names_no_place_and_one_torch() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all("==" in line and not set(line) & set("/@#") for line in lines if line)
+    torch = [line for line in lines if line.startswith("torch==")]
+    assert len(torch) == 1 and "+" not in torch[0], "one torch, without a local version, matches both builds"
+    assert not [line for line in lines if line.startswith(("nvidia-", "triton"))]
