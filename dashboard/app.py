@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from dashboard import shell
+from dashboard import shell, theme
 from dashboard.serve import STORAGE_VARIABLE
 from nas.errors import NasError
 
@@ -24,7 +24,7 @@ def storage_url(arguments: Sequence[str], environment: Mapping[str, str]) -> str
 
 
 def main() -> None:
-    st.set_page_config(page_title="nas", page_icon=":material/hub:", layout="wide")
+    st.set_page_config(page_title="nas", page_icon=theme.ICON, layout="wide")
     st.html(shell.STYLE)
     studies = st.Page("pages/studies.py", title="Studies", icon=":material/list:", default=True)
     chosen = [
@@ -34,12 +34,25 @@ def main() -> None:
         st.Page("pages/trust.py", title="Trust", icon=":material/verified:"),
         st.Page("pages/settings.py", title="Settings", icon=":material/tune:"),
     ]
-    page = st.navigation({"": [studies], "Study": chosen})
+    page = st.navigation([studies, *chosen], position="hidden")
     try:
         shell.open_database(storage_url(sys.argv[1:], os.environ))
+        shell.show_sidebar(studies, chosen)
         page.run()
     except NasError as error:
         shell.show_error(error)
+
+
+def run(page: Callable[[], None]) -> None:
+    """Run a page's script: within the entry point, or through it.
+
+    Until `st.navigation` has been called once, Streamlit takes the folder `pages` for the list of pages and runs what
+    the address names without the entry point: so for the first visitor, if they come by a link to a page.
+    """
+    if shell.is_open():
+        page()
+    else:
+        main()
 
 
 if __name__ == "__main__":

@@ -7,17 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from nas.limits import Limit
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from dashboard import queries, theme
 from dashboard.units import Metric, metric
+from nas.limits import Limit
 from nas.records import Trust
 
 WEBGL_ABOVE = 1000
 """More points than this are drawn by the graphics card: SVG becomes slow."""
 
+_PLAIN: dict[str, Any] = {"color": "#8d9aa8", "opacity": 0.55}
+_BROKEN: dict[str, Any] = {
+    "color": "#b08a72",
+    "opacity": 0.6,
+    "symbol": "x-thin",
+    "line": {"width": 1.2, "color": "#b08a72"},
+}
 _SIZES = ("smallest", "random", "largest")
 _SIZE_COLORS = {"smallest": theme.SKY, "random": theme.WARM, "largest": theme.ACCENT, "train": theme.MUTED}
 _SIZE_DASHES = {"smallest": "dot", "random": "dash", "largest": "solid", "train": "solid"}
@@ -44,15 +51,12 @@ def front_figure(
     shown = table[_visible(table, x, log_x) & _visible(table, y, log_y)]
     figure = go.Figure()
     scatter = go.Scattergl if len(shown) > WEBGL_ABOVE else go.Scatter
-    feasible, on_front = shown["feasible"].to_numpy(bool), shown["front"].to_numpy(bool)
+    feasible, on_front = shown["_feasible"].to_numpy(bool), shown["_front"].to_numpy(bool)
     plain = shown[feasible & ~on_front]
-    figure.add_trace(_points(scatter, plain, mx, my, "evaluated", listed, size=6, color="#8d9aa8", opacity=0.55))
+    figure.add_trace(_points(scatter, plain, mx, my, "evaluated", listed, size=6, **_PLAIN))
     if (~feasible).any():
         broken = shown[~feasible]
-        mark: dict[str, Any] = {"symbol": "x-thin", "line": {"width": 1.2, "color": "#b08a72"}}
-        figure.add_trace(
-            _points(scatter, broken, mx, my, "breaks a limit", listed, size=6, color="#b08a72", opacity=0.6, **mark)
-        )
+        figure.add_trace(_points(scatter, broken, mx, my, "breaks a limit", listed, size=6, **_BROKEN))
     _add_step(figure, shown, mx, my)
     name = "front" if set(objectives) <= {x, y} else f"front of all {len(objectives)} objectives"
     figure.add_trace(
@@ -111,13 +115,15 @@ def _points(
     **marker: Any,
 ) -> Any:
     """A trace of points that keeps its look when others are chosen and turns orange where it is chosen."""
-    chosen = [place for place, digest in enumerate(rows["digest"]) if digest in listed]
+    chosen = [place for place, digest in enumerate(rows["_digest"]) if digest in listed]
     return scatter(
         x=rows[mx.name] * mx.factor,
         y=rows[my.name] * my.factor,
         mode="markers",
         name=name,
-        customdata=[[digest, digest[:8], int(place)] for place, digest in zip(rows.index, rows["digest"], strict=True)],
+        customdata=[
+            [digest, digest[:8], int(place)] for place, digest in zip(rows.index, rows["_digest"], strict=True)
+        ],
         hovertemplate=(
             f"<b>%{{customdata[1]}}</b>  evaluation %{{customdata[2]}}<br>{mx.axis} %{{x:{mx.hover_format}}}<br>"
             f"{my.axis} %{{y:{my.hover_format}}}<extra>{name}</extra>"
@@ -132,11 +138,12 @@ def _points(
 def _add_step(figure: go.Figure, shown: pd.DataFrame, mx: Metric, my: Metric) -> None:
     """The boundary of what is dominated in this plane: from each point to the right, then down to the next."""
     best = shown[queries.non_dominated(shown, (mx.name, my.name))].sort_values(mx.name)
-    if mx.name != my.name and len(best) > 1:
+    if mx.name != my.name and len(best):
+        xs, ys = best[mx.name].tolist(), best[my.name].tolist()
         figure.add_trace(
             go.Scatter(
-                x=best[mx.name] * mx.factor,
-                y=best[my.name] * my.factor,
+                x=[x * mx.factor for x in (xs[0], *xs, shown[mx.name].max())],
+                y=[y * my.factor for y in (shown[my.name].max(), *ys, ys[-1])],
                 mode="lines",
                 line={"shape": "hv", "color": theme.ACCENT, "width": 1.5},
                 opacity=0.7,
@@ -165,7 +172,7 @@ def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metr
             )
             figure.add_annotation(
                 **{along: place, f"{along}ref": along, across: 1, f"{across}ref": f"{across} domain"},
-                text=f"{shown.title} {_sign(limit.op)} {shown.text(limit.value)}",
+                text=queries.limit_text(limit),
                 showarrow=False,
                 xanchor="right",
                 yanchor="top" if vertical else "bottom",
@@ -174,10 +181,6 @@ def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metr
                 font={"size": 12, "color": theme.PICKED},
                 bgcolor="rgba(255,255,255,0.75)",
             )
-
-
-def _sign(op: str) -> str:
-    return {"<=": "≤", ">=": "≥"}.get(op, op)
 
 
 def hypervolume_figure(history: NDArray[np.float64], objectives: Sequence[str]) -> go.Figure:
@@ -202,22 +205,23 @@ def hypervolume_figure(history: NDArray[np.float64], objectives: Sequence[str]) 
 def best_figure(table: pd.DataFrame, objectives: Sequence[str]) -> go.Figure:
     """Best feasible value of each objective over evaluations, one panel each, over all values as faint points."""
     shown = [name for name in objectives if name in table]
+    feasible = table["_feasible"].to_numpy(bool)
     figure = make_subplots(rows=1, cols=max(1, len(shown)), horizontal_spacing=0.09)
     order = np.arange(1, len(table) + 1)
     for column, name in enumerate(shown, start=1):
         named = metric(name)
-        figure.add_trace(
-            go.Scattergl(
-                x=order,
-                y=table[name] * named.factor,
+        for mask, label, marker in ((feasible, "evaluated", _PLAIN), (~feasible, "breaks a limit", _BROKEN)):
+            trace = go.Scattergl(
+                x=order[mask],
+                y=table[name][mask] * named.factor,
                 mode="markers",
-                marker={"size": 4, "color": "#8d9aa8", "opacity": 0.4},
-                hovertemplate=f"evaluation %{{x}}<br>%{{y:{named.hover_format}}}<extra></extra>",
-                showlegend=False,
-            ),
-            row=1,
-            col=column,
-        )
+                name=label,
+                marker={**marker, "size": 5},
+                hovertemplate=f"evaluation %{{x}}<br>%{{y:{named.hover_format}}}<extra>{label}</extra>",
+                showlegend=column == 1,
+                legendgroup=label,
+            )
+            figure.add_trace(trace, row=1, col=column)
         figure.add_trace(
             go.Scatter(
                 x=order,
@@ -225,14 +229,16 @@ def best_figure(table: pd.DataFrame, objectives: Sequence[str]) -> go.Figure:
                 mode="lines",
                 line={"color": theme.ACCENT, "width": 2, "shape": "hv"},
                 hovertemplate=f"best after %{{x}}<br>%{{y:{named.hover_format}}}<extra></extra>",
-                showlegend=False,
+                name="best that keeps all limits",
+                showlegend=column == 1,
+                legendgroup="best",
             ),
             row=1,
             col=column,
         )
         figure.update_yaxes(**_axis(named), row=1, col=column)
-        figure.update_xaxes(title={"text": "evaluations"}, row=1, col=column)
-    figure.update_layout(template=theme.TEMPLATE, height=320, margin={"l": 12, "r": 24, "t": 12, "b": 12})
+        figure.update_xaxes(title={"text": "evaluations"}, range=[0, len(table) + 1], row=1, col=column)
+    figure.update_layout(template=theme.TEMPLATE, height=350, margin={"l": 12, "r": 24, "t": 44, "b": 12})
     return figure
 
 
@@ -265,7 +271,7 @@ def curves_figure(curves: pd.DataFrame, name: str, log_y: bool = False) -> go.Fi
 def loss_figure(curves: pd.DataFrame) -> go.Figure:
     """Training loss over steps, with a running mean over the raw values."""
     rows = curves[curves["which"] == "train"]
-    smooth = rows["value"].rolling(max(1, len(rows) // 25), min_periods=1).mean()
+    smooth = rows["value"].rolling(max(1, len(rows) // 25), min_periods=1, center=True).mean()
     figure = go.Figure()
     figure.add_trace(
         go.Scatter(
@@ -304,6 +310,7 @@ def ranks_figure(rows: pd.DataFrame, name: str = "error") -> go.Figure:
     low = float(min(inherited.min(), standalone.min()))
     high = float(max(inherited.max(), standalone.max()))
     pad = (high - low) * 0.06 or 1.0
+    ticks = {"dtick": _step((high - low) / 5 or 1.0)}
     figure = go.Figure()
     figure.add_trace(
         go.Scatter(
@@ -329,11 +336,21 @@ def ranks_figure(rows: pd.DataFrame, name: str = "error") -> go.Figure:
             ),
         )
     )
-    figure.update_layout(template=theme.TEMPLATE, height=440)
+    figure.update_layout(template=theme.TEMPLATE, height=500)
     span = [low - pad, high + pad]
-    figure.update_xaxes(title={"text": f"trained alone: {named.axis}"}, range=span)
-    figure.update_yaxes(title={"text": f"inherited weights: {named.axis}"}, range=span)
+    figure.update_xaxes(
+        title={"text": f"trained alone: {named.axis}"}, range=span, constrain="domain", constraintoward="left", **ticks
+    )
+    figure.update_yaxes(
+        title={"text": f"inherited weights: {named.axis}"}, range=span, scaleanchor="x", constrain="domain", **ticks
+    )
     return figure
+
+
+def _step(width: float) -> float:
+    """The nearest of 1, 2 and 5 times a power of ten, for ticks that two axes share."""
+    power = float(10.0 ** math.floor(math.log10(width)))
+    return power * min((1, 2, 5, 10), key=lambda digit: abs(digit - width / power))
 
 
 def interval_figure(trust: Trust) -> go.Figure:

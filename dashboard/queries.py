@@ -1,22 +1,26 @@
 """The read model: what the pages show of a study, as frozen values and tables, in a few short functions."""
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from nas.limits import Limit
 from numpy.typing import NDArray
 
+from dashboard.units import metric
 from nas import limits, pareto
 from nas.errors import NasError
+from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import Repository
 
 RELIABLE_TAU = 0.3
 """Below this rank correlation a supernet's order is too loose to choose networks by."""
+
+_SIGNS = {"<=": "≤", ">=": "≥"}
 
 Values = NDArray[np.float64]
 
@@ -25,9 +29,9 @@ Values = NDArray[np.float64]
 class StudyView:
     """A study with its evaluations, as one table.
 
-    `table` has one row per evaluation in order of position, with `digest`, `failed`, `error`, `seconds`, `worker`,
-    `feasible` (all limits hold), `front` (feasible and not dominated in the study's objectives) and one column per
-    metric in `metrics` (NaN where an evaluation has none).
+    `table` has one row per evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`,
+    `_worker`, `_feasible` (no limit broken), `_front` (feasible and not dominated in the study's objectives) and one
+    column per metric in `metrics` (NaN where an evaluation has none).
     """
 
     study: StudyRecord
@@ -39,7 +43,7 @@ class StudyView:
 
     @property
     def num_failed(self) -> int:
-        return int(self.table["failed"].sum())
+        return int(self.table["_failed"].sum())
 
     @property
     def is_running(self) -> bool:
@@ -48,7 +52,7 @@ class StudyView:
     @property
     def front(self) -> pd.DataFrame:
         """Rows of the front, best in the first objective first."""
-        rows = self.table[self.table["front"]]
+        rows = self.table[self.table["_front"]]
         known = [name for name in self.study.objectives if name in rows]
         return rows.sort_values(known) if known else rows
 
@@ -74,20 +78,29 @@ def view(study: StudyRecord, evaluations: Sequence[Evaluation], space: SpaceReco
     names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
     table = pd.DataFrame(
         {
-            "digest": [one.arch.digest for one in evaluations],
-            "failed": [one.error is not None for one in evaluations],
-            "error": [one.error or "" for one in evaluations],
-            "seconds": [one.seconds for one in evaluations],
-            "worker": [one.worker for one in evaluations],
-            "feasible": [
-                one.error is None and all(limit.holds(one.metrics) for limit in parsed) for one in evaluations
-            ],
+            "_digest": [one.arch.digest for one in evaluations],
+            "_failed": [one.error is not None for one in evaluations],
+            "_reason": [one.error or "" for one in evaluations],
+            "_seconds": [one.seconds for one in evaluations],
+            "_worker": [one.worker for one in evaluations],
+            "_feasible": [one.error is None and not broken_limits(one.metrics, parsed) for one in evaluations],
         }
-    ).astype({"failed": bool, "feasible": bool})
+    ).astype({"_failed": bool, "_feasible": bool})
     for name in names:
         table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
-    table["front"] = non_dominated(table, study.objectives)
+    table["_front"] = non_dominated(table, study.objectives)
     return StudyView(study, space, parsed, tuple(evaluations), names, table)
+
+
+def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:
+    """The limits that these metrics break; a limit on a metric that was not measured is none of them."""
+    return [limit for limit in bounds if limit.metric in metrics and not limit.holds(metrics)]
+
+
+def limit_text(limit: Limit) -> str:
+    """A limit as people read it: `latency on cpu ≤ 9 ms`."""
+    named = metric(limit.metric)
+    return f"{named.phrase} {_SIGNS.get(limit.op, limit.op)} {named.text(limit.value)}"
 
 
 def spaces(repository: Repository) -> dict[str, SpaceRecord]:
@@ -109,7 +122,7 @@ def rankable(table: pd.DataFrame, metrics: Sequence[str]) -> NDArray[np.intp]:
     if not len(table) or any(name not in table for name in metrics):
         return np.zeros(0, dtype=np.intp)
     finite = np.isfinite(table[list(metrics)].to_numpy(float)).all(axis=1)
-    return np.flatnonzero(finite & table["feasible"].to_numpy(bool))
+    return np.flatnonzero(finite & table["_feasible"].to_numpy(bool))
 
 
 def studies_table(views: Sequence[StudyView]) -> pd.DataFrame:
@@ -125,12 +138,12 @@ def summary(shown: StudyView) -> dict[str, Any]:
         "study": study.name,
         "status": study.status,
         "space": shown.space.name if shown.space else "",
-        "objectives": list(study.objectives),
-        "limits": list(study.limits),
+        "objectives": ", ".join(metric(name).phrase for name in study.objectives),
+        "limits": ", ".join(map(limit_text, shown.limits)),
         "searcher": study.searcher,
         "evaluations": len(shown.evaluations),
         "failures": shown.num_failed,
-        "front": int(shown.table["front"].sum()),
+        "front": int(shown.table["_front"].sum()),
         "started": pd.to_datetime(study.created, utc=True),
     }
 
@@ -144,16 +157,14 @@ def hypervolume_history(table: pd.DataFrame, objectives: Sequence[str]) -> Value
         return history
     values = table[list(objectives)].to_numpy(float)[rows]
     ideal = values.min(axis=0)
-    reference = np.asarray(pareto.reference_point(values), dtype=float)
-    extent = np.where(reference > ideal, reference - ideal, 1.0)
-    scaled = (values - ideal) / extent
-    top = np.where(reference > ideal, 1.0, 0.0) + (reference <= ideal)
+    reference = pareto.reference_point(values)
+    scaled = (values - ideal) / (reference - ideal)
     front: Values = np.zeros((0, len(objectives)))
     volume = 0.0
     for row, point in zip(rows, scaled, strict=True):
         if not (front <= point).all(axis=1).any():
             front = np.vstack([front[~(front >= point).all(axis=1)], point])
-            volume = float(pareto.hypervolume(front, top))
+            volume = pareto.hypervolume(front, np.ones(len(objectives)))
         history[row:] = volume
     return history
 
@@ -227,8 +238,7 @@ def selected_digests(event: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 def export_command(study: str, digest: str) -> str:
     """The command that writes one network of a study to files."""
-    name = study if study.replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{study}'"
-    return f"nas export {name} --architecture {digest[:8]} --to {digest[:8]}"
+    return f"nas export {shlex.quote(study)} --architecture {digest[:8]} --to {digest[:8]}"
 
 
 def require_evaluations(shown: StudyView) -> None:

@@ -1,7 +1,7 @@
 """What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
@@ -16,9 +16,11 @@ from nas.storage import Repository
 
 REFRESH_SECONDS = 3
 STYLE = """<style>
-[data-testid="stMainBlockContainer"] { padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1500px; }
+[data-testid="stMainBlockContainer"] { padding: 2.4rem 3rem 3rem; max-width: 1560px; }
 [data-testid="stMetricValue"] { font-size: 1.45rem; }
 [data-testid="stMetricLabel"] { color: #5f6b7a; }
+[data-testid="stSidebar"] { width: 248px !important; min-width: 248px; }
+[data-testid="stSidebarHeader"] { height: 2.6rem; }
 [data-testid="stHeader"] { background: transparent; }
 </style>"""
 """Less empty space above the title, and calmer numbers; everything else is the theme's."""
@@ -30,19 +32,34 @@ def _repository(url: str) -> Repository:
 
 
 def open_database(url: str) -> None:
-    """Open the database once for all readers and offer its studies in the sidebar.
+    """Open the database once for all readers.
 
     Raises:
         NasError: it cannot be read.
     """
     st.session_state["url"] = url
-    names = [study.name for study in repository().studies()]
-    if names:
-        _pick_study(names)
+    repository()
+
+
+def is_open() -> bool:
+    """Whether this visitor's session has opened its database."""
+    return "url" in st.session_state
 
 
 def repository() -> Repository:
     return _repository(st.session_state["url"])
+
+
+def show_sidebar(studies: st.Page, chosen: Sequence[st.Page]) -> None:
+    """The list of studies, and below it the study being looked at with its pages."""
+    names = [study.name for study in repository().studies()]
+    with st.sidebar:
+        st.page_link(studies)
+        if names:
+            _pick_study(names)
+            for page in chosen:
+                st.page_link(page, query_params={"study": st.session_state["study"]})
+        st.caption(f"Reading {repository().url}")
 
 
 def _pick_study(names: list[str]) -> None:
@@ -51,10 +68,10 @@ def _pick_study(names: list[str]) -> None:
     if asked in names:
         st.session_state["study"] = asked
     elif asked:
-        st.warning(f"There is no study {asked!r} in this database; the list has those there are.")
+        st.warning(f"There is no study {asked!r} in this database.")
     if st.session_state.get("study") not in names:
         st.session_state["study"] = names[-1]
-    st.sidebar.selectbox("Study", names, key="study", on_change=_write_address)
+    st.selectbox("Study", names, key="study", on_change=_write_address)
     _write_address()
 
 
@@ -130,8 +147,8 @@ def heading(title: str, shown: StudyView) -> None:
         f"**{study.name}**",
         study.status,
         f"{len(shown.evaluations):,} evaluations",
-        "minimise " + ", ".join(metric(name).title for name in study.objectives),
-        *(f"{metric(one.metric).axis} {one.op} {metric(one.metric).text(one.value)}" for one in shown.limits),
+        "minimise " + ", ".join(metric(name).phrase for name in study.objectives),
+        *map(queries.limit_text, shown.limits),
     ]
     st.title(title, anchor=False)
     st.markdown(" · ".join(facts))

@@ -41,6 +41,11 @@ class Metric:
         return f"{self.title}{unit}" + (f" on {self.device}" if self.device else "")
 
     @property
+    def phrase(self) -> str:
+        """Name in running text: `latency on cpu`."""
+        return self.title + (f" on {self.device}" if self.device else "")
+
+    @property
     def tick_format(self) -> str:
         """Plotly's format of the axis' ticks: SI prefixes for counts, Plotly's own choice otherwise."""
         return "~s" if self.is_count else ""

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, drawing, queries, shell, theme
+from dashboard import app, charts, drawing, queries, shell, theme
 from dashboard.queries import StudyView
 from dashboard.units import metric
 from nas.records import Evaluation
@@ -24,7 +24,7 @@ def show_front() -> None:
     chart, details = st.columns([3, 2], gap="large")
     with chart:
         x, y, log_x, log_y = _pick_axes(shown)
-        listed = _restore_choice(shown)
+        listed = _restore_choice(shown, (len(shown.table), x, y, log_x, log_y))
         figure = charts.front_figure(
             shown.table, x, y, shown.study.objectives, shown.limits, log_x=log_x, log_y=log_y, listed=listed
         )
@@ -68,17 +68,23 @@ def _axis_title(name: str) -> str:
     return metric(name).axis
 
 
-def _restore_choice(shown: StudyView) -> Sequence[str]:
+def _restore_choice(shown: StudyView, drawn: tuple[object, ...]) -> Sequence[str]:
     """Digests to mark as chosen when the chart is drawn: from the page's address or the lists, not from clicks.
 
-    Clicks mark themselves; a figure that followed them would be a new one, and lose the reader's zoom.
+    Clicks mark themselves; a figure that followed them would be a new one, and lose the reader's zoom. So what is
+    marked changes only with `drawn`, all else that the figure is made of.
     """
-    if _key(shown, "network") not in st.session_state:
+    state = st.session_state
+    if _key(shown, "network") not in state:
         asked = shown.evaluation(st.query_params.get("architecture", ""))
-        if asked is not None:
-            st.session_state[_key(shown, "listed")] = (asked.arch.digest,)
-            st.session_state[_key(shown, "network")] = asked.arch.digest
-    listed: Sequence[str] = st.session_state.get(_key(shown, "listed"), ())
+        first = asked.arch.digest if asked else next(iter(shown.front["_digest"]), None)
+        if first is not None:
+            state[_key(shown, "network")] = first
+            _mark_chosen(shown)
+    elif state.get(_key(shown, "drawn")) != drawn:
+        _mark_chosen(shown)
+    state[_key(shown, "drawn")] = drawn
+    listed: Sequence[str] = state.get(_key(shown, "listed"), ())
     return listed
 
 
@@ -91,7 +97,8 @@ def _take_selection(shown: StudyView) -> None:
         st.session_state[_key(shown, "compared")] = digests[1] if len(digests) > 1 else _NOTHING
 
 
-def _take_list(shown: StudyView) -> None:
+def _mark_chosen(shown: StudyView) -> None:
+    """Let the chart, when it is drawn next, show as chosen what the two lists say."""
     picked = [st.session_state.get(_key(shown, name), _NOTHING) for name in ("network", "compared")]
     st.session_state[_key(shown, "listed")] = tuple(digest for digest in picked if digest != _NOTHING)
 
@@ -99,7 +106,7 @@ def _take_list(shown: StudyView) -> None:
 def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
     """The network to show and the one to compare it with, from the front and from what was clicked."""
     by_digest = {one.arch.digest: one for one in shown.evaluations if one.error is None}
-    front = [str(digest) for digest in shown.front["digest"]] or list(by_digest)[:1]
+    front = [str(digest) for digest in shown.front["_digest"]] or list(by_digest)[:1]
     options = list(front)
     for name in ("network", "compared"):
         digest = st.session_state.get(_key(shown, name))
@@ -111,16 +118,15 @@ def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
     def label(digest: str) -> str:
         return _NOTHING if digest == _NOTHING else _label(shown, by_digest[digest])
 
-    first, second = st.columns(2)
-    network = first.selectbox(
-        "Network", options, key=_key(shown, "network"), format_func=label, on_change=_take_list, args=(shown,)
+    network = st.selectbox(
+        "Network", options, key=_key(shown, "network"), format_func=label, on_change=_mark_chosen, args=(shown,)
     )
-    compared = second.selectbox(
+    compared = st.selectbox(
         "Compare with",
         [_NOTHING, *options],
         key=_key(shown, "compared"),
         format_func=label,
-        on_change=_take_list,
+        on_change=_mark_chosen,
         args=(shown,),
     )
     st.query_params["architecture"] = network[:8]
@@ -141,19 +147,17 @@ def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | 
         rows["change"] = []
     for name in shown.metrics:
         named, value = metric(name), network.metrics.get(name, float("nan"))
-        rows["metric"].append(named.axis + ("  ▾" if name in shown.study.objectives else ""))
+        rows["metric"].append(named.axis + ("  ↓" if name in shown.study.objectives else ""))
         rows[network.arch.digest[:8]].append(named.text(value))
         if compared:
             theirs = compared.metrics.get(name, float("nan"))
             rows[compared.arch.digest[:8]].append(named.text(theirs))
             rows["change"].append(f"{(theirs / value - 1) * 100:+.1f} %" if value and theirs == theirs else _NOTHING)
     st.table(pd.DataFrame(rows).set_index("metric"))
-    broken = [limit for limit in shown.limits if not limit.holds(network.metrics)]
-    place = "on the front" if network.arch.digest in set(shown.front["digest"]) else "not on the front"
-    limits = ", ".join(
-        f"breaks {metric(one.metric).title} {one.op} {metric(one.metric).text(one.value)}" for one in broken
-    )
-    st.caption(f"▾ minimised. This network is {place}{'; it ' + limits if broken else ''}.")
+    broken = queries.broken_limits(network.metrics, shown.limits)
+    place = "on the front" if network.arch.digest in set(shown.front["_digest"]) else "not on the front"
+    limits = " and ".join(queries.limit_text(limit) for limit in broken)
+    st.caption(f"↓ minimised. This network is {place}{'; it breaks ' + limits if broken else ''}.")
 
 
 def _show_networks(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
@@ -198,10 +202,10 @@ def _written(value: Any) -> str:
 def _show_single(shown: StudyView) -> None:
     """With one metric there is no plane: the best networks as a list."""
     name = shown.metrics[0]
-    best = shown.table[shown.table["feasible"]].sort_values(name).head(20)
+    best = shown.table[shown.table["_feasible"]].sort_values(name).head(20)
     st.caption(f"This study measures {metric(name).axis} alone, so there is no front; these are its best networks.")
     st.dataframe(
-        pd.DataFrame({"network": best["digest"].str[:8], metric(name).axis: best[name].map(metric(name).text)}),
+        pd.DataFrame({"network": best["_digest"].str[:8], metric(name).axis: best[name].map(metric(name).text)}),
         hide_index=True,
         width="stretch",
     )
@@ -212,4 +216,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)

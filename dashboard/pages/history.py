@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import charts, queries, shell
+from dashboard import app, charts, queries, shell
 
 
 def show_history() -> None:
@@ -17,25 +17,24 @@ def show_history() -> None:
     )
     shell.show_figure(charts.hypervolume_figure(history, shown.study.objectives), "hypervolume")
     st.subheader("Best of each objective", anchor=False)
-    st.caption("Line: best value so far among networks that keep all limits. Points: every evaluation.")
     shell.show_figure(charts.best_figure(shown.table, shown.study.objectives), "best")
     show_failures(shown)
 
 
 def show_failures(shown: queries.StudyView) -> None:
     """Reasons of the failed evaluations, most frequent first."""
-    failed = shown.table[shown.table["failed"]]
+    failed = shown.table[shown.table["_failed"]]
     if not len(failed):
         return
     st.subheader(f"{len(failed):,} failed evaluation{'s' if len(failed) > 1 else ''}", anchor=False)
-    reasons = failed.groupby("error").agg(count=("digest", "size"), example=("digest", "first")).reset_index()
+    reasons = failed.groupby("_reason").agg(count=("_digest", "size"), example=("_digest", "first")).reset_index()
     st.dataframe(
-        reasons.sort_values("count", ascending=False)[["count", "error", "example"]],
+        reasons.sort_values("count", ascending=False)[["count", "_reason", "example"]],
         hide_index=True,
         width="stretch",
         column_config={
             "count": st.column_config.NumberColumn("Count", width="small"),
-            "error": st.column_config.TextColumn("Reason", width="large"),
+            "_reason": st.column_config.TextColumn("Reason", width="large"),
             "example": st.column_config.TextColumn("For instance"),
         },
     )
@@ -46,4 +45,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)

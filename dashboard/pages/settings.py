@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import shell
+from dashboard import app, shell
 from dashboard.queries import StudyView
 from nas.errors import NasError
 
@@ -44,7 +44,7 @@ def _search_facts(shown: StudyView) -> dict[str, str]:
         "started": study.created.replace("T", " ")[:16] + " UTC",
         "run file": study.run_file or "none: started from Python",
         "evaluations": f"{len(shown.evaluations):,}, {shown.num_failed:,} failed",
-        "evaluation time": f"{shown.table['seconds'].sum():,.0f} s in all",
+        "evaluation time": f"{shown.table['_seconds'].sum():,.0f} s in all",
     }
 
 
@@ -74,7 +74,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _show_facts(facts: dict[str, str]) -> None:
-    st.table(pd.DataFrame({"": list(facts), "value": list(facts.values())}).set_index(""))
+    st.table(pd.DataFrame({"": list(facts), "value": list(facts.values())}).set_index(""), hide_header=True)
 
 
 def page() -> None:
@@ -82,4 +82,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from dashboard import queries, shell
-from dashboard.units import metric
+from dashboard import app, queries, shell
 
 _EMPTY = """This database has no studies yet. A first one takes a minute:
 
@@ -13,13 +12,25 @@ nas demo
 
 Then reload this page, or leave it open: it looks again every few seconds."""
 
+_COLUMNS = (
+    "study",
+    "status",
+    "evaluations",
+    "failures",
+    "front",
+    "started",
+    "searcher",
+    "space",
+    "objectives",
+    "limits",
+)
+
 
 def show_studies() -> None:
     table = queries.studies_table(shell.views())
     if not len(table):
         st.markdown(_EMPTY)
         return
-    table["objectives"] = [[metric(name).axis for name in names] for names in table["objectives"]]
     event = st.dataframe(
         table,
         key="studies",
@@ -27,13 +38,14 @@ def show_studies() -> None:
         hide_index=True,
         row_height=40,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
+        column_order=_COLUMNS,
         column_config={
             "study": st.column_config.TextColumn("Study", pinned=True),
             "status": st.column_config.TextColumn("Status"),
             "space": st.column_config.TextColumn("Space"),
-            "objectives": st.column_config.ListColumn("Minimise", width="medium"),
-            "limits": st.column_config.ListColumn("Limits", width="medium"),
+            "objectives": st.column_config.TextColumn("Minimise"),
+            "limits": st.column_config.TextColumn("Limits"),
             "searcher": st.column_config.TextColumn("Searcher"),
             "evaluations": st.column_config.NumberColumn("Evaluations", format="localized"),
             "failures": st.column_config.NumberColumn("Failed", format="localized"),
@@ -41,10 +53,10 @@ def show_studies() -> None:
             "started": st.column_config.DatetimeColumn("Started", format="distance"),
         },
     )
-    rows = event["selection"]["rows"]
-    if rows:
-        st.switch_page("pages/front.py", query_params={"study": str(table["study"][rows[0]])})
-    st.caption("Select a row to open the study.")
+    cells = event["selection"]["cells"]
+    if cells:
+        st.switch_page("pages/front.py", query_params={"study": str(table["study"][cells[0][0]])})
+    st.caption("Click a study to open it.")
 
 
 def page() -> None:
@@ -53,4 +65,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import charts, queries, shell
+from dashboard import app, charts, queries, shell
+from dashboard.units import metric
 
 _NO_SUPERNET = "This study has no supernet: its networks were trained or looked up one by one, so there is no curve."
 _NO_CURVE = "No training curve is stored for this study's supernet; `nas train` records one as it goes."
@@ -24,8 +25,9 @@ def show_training() -> None:
         return
     subnets = curves[curves["which"] != "train"]
     for name in dict.fromkeys(subnets["metric"]):
-        st.subheader(f"{name.capitalize()} of subnets", anchor=False)
-        log = st.toggle("Logarithmic", key=f"log {name}")
+        title, toggle = st.columns([5, 1], vertical_alignment="bottom")
+        title.subheader(f"{metric(name).title.capitalize()} of subnets", anchor=False)
+        log = toggle.toggle("Logarithmic", key=f"log {name}")
         shell.show_figure(charts.curves_figure(curves, name, log), f"curve {name}")
     if (curves["which"] == "train").any():
         st.subheader("Training loss", anchor=False)
@@ -37,4 +39,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)

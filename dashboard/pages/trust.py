@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import charts, queries, shell
+from dashboard import app, charts, queries, shell
 from dashboard.units import metric
 
 _NO_SUPERNET = (
@@ -30,7 +30,7 @@ def show_trust() -> None:
         st.warning(f"**{verdict.headline}.** {verdict.reason}", icon=":material/warning:")
     objective = metric(shown.study.objectives[0])
     rows = queries.trust_table(trust)
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Inherited against stand-alone", anchor=False)
         if len(rows):
@@ -55,4 +55,4 @@ def page() -> None:
 
 
 if __name__ == "__main__":
-    page()
+    app.run(page)
