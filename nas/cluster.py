@@ -1,0 +1,262 @@
+"""Evaluations on the workers of a Ray cluster: the only file that imports Ray."""
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from nas.errors import NasError
+from nas.executors import Evaluate, describe, evaluate_one, prepared
+from nas.records import Evaluation
+from search_spaces import Architecture
+
+_logger = logging.getLogger(__name__)
+
+_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a local cluster listens on the loopback interface alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+# Two processes with two threads each on two cores are three times slower than with one thread each.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+_OBJECT_STORE_BYTES = 200 * 2**20
+_JOBS_PER_WORKER = 4  # smaller jobs balance uneven evaluations; larger ones make fewer calls, at 0.4 ms a call
+
+
+class RayExecutor:
+    """Evaluates on `num_workers` Ray actors that each hold the evaluator, with one CPU and one thread.
+
+    The evaluator travels once to each worker; wrap what is too large to travel in `nas.executors.Deferred`.
+    A worker that dies is replaced, and each architecture it was working on is tried once more, alone; the one
+    that kills its worker again becomes a failed evaluation.
+
+    Args:
+        address: "auto" joins the running cluster (`RAY_ADDRESS`, or one on this machine) and starts a local one
+            where there is none; "local" always starts one; otherwise a Ray address such as "ray://head:10001".
+        num_workers: number of actors.
+        num_gpus: share of a GPU that Ray reserves for each worker. It is bookkeeping, not a memory limit.
+        start_timeout_s: how long workers may take to start and build the evaluator.
+
+    Use it as a context manager or call `close`: that ends our workers, and the cluster only if it was started here.
+    """
+
+    def __init__(
+        self, address: str = "auto", num_workers: int = 2, num_gpus: float = 0.0, start_timeout_s: float = 300.0
+    ) -> None:
+        if num_workers < 1:
+            raise NasError(f"num_workers is {num_workers}; a cluster needs at least 1 worker")
+        self.address = address
+        self.num_workers = num_workers
+        self.num_gpus = num_gpus
+        self.start_timeout_s = start_timeout_s
+        self._ray: Any = None
+        self._started_cluster = False
+        self._evaluate: Evaluate | None = None
+        self._evaluator_ref: Any = None
+        self._workers: dict[int, Any] = {}
+
+    def __enter__(self) -> "RayExecutor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Yields evaluations in the order of `archs`, each as soon as it and all before it are there.
+
+        Raises NasError when Ray is missing, when workers cannot start or when they cannot build the evaluator.
+        """
+        self._connect()
+        self._hold(evaluate)
+        waiting = deque(_jobs(archs, self.num_workers))
+        running: dict[Any, tuple[int, _Job]] = {}
+        finished: dict[int, Evaluation] = {}
+        position = 0
+        try:
+            while position < len(archs):
+                self._assign(waiting, running)
+                for ref in self._ray.wait(list(running), num_returns=1)[0]:
+                    index, job = running.pop(ref)
+                    self._collect(ref, index, job, finished, waiting)
+                while position in finished:
+                    yield finished.pop(position)
+                    position += 1
+        finally:
+            for index, _ in running.values():  # the caller left early: these are busy with work nobody wants
+                self._dismiss(index)
+
+    def close(self) -> None:
+        """Ends our workers, and the cluster if it was started here. The executor may be used again afterwards."""
+        if self._ray is None:
+            return
+        for index in list(self._workers):
+            self._dismiss(index)
+        self._evaluate = self._evaluator_ref = None
+        if self._started_cluster:
+            self._ray.shutdown()
+            self._started_cluster = False
+        self._ray = None
+
+    # -- the cluster and its workers
+
+    def _connect(self) -> None:
+        if self._ray is not None:
+            return
+        ray = _import_ray()
+        if not ray.is_initialized():
+            self._started_cluster = _join_or_start(ray, self.address, self.num_workers)
+        self._ray = ray
+
+    def _hold(self, evaluate: Evaluate) -> None:
+        """Makes every worker hold `evaluate`."""
+        if evaluate is not self._evaluate:
+            for index in list(self._workers):
+                self._dismiss(index)
+            self._evaluator_ref = self._ray.put(evaluate)
+            self._evaluate = evaluate
+        self._start_workers([index for index in range(self.num_workers) if index not in self._workers])
+
+    def _start_workers(self, indices: Sequence[int]) -> None:
+        actor = self._ray.remote(_Worker).options(
+            num_cpus=1, num_gpus=self.num_gpus, max_restarts=0, runtime_env={"env_vars": _ONE_THREAD}
+        )
+        for index in indices:
+            self._workers[index] = actor.remote(f"ray-{index}")
+        ready = [self._workers[index].hold.remote(self._evaluator_ref) for index in indices]
+        try:
+            failures = [failure for failure in self._ray.get(ready, timeout=self.start_timeout_s) if failure]
+        except self._ray.exceptions.GetTimeoutError:
+            raise NasError(
+                f"{self.num_workers} workers of 1 CPU and {self.num_gpus:g} GPU did not start within"
+                f" {self.start_timeout_s:g} s on a cluster of {_resources(self._ray)}; ask for fewer workers"
+            ) from None
+        except self._ray.exceptions.RayError as error:
+            raise NasError(f"a worker died while it built the evaluator: {describe(error)}") from error
+        if failures:
+            raise NasError(failures[0])
+
+    def _dismiss(self, index: int) -> None:
+        self._ray.kill(self._workers.pop(index))
+
+    # -- the work
+
+    def _assign(self, waiting: "deque[_Job]", running: "dict[Any, tuple[int, _Job]]") -> None:
+        busy = {index for index, _ in running.values()}
+        for index in sorted(self._workers.keys() - busy):
+            if waiting:
+                job = waiting.popleft()
+                running[self._workers[index].run.remote([arch.json() for arch in job.archs])] = (index, job)
+
+    def _collect(
+        self, ref: Any, index: int, job: "_Job", finished: dict[int, Evaluation], waiting: "deque[_Job]"
+    ) -> None:
+        """Takes the results of one job; where its worker died, replaces the worker and decides what is tried again."""
+        errors = self._ray.exceptions
+        try:
+            rows = self._ray.get(ref)
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.ObjectLostError):
+            _logger.warning("worker ray-%d died and is replaced", index)
+            self._dismiss(index)
+            self._start_workers([index])
+            if job.again:
+                message = "WorkerDied: the worker process died twice on this architecture"
+                finished[job.first] = Evaluation(job.archs[0], {}, error=message, worker=f"ray-{index}")
+            else:
+                waiting.extendleft(reversed(job.singles()))
+            return
+        for offset, (arch, row) in enumerate(zip(job.archs, rows, strict=True)):
+            finished[job.first + offset] = Evaluation(arch, **row)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Consecutive architectures for one worker; `first` is the position of the first one in what was asked."""
+
+    first: int
+    archs: Sequence[Architecture]
+    again: bool = False
+
+    def singles(self) -> list["_Job"]:
+        return [_Job(self.first + offset, [arch], again=True) for offset, arch in enumerate(self.archs)]
+
+
+def _jobs(archs: Sequence[Architecture], num_workers: int) -> list[_Job]:
+    size = max(1, math.ceil(len(archs) / (num_workers * _JOBS_PER_WORKER)))
+    return [_Job(first, archs[first : first + size]) for first in range(0, len(archs), size)]
+
+
+class _Worker:
+    """Runs inside a Ray actor."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def hold(self, evaluate: Evaluate) -> str:
+        """Builds the evaluator and keeps it; returns what went wrong, if anything.
+
+        Not done in the constructor, whose errors Ray wraps in a page of text.
+        """
+        try:
+            self._evaluate = prepared(evaluate)
+        except NasError as error:
+            return str(error)
+        return ""
+
+    def run(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Evaluates architectures given as JSON: the fields of each Evaluation but the architecture."""
+        rows = []
+        for text in texts:
+            done = evaluate_one(self._evaluate, Architecture.from_json(text), self._name)
+            rows.append({"metrics": done.metrics, "error": done.error, "seconds": done.seconds, "worker": done.worker})
+        return rows
+
+
+def _import_ray() -> Any:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # Ray reads some of these while it is imported
+    try:
+        import ray
+    except ImportError:
+        raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]") from None
+    return ray
+
+
+def _join_or_start(ray: Any, address: str, num_workers: int) -> bool:
+    """Connects to Ray and says whether a cluster was started for that."""
+    if address != "local":
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            return False
+        except ConnectionError as error:
+            if address != "auto" or "RAY_ADDRESS" in os.environ:
+                where = os.environ.get("RAY_ADDRESS", address)
+                raise NasError(
+                    f"no Ray cluster answers at {where!r}: {describe(error)}; start it or use 'local'"
+                ) from error
+    ray.init(
+        address="local",
+        num_cpus=num_workers,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+    return True
+
+
+def _resources(ray: Any) -> str:
+    total = ray.cluster_resources()
+    return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"

@@ -1,0 +1,83 @@
+"""Where evaluations run: here, one after the other; or, with the same interface, on a cluster (`nas.cluster`)."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from nas.errors import NasError
+from nas.records import Evaluation
+from search_spaces import Architecture
+
+_logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[Architecture], Mapping[str, float]]
+"""What a user writes: metrics of one architecture by name, in the unit the name ends in. Raising means it failed."""
+
+
+class Executor(Protocol):
+    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study."""
+
+    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Yields one evaluation for each architecture, in the order of `archs`."""
+        ...
+
+
+class InProcess:
+    """Evaluates in this process, one architecture after the other."""
+
+    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        ready = prepared(evaluate)
+        for arch in archs:
+            yield evaluate_one(ready, arch, worker="local")
+
+
+class Deferred:
+    """An evaluator given by its recipe, built once by each process that evaluates.
+
+    For evaluators too large to send to workers, such as one that holds a supernet: only the recipe travels.
+    `make` takes no argument and must be picklable where workers are used (a function of a module, a partial of one).
+    """
+
+    def __init__(self, make: Callable[[], Evaluate]) -> None:
+        self.make = make
+        self._built: Evaluate | None = None
+
+    def build(self) -> Evaluate:
+        if self._built is None:
+            self._built = self.make()
+        return self._built
+
+    def __call__(self, arch: Architecture) -> Mapping[str, float]:
+        return self.build()(arch)
+
+    def __reduce__(self) -> tuple[type["Deferred"], tuple[Callable[[], Evaluate]]]:
+        return Deferred, (self.make,)
+
+
+def prepared(evaluate: Evaluate) -> Evaluate:
+    """The evaluator ready to call.
+
+    Raises NasError when its recipe fails: that would fail every evaluation, so it ends the study at once.
+    """
+    if not isinstance(evaluate, Deferred):
+        return evaluate
+    try:
+        return evaluate.build()
+    except Exception as error:
+        raise NasError(f"the evaluator could not be built: {describe(error)}; no evaluation was run") from error
+
+
+def evaluate_one(evaluate: Evaluate, arch: Architecture, worker: str) -> Evaluation:
+    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation."""
+    started = time.perf_counter()
+    try:
+        return Evaluation(arch, dict(evaluate(arch)), seconds=time.perf_counter() - started, worker=worker)
+    except Exception as error:
+        _logger.debug("evaluation of %s failed", arch.digest, exc_info=True)
+        return Evaluation(arch, {}, error=describe(error), seconds=time.perf_counter() - started, worker=worker)
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message` on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,46 @@
+"""Limits checked before anything is evaluated, on what can be predicted of an architecture."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from nas.limits import Limit
+from search_spaces import Architecture
+
+Predict = Callable[[Sequence[Architecture]], Mapping[str, np.ndarray]]
+"""Metrics that cost next to nothing, each (n,): counted (`params`, `macs`) or predicted (`latency_ms@cpu`)."""
+
+
+class Screen:
+    """Says which architectures keep all limits on predicted metrics, and remembers how near the best came to each."""
+
+    def __init__(self, limits: Sequence[Limit], predict: Predict) -> None:
+        self.limits = tuple(limits)
+        self.predict = predict
+        self._seen = 0
+        self._passed: dict[Limit, int] = {}
+        self._nearest: dict[Limit, float] = {}
+
+    def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n,) bool."""
+        predicted = self.predict(archs)
+        keeps_all = np.ones(len(archs), dtype=bool)
+        for limit in self.limits:
+            if limit.metric in predicted and len(archs):
+                keeps_all &= self._check(limit, np.asarray(predicted[limit.metric], dtype=float))
+        self._seen += len(archs)
+        return keeps_all
+
+    def _check(self, limit: Limit, values: np.ndarray) -> np.ndarray:
+        excess = np.array([limit.violation({limit.metric: value}) for value in values.tolist()])
+        value = float(values[np.argmin(excess)])
+        nearest = self._nearest.get(limit, value)
+        self._nearest[limit] = min(nearest, value, key=lambda v: limit.violation({limit.metric: v}))
+        keeps: np.ndarray = excess == 0
+        self._passed[limit] = self._passed.get(limit, 0) + int(keeps.sum())
+        return keeps
+
+    def report(self) -> str:
+        """How many were tried and, for each limit, how many kept it and the nearest value seen."""
+        rows = [f"{self._passed[limit]} keep {limit}, nearest {self._nearest[limit]:g}" for limit in self._nearest]
+        return f"of {self._seen} architectures tried " + "; ".join(rows)

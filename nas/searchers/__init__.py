@@ -1,0 +1,39 @@
+"""Searchers: each proposes architectures and learns from their evaluations; all know the space, none knows torch."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nas.records import Evaluation
+from nas.searchers.bayesian import BayesianSearch
+from nas.searchers.evolution import EvolutionarySearch
+from nas.searchers.random import RandomSearch
+from search_spaces import Architecture
+
+
+class Searcher(Protocol):
+    """Constructed as `Searcher(space, objectives, limits=(), feasible=everything, **settings)`.
+
+    The state of a searcher is what it was told, in order: a new one told the same asks the same. `ask` changes nothing.
+    """
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """`n` distinct architectures that pass `feasible` and were never told before.
+
+        Fewer, in the end none, when no more are found: the space is exhausted or almost nothing in it is feasible.
+        """
+        ...
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes in evaluations, failed ones too; every objective is minimised."""
+        ...
+
+
+SEARCHERS: dict[str, type[RandomSearch] | type[EvolutionarySearch] | type[BayesianSearch]] = {
+    "random": RandomSearch,
+    "evolution": EvolutionarySearch,
+    "bayesian": BayesianSearch,
+}
+
+__all__ = ["SEARCHERS", "BayesianSearch", "EvolutionarySearch", "RandomSearch", "Searcher"]

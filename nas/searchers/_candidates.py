@@ -1,0 +1,118 @@
+"""Finding architectures that are new and feasible, in bounded time."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from search_spaces import Architecture, Space, SpaceError
+
+Feasible = Callable[[Sequence[Architecture]], np.ndarray]
+"""(n,) bool: which architectures keep the limits that can be predicted. Called before anything is evaluated."""
+
+Propose = Callable[[int], Sequence[Architecture]]
+"""About n candidates; they may repeat themselves, be known already or break limits."""
+
+_MOST_TRIES = 4096  # candidates of one kind per ask: about a second
+_ALL_SEEN = 256  # candidates of which not one is new: there is little left where they come from
+_ENUMERABLE = 10_000  # networks in a space that is listed when guessing finds no more
+
+
+def everything(archs: Sequence[Architecture]) -> np.ndarray:
+    """The `feasible` of a search without predictable limits."""
+    return np.ones(len(archs), dtype=bool)
+
+
+@dataclass
+class Picked:
+    """New feasible architectures found so far, at most `wanted`."""
+
+    wanted: int
+    known: Collection[str]
+    feasible: Feasible
+    archs: dict[str, Architecture] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        return self.wanted - len(self.archs)
+
+    def offer(self, candidates: Sequence[Architecture]) -> int:
+        """Takes what is new and feasible; returns how many were new."""
+        new = {a.digest: a for a in candidates if a.digest not in self.known and a.digest not in self.archs}
+        if new:
+            passed = self.feasible(list(new.values()))
+            kept = [digest for digest, ok in zip(new, passed, strict=True) if ok][: self.missing]
+            self.archs.update((digest, new[digest]) for digest in kept)
+        return len(new)
+
+    def draw(self, propose: Propose, tries: int) -> None:
+        """Offers proposals, in growing portions, until nothing is missing, `tries` were seen or all are repetitions."""
+        size = self.missing
+        while self.missing > 0 and tries > 0:
+            size = min(size, tries)
+            num_new = self.offer(propose(size))
+            if num_new == 0 and size >= _ALL_SEEN:
+                return
+            tries -= size
+            size *= 2
+
+
+def pick(
+    space: Space,
+    n: int,
+    rng: np.random.Generator,
+    known: Collection[str],
+    feasible: Feasible,
+    *proposals: tuple[Propose, int],
+    parents: Sequence[Architecture] = (),
+) -> list[Architecture]:
+    """`n` distinct feasible architectures whose digests are not `known`; fewer when no more are found.
+
+    Args:
+        proposals: where candidates come from, each with the number of tries, in order of preference.
+        parents: feasible architectures; their surroundings are searched where uniform guessing finds nothing.
+    """
+    picked = Picked(n, known, feasible)
+    for propose, tries in proposals:
+        picked.draw(propose, tries)
+    picked.draw(lambda size: space.sample_many(size, rng), 16 * n)
+    if picked.missing and not _listed(space, rng, picked):
+        picked.draw(lambda size: space.sample_many(size, rng), _MOST_TRIES)
+        near = [*parents, *_anchors(space)]
+        picked.draw(lambda size: mutants([*near, *picked.archs.values()], size, rng, space), _MOST_TRIES // 4)
+    return list(picked.archs.values())
+
+
+def first_proposals(space: Space, rng: np.random.Generator, with_anchors: bool) -> Propose:
+    """What a model of the space begins with: every option equally often, and the ends of the space, if wanted.
+
+    The front of cost against quality runs from the smallest network to the largest, which uniform sampling misses.
+    """
+    waiting = _anchors(space) if with_anchors else []
+
+    def propose(n: int) -> list[Architecture]:
+        first = [waiting.pop(0) for _ in range(min(n, len(waiting)))]
+        return [*first, *space.sample_many(n - len(first), rng, uniform="choices")]
+
+    return propose
+
+
+def _anchors(space: Space) -> list[Architecture]:
+    return [space.largest(), space.smallest()]
+
+
+def mutants(parents: Sequence[Architecture], n: int, rng: np.random.Generator, space: Space) -> list[Architecture]:
+    """One mutant of each of `n` parents drawn at random."""
+    return [space.mutate(parents[index], rng) for index in rng.integers(len(parents), size=n)]
+
+
+def _listed(space: Space, rng: np.random.Generator, picked: Picked) -> bool:
+    """Offers all networks of a small space, shuffled, so that none is overlooked; False for a large one."""
+    try:
+        archs = list(space.enumerate(_ENUMERABLE))
+    except SpaceError:
+        return False
+    order = rng.permutation(len(archs))
+    for first in range(0, len(archs), 1024):
+        picked.offer([archs[index] for index in order[first : first + 1024]])
+    return True

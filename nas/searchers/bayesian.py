@@ -1,0 +1,172 @@
+"""Bayesian search: optuna's tree-structured Parzen estimator over the choices of the space, for several objectives.
+
+Optuna only proposes. Its study lives in memory for the length of one `ask`, filled from what was told, so nothing of it
+is ever stored; duplicates, which it makes many of, are removed here.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.limits import Limit
+from nas.records import Evaluation
+from nas.searchers._candidates import Feasible, everything, first_proposals, mutants, pick
+from nas.searchers._history import History, objective_values, violations
+from search_spaces import Architecture, Slot, Space
+
+
+class BayesianSearch:
+    """Multi-objective TPE (Ozaki et al. 2022, doi:10.1613/jair.1.13188) as in optuna, for conditional spaces.
+
+    Args:
+        startup: evaluations before the model is used. Until then candidates are drawn choice by choice, uniformly,
+            beginning with the largest and the smallest network.
+        memory: evaluations the model sees at most: the best ones by constrained domination and as many of the
+            latest others. It bounds the time of one `ask`.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[str],
+        limits: Sequence[Limit] = (),
+        feasible: Feasible = everything,
+        *,
+        startup: int = 32,
+        memory: int = 400,
+    ) -> None:
+        if startup < 2:
+            raise NasError(f"startup is {startup}; the model needs at least 2 evaluations")
+        if memory < startup:
+            raise NasError(f"memory is {memory}, less than startup, {startup}; the model would never be used")
+        self.space = space
+        self.feasible = feasible
+        self.startup = startup
+        self.memory = memory
+        self._history = History(objectives, limits)
+        self._slots = _Slots(space)
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        ranked = self._history.best_first()
+        parents = [evaluation.arch for evaluation in ranked[: self.startup]]
+        known = self._history.digests
+        if len(ranked) < self.startup:
+            first = first_proposals(self.space, rng, with_anchors=not known)
+            return pick(self.space, n, rng, known, self.feasible, (first, 64 * n), parents=parents)
+        with _quiet_optuna():
+            model = _Model(self._slots, self._remembered(ranked), self._history, rng)
+            proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
+            return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._history.add(evaluations)
+
+    def _remembered(self, ranked: Sequence[Evaluation]) -> list[Evaluation]:
+        if len(ranked) <= self.memory:
+            return list(ranked)
+        best = ranked[: self.memory // 2]
+        chosen = {evaluation.arch.digest for evaluation in best}
+        latest = [e for e in reversed(self._history.succeeded()) if e.arch.digest not in chosen]
+        return [*best, *latest[: self.memory - len(best)]]
+
+
+class _Slots:
+    """The choices of a space as optuna's parameters, each named by its path; an inactive choice has none."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._domains: list[list[int]] | None = None
+
+    @property
+    def domains(self) -> list[list[int]]:
+        """The codes that each slot has in any network of the space, which may be narrower than its declaration."""
+        if self._domains is None:
+            codes = self.space.codes([arch for _, arch in self.space.variants()])
+            self._domains = [sorted({int(code) for code in column} - {-1}) or [0] for column in codes.T]
+        return self._domains
+
+    def distributions(self) -> dict[str, Any]:
+        """Numbers are ordered, so a neighbouring option is a near one; other options have no order."""
+        from optuna.distributions import CategoricalDistribution, IntDistribution
+
+        return {
+            slot.path: IntDistribution(0, len(domain) - 1)
+            if slot.numeric
+            else CategoricalDistribution(range(len(domain)))
+            for slot, domain in zip(self.space.slots, self.domains, strict=True)
+            if len(domain) > 1
+        }
+
+    def parameters(self, codes: np.ndarray) -> dict[str, int]:
+        """(num_slots,) codes as values of the parameters that are active."""
+        pairs = zip(self.space.slots, self.domains, codes.tolist(), strict=True)
+        return {slot.path: domain.index(code) for slot, domain, code in pairs if code >= 0 and len(domain) > 1}
+
+    def suggested(self, trial: Any) -> Architecture:
+        """What a trial asks for, choice after choice; it may break constraints of the space."""
+        codes: list[int] = []
+        for slot, domain in zip(self.space.slots, self.domains, strict=True):
+            if any(codes[parent] not in allowed for parent, allowed in slot.conditions):
+                codes.append(-1)
+            elif len(domain) == 1:
+                codes.append(domain[0])
+            else:
+                codes.append(domain[self._option(trial, slot, len(domain))])
+        return self.space.decode([codes])[0]
+
+    def _option(self, trial: Any, slot: Slot, num_options: int) -> int:
+        if slot.numeric:
+            return int(trial.suggest_int(slot.path, 0, num_options - 1))
+        return int(trial.suggest_categorical(slot.path, range(num_options)))
+
+
+class _Model:
+    """One optuna study, filled with evaluations; what it proposes counts as bad until told otherwise."""
+
+    def __init__(
+        self, slots: _Slots, evaluations: Sequence[Evaluation], history: History, rng: np.random.Generator
+    ) -> None:
+        import optuna
+
+        self._rng = rng
+        seed = int(rng.integers(2**31))
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=0)
+        self._slots = slots
+        self._distributions = slots.distributions()
+        self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * len(history.objectives))
+        codes = slots.space.codes([evaluation.arch for evaluation in evaluations])
+        values = objective_values(evaluations, history.objectives)
+        excess = violations(evaluations, history.limits)
+        for row, value, over in zip(codes, values.tolist(), excess.tolist(), strict=True):
+            parameters = slots.parameters(row)
+            distributions = {name: self._distributions[name] for name in parameters}
+            constraints = {"limits": over} if history.limits else None
+            trial = optuna.trial.create_trial(
+                params=parameters, distributions=distributions, values=value, constraints=constraints
+            )
+            self._study.add_trial(trial)
+
+    def propose(self, n: int) -> list[Architecture]:
+        """`n` networks of the space; crossing one with itself repairs what breaks a constraint."""
+        suggested = [self._slots.suggested(self._study.ask()) for _ in range(n)]
+        space = self._slots.space
+        return [arch if arch in space else space.crossover(arch, arch, self._rng) for arch in suggested]
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Conditional spaces are marked experimental in optuna, and every study is announced on the standard error."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

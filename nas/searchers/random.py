@@ -1,0 +1,28 @@
+"""Random search: uniform over networks. The baseline every other searcher has to beat."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.limits import Limit
+from nas.records import Evaluation
+from nas.searchers._candidates import Feasible, everything, pick
+from nas.searchers._history import History
+from search_spaces import Architecture, Space
+
+
+class RandomSearch:
+    """Asks for networks uniformly at random, without repetition."""
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], limits: Sequence[Limit] = (), feasible: Feasible = everything
+    ) -> None:
+        self.space = space
+        self.feasible = feasible
+        self._history = History(objectives, limits)
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        return pick(self.space, n, rng, self._history.digests, self.feasible)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._history.add(evaluations)

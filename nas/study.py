@@ -1,0 +1,214 @@
+"""The search loop: start reading here.
+
+A study asks a searcher for a batch of architectures, evaluates those nobody has evaluated before, writes the batch to
+the database and tells the searcher. The database is the only truth: resuming reads the study's evaluations back and
+tells them again. A batch depends on the evaluations before it and the seed alone, so neither a kill nor the number of
+workers changes a study.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas import limits as limits_module
+from nas import pareto
+from nas.errors import NasError
+from nas.executors import Evaluate, Executor, InProcess
+from nas.limits import Limit
+from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.screening import Predict, Screen
+from nas.searchers import SEARCHERS, EvolutionarySearch, Searcher
+from nas.storage import Repository
+from search_spaces import Architecture, Space
+
+_logger = logging.getLogger(__name__)
+
+OnBatch = Callable[["Study", list[Evaluation]], None]
+
+
+class Study:
+    """One search, with its evaluations in a repository.
+
+    Args:
+        name: its name in the repository. Where it exists, it is resumed; it must then be the same search.
+        evaluate: metrics of one architecture by name; what raises is a failed evaluation.
+        objectives: names of the metrics to minimise together.
+        limits: such as "params <= 2e6"; what breaks one is kept and marked, and never on the front.
+        searcher: the class that proposes architectures; `settings` are its keyword arguments.
+        executor: where evaluations run.
+        predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated.
+        weights: digest of the supernet, which the repository must know; None where there is none.
+        data: digest of the data and settings of the evaluation. With it, what any study has found for the same
+            weights and data is taken over; without it, nothing is.
+        batch: architectures asked for at once, whatever the number of workers.
+        on_batch: called with the study and the new evaluations after each batch is stored.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: Space,
+        evaluate: Evaluate,
+        objectives: Sequence[str],
+        repository: Repository,
+        *,
+        limits: Sequence[str | Limit] = (),
+        searcher: Callable[..., Searcher] = EvolutionarySearch,
+        settings: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        predict: Predict | None = None,
+        weights: str | None = None,
+        data: str | None = None,
+        seed: int = 0,
+        batch: int = 16,
+        on_batch: OnBatch | None = None,
+        run_file: str | None = None,
+    ) -> None:
+        if not objectives or len(set(objectives)) < len(objectives):
+            raise NasError(f"objectives are {tuple(objectives)}; name at least one metric, each once")
+        if batch < 1:
+            raise NasError(f"batch is {batch}; a study asks for at least 1 architecture at once")
+        if not isinstance(searcher, type):
+            raise NasError(f"searcher is {searcher!r}; give a class, and its keyword arguments as settings")
+        self.name = name
+        self.space = space
+        self.evaluate = evaluate
+        self.objectives = tuple(objectives)
+        self.limits = tuple(limits_module.parse(limit) if isinstance(limit, str) else limit for limit in limits)
+        self.repository = repository
+        self.executor = executor or InProcess()
+        self.weights = weights
+        self.data = data
+        self.seed = seed
+        self.batch = batch
+        self.on_batch = on_batch
+        self._screen = Screen(self.limits, predict) if predict else None
+        self._searcher = self._make_searcher(searcher, settings or {})
+        self.record = self._recorded(searcher, settings or {}, run_file)
+        self.evaluations = repository.evaluations(name)
+        self._digests = {evaluation.arch.digest for evaluation in self.evaluations}
+        self._num_told = 0
+
+    def run(self, num_evaluations: int) -> list[Evaluation]:
+        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front."""
+        self._set_status("running")
+        try:
+            while len(self.evaluations) < num_evaluations:
+                archs = self._ask(num_evaluations - len(self.evaluations))
+                if not archs:
+                    break
+                self._store(list(self._evaluated(archs)))
+        except BaseException as error:
+            self._set_status("failed" if isinstance(error, Exception) else "interrupted")
+            raise
+        self._set_status("finished")
+        return self.front()
+
+    def front(self) -> list[Evaluation]:
+        """The evaluations that no other dominates, of those that succeeded and keep the limits."""
+        feasible = [evaluation for evaluation in self.evaluations if self.is_feasible(evaluation)]
+        if not feasible:
+            return []
+        values = np.array([[evaluation.metrics[name] for name in self.objectives] for evaluation in feasible])
+        return [feasible[index] for index in np.flatnonzero(pareto.non_dominated(values))]
+
+    def is_feasible(self, evaluation: Evaluation) -> bool:
+        return evaluation.error is None and all(limit.holds(evaluation.metrics) for limit in self.limits)
+
+    # -- one batch
+
+    def _ask(self, most: int) -> list[Architecture]:
+        """What is to be evaluated next.
+
+        Batches begin at multiples of their size. One that an earlier run did not finish is asked for again, from what
+        was known when it began, and completed.
+        """
+        begin = len(self.evaluations) // self.batch * self.batch
+        self._searcher.tell(self.evaluations[self._num_told : begin])
+        self._num_told = begin
+        asked = self._searcher.ask(self.batch, np.random.default_rng([self.seed, begin]))
+        new = [arch for arch in asked if arch.digest not in self._digests]
+        if not new and self._screen and not self.evaluations:
+            raise NasError(f"nothing keeps the limits: {self._screen.report()}; loosen a limit or widen the space")
+        if not new:
+            _logger.info("%s: no new architecture found after %d", self.name, len(self.evaluations))
+        return new[:most]
+
+    def _evaluated(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Evaluations in the order asked: those known, and the others as they come from the executor."""
+        known = self._known(archs)
+        fresh = self.executor.run(self.evaluate, [arch for arch in archs if arch.digest not in known])
+        for number, arch in enumerate(archs, start=len(self.evaluations) + 1):
+            evaluation = known.get(arch.digest) or next(fresh)
+            self._check_metrics(evaluation)
+            _logger.info("%s %d %s %s", self.name, number, arch.digest, _told(evaluation))
+            yield evaluation
+
+    def _known(self, archs: Sequence[Architecture]) -> dict[str, Evaluation]:
+        """What the repository holds under the same weights and data, with all metrics this study needs."""
+        if self.data is None:
+            return {}
+        found = self.repository.known_evaluations(self.weights or "", self.data, [arch.digest for arch in archs])
+        return {digest: evaluation for digest, evaluation in found.items() if not self._missing(evaluation)}
+
+    def _store(self, evaluations: list[Evaluation]) -> None:
+        start = len(self.evaluations)
+        data = f"study {self.name}" if self.data is None else self.data
+        self.repository.append_evaluations(self.name, evaluations, self.weights or "", data, start=start)
+        self.evaluations.extend(evaluations)
+        self._digests.update(evaluation.arch.digest for evaluation in evaluations)
+        if self.on_batch:
+            self.on_batch(self, evaluations)
+
+    # -- checks and records
+
+    def _missing(self, evaluation: Evaluation) -> list[str]:
+        needed = [*self.objectives, *(limit.metric for limit in self.limits)]
+        return [] if evaluation.error is not None else [name for name in needed if name not in evaluation.metrics]
+
+    def _check_metrics(self, evaluation: Evaluation) -> None:
+        if missing := self._missing(evaluation):
+            given = ", ".join(evaluation.metrics) or "nothing"
+            raise NasError(f"the evaluator returned {given} but not {missing[0]!r}, an objective or limit of the study")
+
+    def _make_searcher(self, make: Callable[..., Searcher], settings: Mapping[str, Any]) -> Searcher:
+        screening = {"feasible": self._screen} if self._screen else {}
+        try:
+            return make(self.space, self.objectives, self.limits, **screening, **settings)
+        except TypeError as error:
+            raise NasError(f"{make.__name__} cannot be made with settings {dict(settings)}: {error}") from error
+
+    def _recorded(
+        self, searcher: Callable[..., Searcher], settings: Mapping[str, Any], run_file: str | None
+    ) -> StudyRecord:
+        self.repository.add_space(SpaceRecord(self.space.digest, self.space.name, self.space.declaration()))
+        record = StudyRecord(
+            name=self.name,
+            space_digest=self.space.digest,
+            supernet_digest=self.weights,
+            objectives=self.objectives,
+            limits=tuple(str(limit) for limit in self.limits),
+            searcher=_name_of(searcher),
+            seed=self.seed,
+            settings={"batch": self.batch, "data": self.data, **settings},
+            run_file=run_file,
+        )
+        return self.repository.create_study(record, load_if_exists=True)
+
+    def _set_status(self, status: str) -> None:
+        self.repository.set_status(self.name, status)
+
+
+def _name_of(searcher: Callable[..., Searcher]) -> str:
+    """What the database calls a searcher: its name in the table, `module:Class` for one of the user's."""
+    named = [name for name, known in SEARCHERS.items() if known is searcher]
+    return named[0] if named else f"{searcher.__module__}:{searcher.__qualname__}"
+
+
+def _told(evaluation: Evaluation) -> str:
+    """One evaluation on the rest of a log line."""
+    if evaluation.error is not None:
+        return f"failed: {evaluation.error}"
+    return " ".join(f"{name}={value:.6g}" for name, value in evaluation.metrics.items())

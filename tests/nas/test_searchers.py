@@ -1,0 +1,134 @@
+"""The searchers: the contract, their settings, and that they find more than chance does."""
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import numpy as np
+import pytest
+
+from nas import pareto
+from nas.limits import parse
+from nas.records import Evaluation
+from nas.searchers import SEARCHERS, BayesianSearch, EvolutionarySearch, RandomSearch, Searcher
+from search_spaces import Architecture, Space, choice
+from tests.contracts.searcher import OBJECTIVES, Blocks, SearcherContract, evaluate, settings_are_refused
+
+
+class TestRandomSearch(SearcherContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return RandomSearch
+
+
+class TestEvolutionarySearch(SearcherContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return partial(EvolutionarySearch, population=12)
+
+    def test_begins_with_the_ends_of_the_space(self, make: Callable[..., Searcher]) -> None:
+        archs = make(Blocks(), OBJECTIVES).ask(4, np.random.default_rng(0))
+        assert archs[:2] == [Blocks().largest(), Blocks().smallest()]
+
+    def test_parents_keep_the_limits_before_all_else(self) -> None:
+        searcher = EvolutionarySearch(Blocks(), OBJECTIVES, (parse("cost <= 60"),), population=6)
+        told = self.live(searcher, batches=6)
+        ranked = searcher._history.best_first()
+        kept = [e for e in told if e.error is None and e.metrics["cost"] <= 60]
+        assert 0 < len(kept) < len(ranked)
+        assert {e.arch for e in ranked[: len(kept)]} == {e.arch for e in kept}
+        over = [e.metrics["cost"] for e in ranked[len(kept) :]]
+        assert over == sorted(over)
+
+    def test_settings_are_checked(self) -> None:
+        assert "population is 1" in settings_are_refused(EvolutionarySearch, population=1)
+        assert "crossover is 1.5" in settings_are_refused(EvolutionarySearch, crossover=1.5)
+
+
+class TestBayesianSearch(SearcherContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return partial(BayesianSearch, startup=24)
+
+    def test_its_memory_is_bounded(self) -> None:
+        searcher = BayesianSearch(Blocks(), OBJECTIVES, startup=8, memory=12)
+        told = self.live(RandomSearch(Blocks(), OBJECTIVES), batches=4)
+        searcher.tell(told)
+        remembered = searcher._remembered(searcher._history.best_first())
+        assert len({e.arch.digest for e in remembered}) == 12
+        latest = [e for e in told if e.error is None][-1]
+        assert latest in remembered
+
+    def test_leaves_optuna_as_it_was(self, make: Callable[..., Searcher], capfd: pytest.CaptureFixture[str]) -> None:
+        import optuna
+
+        before = optuna.logging.get_verbosity()
+        self.live(make(Blocks(), OBJECTIVES), batches=4, n=9)
+        assert optuna.logging.get_verbosity() == before
+        assert capfd.readouterr().err == ""
+
+    def test_settings_are_checked(self) -> None:
+        assert "startup is 1" in settings_are_refused(BayesianSearch, startup=1)
+        assert "memory is 5" in settings_are_refused(BayesianSearch, memory=5)
+
+
+class Cells(Space):
+    """Six edges with one of five operations, as in NAS-Bench-201."""
+
+    op = choice(*range(5), per=6)
+
+
+_GENERATOR = np.random.default_rng(2026)
+_GAIN = _GENERATOR.normal(size=(6, 5))
+_TOGETHER = _GENERATOR.normal(size=(6, 6, 5, 5)) / 4
+_COST = np.array([0.0, 0.2, 1.0, 3.0, 0.6])
+
+
+def looked_up(arch: Architecture) -> Evaluation:
+    """A fixed table: single and pairwise effects of operations on the error, and a cost that adds up."""
+    ops = np.array(arch.op)
+    gain = _GAIN[range(6), ops].sum() + _TOGETHER[np.arange(6)[:, None], np.arange(6), ops[:, None], ops].sum()
+    cost = _COST[ops].sum()
+    return Evaluation(arch, {"error": float(np.exp(-gain / 4) / (1 + cost / 4)), "cost": float(cost)})
+
+
+def covered(make: Callable[..., Searcher], seed: int, evaluations: int = 128, batch: int = 16) -> float:
+    """Hypervolume of what a search found, as a share of that of the whole table."""
+    searcher = make(Cells(), OBJECTIVES)
+    told: list[Evaluation] = []
+    while len(told) < evaluations:
+        new = [looked_up(arch) for arch in searcher.ask(batch, np.random.default_rng([seed, len(told)]))]
+        searcher.tell(new)
+        told.extend(new)
+    return volume(told) / _whole_volume()
+
+
+def volume(evaluations: list[Evaluation]) -> float:
+    values = np.array([[np.log(e.metrics["error"]), e.metrics["cost"]] for e in evaluations])
+    return float(pareto.hypervolume(values, np.array([2.0, 20.0])))
+
+
+_WHOLE: list[float] = []
+
+
+def _whole_volume() -> float:
+    if not _WHOLE:
+        _WHOLE.append(volume([looked_up(arch) for arch in Cells().enumerate()]))
+    return _WHOLE[0]
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("evolution", 5), pytest.param("bayesian", 3, marks=pytest.mark.slow)])
+def test_beats_chance_on_a_table(name: str, seeds: int) -> None:
+    by_chance = [covered(RandomSearch, seed) for seed in range(seeds)]
+    assert median(covered(SEARCHERS[name], seed) for seed in range(seeds)) > max(by_chance)
+
+
+def test_the_order_of_preference_is_that_of_the_front() -> None:
+    searcher = EvolutionarySearch(Blocks(), OBJECTIVES)
+    told = SearcherContract.live(searcher, batches=5)
+    good = [e for e in told if e.error is None]
+    values = np.array([[e.metrics[name] for name in OBJECTIVES] for e in good])
+    front = {good[i].arch for i in np.flatnonzero(pareto.non_dominated(values))}
+    ranked = searcher._history.best_first()
+    assert {e.arch for e in ranked[: len(front)]} == front
+    assert evaluate(ranked[0].arch).error is None

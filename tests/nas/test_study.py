@@ -1,0 +1,322 @@
+"""The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas import pareto
+from nas.errors import NasError
+from nas.executors import Evaluate
+from nas.records import Evaluation
+from nas.searchers import SEARCHERS, RandomSearch, Searcher
+from nas.storage import Repository
+from nas.study import Study
+from search_spaces import Architecture, Space, choice
+
+OBJECTIVES = ("error", "params")
+
+
+class Net(Space):
+    width = choice(8, 16, 32, 64)
+    depth = choice(1, 2, 3, 4)
+    kernel = choice(3, 5, 7, per="depth")
+
+
+class Tiny(Space):
+    a = choice(1, 2, 3)
+    b = choice(1, 2, 3)
+
+
+def params(arch: Architecture) -> float:
+    return float(sum(arch.width**2 * kernel for kernel in arch.kernel))
+
+
+def evaluate(arch: Architecture) -> dict[str, float]:
+    """Larger networks err less; some diverge."""
+    if int(arch.digest, 16) % 11 == 0:
+        raise ValueError("diverged")
+    return {"error": 1 / np.log(params(arch)) + int(arch.digest, 16) % 17 / 1000, "params": params(arch)}
+
+
+def tiny(arch: Architecture) -> dict[str, float]:
+    return {"error": float(arch.a), "params": 4.0 - arch.a + arch.b}
+
+
+def predict(archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+    return {"params": np.array([params(arch) for arch in archs])}
+
+
+@pytest.fixture
+def repository() -> Iterator[Repository]:
+    with Repository("sqlite://") as repository:
+        yield repository
+
+
+def study(repository: Repository, name: str = "s", run: Evaluate = evaluate, **changes: Any) -> Study:
+    return Study(name, changes.pop("space", Net()), run, OBJECTIVES, repository, **{"batch": 6, **changes})
+
+
+def found(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[str, float], str | None]]:
+    """What of evaluations does not depend on clocks and workers."""
+    return [(evaluation.arch.json(), evaluation.metrics, evaluation.error) for evaluation in evaluations]
+
+
+class Backwards:
+    """An executor like a cluster: it works in another order, in portions, and yields in the order asked."""
+
+    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        from nas.executors import evaluate_one
+
+        done = {arch.digest: evaluate_one(evaluate, arch, "far") for arch in reversed(archs)}
+        yield from (done[arch.digest] for arch in archs)
+
+
+class Killed(BaseException):
+    """What no handler of ordinary errors catches, as a kill from outside."""
+
+
+def killed_at(number: int) -> Evaluate:
+    """An evaluator whose process ends in its call of this number."""
+    calls = iter(range(number))
+
+    def run(arch: Architecture) -> dict[str, float]:
+        if next(calls, None) is None:
+            raise Killed
+        return evaluate(arch)
+
+    return run
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS.values())
+def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) -> None:
+    settings = {"startup": 18} if searcher is SEARCHERS["bayesian"] else {}
+    first, second, far, other = (
+        study(repository, name, searcher=searcher, settings=settings, seed=seed, **changes)
+        for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": Backwards()}), ("d", 2, {}))
+    )
+    for one in (first, second, far, other):
+        one.run(30)
+    assert found(first.evaluations) == found(second.evaluations) == found(far.evaluations)
+    assert found(first.evaluations) != found(other.evaluations)
+    assert len({evaluation.arch for evaluation in first.evaluations}) == 30
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS.values())
+@pytest.mark.parametrize("number", [0, 3, 12, 25])
+def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
+    searcher: type, number: int, repository: Repository
+) -> None:
+    settings = {"startup": 15} if searcher is SEARCHERS["bayesian"] else {}
+    whole = study(repository, "whole", searcher=searcher, settings=settings)
+    whole.run(30)
+    with pytest.raises(Killed):
+        study(repository, "cut", killed_at(number), searcher=searcher, settings=settings).run(30)
+    assert repository.study("cut").status == "interrupted"
+    assert len(repository.evaluations("cut")) == number // 6 * 6
+    resumed = study(repository, "cut", searcher=searcher, settings=settings)
+    front = resumed.run(30)
+    assert found(resumed.evaluations) == found(whole.evaluations)
+    assert found(front) == found(whole.front())
+
+
+@pytest.mark.parametrize("steps", [(7, 20, 30), (6, 12, 30), (29, 30)])
+def test_a_study_lengthened_equals_one_of_that_length(steps: tuple[int, ...], repository: Repository) -> None:
+    whole, stepwise = study(repository, "whole"), study(repository, "stepwise")
+    whole.run(30)
+    for step in steps:
+        stepwise.run(step)
+        assert len(stepwise.evaluations) == step
+    reopened = study(repository, "stepwise")
+    reopened.run(20)
+    assert found(reopened.evaluations) == found(whole.evaluations)
+
+
+def test_the_front_is_what_keeps_the_limits_and_is_not_dominated(repository: Repository) -> None:
+    one = study(repository, limits=("params <= 20000",))
+    front = one.run(60)
+    feasible = [e for e in one.evaluations if e.error is None and e.metrics["params"] <= 20000]
+    assert 0 < len(feasible) < len(one.evaluations)
+    values = np.array([[e.metrics[name] for name in OBJECTIVES] for e in feasible])
+    dominated = [any((b <= a).all() and (b < a).any() for b in values) for a in values]
+    assert front == [e for e, worse in zip(feasible, dominated, strict=True) if not worse]
+
+
+def test_limits_are_checked_before_anything_is_evaluated(repository: Repository) -> None:
+    seen: list[Architecture] = []
+
+    def watched(arch: Architecture) -> dict[str, float]:
+        seen.append(arch)
+        return evaluate(arch)
+
+    study(repository, run=watched, limits=("params <= 20000",), predict=predict).run(40)
+    assert len(seen) == 40
+    assert max(params(arch) for arch in seen) <= 20000
+
+
+def test_limits_that_nothing_keeps_are_an_error_with_the_nearest_value(repository: Repository) -> None:
+    impossible = study(repository, limits=("params <= 100", "error <= 1"), predict=predict)
+    with pytest.raises(NasError, match=r"0 keep params <= 100, nearest 192; loosen a limit"):
+        impossible.run(10)
+    assert repository.study("s").status == "failed"
+
+
+def test_all_failing_evaluations_end_no_study(repository: Repository) -> None:
+    def failing(arch: Architecture) -> dict[str, float]:
+        raise MemoryError(f"no room for {arch.width}")
+
+    one = study(repository, run=failing)
+    assert one.run(30) == []
+    assert len(one.evaluations) == 30
+    assert all(e.error == f"MemoryError: no room for {e.arch.width}" for e in repository.evaluations("s"))
+
+
+@pytest.mark.parametrize("batch", [2, 6, 20])
+@pytest.mark.parametrize("searcher", SEARCHERS.values())
+def test_an_exhausted_space_ends_the_study(searcher: type, batch: int, repository: Repository) -> None:
+    one = study(repository, run=tiny, space=Tiny(), searcher=searcher, batch=batch)
+    front = one.run(50)
+    assert {e.arch for e in one.evaluations} == set(Tiny().enumerate())
+    assert len(one.evaluations) == 9
+    assert len(front) == 3
+    assert repository.study("s").status == "finished"
+    assert len(study(repository, run=tiny, space=Tiny(), searcher=searcher, batch=batch).run(50)) == 3
+    assert len(repository.evaluations("s")) == 9
+
+
+def test_an_exhausted_feasible_part_ends_the_study(repository: Repository) -> None:
+    def cheap(archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+        return {"params": np.array([tiny(arch)["params"] for arch in archs])}
+
+    changes: dict[str, Any] = {"space": Tiny(), "limits": ("params <= 3",), "predict": cheap}
+    for _ in range(2):
+        one = study(repository, run=tiny, **changes)
+        one.run(50)
+        assert {e.metrics["params"] for e in one.evaluations} == {2.0, 3.0}
+        assert len(one.evaluations) == 3
+
+
+class Stubborn:
+    """A searcher that asks for the same few networks again and again."""
+
+    def __init__(self, space: Space, objectives: Sequence[str], limits: Sequence[Any]) -> None:
+        self.archs = RandomSearch(space, objectives).ask(8, np.random.default_rng(0))
+        self.told = 0
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        return self.archs[self.told // 2 : self.told // 2 + n]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self.told += len(evaluations)
+
+
+def test_nothing_is_evaluated_twice(repository: Repository) -> None:
+    calls: list[str] = []
+
+    def counted(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return evaluate(arch)
+
+    one = study(repository, run=counted, searcher=Stubborn, batch=4)
+    one.run(8)
+    assert len(calls) == len(set(calls)) == len(one.evaluations)
+    assert repository.study("s").searcher.endswith(":Stubborn")
+
+
+def test_what_other_studies_found_is_taken_over(repository: Repository) -> None:
+    calls: list[str] = []
+
+    def counted(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return evaluate(arch)
+
+    def plain(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return {"error": 0.5, "params": 1.0}
+
+    first = study(repository, "first", counted, data="d1")
+    first.run(18)
+    succeeded = sum(e.error is None for e in first.evaluations)
+    assert 0 < succeeded < 18
+    calls.clear()
+    second = study(repository, "second", counted, data="d1")
+    second.run(18)
+    assert len(calls) == 18 - succeeded  # failures have another try
+    assert found(second.evaluations) == found(first.evaluations)
+    for name, data in (("other data", "d2"), ("unnamed data", None)):
+        calls.clear()
+        study(repository, name, plain, data=data).run(18)
+        assert len(calls) == 18
+
+
+def test_a_known_evaluation_without_a_metric_of_this_study_is_done_again(repository: Repository) -> None:
+    study(repository, "first", data="d").run(6)
+    calls: list[str] = []
+
+    def more(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return {**evaluate(arch), "macs": 1.0}
+
+    again = Study("second", Net(), more, ("error", "macs"), repository, batch=6, data="d")
+    again.run(6)
+    assert len(calls) == 6
+
+
+def test_a_missing_metric_is_an_error_that_names_it(repository: Repository) -> None:
+    with pytest.raises(NasError, match="returned error but not 'params'"):
+        study(repository, run=lambda arch: {"error": 1.0}).run(6)
+    assert repository.evaluations("s") == []
+
+
+def test_each_batch_is_one_commit_and_one_call(repository: Repository) -> None:
+    seen: list[tuple[int, int]] = []
+    one = study(repository, on_batch=lambda s, new: seen.append((len(new), len(repository.evaluations(s.name)))))
+    one.run(15)
+    assert seen == [(6, 6), (6, 12), (3, 15)]
+    assert repository.study("s").status == "finished"
+
+
+def test_a_line_an_evaluation_is_logged(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="nas.study")
+    study(repository).run(6)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 6
+    assert lines[0].startswith("s 1 ")
+    assert "error=" in lines[0] or "failed: " in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "batch is 0"),
+        ({"limits": ("params = 3",)}, "params"),
+        ({"settings": {"popul": 3}}, "EvolutionarySearch cannot be made with settings {'popul': 3}"),
+    ],
+)
+def test_settings_are_checked(changes: dict[str, Any], message: str, repository: Repository) -> None:
+    with pytest.raises(NasError) as caught:
+        study(repository, **changes)
+    assert message in str(caught.value)
+    with pytest.raises(NasError, match="name at least one metric"):
+        Study("s", Net(), evaluate, (), repository)
+
+
+def test_another_search_of_the_same_name_is_refused(repository: Repository) -> None:
+    study(repository).run(6)
+    with pytest.raises(NasError, match="is another search"):
+        study(repository, batch=7)
+    with pytest.raises(NasError, match="is another search"):
+        study(repository, settings={"population": 9})
+
+
+def test_evolution_beats_chance_in_studies(repository: Repository) -> None:
+    def volume(name: str, make: Callable[..., Searcher], seed: int) -> float:
+        one = study(repository, f"{name}{seed}", searcher=make, seed=seed, batch=8)
+        front = one.run(64)
+        return pareto.hypervolume(
+            np.array([[e.metrics["error"], np.log(e.metrics["params"])] for e in front]), [0.5, 12]
+        )
+
+    shares = {name: [volume(name, SEARCHERS[name], seed) for seed in range(5)] for name in ("random", "evolution")}
+    assert np.median(shares["evolution"]) > np.median(shares["random"])
