@@ -23,7 +23,7 @@ CodeArray: TypeAlias = npt.NDArray[np.int16]
 Pick: TypeAlias = Callable[[int, tuple[int, ...]], int]
 
 MAX_CELLS = 1_000_000  # entries of the largest table an elimination may build
-MAX_JUDGED = 50_000  # combinations of values a constraint is asked about, in order to make its table
+MAX_JUDGED = 20_000  # combinations of values a constraint is asked about, in order to make its table
 
 
 class TooWideError(Exception):

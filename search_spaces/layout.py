@@ -5,7 +5,8 @@ took, or -1 where it is not active. A slot is active when all its conditions hol
 codes it may have. Everything a space computes, it computes on codes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -83,6 +84,7 @@ class Tie:
     """A constraint at one place of the tree (and one position, with `each`), over the slots it reads."""
 
     rule: Constraint
+    owner: Declaration
     name: str
     places: tuple[Place, ...]
     position: int | None
@@ -97,9 +99,13 @@ class Layout:
         self.domains: list[tuple[int, ...]] = []  # the options that nested spaces were narrowed to
         self.ties: list[Tie] = []
         self._nested_values: dict[tuple[int, tuple[int, ...]], Architecture] = {}
-        self._verdicts: dict[tuple[int, tuple[Any, ...]], bool] = {}
+        self._verdicts: dict[tuple[int, int, tuple[Any, ...]], bool] = {}
         self.kind = declaration.kind
         self.root = self._node(declaration, "", ())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is remembered goes by identity, which other processes do not share."""
+        return {**self.__dict__, "_nested_values": {}, "_verdicts": {}}
 
     # Laying out
 
@@ -109,7 +115,7 @@ class Layout:
         for own in declaration.fields.values():
             places[own.name] = self._place(declaration.kind, own, places, path, gate)
         for name, rule in declaration.constraints.items():
-            self.ties.extend(self._tied(name, f"{path or declaration.kind}.{name}", rule, places))
+            self.ties.extend(self._tied(f"{path or declaration.kind}.{name}", rule, declaration, places))
         return Node(declaration, path, places, start, len(self.slots))
 
     def _place(self, kind: str, own: Field, places: Mapping[str, Place], path: str, gate: Conditions) -> Place:
@@ -202,13 +208,13 @@ class Layout:
 
     # Constraints
 
-    def _tied(self, name: str, path: str, rule: Constraint, places: Mapping[str, Place]) -> Iterator[Tie]:
+    def _tied(self, path: str, rule: Constraint, owner: Declaration, places: Mapping[str, Place]) -> Iterator[Tie]:
         tied = tuple(places[parameter] for parameter in rule.parameters)
         if rule.each is None:
-            yield Tie(rule, path, tied, None, self._scope(tied, rule, None))
+            yield Tie(rule, owner, path, tied, None, self._scope(tied, rule, None))
             return
         for position in range(min(len(place.positions) for place in tied if place.field.per == rule.each)):
-            yield Tie(rule, path, tied, position, self._scope(tied, rule, position))
+            yield Tie(rule, owner, path, tied, position, self._scope(tied, rule, position))
 
     def _scope(self, tied: Sequence[Place], rule: Constraint, position: int | None) -> tuple[int, ...]:
         scope: set[int] = set()
@@ -228,7 +234,7 @@ class Layout:
         values = self._arguments(tie, codes)
         if values is None:
             return True
-        key = (id(tie.rule), values)
+        key = (id(tie.owner), id(tie.rule), values)
         if key not in self._verdicts:
             if len(self._verdicts) >= MAX_REMEMBERED:
                 self._verdicts.clear()
@@ -250,10 +256,19 @@ class Layout:
 
     def describe(self, tie: Tie, codes: Codes) -> str:
         """The values a constraint reads, for messages."""
-        values = self._arguments(tie, codes) or ()
-        return ", ".join(f"{p.field.name}={show(v)}" for p, v in zip(tie.places, values, strict=False))
+        return _shown(tie, self._arguments(tie, codes) or ())
 
     # Codes to architectures
+
+    def read_all(self, rows: Iterable[Codes]) -> list[Architecture]:
+        """`read` for many rows."""
+        collecting = gc.isenabled()
+        gc.disable()  # nothing made here is garbage, and looking for some took most of the time
+        try:
+            return [self.read(codes) for codes in rows]
+        finally:
+            if collecting:
+                gc.enable()
 
     def read(self, codes: Codes) -> Architecture:
         """The architecture of codes that are known to be consistent."""
@@ -437,15 +452,18 @@ def _tuple(value: Any) -> Any:
     return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
 
 
+def _shown(tie: Tie, values: Sequence[Any]) -> str:
+    return ", ".join(f"{place.field.name}={show(value)}" for place, value in zip(tie.places, values, strict=False))
+
+
 def _judge(tie: Tie, values: tuple[Any, ...]) -> bool:
-    shown = ", ".join(f"{place.field.name}={show(value)}" for place, value in zip(tie.places, values, strict=True))
     try:
-        verdict = tie.rule(*values)
+        verdict = tie.rule.function(*values)
     except Exception as error:
         raise SpaceError(
-            f"{tie.name}: the constraint raised {type(error).__name__} ({error}) for {shown}; "
+            f"{tie.name}: the constraint raised {type(error).__name__} ({error}) for {_shown(tie, values)}; "
             "make it answer for every network"
         ) from error
     if verdict is None:
-        raise SpaceError(f"{tie.name}: the constraint returned None for {shown}; return True or False")
+        raise SpaceError(f"{tie.name}: the constraint returned None for {_shown(tie, values)}; return True or False")
     return bool(verdict)

@@ -16,7 +16,7 @@ An instance samples, counts, checks, varies and encodes architectures; `where` m
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from search_spaces.operators import Operators
 from search_spaces.values import Json, canonical, listing, show
 
 Domains = tuple[tuple[int, ...], ...]
+AnySpace = TypeVar("AnySpace", bound="Space")
 
 
 class Space(Subspace):
@@ -146,7 +147,7 @@ class Space(Subspace):
         """`n` architectures; with `distinct` no two are equal (SpaceError if the space has fewer)."""
         self._check_request(n, rng, uniform)
         codes = self._distinct(n, rng, uniform) if distinct else self._operators.draw(n, rng, uniform)
-        return [self._layout.read(row) for row in codes.tolist()]
+        return self._layout.read_all(codes.tolist())
 
     def sample_codes(self, n: int, rng: np.random.Generator, *, uniform: Uniform = "networks") -> npt.NDArray[np.int16]:
         """`n` architectures as (n, num_slots) codes, without making objects of them."""
@@ -239,14 +240,14 @@ class Space(Subspace):
 
     # Narrowing
 
-    def where(self, **options: Any) -> "Space":
+    def where(self, **options: Any) -> Self:
         """The same space with only these options: ``where(width=(64, 96))``, ``where(**{"stages.0.depth": 2})``.
 
         A path without a position means all positions. The slots stay, so encodings of both spaces agree.
         """
         return _restored(type(self), self._narrowed(self._domains, options))
 
-    def at(self, **values: Any) -> "Space":
+    def at(self, **values: Any) -> Self:
         """The same space with these values fixed; a tuple fixes each position, an architecture a nested space."""
         fixed = {path: [value] for name, given in values.items() for path, value in self._fixed(name, given)}
         return self.where(**fixed)
@@ -288,7 +289,7 @@ class Space(Subspace):
 
     def decode(self, codes: npt.ArrayLike) -> list[Architecture]:
         """The inverse of `codes`; SpaceError where a row is no network of the declaration."""
-        return [self._layout.read(row) for row in check_codes(self._layout, codes).tolist()]
+        return self._layout.read_all(check_codes(self._layout, codes).tolist())
 
     def encode(self, archs: Sequence[Architecture] | npt.NDArray[Any]) -> FloatArray:
         """(n, num_features) float32 in [0, 1] of architectures or of codes; `feature_names` tells the columns."""
@@ -379,7 +380,7 @@ class Space(Subspace):
         )
 
 
-def _restored(cls: type[Space], domains: Domains) -> Space:
+def _restored(cls: type[AnySpace], domains: Domains) -> AnySpace:
     space = cls.__new__(cls)
     space.__dict__["_domains"] = domains
     space._check_not_empty()
