@@ -98,7 +98,9 @@ class Calibrator:
             return _with_statistics(self._supernet.subnet(arch), self._statistics[arch.digest])
         module = calibrated(self._supernet, arch, self._batches)
         self._statistics[arch.digest] = {
-            f"{name}.{key}": buffer for name, norm in _batch_norms(module) for key, buffer in norm.named_buffers()
+            f"{name}.{key}": buffer.clone()
+            for name, norm in _batch_norms(module)
+            for key, buffer in norm.named_buffers()
         }
         if len(self._statistics) > self._size:
             self._statistics.popitem(last=False)

@@ -163,13 +163,19 @@ def _tau(a: Vector, b: Vector) -> float | None:
     """Kendall's tau-b; None for fewer than three pairs or where one side is constant."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(kendalltau(a, b, method="asymptotic").statistic)  # the p-value is not used: the cheap one
+    # the p-value is not used: the cheap one; rounded, for the same order is 1 and not 1 - 2e-16
+    return round(float(kendalltau(a, b, method="asymptotic").statistic), 12)
 
 
 def _interval(a: Vector, b: Vector, confidence: float, num_resamples: int, seed: int) -> tuple[float, float]:
-    """Percentiles of tau over resampled pairs (Efron 1979); resamples without an order are drawn but not counted."""
+    """Percentiles of tau over resampled pairs (Efron 1979); resamples without an order are drawn but not counted.
+
+    Where none has an order, any tau is possible.
+    """
     draws = np.random.default_rng(seed).integers(len(a), size=(num_resamples, len(a)))
     taus = [tau for draw in draws if (tau := _tau(a[draw], b[draw])) is not None]
+    if not taus:
+        return -1.0, 1.0
     low, high = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

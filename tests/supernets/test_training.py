@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -232,8 +233,10 @@ def by_sgd(p: Tensor, grad: Tensor, memory: list[Tensor], step: int, lr: float, 
 
 @pytest.mark.parametrize(("optimizer", "rule"), [("adamw", by_adamw), ("sgd", by_sgd)])
 def test_a_single_network_is_trained_as_a_loop_written_out(optimizer: str, rule: Callable[..., Tensor]) -> None:
-    network, reference = (toy.supernet(toy.build_normed).extract(ToySpace().largest()) for _ in range(2))
-    config = toy.config(optimizer=optimizer)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 10))
+    reference = deepcopy(network)
+    config = toy.config(optimizer=optimizer, clip=0.5)
     result = train_network(network, Digits(), config, progress=False)
     parameters = list(reference.parameters())
     memories = [[torch.zeros_like(p), torch.zeros_like(p)] for p in parameters]
@@ -249,7 +252,7 @@ def test_a_single_network_is_trained_as_a_loop_written_out(optimizer: str, rule:
         losses.append(loss.item())
     assert result.losses == pytest.approx(losses, rel=1e-4)
     for (name, p), q in zip(network.named_parameters(), reference.parameters(), strict=True):
-        assert torch.allclose(p, q, atol=1e-4), name
+        assert torch.allclose(p, q, atol=1e-5), name
 
 
 def test_a_supernet_of_one_architecture_is_that_network() -> None:
@@ -269,19 +272,19 @@ def test_a_supernet_of_one_architecture_is_that_network() -> None:
 @pytest.mark.parametrize("strategy", ["uniform", "sandwich"])
 def test_inherited_networks_do_better_than_chance(builder: Any, strategy: str) -> None:
     supernet = toy.supernet(builder)
-    result = quietly(supernet, steps=150, strategy=strategy, evaluate_every=50)
+    result = quietly(supernet, steps=100, strategy=strategy, evaluate_every=0, lr=2e-2)
     for which in ("smallest", "random", "largest"):
         errors = [point.value for point in result.curve if point.which == which]
-        assert len(errors) == 3 and errors[-1] < 0.7  # chance is 0.9
+        assert len(errors) == 1 and errors[0] < 0.75  # chance is 0.9
     assert sum(result.losses[-20:]) < 0.8 * sum(result.losses[:20])
 
 
 def test_bf16_trains_and_weights_stay_as_they_are() -> None:
     supernet = toy.supernet()
-    result = quietly(supernet, precision="bf16", steps=60)
-    assert result.precision == "bf16" and sum(result.losses[-10:]) < sum(result.losses[:10])
+    result = quietly(supernet, precision="bf16", steps=30, strategy="uniform", lr=3e-2)
+    assert result.precision == "bf16" and sum(result.losses[-5:]) < sum(result.losses[:5])
     assert all(tensor.dtype == torch.float32 for tensor in supernet.state_dict().values())
-    assert result.losses[0] == pytest.approx(quietly(toy.supernet(), steps=60).losses[0], rel=0.02)
+    assert result.losses[0] == pytest.approx(quietly(toy.supernet(), steps=1, strategy="uniform").losses[0], rel=0.02)
 
 
 def test_auto_precision(monkeypatch: pytest.MonkeyPatch) -> None:
