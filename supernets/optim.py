@@ -1,11 +1,11 @@
 """Optimisers over shared weights that step only what backward has touched.
 
-The update rules are torch's own. Weights, gradient and state of a step are boxes of the stored tensors; torch's fused kernels
-walk memory as if it were contiguous, so a box that is not is gathered, stepped and scattered back, one tensor at a time and in
-cache: cheaper than the unfused rule on views, and much cheaper than stepping what was not used.
+The update rules are torch's own, fused. Weights, gradient and state of a step are boxes of the stored tensors; fused kernels
+walk memory as if it were contiguous, so a box that is not is gathered, stepped and scattered back: cheaper than the unfused rule
+on views, and much cheaper than stepping what was not used.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -74,9 +74,12 @@ class Optimizer:
         """
         norm = self.grad_norm()
         if isfinite(norm):
-            scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
-            for shared in self._store.touched():
-                self._step(shared, lr or self.config.lr, scale)
+            scale = None if clip is None or norm <= clip else torch.tensor((norm + 1e-6) / clip)
+            touched = self._store.touched()
+            matrices = [shared for shared in touched if shared.value.dim() > 1]
+            vectors = [shared for shared in touched if shared.value.dim() <= 1]
+            self._step(matrices, lr or self.config.lr, self.config.weight_decay, scale)
+            self._step(vectors, lr or self.config.lr, 0.0, scale)
         self.zero_grad()
         return norm
 
@@ -98,43 +101,52 @@ class Optimizer:
             loaded.setdefault(name, {})[key] = tensor.to(self._store.parameters[name].value.device, copy=True)
         self._state = loaded
 
-    def _step(self, shared: SharedTensor, lr: float, scale: float) -> None:
-        assert shared.grad is not None and shared.box is not None
+    def _step(self, touched: list[SharedTensor], lr: float, weight_decay: float, scale: Tensor | None) -> None:
+        """Step boxes whose gradients are divided by ``scale``."""
+        if not touched:
+            return
+        states = [self._state_of(shared) for shared in touched]
+        steps = [state["step"] for state in states]
+        names = [key for key in states[0] if key != "step"]
+        stored = [[shared.blocked for shared in touched], *([state[key] for state in states] for key in names)]
+        views = [[shared.box.of(t) for shared, t in zip(touched, ts, strict=True) if shared.box] for ts in stored]
+        compact = [[view.contiguous() for view in column] for column in views]  # the view itself where it is contiguous
+        grads = [shared.grad.contiguous() for shared in touched if shared.grad is not None]
+        self._rule(compact, grads, steps, lr, weight_decay, scale)
+        for column, stepped in zip(views, compact, strict=True):
+            for view, tensor in zip(column, stepped, strict=True):
+                if tensor is not view:
+                    view.copy_(tensor)
+
+    def _state_of(self, shared: SharedTensor) -> dict[str, Tensor]:
         if shared.name not in self._state:
-            self._state[shared.name] = dict(self._new_state(shared))
-        state = self._state[shared.name]
-        views = [shared.box.of(tensor) for tensor in (shared.blocked, *self._averages(state))]
-        compact = [view.contiguous() for view in views]  # the view itself where it is contiguous
-        grad = shared.grad.contiguous()
-        if scale != 1.0:
-            grad.mul_(scale)
-        decay = self.config.weight_decay if shared.value.dim() > 1 else 0.0
-        self._rule(compact, grad, state["step"], lr, decay)
-        for view, stepped in zip(views, compact, strict=True):
-            if stepped is not view:
-                view.copy_(stepped)
+            averages = ("exp_avg", "exp_avg_sq") if self.config.name == "adamw" else ("momentum",)
+            zero = torch.zeros((), dtype=torch.float32, device=shared.value.device)
+            self._state[shared.name] = {"step": zero} | {key: torch.zeros_like(shared.blocked) for key in averages}
+        return self._state[shared.name]
 
-    def _new_state(self, shared: SharedTensor) -> Iterator[tuple[str, Tensor]]:
-        yield "step", torch.zeros((), dtype=torch.float32, device=shared.value.device)
-        for key in ("exp_avg", "exp_avg_sq") if self.config.name == "adamw" else ("momentum",):
-            yield key, torch.zeros_like(shared.blocked)
-
-    def _averages(self, state: dict[str, Tensor]) -> list[Tensor]:
-        return [tensor for key, tensor in state.items() if key != "step"]
-
-    def _rule(self, compact: list[Tensor], grad: Tensor, step: Tensor, lr: float, weight_decay: float) -> None:
-        value, *averages = compact
-        fused = value.is_floating_point() and value.device.type in ("cpu", "cuda")
-        common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False, "fused": fused, "foreach": False}
+    def _rule(
+        self,
+        compact: list[list[Tensor]],
+        grads: list[Tensor],
+        steps: list[Tensor],
+        lr: float,
+        weight_decay: float,
+        scale: Tensor | None,
+    ) -> None:
+        values, *averages = compact
+        common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False, "fused": True, "foreach": False}
+        if scale is not None:
+            common |= {"grad_scale": scale.to(values[0].device), "found_inf": torch.zeros((), device=values[0].device)}
         if self.config.name == "adamw":
             beta1, beta2 = self.config.betas
             adamw(
-                [value], [grad], [averages[0]], [averages[1]], [], [step],
+                values, grads, averages[0], averages[1], [], steps,
                 amsgrad=False, beta1=beta1, beta2=beta2, eps=self.config.eps, **common,
             )  # fmt: skip
         else:
-            sgd([value], [grad], [averages[0]], momentum=self.config.betas[0], dampening=0.0, nesterov=True, **common)
-            step += 1
+            momenta: list[Tensor | None] = [*averages[0]]
+            sgd(values, grads, momenta, momentum=self.config.betas[0], dampening=0.0, nesterov=True, **common)
 
 
 def torch_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

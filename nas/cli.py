@@ -1,0 +1,369 @@
+"""The `nas` command: train, search, look, take home. Errors are one line with the remedy; --verbose gives the trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas import display
+from nas import front as fronts
+from nas.errors import NasError
+from nas.storage import DEFAULT_URL, Repository
+
+if TYPE_CHECKING:
+    from nas.run import Run
+    from nas.workflow import Workflow
+    from search_spaces import Architecture
+
+app = typer.Typer(
+    help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
+app.add_typer(storage_app, name="storage")
+
+RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]
+StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
+Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
+Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
+Cluster = Annotated[
+    str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
+]
+Workers = Annotated[int, typer.Option(help="Ray workers that hold the supernet.")]
+Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_ms@cpu <= 2'; may be repeated.")]
+Digest = Annotated[str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line; every error a user can put right ends it with status 1 and one line."""
+    from search_spaces import SpaceError
+
+    try:
+        app()
+    except (NasError, SpaceError) as error:
+        _fail(error)
+    except RuntimeError as error:
+        supernets = sys.modules.get("supernets")  # only loaded by the commands that train or build
+        if supernets is None or not isinstance(error, supernets.SupernetError):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    if _verbose():
+        raise error
+    display.error(str(error))
+    sys.exit(1)
+
+
+def _verbose() -> bool:
+    return logging.getLogger("nas").level == logging.DEBUG
+
+
+@app.callback()
+def settings(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log each evaluation; show the trace of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+) -> None:
+    """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    display.set_quiet(quiet)
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for name in ("nas", "supernets"):
+        logging.getLogger(name).setLevel(level)
+
+
+# --- train and search ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    task: Annotated[str, typer.Option(help="images: handwritten digits; text: a language model.")] = "images",
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+    cluster: Cluster = None,
+    workers: Workers = 2,
+) -> None:
+    """The whole job on real data that comes with a package: train, search, front, trust report, export."""
+    from nas import demos
+
+    _whole_job(_workflow(demos.run_file(task), storage, runs, cluster, workers))
+
+
+@app.command()
+def train(run_file: RunFile, storage: Storage = DEFAULT_URL, runs: Runs = RUNS) -> None:
+    """Train the supernet of a run; a training that was stopped goes on."""
+    workflow = _workflow(run_file, storage, runs)
+    _train(workflow)
+    display.say(f"next: nas search {run_file}")
+
+
+@app.command()
+def search(
+    run_file: RunFile,
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+    cluster: Cluster = None,
+    workers: Workers = 2,
+) -> None:
+    """Train where needed, measure, search and verify the front; what was stopped goes on."""
+    workflow = _workflow(run_file, storage, runs, cluster, workers)
+    _search(workflow)
+    _outlook(workflow)
+
+
+@app.command()
+def resume(
+    study: StudyName,
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+    cluster: Cluster = None,
+    workers: Workers = 2,
+) -> None:
+    """Go on with a study from the run file it was started with."""
+    workflow = _workflow(_file_of(storage, study), storage, runs, cluster, workers)
+    _search(workflow)
+    _outlook(workflow)
+
+
+def _workflow(
+    run_file: Path, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
+) -> Workflow:
+    from nas.run import load
+    from nas.workflow import Workflow
+
+    run = load(run_file)
+    repository = Repository(storage)
+    return Workflow(run, repository, runs / run.name, run_file.resolve(), cluster, workers, progress=not display.quiet())
+
+
+def _file_of(storage: str, study: str) -> Path:
+    record = Repository(storage).study(study)
+    if record.run_file is None:
+        raise NasError(f"study {study!r} was not started from a run file, so its model is not known here")
+    return Path(record.run_file)
+
+
+def _train(workflow: Workflow) -> None:
+    from nas.evaluators import untrained
+
+    run = workflow.run
+    fresh = untrained(run)
+    display.headline(f"{run.name}: {run.space.count():,} architectures, {fresh.num_parameters:,} shared parameters")
+    display.profiles(fresh.profiles(run.task.example(), sample=2))
+    supernet = workflow.supernet
+    display.say(f"supernet trained: {run.training.steps:,} steps of {run.training.strategy!r}, weights {workflow.weights}")
+    display.curve(workflow.repository.curve(workflow.weights), run.task.metric)
+    del supernet
+
+
+def _search(workflow: Workflow) -> None:
+    run = workflow.run
+    _train(workflow)
+    with display.bar("measuring networks") as tick:
+        predictors = workflow.measure(tick)
+    with display.bar(f"searching ({run.searcher})") as tick:
+        study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
+        tick(len(study.evaluations), run.evaluations)
+        front = study.run(run.evaluations)
+    with display.bar("verifying the front") as tick:
+        workflow.verify(front, study.name, tick)
+    if run.trust:
+        with display.bar("training alone, for the trust report") as tick:
+            workflow.trust(tick)
+    _show_front(workflow.repository, study.name)
+
+
+def _show_front(repository: Repository, name: str, where: list[str] | None = None) -> None:
+    study = repository.study(name)
+    rows = fronts.front(repository, name, where or [])
+    display.front(study, rows, repository.num_evaluations()[name])
+    trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
+    if trust is not None:
+        display.trust(trust)
+
+
+def _outlook(workflow: Workflow) -> None:
+    name = workflow.run.name
+    display.say(f"take a network home:  nas export {name} --to my_network")
+    display.say(f"look around:          nas dashboard{_storage_flag(workflow.repository)}")
+
+
+def _storage_flag(repository: Repository) -> str:
+    return "" if repository.url == DEFAULT_URL else f" --storage {repository.url}"
+
+
+def _whole_job(workflow: Workflow) -> None:
+    _search(workflow)
+    run, repository = workflow.run, workflow.repository
+    with display.bar("evaluating 100 uniformly sampled architectures") as tick:
+        share = workflow.dominated_share(100, tick)
+    display.say(f"the front dominates or equals {share:.0%} of 100 uniformly sampled architectures, evaluated the same way")
+    row = fronts.best(repository, run.name)
+    target = workflow.directory / "best"
+    exported = _export(workflow, row.arch, target, row.values(), None)
+    display.exported(exported, row)
+    _outlook(workflow)
+
+
+# --- look ---------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def studies(
+    storage: Storage = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """List the studies of a database."""
+    with _reading(storage) as repository:
+        display.studies(repository.studies(), repository.num_evaluations(), as_json)
+
+
+@app.command()
+def front(
+    study: StudyName,
+    where: Where = [],  # noqa: B006 - typer reads the default
+    storage: Storage = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values.")] = False,
+) -> None:
+    """The networks that no other dominates, with what was verified on them, and whether to trust their order."""
+    with _reading(storage) as repository:
+        if as_json or as_csv:
+            rows = fronts.front(repository, study, where)
+            sys.stdout.write(fronts.as_json(rows) + "\n" if as_json else fronts.as_csv(rows))
+        else:
+            _show_front(repository, study, where)
+
+
+@app.command()
+def show(
+    study: StudyName,
+    architecture: Annotated[str, typer.Argument(help="Beginning of an architecture's digest.")] = "",
+    storage: Storage = DEFAULT_URL,
+) -> None:
+    """A study, or one of its architectures with all that is known of it."""
+    with _reading(storage) as repository:
+        if architecture:
+            found = fronts.find(repository, study, architecture)
+            display.architecture(found, repository.verified(study).get(found.arch.digest, {}))
+        else:
+            display.study(repository.study(study), repository.num_evaluations()[study])
+
+
+@app.command()
+def compare(
+    study: StudyName,
+    first: Annotated[str, typer.Argument(help="Beginning of an architecture's digest.")],
+    second: Annotated[str, typer.Argument(help="Beginning of another one's.")],
+    storage: Storage = DEFAULT_URL,
+) -> None:
+    """Two architectures of a study: where they differ, and what it costs and gains."""
+    with _reading(storage) as repository:
+        display.comparison(fronts.find(repository, study, first), fronts.find(repository, study, second))
+
+
+@app.command()
+def dashboard(
+    storage: Storage = DEFAULT_URL,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    allow_remote: Annotated[bool, typer.Option(help="Let other machines in: the dashboard has no login.")] = False,
+) -> None:
+    """Serve the dashboard of a database, read only, until interrupted."""
+    from dashboard.serve import serve
+
+    with _reading(storage):
+        pass  # whatever is wrong with the database is said here rather than in a browser
+    display.say(f"dashboard of {storage}: http://{host}:{port} (stop with Ctrl-C)")
+    raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
+
+
+@contextmanager
+def _reading(storage: str) -> Iterator[Repository]:
+    with Repository(storage, read_only=True) as repository:
+        yield repository
+
+
+# --- take home ----------------------------------------------------------------------------------------------------------
+
+Formats = Annotated[str, typer.Option(help="Of safetensors, torch, onnx; separated by commas.")]
+
+
+@app.command()
+def export(
+    study: StudyName,
+    to: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    architecture: Digest = "",
+    where: Where = [],  # noqa: B006 - typer reads the default
+    formats: Formats = "",
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+) -> None:
+    """Write a network of a study as files that run without this package."""
+    workflow = _workflow(_file_of(storage, study), storage, runs)
+    row = _chosen(workflow.repository, study, architecture, where)
+    display.exported(_export(workflow, row.arch, to, row.values(), formats), row)
+
+
+@app.command()
+def finetune(
+    study: StudyName,
+    to: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    architecture: Digest = "",
+    where: Where = [],  # noqa: B006 - typer reads the default
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; a fifth of the supernet's if left out.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; a tenth of the supernet's if left out.")] = None,
+    formats: Formats = "",
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+) -> None:
+    """Train a network of a study further from its inherited weights, then export it."""
+    workflow = _workflow(_file_of(storage, study), storage, runs)
+    row = _chosen(workflow.repository, study, architecture, where)
+    base = workflow.run.training
+    config = replace(base, steps=base.steps // 5 or 1 if steps is None else steps, lr=base.lr / 10 if lr is None else lr)
+    before = workflow.scores(workflow.network(row.arch))
+    network, _ = workflow.finetune(row.arch, config)
+    after = workflow.scores(network)
+    display.finetuned(before, after)
+    display.exported(_export(workflow, row.arch, to, {**row.values(), **after}, formats, network), row)
+
+
+def _chosen(repository: Repository, study: str, architecture: str, where: list[str]) -> fronts.Row:
+    if not architecture:
+        return fronts.best(repository, study, where)
+    found = fronts.find(repository, study, architecture)
+    return fronts.Row(found.arch, found.metrics, repository.verified(study).get(found.arch.digest, {}), ())
+
+
+def _export(
+    workflow: Workflow, arch: Architecture, to: Path, metrics: dict[str, Any], formats: str | None, network: Any = None
+) -> Any:
+    from supernets.export import FORMATS, available_formats
+
+    chosen = tuple(formats.split(",")) if formats else available_formats()
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown:
+        raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
+    metadata = {"study": workflow.run.name, "weights": workflow.weights, "metrics": metrics}
+    return workflow.export(arch, to, chosen, metadata, network)
+
+
+@storage_app.command()
+def upgrade(storage: Storage = DEFAULT_URL) -> None:
+    """Bring a database to this version of the package, or create it."""
+    before, after = Repository.upgrade(storage)
+    display.say(f"{storage} is at version {after}" + (f", was at {before}" if before not in (None, after) else ""))

@@ -1,0 +1,24 @@
+"""The King James Bible, character by character, a GPT-like space: small language models for this machine's processor."""
+
+from functools import partial
+
+from nas.data import bible
+from nas.run import Run
+from search_spaces.gpt import GPTSpace
+from supernets.models import gpt
+from supernets.tasks import LanguageModelling
+from supernets.training import TrainingConfig
+
+CONTEXT = 64
+data = bible(valid=0.005, test=0.005)
+run = Run(
+    name="bible",
+    space=GPTSpace(),
+    build=partial(gpt.build, vocab=len(data.vocabulary), context=CONTEXT),
+    task=LanguageModelling(data.train, data.valid, data.test, context=CONTEXT, batch_size=32, name=data.name),
+    objectives=("loss", "latency_ms@cpu", "params"),
+    training=TrainingConfig(steps=600, lr=3e-3, evaluate_every=200, checkpoint_every=100),
+    evaluations=120,
+    trust=5,
+    trust_steps=200,
+)

@@ -1,0 +1,117 @@
+"""What an architecture is worth with inherited weights, and what it costs: the two halves of every evaluation.
+
+Quality depends on the weights and is computed where the supernet is; cost depends on the architecture alone: it is counted
+(`params`, `macs`, `activation_bytes`) or predicted (`latency_ms@TARGET`) by whoever asks, so that one evaluation of quality
+serves every target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from nas.errors import NasError
+from nas.predictors import Predictor
+from nas.run import Run, load
+from search_spaces import Architecture
+from supernets import Profile, Supernet, calibrate, checkpoints
+
+if TYPE_CHECKING:
+    from supernets.tasks import Task
+
+COUNTED = ("params", "macs", "activation_bytes")
+CALIBRATION_BATCHES = calibrate.NUM_BATCHES
+
+
+class SubnetEvaluator:
+    """The task's metrics of an architecture with the supernet's weights, batch norm calibrated."""
+
+    def __init__(self, supernet: Supernet, task: Task, split: str = "valid") -> None:
+        self.supernet = supernet
+        self.task = task
+        self.split = split
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        return calibrate.evaluate(self.supernet, arch, self.task, self.split)
+
+
+class Costs(Mapping[str, np.ndarray]):
+    """The cost metrics of some architectures, each (n,), computed when asked for."""
+
+    def __init__(self, model: CostModel, archs: Sequence[Architecture]) -> None:
+        self._model = model
+        self._archs = archs
+
+    def __getitem__(self, metric: str) -> np.ndarray:
+        return self._model.metric(metric, self._archs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.names)
+
+    def __len__(self) -> int:
+        return len(self._model.names)
+
+
+class CostModel:
+    """Counts and predicts what architectures cost: the `predict` of a study.
+
+    Args:
+        predictors: fitted, by target; each gives `latency_ms@TARGET`.
+    """
+
+    def __init__(self, supernet: Supernet, task: Task, predictors: Mapping[str, Predictor]) -> None:
+        self._supernet = supernet
+        self._example = task.example()
+        self._predictors = dict(predictors)
+        self._profiles: dict[str, Profile] = {}
+        self.names = (*COUNTED, *(f"latency_ms@{target}" for target in self._predictors))
+
+    def __call__(self, archs: Sequence[Architecture]) -> Costs:
+        return Costs(self, archs)
+
+    def metric(self, name: str, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n,) values; KeyError for what is no cost."""
+        if name in COUNTED:
+            return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
+        return self._predictors[name.removeprefix("latency_ms@")].predict(archs)[0]
+
+    def profile(self, arch: Architecture) -> Profile:
+        """Of one architecture, counted once."""
+        if arch.digest not in self._profiles:
+            self._profiles[arch.digest] = self._supernet.profile(arch, self._example)
+        return self._profiles[arch.digest]
+
+
+def untrained(run: Run) -> Supernet:
+    """The supernet of a run with its initial weights."""
+    return Supernet(run.space, run.build, layout=run.layout, init=run.init, seed=run.training.seed)
+
+
+def trained(run: Run, directory: Path | str) -> Supernet:
+    """The supernet of a run with the weights of its newest valid checkpoint.
+
+    Raises:
+        NasError: there is none.
+    """
+    found = checkpoints.newest(directory)
+    if found.step < run.training.steps:
+        raise NasError(f"{directory} holds no finished training of {run.name!r}; run `nas train` first")
+    supernet = untrained(run)
+    prefix = "weights."
+    supernet.load_state_dict({k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)})
+    return supernet
+
+
+def load_evaluator(run_file: str, directory: str) -> SubnetEvaluator:
+    """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint."""
+    run = load(run_file)
+    return SubnetEvaluator(trained(run, directory), run.task)
+
+
+def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:
+    """The network that an evaluation speaks of, on its own: extracted, its batch norm calibrated the same way."""
+    return calibrate.recalibrate(supernet.extract(arch), task.calibration(CALIBRATION_BATCHES))

@@ -1,0 +1,316 @@
+"""The life of a run: train the supernet, measure, search, verify the front, ask whether its ranks can be trusted, export.
+
+Each step finds what an earlier call has done in the database and the run's folder, and does the rest: calling any of them
+again after a kill loses nothing and computes nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from nas import evaluators, records
+from nas.cluster import RayExecutor
+from nas.errors import NasError
+from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.predictors import GaussianProcess, Predictor
+from nas.records import Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
+from nas.run import Run
+from nas.searchers import SEARCHERS
+from nas.storage import Repository
+from nas.study import OnBatch, Study
+from nas.targets import TARGETS, Target, target_record
+from search_spaces import Architecture
+from supernets import Supernet, ranking, training
+from supernets.export import Exported, Format, export
+from supernets.tasks import Task
+
+_logger = logging.getLogger(__name__)
+
+Tick = Callable[[int, int], None]
+"""Told how many of how many are done."""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+@dataclass
+class Workflow:
+    """One run, its database, and the folder for its files.
+
+    Args:
+        run_file: the Python file of the run, which workers of a cluster load; in process it is only recorded.
+        cluster: None evaluates in this process; "auto", "local" or an address does so on Ray.
+        progress: bars on a terminal and log lines elsewhere.
+    """
+
+    run: Run
+    repository: Repository
+    directory: Path
+    run_file: Path | None = None
+    cluster: str | None = None
+    workers: int = 2
+    progress: bool = True
+
+    # --- the supernet
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet: trained now, gone on with, or found finished."""
+        supernet = evaluators.untrained(self.run)
+        result = training.train(
+            supernet, self.run.task, self.run.training, directory=self._checkpoints, progress=self.progress
+        )
+        self._record(supernet, result)
+        return supernet
+
+    @cached_property
+    def weights(self) -> str:
+        """The digest of the trained weights."""
+        return self.supernet.digest()
+
+    def _record(self, supernet: Supernet, result: training.TrainingResult) -> None:
+        space = self.run.space
+        settings = asdict(self.run.training) | {"precision": result.precision, "skipped": result.skipped}
+        settings |= {"rejected_checkpoints": list(result.rejected)} if result.rejected else {}
+        digest = supernet.digest()
+        self.repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
+        self.repository.add_supernet(
+            SupernetRecord(
+                digest=digest,
+                space_digest=space.digest,
+                name=self.run.name,
+                sharing=supernet.sharing.name,
+                weights_path=str(self._checkpoints),
+                task_digest=self.run.task.digest,
+                steps=result.steps,
+                settings=settings,
+            )
+        )
+        points = [records.CurvePoint(p.step, p.which, p.metric, p.value) for p in result.curve]  # type: ignore[arg-type]
+        self.repository.add_curve(digest, points)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.directory / "supernet"
+
+    # --- latency
+
+    def measure(self, tick: Tick = _silent) -> dict[str, Predictor]:
+        """A latency predictor for every target of the run, fitted to networks measured on it."""
+        predictors: dict[str, Predictor] = {}
+        for name in self.run.targets:
+            measurements = self.measured(_target(name), self._sample_to_measure(), tick)
+            archs = [Architecture.from_json(m.architecture) for m in measurements]
+            predictors[name] = GaussianProcess(self.run.space)
+            predictors[name].fit(archs, [m.median_ms for m in measurements])
+        return predictors
+
+    def measured(self, target: Target, archs: Sequence[Architecture], tick: Tick = _silent) -> list[Measurement]:
+        """The latency of extracted networks, in the order of ``archs``; only what nobody has measured is."""
+        self.repository.add_target(target_record(target))
+        known = {m.arch_digest: m for m in self.repository.measurements(target.name, [a.digest for a in archs])}
+        example = self.run.task.example()
+        for done, arch in enumerate(archs):
+            tick(done, len(archs))
+            if arch.digest not in known:
+                network = self.supernet.extract(arch)
+                known[arch.digest] = target.measure(network, example).measurement(arch, target.name)
+                self.repository.add_measurements([known[arch.digest]])
+        tick(len(archs), len(archs))
+        return [known[arch.digest] for arch in archs]
+
+    def _sample_to_measure(self) -> list[Architecture]:
+        """Both ends of the space, and architectures whose every choice is uniform, so that each option is seen often."""
+        space, rng = self.run.space, np.random.default_rng([self.run.seed, 1])
+        sample = space.sample_many(self.run.measured, rng, uniform="choices", distinct=True)
+        return list(dict.fromkeys([space.smallest(), space.largest(), *sample]))[: self.run.measured]
+
+    @cached_property
+    def _counts(self) -> evaluators.CostModel:
+        return evaluators.CostModel(self.supernet, self.run.task, {})
+
+    # --- the search
+
+    def study(self, predictors: dict[str, Predictor], on_batch: OnBatch | None = None, name: str | None = None) -> Study:
+        """The study of the run, as far as it has come."""
+        run = self.run
+        return Study(
+            name or run.name,
+            run.space,
+            self._evaluate(),
+            run.objectives,
+            self.repository,
+            limits=run.limits,
+            searcher=SEARCHERS[run.searcher],
+            executor=self._executor(),
+            predict=evaluators.CostModel(self.supernet, run.task, predictors),
+            weights=self.weights,
+            data=run.task.digest,
+            seed=run.seed,
+            batch=run.batch,
+            on_batch=on_batch,
+            run_file=str(self.run_file) if self.run_file else None,
+        )
+
+    def _evaluate(self) -> Evaluate:
+        if self.cluster is None:
+            return evaluators.SubnetEvaluator(self.supernet, self.run.task)
+        if self.run_file is None:
+            raise NasError("workers of a cluster load the run from its file: start the search from a run file")
+        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), str(self._checkpoints.absolute())))
+
+    def _executor(self) -> Executor:
+        return InProcess() if self.cluster is None else RayExecutor(self.cluster, self.workers)
+
+    # --- the front
+
+    def verify(self, evaluations: Iterable[Evaluation], study: str, tick: Tick = _silent) -> dict[str, dict[str, float]]:
+        """Metrics of the networks themselves, by digest: measured latency, and error on the test set where there is one.
+
+        Predictions and inherited validation errors chose these networks, so both are biased towards what they promise.
+        """
+        verified = self.repository.verified(study)
+        todo = [evaluation.arch for evaluation in evaluations]
+        for done, arch in enumerate(todo):
+            tick(done, len(todo))
+            if arch.digest not in verified:
+                verified[arch.digest] = self._verified(arch)
+                self.repository.add_verified(study, {arch.digest: verified[arch.digest]})
+        tick(len(todo), len(todo))
+        return verified
+
+    def _verified(self, arch: Architecture) -> dict[str, float]:
+        found = {
+            f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets
+        }
+        if has_test(self.run.task):
+            found[f"test_{self.run.task.metric}"] = self.run.task.evaluate(self.network(arch), "test")[self.run.task.metric]
+        return found
+
+    def network(self, arch: Architecture) -> nn.Module:
+        """The network that the front speaks of, independent of the supernet."""
+        return evaluators.network(self.supernet, self.run.task, arch)
+
+    def scores(self, network: nn.Module) -> dict[str, float]:
+        """The task's metric of a network on each split there is: `error`, `test_error`."""
+        task = self.run.task
+        found = {task.metric: task.evaluate(network)[task.metric]}
+        return found | ({f"test_{task.metric}": task.evaluate(network, "test")[task.metric]} if has_test(task) else {})
+
+    def dominated_share(self, num_samples: int, tick: Tick = _silent) -> float:
+        """The share of uniformly sampled architectures, evaluated as the study was, that its front dominates or equals."""
+        study = self.study(self.measure())
+        archs = self.run.space.sample_many(num_samples, np.random.default_rng([self.run.seed, 3]))
+        points = []
+        for done, arch in enumerate(archs):
+            tick(done, num_samples)
+            points.append(study.value(arch))
+        tick(num_samples, num_samples)
+        front = np.array([[e.metrics[name] for name in study.objectives] for e in study.front()])
+        return float(np.mean([np.any(np.all(front <= point, axis=1)) for point in np.array(points)]))
+
+    # --- trust
+
+    def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
+        """Inherited against stand-alone metrics of a small sample stratified by size; each row is stored as it is known."""
+        run, rng = self.run, np.random.default_rng([self.run.seed, 2])
+        archs = ranking.trust_sample(run.space, run.trust, rng, lambda arch: self._counts.profile(arch).params)
+        config = replace(run.training, steps=run.trust_steps or run.training.steps, evaluate_every=0, checkpoint_every=0)
+        rows = {row.arch.digest: row for row in self._known_rows(config)}
+
+        def keep(row: ranking.Row) -> None:
+            rows[row.arch.digest] = row
+            tick(len(rows), len(archs))
+            self.repository.put_trust(self.weights, _trust_record(ranking.report(list(rows.values())), config))
+
+        tick(len(rows), len(archs))
+        report = ranking.measure(self.supernet, run.task, archs, config, done=rows, on_row=keep, progress=False)
+        self.repository.put_trust(self.weights, _trust_record(report, config))
+        return report
+
+    def _known_rows(self, config: training.TrainingConfig) -> list[ranking.Row]:
+        stored = self.repository.trust(self.weights)
+        if stored is None or any(row["steps"] != config.steps for row in stored.rows):
+            return []
+        return [
+            ranking.Row(
+                Architecture.from_json(row["architecture"]), row["inherited"], row["standalone"], row["seconds"]
+            )
+            for row in stored.rows
+        ]
+
+    # --- what is taken home
+
+    def export(
+        self,
+        arch: Architecture,
+        directory: Path,
+        formats: Sequence[Format],
+        metadata: dict[str, Any],
+        network: nn.Module | None = None,
+    ) -> Exported:
+        """The network, or a fine-tuned one in its place, as files."""
+        return export(
+            network if network is not None else self.network(arch),
+            arch=arch,
+            build=self.run.build,
+            example=self.run.task.example(2),
+            directory=directory,
+            formats=formats,
+            metadata=metadata,
+        )
+
+    def finetune(self, arch: Architecture, config: training.TrainingConfig) -> tuple[nn.Module, training.TrainingResult]:
+        """The network trained further from its inherited weights; a stopped one goes on."""
+        network = self.supernet.extract(arch)
+        place = self.directory / "finetuned" / arch.digest
+        result = training.train_network(network, self.run.task, config, directory=place, progress=self.progress)
+        return network, result
+
+
+def has_test(task: Task) -> bool:
+    """Whether a task has a test split."""
+    return "test" in getattr(task, "splits", {"test": None})
+
+
+def _target(name: str) -> Target:
+    if name not in TARGETS:
+        raise NasError(f"no target is called {name!r}: there are {', '.join(TARGETS)}")
+    return TARGETS[name]()
+
+
+def _trust_record(report: ranking.RankingReport, config: training.TrainingConfig) -> Trust:
+    rows = tuple(
+        {
+            "digest": row.arch.digest,
+            "architecture": row.arch.json(),
+            "inherited": row.inherited,
+            "standalone": row.standalone,
+            "seconds": row.seconds,
+            "steps": config.steps,
+        }
+        for row in report.rows
+    )
+    return Trust(
+        tau=_number(report.tau),
+        tau_low=_number(report.tau_low),
+        tau_high=_number(report.tau_high),
+        top_k=report.k,
+        regret=_number(report.regret),
+        num_architectures=len(rows),
+        rows=rows,
+        seconds=sum(row.seconds for row in report.rows),
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
