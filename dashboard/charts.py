@@ -57,8 +57,8 @@ def front_figure(
     if (~feasible).any():
         broken = shown[~feasible]
         figure.add_trace(_points(scatter, broken, mx, my, "breaks a limit", listed, size=6, **_BROKEN))
-    _add_step(figure, shown, mx, my)
-    name = "front" if set(objectives) <= {x, y} else f"front of all {len(objectives)} objectives"
+    _add_step(figure, shown, mx, my, set(objectives) == {x, y})
+    name = "front" if set(objectives) <= {x, y} else f"front ({len(objectives)} objectives)"
     figure.add_trace(
         _points(
             scatter,
@@ -82,8 +82,8 @@ def front_figure(
         clickmode="event+select",
         uirevision=f"{x} {y} {log_x} {log_y}",
     )
-    figure.update_xaxes(**_axis(mx, log_x))
-    figure.update_yaxes(**_axis(my, log_y))
+    figure.update_xaxes(**_axis(mx, log_x), **_log_ticks(shown[x], log_x))
+    figure.update_yaxes(**_axis(my, log_y), **_log_ticks(shown[y], log_y))
     return figure
 
 
@@ -96,9 +96,12 @@ def _axis(shown: Metric, log: bool = False) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": shown.axis}, "type": "log" if log else "linear"}
     if shown.tick_format:
         axis["tickformat"] = shown.tick_format
-    if log:
-        axis["dtick"] = "D2"
     return axis
+
+
+def _log_ticks(values: "pd.Series[float]", log: bool) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 where a logarithmic axis spans one to three decades; Plotly's own choice otherwise."""
+    return {"dtick": "D2"} if log and len(values) and 10 <= values.max() / values.min() <= 1000 else {}
 
 
 def _points(
@@ -131,11 +134,11 @@ def _points(
         marker={"size": size, "color": color, "opacity": opacity, **marker},
         selectedpoints=chosen if listed else None,
         selected={"marker": {"color": theme.PICKED, "opacity": 1.0, "size": max(size, 9) + 3}},
-        unselected={"marker": {"opacity": opacity}},
+        unselected={"marker": {"opacity": opacity, "color": color, "size": size}},
     )
 
 
-def _add_step(figure: go.Figure, shown: pd.DataFrame, mx: Metric, my: Metric) -> None:
+def _add_step(figure: go.Figure, shown: pd.DataFrame, mx: Metric, my: Metric, is_front: bool) -> None:
     """The boundary of what is dominated in this plane: from each point to the right, then down to the next."""
     best = shown[queries.non_dominated(shown, (mx.name, my.name))].sort_values(mx.name)
     if mx.name != my.name and len(best):
@@ -147,9 +150,9 @@ def _add_step(figure: go.Figure, shown: pd.DataFrame, mx: Metric, my: Metric) ->
                 mode="lines",
                 line={"shape": "hv", "color": theme.ACCENT, "width": 1.5},
                 opacity=0.7,
-                name="best in this plane",
+                name="best in these two",
                 hoverinfo="skip",
-                showlegend=False,
+                showlegend=not is_front,
             )
         )
 

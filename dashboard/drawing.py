@@ -35,6 +35,20 @@ class Block:
         return self.part, self.index
 
 
+def declared_fields(declaration: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Options of all choices of a space by name, in order of declaration; nested spaces' choices come after it."""
+    found: dict[str, list[Any]] = {}
+    nested: list[Mapping[str, Any]] = []
+    for name, described in (declaration.get("choices") or {}).items():
+        options = described.get("options", [])
+        found.setdefault(name, []).extend(option for option in options if not isinstance(option, dict))
+        nested += [option for option in options if isinstance(option, dict)]
+    for inner in nested:
+        for name, options in declared_fields(inner).items():
+            found.setdefault(name, []).extend(options)
+    return found
+
+
 def is_nested(value: object) -> bool:
     """Whether a value is an architecture of its own, or a tuple that holds one."""
     return isinstance(value, Mapping) or (isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value))
@@ -174,13 +188,23 @@ _ABSENT = object()
 
 
 def network_figure(
-    arch: Architecture, compared: Architecture | None = None, order: Sequence[str] = (), color: str = theme.ACCENT
+    arch: Architecture,
+    compared: Architecture | None = None,
+    declaration: Mapping[str, Any] | None = None,
+    color: str = theme.ACCENT,
 ) -> go.Figure:
-    """The drawing of a network: its declared graph where that branches, a chain of blocks otherwise."""
+    """The drawing of a network: its declared graph where that branches, a chain of blocks otherwise.
+
+    The declaration of its space gives parts and values their order, and operations their colours.
+    """
     graph = declared_graph(arch)
     if graph is not None:
         return graph_figure(graph)
-    return architecture_figure(blocks(arch, order), blocks(compared, order) if compared else (), color)
+    fields = declared_fields(declaration or {})
+    found = blocks(arch, list(fields))
+    others = blocks(compared, list(fields)) if compared else []
+    kind = kind_field([*found, *others])
+    return architecture_figure(found, others, fields.get(kind, ()) if kind else (), color)
 
 
 def declared_graph(arch: Architecture) -> "nx.DiGraph[str] | None":
@@ -195,22 +219,27 @@ def declared_graph(arch: Architecture) -> "nx.DiGraph[str] | None":
     return None if is_chain(graph) else graph
 
 
-def architecture_figure(found: Sequence[Block], compared: Sequence[Block] = (), color: str = theme.ACCENT) -> go.Figure:
-    """Draw a chain of blocks. With `compared`, values that differ from it are written in colour, and both
-    drawings, made with the roles exchanged, share one scale of heights and one width."""
+def architecture_figure(
+    found: Sequence[Block], compared: Sequence[Block] = (), kinds: Sequence[str] = (), color: str = theme.ACCENT
+) -> go.Figure:
+    """Draw a chain of blocks.
+
+    With `compared`, values that differ from it are written in colour, and both drawings, made with the roles exchanged,
+    share one scale of heights and one width. `kinds` lists the words that colours stand for, in a fixed order.
+    """
     everything = [*found, *compared]
     size, kind = size_field(everything) or "", kind_field(everything) or ""
     largest = max((block.values.get(size, 0) for block in everything), default=0)
     places = _places(found)
     extent = max([*_places(found), *_places(compared), 10.0])
     rows = list(dict.fromkeys(name for block in everything for name in block.values))
-    kinds = list(dict.fromkeys(str(block.values[kind]) for block in everything if kind in block.values))
+    words = list(dict.fromkeys([*kinds, *sorted(str(b.values[kind]) for b in everything if kind in b.values)]))
     changed = changed_cells(found, compared) if compared else set()
     figure = go.Figure()
     _draw_path(figure, places)
     for x, block in zip(places, found, strict=True):
         height = _height(block.values.get(size), largest)
-        fill = theme.TINTS[kinds.index(str(block.values[kind])) % len(theme.TINTS)] if kind in block.values else None
+        fill = theme.TINTS[words.index(str(block.values[kind])) % len(theme.TINTS)] if kind in block.values else None
         figure.add_shape(
             type="rect",
             x0=x - 0.36,

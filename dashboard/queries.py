@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from dashboard.units import metric
 from nas import limits, pareto
-from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import Repository
@@ -47,7 +46,8 @@ class StudyView:
 
     @property
     def is_running(self) -> bool:
-        return self.study.status == "running"
+        """Whether more evaluations are to be expected."""
+        return self.study.status in ("created", "running")
 
     @property
     def front(self) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def best_so_far(table: pd.DataFrame, metric: str) -> Values:
 def verdict(trust: Trust) -> Verdict:
     """Read a trust record: ranks are usable when tau's interval excludes 0 and tau is not small."""
     tau = f"Kendall's τ = {trust.tau:.2f}, 95 % interval {trust.tau_low:.2f} to {trust.tau_high:.2f}"
-    basis = f"{tau}, from {trust.num_architectures} networks trained on their own."
+    basis = f"{tau.replace('-', '−')}, from {trust.num_architectures} networks trained on their own."
     if math.isnan(trust.tau) or math.isnan(trust.tau_low):
         reason = f"τ is undefined for these {trust.num_architectures} networks: their errors are all alike."
         return Verdict(False, "Ranks cannot be judged", reason + " Check more networks, or train them longer.")
@@ -193,20 +193,6 @@ def verdict(trust: Trust) -> Verdict:
         return Verdict(False, "Ranks are not reliable", f"{basis} The order is too loose to choose by. {remedy}")
     strength = "closely" if trust.tau >= 0.7 else "broadly" if trust.tau >= 0.5 else "loosely"
     return Verdict(True, f"Ranks agree {strength}", basis)
-
-
-def field_order(space: SpaceRecord | None) -> list[str]:
-    """Names of all choices of a space in order of declaration, those of nested spaces after their own."""
-    return list(dict.fromkeys(_declared_names(space.declaration))) if space else []
-
-
-def _declared_names(declaration: Mapping[str, Any]) -> Iterator[str]:
-    choices = declaration.get("choices") or {}
-    yield from choices
-    for described in choices.values():
-        for option in described.get("options", ()):
-            if isinstance(option, dict):
-                yield from _declared_names(option)
 
 
 def trust_table(trust: Trust) -> pd.DataFrame:
@@ -241,10 +227,11 @@ def export_command(study: str, digest: str) -> str:
     return f"nas export {shlex.quote(study)} --architecture {digest[:8]} --to {digest[:8]}"
 
 
-def require_evaluations(shown: StudyView) -> None:
-    """Raises NasError: the study has no evaluation that worked."""
+def why_empty(shown: StudyView) -> str | None:
+    """Why a study has nothing to draw, or None where it has."""
     if not shown.evaluations:
-        raise NasError(f"study {shown.study.name!r} has no evaluations yet; they appear here as they are stored")
+        return f"Study {shown.study.name!r} has no evaluations yet; they appear here as they are stored."
     if shown.num_failed == len(shown.evaluations):
         first = shown.evaluations[0].error
-        raise NasError(f"all {shown.num_failed} evaluations of {shown.study.name!r} failed; the first with: {first}")
+        return f"All {shown.num_failed} evaluations of {shown.study.name!r} failed; the first with: {first}"
+    return None

@@ -17,7 +17,10 @@ _NOTHING = "–"
 def show_front() -> None:
     shown = shell.current_view()
     shell.heading("Front", shown)
-    queries.require_evaluations(shown)
+    reason = queries.why_empty(shown)
+    if reason:
+        shell.note(reason)
+        return
     if len(shown.metrics) < 2:
         _show_single(shown)
         return
@@ -35,13 +38,13 @@ def show_front() -> None:
             theme=None,
             on_select=lambda: _take_selection(shown),
             selection_mode=("points", "box", "lasso"),
-            config={"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": False},
+            config={"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"]},
         )
         st.caption("Click a point for its network; hold Shift and click another to compare the two.")
     with details:
         network, compared = _pick_networks(shown)
         _show_metrics(shown, network, compared)
-        st.caption("Export this network")
+        st.caption(f"Export {network.arch.digest[:8]}")
         st.code(queries.export_command(shown.study.name, network.arch.digest), language="bash", wrap_lines=True)
     _show_networks(shown, network, compared)
 
@@ -57,7 +60,7 @@ def _pick_axes(shown: StudyView) -> tuple[str, str, bool, bool]:
     first = names.index(shown.study.objectives[0]) if shown.study.objectives[0] in names else 0
     others = [name for name in shown.study.objectives[1:] if name in names]
     second = names.index(others[0]) if others else (1 if first == 0 else 0)
-    pick_x, pick_y, toggles = st.columns([2, 2, 1.4], vertical_alignment="bottom")
+    pick_x, pick_y, toggles = st.columns([2, 2, 1.4])
     x = pick_x.selectbox("Across", names, second, format_func=_axis_title, key=_key(shown, "x"))
     y = pick_y.selectbox("Up", names, first, format_func=_axis_title, key=_key(shown, "y"))
     logs = toggles.pills("Logarithmic", ("x", "y"), selection_mode="multi", key=_key(shown, "log")) or []
@@ -157,34 +160,37 @@ def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | 
     broken = queries.broken_limits(network.metrics, shown.limits)
     place = "on the front" if network.arch.digest in set(shown.front["_digest"]) else "not on the front"
     limits = " and ".join(queries.limit_text(limit) for limit in broken)
-    st.caption(f"↓ minimised. This network is {place}{'; it breaks ' + limits if broken else ''}.")
+    st.caption(f"↓ minimised. {network.arch.digest[:8]} is {place}{'; it breaks ' + limits if broken else ''}.")
 
 
 def _show_networks(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
     """Drawings of one network or two, and the table of values."""
-    order = queries.field_order(shown.space)
-    st.subheader(f"Network {network.arch.digest[:8]}", anchor=False)
-    _show_drawing(network, compared, order, theme.ACCENT)
+    declaration = shown.space.declaration if shown.space else {}
+    _show_drawing(network, compared, declaration, theme.ACCENT)
     if compared:
-        st.subheader(f"Network {compared.arch.digest[:8]}", anchor=False)
-        _show_drawing(compared, network, order, theme.OTHER)
+        _show_drawing(compared, network, declaration, theme.OTHER)
         _show_difference(network, compared)
-    with st.expander("All values"):
+    with st.expander(f"All values of {network.arch.digest[:8]}"):
         st.dataframe(drawing.values_table(network.arch), hide_index=True, width="stretch")
         st.code(network.arch.json(), language="json", wrap_lines=True)
 
 
-def _show_drawing(network: Evaluation, other: Evaluation | None, order: Sequence[str], color: str) -> None:
-    common = drawing.settings(network.arch)
+def _show_drawing(network: Evaluation, other: Evaluation | None, declaration: Mapping[str, Any], color: str) -> None:
+    theirs = drawing.settings(other.arch) if other else None
+    common = [
+        f":orange[**{name} {value}**]" if theirs and theirs.get(name) != value else f"{name} {value}"
+        for name, value in drawing.settings(network.arch).items()
+    ]
+    st.subheader(f"Network {network.arch.digest[:8]}", anchor=False)
     if common:
-        st.caption(" · ".join(f"{name} {value}" for name, value in common.items()))
-    figure = drawing.network_figure(network.arch, other.arch if other else None, order, color)
+        st.caption(" · ".join(common))
+    figure = drawing.network_figure(network.arch, other.arch if other else None, declaration, color)
     shell.show_figure(figure, f"drawing {network.arch.digest}")
 
 
 def _show_difference(network: Evaluation, compared: Evaluation) -> None:
     pairs = network.arch.diff(compared.arch)
-    st.subheader(f"{len(pairs)} values differ" if len(pairs) != 1 else "1 value differs", anchor=False)
+    title = f"{len(pairs)} values differ" if len(pairs) != 1 else "1 value differs"
     table = pd.DataFrame(
         {
             "value": list(pairs),
@@ -192,7 +198,7 @@ def _show_difference(network: Evaluation, compared: Evaluation) -> None:
             compared.arch.digest[:8]: [_written(theirs) for _, theirs in pairs.values()],
         }
     )
-    st.dataframe(table, hide_index=True, width="stretch")
+    st.expander(title).dataframe(table, hide_index=True, width="stretch")
 
 
 def _written(value: Any) -> str:

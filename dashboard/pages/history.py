@@ -8,7 +8,10 @@ from dashboard import app, charts, queries, shell
 def show_history() -> None:
     shown = shell.current_view()
     shell.heading("History", shown)
-    queries.require_evaluations(shown)
+    reason = queries.why_empty(shown)
+    if reason:
+        shell.note(reason)
+        return
     history = queries.hypervolume_history(shown.table, shown.study.objectives)
     st.subheader("Hypervolume of the front", anchor=False)
     st.caption(
