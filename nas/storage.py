@@ -201,19 +201,17 @@ class Repository:
             "call add_space and add_supernet first"
         )
         with self._writing(remedy) as connection:
-            stored = (
-                connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study.name))
-                .mappings()
-                .first()
-            )
-            if stored is None:
-                connection.execute(sa.insert(tables.studies), [row])
-                return _study(row)
+            insert = self._insert_new(tables.studies, "name").inline().execution_options(preserve_rowcount=True)
+            created = connection.execute(insert, row).rowcount
+            query = sa.select(tables.studies).where(tables.studies.c.name == study.name)
+            stored = dict(connection.execute(query).mappings().one())
+        if created:
+            return _study(stored)
         if not load_if_exists:
             remedy = "resume it with load_if_exists=True or take another name"
             raise NasError(f"study {study.name!r} is already in {self.url}; {remedy}")
-        _refuse_other_search(study.name, dict(stored), row)
-        return _study(dict(stored))
+        _refuse_other_search(study.name, stored, row)
+        return _study(stored)
 
     def studies(self) -> list[StudyRecord]:
         """All studies in the order of their creation."""
@@ -262,16 +260,17 @@ class Repository:
         if not evaluations:
             return
         by_digest = _by_digest(study_name, evaluations)
-        try:
-            with opening.one_line_errors(self._url), self._begin_write() as connection:
-                study_id, position = self._position(connection, study_name, start)
-                context_id = self._context_id(connection, weights, data)
-                links = self._insert_evaluations(connection, context_id, by_digest)
-                for offset, link in enumerate(links):
-                    link["study_id"], link["position"] = study_id, position + offset
-                self._add_links(connection, links)
-        except exc.IntegrityError as error:
-            raise NasError(self._conflict(study_name, by_digest, start)) from error
+        with opening.one_line_errors(self._url):
+            try:
+                with self._begin_write() as connection:
+                    study_id, position = self._position(connection, study_name, start)
+                    context_id = self._context_id(connection, weights, data)
+                    links = self._insert_evaluations(connection, context_id, by_digest)
+                    for offset, link in enumerate(links):
+                        link["study_id"], link["position"] = study_id, position + offset
+                    self._add_links(connection, links)
+            except exc.IntegrityError as error:
+                raise NasError(self._conflict(study_name, by_digest, start)) from error
         self._next[study_name] = (study_id, position + len(links))
         self._context_ids[weights, data] = context_id
 

@@ -18,6 +18,7 @@ from nas.migrations import tables
 
 _BUSY_SECONDS = 30
 _EXAMPLES = "sqlite:///nas.db or postgresql+psycopg://user@host/database"
+_VERSIONS = "nas:migrations/versions"
 _CREATION_LOCK = 7237363  # any number, the same for every process of this package
 
 
@@ -39,10 +40,10 @@ def shown(url: sa.URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def engine(url: sa.URL, *, read_only: bool, synchronous: str) -> sa.Engine:
+def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool = True) -> sa.Engine:
     """An engine whose transactions are begun as readers, or with the execution option `writes=True` as writers."""
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url, read_only, synchronous)
+        return _sqlite(url, read_only, synchronous, foreign_keys)
     try:
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         return sa.create_engine(url, connect_args=options)
@@ -50,7 +51,7 @@ def engine(url: sa.URL, *, read_only: bool, synchronous: str) -> sa.Engine:
         raise NasError(f"{shown(url)} needs the driver {error.name}; pip install nas[postgresql]") from error
 
 
-def _sqlite(url: sa.URL, read_only: bool, synchronous: str) -> sa.Engine:
+def _sqlite(url: sa.URL, read_only: bool, synchronous: str, foreign_keys: bool) -> sa.Engine:
     arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
     if _in_memory(url):
         result = sa.create_engine(url, connect_args=arguments, poolclass=sa.StaticPool)
@@ -65,7 +66,7 @@ def _sqlite(url: sa.URL, read_only: bool, synchronous: str) -> sa.Engine:
 
     def connected(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -89,11 +90,9 @@ def one_line_errors(url: sa.URL, foreign_key_remedy: str | None = None) -> Itera
     """Turns what the database raises into a NasError; a broken reference says `foreign_key_remedy` where given."""
     try:
         yield
-    except exc.IntegrityError as error:
-        if foreign_key_remedy is None or "foreign key" not in str(error.orig).lower():
-            raise
-        raise NasError(foreign_key_remedy) from error
     except exc.DBAPIError as error:
+        if foreign_key_remedy and isinstance(error, exc.IntegrityError) and "foreign key" in str(error.orig).lower():
+            raise NasError(foreign_key_remedy) from error
         raise NasError(f"{shown(url)}: {_reason(error)}; {_remedy(url, error)}") from error
 
 
@@ -156,8 +155,8 @@ def create(connection: sa.Connection, url: sa.URL) -> str:
     version = stored_version(connection)
     if version is None:
         refuse_foreign_tables(connection, url)
-        tables.metadata.create_all(connection)
-        tables.version.create(connection)
+        tables.metadata.create_all(connection, checkfirst=False)
+        tables.version.create(connection, checkfirst=False)
         connection.execute(sa.insert(tables.version), [{"version_num": tables.VERSION}])
     return version or tables.VERSION
 
@@ -174,27 +173,36 @@ def refuse_foreign_tables(connection: sa.Connection, url: sa.URL) -> None:
 
 def upgrade(url: sa.URL) -> tuple[str | None, str]:
     """Brings a database to `tables.VERSION` in one transaction; returns the versions before and after."""
-    with one_line_errors(url):
-        opened = engine(url, read_only=False, synchronous="FULL")
-        try:
-            with opened.execution_options(writes=True).begin() as connection:
-                before = stored_version(connection)
-                if before is None:
-                    create(connection, url)
-                elif before < tables.VERSION:
-                    migrate(connection, tables.VERSION)
-                else:
-                    check_version(url, before)
-                return before, tables.VERSION
-        finally:
-            opened.dispose()
+    # SQLite alters a table by dropping the old copy, and a drop would take along all rows that refer to it.
+    opened = engine(url, read_only=False, synchronous="FULL", foreign_keys=False)
+    try:
+        with one_line_errors(url), opened.execution_options(writes=True).begin() as connection:
+            before = stored_version(connection)
+            if before is None:
+                create(connection, url)
+            elif before < tables.VERSION:
+                _migrate(connection)
+                _check_references(connection, url)
+            else:
+                check_version(url, before)
+            return before, tables.VERSION
+    finally:
+        opened.dispose()
 
 
-def migrate(connection: sa.Connection, revision: str) -> None:
-    """Runs Alembic's upgrade steps up to `revision` inside the caller's transaction."""
+def _migrate(connection: sa.Connection) -> None:
+    """Runs Alembic's steps up to `tables.VERSION` inside the caller's transaction."""
     from alembic import command  # a tenth of a second that only an upgrade needs
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "nas:migrations")
-    command.upgrade(config, revision)
+    config.set_main_option("version_locations", _VERSIONS)
+    config.set_main_option("path_separator", "newline")
+    command.upgrade(config, tables.VERSION)
+
+
+def _check_references(connection: sa.Connection, url: sa.URL) -> None:
+    if connection.dialect.name == "sqlite" and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+        table = broken[0][0]
+        raise NasError(f"{shown(url)} has rows in {table} that refer to nothing, so it was left as it was; use a copy")

@@ -1,0 +1,383 @@
+"""What the repository promises on every database. Subclass, and give `url`: a fresh, empty database for each test."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nas.errors import NasError
+from nas.records import (
+    CurvePoint,
+    Evaluation,
+    Measurement,
+    SpaceRecord,
+    StudyRecord,
+    SupernetRecord,
+    TargetRecord,
+    Trust,
+)
+from nas.storage import Repository
+from search_spaces import Space, choice
+
+SPACE = SpaceRecord("space-1", "Net", {"width": {"options": [1, 2], "when": None}})
+SUPERNET = SupernetRecord(
+    "weights-1", "space-1", "net", "entangled", "runs/a.safetensors", "task", 100, {"lr": 0.1}, "t1"
+)
+STUDY = StudyRecord("first", "space-1", None, ("error", "params"), ("params <= 10",), "random", 7, {"batch": 4})
+
+WRITER = """
+import sys
+from nas.records import Evaluation
+from nas.storage import Repository
+from search_spaces import Architecture
+repository = Repository(sys.argv[1])
+for start in range(0, 1_000_000, 5):
+    archs = [Architecture.from_json('{"is":"Net","width":%d}' % i) for i in range(start, start + 5)]
+    repository.append_evaluations("first", [Evaluation(arch, {"error": 0.5}) for arch in archs], "w", "d")
+    print(start + 5, flush=True)
+"""
+
+
+class Net(Space):
+    width = choice(*range(1, 1001))
+    depth = choice(1, 2, 3)
+    kernel = choice(3, 5, 7, per="depth")
+
+
+def evaluation(i: int, **changes: Any) -> Evaluation:
+    arch = Net().architecture({"width": i + 1, "depth": 2, "kernel": [3, 5]})
+    return replace(Evaluation(arch, {"error": i / 7, "params": i}, None, i / 3, f"worker-{i % 2}"), **changes)
+
+
+def batch(*numbers: int) -> list[Evaluation]:
+    return [evaluation(i) for i in numbers]
+
+
+def digests(*numbers: int) -> list[str]:
+    return [evaluation(i).arch.digest for i in numbers]
+
+
+def measurement(i: int, target: str = "cpu", **changes: Any) -> Measurement:
+    arch = evaluation(i).arch
+    return replace(Measurement(arch.digest, arch.json(), target, 1.5 + i, 0.1, 30, {"threads": 1}), **changes)
+
+
+def with_study(repository: Repository, *names: str) -> Repository:
+    repository.add_space(SPACE)
+    for name in names or ("first",):
+        repository.create_study(replace(STUDY, name=name))
+    return repository
+
+
+class RepositoryContract:
+    @pytest.fixture
+    def url(self) -> str:
+        pytest.fail("supply the fixture `url`")
+
+    @pytest.fixture
+    def repository(self, url: str) -> Iterator[Repository]:
+        with Repository(url) as repository:
+            yield with_study(repository)
+
+    # --- records
+
+    def test_spaces_supernets_and_targets_come_back(self, repository: Repository) -> None:
+        target = TargetRecord("cpu", "cpu", {"threads": 1})
+        repository.add_supernet(SUPERNET)
+        repository.add_target(target)
+        assert repository.spaces() == [SPACE]
+        assert repository.supernets() == [SUPERNET]
+        assert repository.supernet("weights-1") == SUPERNET
+        assert repository.targets() == [target]
+
+    def test_adding_again_keeps_the_space_and_updates_supernet_and_target(self, repository: Repository) -> None:
+        repository.add_space(SPACE)
+        moved = replace(SUPERNET, weights_path="elsewhere/a.safetensors")
+        for supernet in (SUPERNET, moved):
+            repository.add_supernet(supernet)
+        for threads in (1, 2):
+            repository.add_target(TargetRecord("cpu", "cpu", {"threads": threads}))
+        assert repository.spaces() == [SPACE]
+        assert repository.supernets() == [moved]
+        assert repository.targets() == [TargetRecord("cpu", "cpu", {"threads": 2})]
+
+    def test_studies_come_back_in_order(self, repository: Repository) -> None:
+        second = replace(STUDY, name="second", supernet_digest="weights-1", run_file="search.py", status="running")
+        repository.add_supernet(SUPERNET)
+        assert repository.create_study(second) == second
+        assert repository.studies() == [STUDY, second]
+        assert repository.study("second") == second
+
+    def test_a_study_that_exists_is_loaded_on_request(self, repository: Repository) -> None:
+        with pytest.raises(NasError, match=r"'first' is already in .*; resume it with load_if_exists=True"):
+            repository.create_study(STUDY)
+        repository.set_status("first", "running")
+        later = replace(STUDY, created="later", run_file="other.py")
+        assert repository.create_study(later, load_if_exists=True) == replace(STUDY, status="running")
+        assert repository.create_study(replace(STUDY, name="new"), load_if_exists=True).name == "new"
+
+    def test_another_search_does_not_load(self, repository: Repository) -> None:
+        other = replace(STUDY, seed=8, limits=())
+        with pytest.raises(
+            NasError, match=r"another search \(limits .* there, \[\] here; seed 7 there, 8 here\); take anoth"
+        ):
+            repository.create_study(other, load_if_exists=True)
+
+    def test_settings_compare_as_json(self, repository: Repository) -> None:
+        settings = {"b": (1, 2), "a": None}
+        repository.create_study(replace(STUDY, name="tuple", settings=settings))
+        again = replace(STUDY, name="tuple", settings={"a": None, "b": [1, 2]})
+        assert repository.create_study(again, load_if_exists=True).settings == {"a": None, "b": [1, 2]}
+
+    def test_status(self, repository: Repository) -> None:
+        repository.set_status("first", "finished")
+        assert repository.study("first").status == "finished"
+        with pytest.raises(NasError, match=r"there is no study 'none' in .*; there is: 'first'"):
+            repository.set_status("none", "finished")
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda r: r.study("absent"),
+            lambda r: r.evaluations("absent"),
+            lambda r: r.delete_study("absent"),
+            lambda r: r.append_evaluations("absent", batch(0), "w", "d"),
+        ],
+    )
+    def test_an_unknown_study_names_those_there_are(self, repository: Repository, call: Any) -> None:
+        with pytest.raises(NasError, match=r"there is no study 'absent' in .*; there is: 'first'"):
+            call(repository)
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda r: r.supernet("absent"), r"there is no supernet 'absent' in .*; there is: none"),
+            (
+                lambda r: r.add_supernet(replace(SUPERNET, space_digest="x")),
+                r"space 'x' is not in .*; call add_space",
+            ),
+            (
+                lambda r: r.create_study(replace(STUDY, name="b", space_digest="x")),
+                "space 'x' or supernet None is not in",
+            ),
+            (lambda r: r.create_study(replace(STUDY, name="b", supernet_digest="x")), "supernet 'x' is not in"),
+            (
+                lambda r: r.create_study(replace(STUDY, name="b", settings={"lr": math.nan})),
+                "settings cannot be stored",
+            ),
+            (
+                lambda r: r.add_space(replace(SPACE, declaration={"a": object()})),
+                "declaration cannot be stored as JSON",
+            ),
+            (lambda r: r.add_measurements([measurement(0, "gpu")]), r"target 'gpu' is not in .*; call add_target"),
+        ],
+    )
+    def test_errors_name_the_remedy(self, repository: Repository, call: Any, message: str) -> None:
+        with pytest.raises(NasError, match=message):
+            call(repository)
+
+    def test_awkward_text_comes_back(self, repository: Repository) -> None:
+        odd = [
+            evaluation(0, metrics={"naïve \x00 \ud800 '": 1.0}, worker="a'\"\n\\%s :x"),
+            evaluation(1, metrics={}, error="\x00 \ud800 %(a)s ü\n" * 50),
+        ]
+        repository.append_evaluations("first", odd, "w", "d")
+        assert repository.evaluations("first") == odd
+
+    # --- evaluations
+
+    def test_evaluations_are_known_across_studies(self, repository: Repository) -> None:
+        with_study(repository, "second")
+        repository.append_evaluations("first", batch(0, 1), "w", "d")
+        repository.append_evaluations("second", batch(1, 2), "w", "d")
+        repository.append_evaluations("second", batch(3), "other", "d")
+        known = repository.known_evaluations("w", "d", [*digests(0, 1, 2, 3, 4), *digests(0)])
+        assert known == dict(zip(digests(0, 1, 2), batch(0, 1, 2), strict=True))
+        assert repository.known_evaluations("w", "other", digests(0)) == {}
+        assert repository.known_evaluations("w", "d", []) == {}
+
+    def test_thousands_of_digests_are_looked_up(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(*range(600)), "w", "d")
+        unknown = [f"{i:016x}" for i in range(40_000)]
+        assert set(repository.known_evaluations("w", "d", unknown + digests(*range(600)))) == set(digests(*range(600)))
+
+    def test_what_a_study_was_told_never_changes(self, repository: Repository) -> None:
+        with_study(repository, "second", "third")
+        failed = evaluation(0, metrics={}, error="out of memory")
+        slow = evaluation(0, metrics={"error": 0.5, "latency_ms@cpu": 3.0})
+        told = {"first": failed, "second": evaluation(0), "third": slow}
+        for name, one in told.items():
+            repository.append_evaluations(name, [one], "w", "d")
+        assert {name: repository.evaluations(name) for name in told} == {name: [one] for name, one in told.items()}
+        known = repository.known_evaluations("w", "d", digests(0))[digests(0)[0]]
+        assert known.metrics == {"error": 0.0, "params": 0.0, "latency_ms@cpu": 3.0}, "the first value of each metric"
+
+    def test_a_failure_is_tried_again_by_another_study(self, repository: Repository) -> None:
+        repository.append_evaluations("first", [evaluation(0, metrics={}, error="worker died")], "w", "d")
+        assert repository.known_evaluations("w", "d", digests(0)) == {}
+
+    def test_nothing_is_evaluated_twice_in_a_study(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(0, 1), "w", "d")
+        with pytest.raises(
+            NasError, match=f"study 'first' already holds architecture {digests(1)[0]}; .* once: drop it"
+        ):
+            repository.append_evaluations("first", batch(2, 1), "other weights", "d")
+        with pytest.raises(NasError, match=f"architecture {digests(5)[0]} is twice in one batch for study 'first'"):
+            repository.append_evaluations("first", batch(5, 6, 5), "w", "d")
+        assert repository.evaluations("first") == batch(0, 1)
+        assert repository.known_evaluations("other weights", "d", digests(2)) == {}, "a refused batch leaves nothing"
+        repository.append_evaluations("first", batch(2), "other weights", "d")
+        assert repository.evaluations("first") == batch(0, 1, 2)
+
+    def test_an_empty_batch_is_nothing(self, repository: Repository) -> None:
+        repository.append_evaluations("first", [], "w", "d")
+        assert repository.evaluations("first") == []
+
+    def test_a_second_driver_of_a_study_is_refused(self, url: str) -> None:
+        with Repository(url) as one, Repository(url) as two:
+            with_study(one)
+            one.append_evaluations("first", batch(0), "w", "d")
+            assert two.evaluations("first") == batch(0)
+            two.append_evaluations("first", batch(1), "w", "d")
+            for _ in range(2):
+                with pytest.raises(
+                    NasError, match=r"position 1 of study 'first' is taken, it holds 2 .* another driver"
+                ):
+                    one.append_evaluations("first", batch(2, 3), "w", "d")
+            assert one.evaluations("first") == batch(0, 1), "reading it again makes it the driver"
+            one.append_evaluations("first", batch(2), "w", "d")
+            assert two.evaluations("first") == batch(0, 1, 2)
+
+    def test_a_stated_position_is_held_against_the_database(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(0, 1), "w", "d", start=0)
+        with pytest.raises(NasError, match="position 1 of study 'first' is taken"):
+            repository.append_evaluations("first", batch(2), "w", "d", start=1)
+        with pytest.raises(NasError, match="holds 2 evaluations, so none can be stored at position 3; read it again"):
+            repository.append_evaluations("first", batch(2), "w", "d", start=3)
+        assert repository.evaluations("first") == batch(0, 1)
+
+    def test_deleting_a_study_keeps_what_it_found(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(0), "w", "d")
+        repository.delete_study("first")
+        assert repository.studies() == []
+        assert set(repository.known_evaluations("w", "d", digests(0))) == set(digests(0))
+        repository.create_study(STUDY)
+        assert repository.evaluations("first") == []
+
+    def test_a_driver_notices_that_its_study_was_created_anew(self, url: str) -> None:
+        with Repository(url) as one, Repository(url) as two:
+            with_study(one)
+            one.append_evaluations("first", batch(0), "w", "d")
+            two.delete_study("first")
+            two.create_study(STUDY)
+            with pytest.raises(NasError, match="'first' was deleted and created again; read it again"):
+                one.append_evaluations("first", batch(1), "w", "d")
+            assert two.evaluations("first") == []
+
+    def test_two_writers_take_turns(self, url: str) -> None:
+        names, errors = ("one", "two"), []
+
+        def write(name):
+            try:
+                with Repository(url) as repository:
+                    for start in range(0, 60, 3):
+                        repository.append_evaluations(name, batch(start, start + 1, start + 2), "w", "d")
+            except NasError as error:
+                errors.append(error)
+
+        with Repository(url) as repository:
+            with_study(repository, *names)
+            threads = [threading.Thread(target=write, args=(name,)) for name in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert not errors
+            assert [repository.evaluations(name) for name in names] == [batch(*range(60))] * 2
+
+    def test_many_open_a_new_database_at_once(self, url: str) -> None:
+        repositories, errors, barrier = [], [], threading.Barrier(6)
+
+        def work():
+            barrier.wait()
+            try:
+                repositories.append(Repository(url))
+            except NasError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        for repository in repositories:
+            assert repository.studies() == []
+            repository.close()
+
+    @pytest.mark.skipif(os.name == "nt", reason="kills a process by signal")
+    def test_what_was_committed_survives_a_killed_process(self, url: str) -> None:
+        with Repository(url) as repository:
+            with_study(repository)
+        with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+            said = 0
+            while said < 50:
+                said = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+            said = max([said, *map(int, writer.stdout.read().split())])
+        with Repository(url) as repository:
+            found = repository.evaluations("first")
+            assert len(found) >= said and len(found) % 5 == 0
+            assert [e.arch.width for e in found] == list(range(len(found)))
+            repository.append_evaluations("first", batch(999), "w", "d")
+
+    # --- measurements, curves, trust
+
+    def test_measurements_by_target_and_digest(self, repository: Repository) -> None:
+        for name in ("cpu", "pi5"):
+            repository.add_target(TargetRecord(name, "cpu"))
+        cpu, pi5 = [measurement(0), measurement(1)], [measurement(1, "pi5")]
+        repository.add_measurements(cpu + pi5)
+        repository.add_measurements([])
+        assert repository.measurements("cpu") == sorted(cpu, key=lambda m: m.arch_digest)
+        assert repository.measurements("pi5") == pi5
+        assert repository.measurements("cpu", digests(1, 2)) == [cpu[1]]
+        assert repository.measurements("cpu", []) == []
+        assert repository.measurements("absent") == []
+
+    def test_the_newest_measurement_stands(self, repository: Repository) -> None:
+        repository.add_target(TargetRecord("cpu", "cpu"))
+        repository.add_measurements([measurement(0), measurement(0, median_ms=9.0)])
+        assert [m.median_ms for m in repository.measurements("cpu")] == [9.0]
+        repository.add_measurements([measurement(0, median_ms=8.0)])
+        assert [m.median_ms for m in repository.measurements("cpu")] == [8.0]
+
+    def test_a_curve_comes_back_in_order_of_steps(self, repository: Repository) -> None:
+        points = [CurvePoint(s, w, "error", s / 10) for s in (0, 10) for w in ("largest", "random", "smallest")]
+        repository.add_curve("w", points[::-1])
+        repository.add_curve("w", [CurvePoint(10, "largest", "error", 0.25)])
+        repository.add_curve("w", [])
+        assert repository.curve("w") == [replace(p, value=0.25) if p == points[3] else p for p in points]
+        assert repository.curve("absent") == []
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_diverged_curve_is_kept(self, repository: Repository, value: float) -> None:
+        repository.add_curve("w", [CurvePoint(0, "train", "loss", value)])
+        (point,) = repository.curve("w")
+        assert point.value == value or (math.isnan(value) and math.isnan(point.value))
+
+    def test_trust_is_replaced(self, repository: Repository) -> None:
+        trust = Trust(0.7, 0.4, 0.9, 3, 0.01, 8, ({"arch": "a", "supernet": 0.1},), 12.5)
+        assert repository.trust("w") is None
+        repository.put_trust("w", Trust(math.nan, math.nan, math.nan, 3, math.nan, 0))
+        undefined = repository.trust("w")
+        assert math.isnan(undefined.tau) and math.isnan(undefined.regret) and undefined.rows == ()
+        repository.put_trust("w", trust)
+        assert repository.trust("w") == trust

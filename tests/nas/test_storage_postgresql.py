@@ -1,0 +1,226 @@
+"""The repository on a PostgreSQL of its own, and the way from one version of the database to the next."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from nas.errors import NasError
+from nas.migrations import opening, tables
+from nas.storage import Repository
+from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def begun(url):
+    """A transaction beside the repository's."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+def find_postgresql():
+    """The folder of PostgreSQL's server programs, which Debian keeps off the path; None where there are none."""
+    on_path = shutil.which("initdb")
+    folders = [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The URL of a throw-away PostgreSQL server on a free local port, up to the name of the database."""
+    pytest.importorskip("psycopg", reason="needs the driver of PostgreSQL: pip install nas[postgresql]")
+    programs = find_postgresql()
+    if programs is None:
+        pytest.skip("needs the programs of PostgreSQL, for instance the Debian package postgresql-15")
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # the server refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="nas-postgresql-"))
+    if user:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    control = [*user, programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w"]
+    run = {"check": True, "capture_output": True, "cwd": "/"}
+    subprocess.run([*user, programs / "initdb", "-D", folder / "data", "-U", "nas", "-A", "trust", "-E", "UTF8"], **run)
+    subprocess.run([*control, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
+    try:
+        yield f"postgresql+psycopg://nas@127.0.0.1:{port}"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder)
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def postgresql(server):
+    """The URL of a new, empty database."""
+    engine, name = sa.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT"), f"test_{next(_numbers)}"
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield f"{server}/{name}"
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
+
+
+class TestPostgreSQL(RepositoryContract):
+    @pytest.fixture
+    def url(self, postgresql):
+        return postgresql
+
+    def test_a_reader_never_writes(self, url):
+        with pytest.raises(NasError, match="holds no results; start a study on it first"):
+            Repository(url, read_only=True)
+        with Repository(url) as writer, Repository(url, read_only=True) as reader:
+            with_study(writer).append_evaluations("first", batch(0), "w", "d")
+            assert reader.evaluations("first") == batch(0)
+            with pytest.raises(NasError, match="was opened read-only"):
+                reader.set_status("first", "x")
+            with reader._engine.connect() as connection, pytest.raises(sa.exc.InternalError, match="read-only"):
+                connection.execute(sa.delete(tables.studies))
+
+    def test_the_short_form_of_the_url(self, url):
+        with Repository(url.replace("+psycopg", "")) as repository:
+            assert repository.version() == tables.VERSION
+
+    def test_tables_of_others_are_tolerated_until_names_clash(self, url):
+        with begun(url) as connection:
+            connection.exec_driver_sql("CREATE TABLE invoices (id integer)")
+        with Repository(url) as repository:
+            assert repository.studies() == []
+
+    def test_a_clash_of_names_is_refused(self, url):
+        with begun(url) as connection:
+            connection.exec_driver_sql("CREATE TABLE studies (id integer)")
+        with pytest.raises(NasError, match=r"holds tables of another program \(studies\)"):
+            Repository(url)
+
+    def test_a_missing_database_is_named(self, server):
+        with pytest.raises(NasError, match='database "absent" does not exist; see that the server runs') as caught:
+            Repository(f"{server}/absent")
+        assert "\n" not in str(caught.value)
+
+
+# --- versions
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    return f"sqlite:///{tmp_path}/nas.db" if request.param == "sqlite" else request.getfixturevalue("postgresql")
+
+
+def scripts():
+    config = Config()
+    config.set_main_option("script_location", "nas:migrations")
+    return ScriptDirectory.from_config(config)
+
+
+def test_new_databases_are_of_the_newest_version():
+    assert scripts().get_heads() == [tables.VERSION]
+    versions = [script.revision for script in scripts().walk_revisions()]
+    assert versions == sorted(versions, reverse=True), "versions are compared as text"
+
+
+def test_the_steps_lead_to_the_tables(url):
+    with begun(url) as connection:
+        opening._migrate(connection)
+        context = MigrationContext.configure(
+            connection, opts={"version_table": tables.version.name, "compare_server_default": True}
+        )
+        assert compare_metadata(context, tables.metadata) == []
+    with Repository(url) as repository:
+        with_study(repository).append_evaluations("first", batch(0), "w", "d")
+        assert repository.evaluations("first") == batch(0)
+
+
+def test_a_migrated_file_has_the_words_of_a_new_one(tmp_path):
+    def schema(path):
+        with begun(f"sqlite:///{path}") as connection:
+            rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE name <> 'nas_version'").all()
+        return {name: sorted((sql or "").replace(",", " ").split()) for name, sql in rows}
+
+    with begun(f"sqlite:///{tmp_path}/migrated.db") as connection:
+        opening._migrate(connection)
+    Repository(f"sqlite:///{tmp_path}/new.db").close()
+    assert schema(tmp_path / "migrated.db") == schema(tmp_path / "new.db")
+
+
+NEXT_VERSION = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0002", "0001"
+branch_labels = depends_on = None
+
+def upgrade():
+    for name in ("studies", "architectures"):  # others refer to both, and SQLite can only copy and drop them
+        with op.batch_alter_table(name) as table:
+            table.add_column(sa.Column("note", sa.Text(), nullable=False, server_default=""))
+    with op.batch_alter_table("studies") as studies:
+        studies.alter_column("status", server_default="created")
+    with op.batch_alter_table("architectures") as architectures:
+        architectures.alter_column("json", server_default="")
+    {more}
+"""
+
+
+def write_next_version(folder, monkeypatch, more=""):
+    (folder / "v0002.py").write_text(NEXT_VERSION.format(more=more))
+    monkeypatch.setattr(tables, "VERSION", "0002")
+    monkeypatch.setattr(opening, "_VERSIONS", f"nas:migrations/versions\n{folder}")
+
+
+def test_an_upgrade_keeps_every_row(url, tmp_path, monkeypatch):
+    with Repository(url) as repository:
+        with_study(repository).append_evaluations("first", batch(0, 1, 2), "w", "d")
+    write_next_version(tmp_path, monkeypatch)
+    with pytest.raises(NasError, match="version 0001 and this package works with 0002; run: nas storage upgrade "):
+        Repository(url)
+    assert Repository.upgrade(url) == ("0001", "0002")
+    assert Repository.upgrade(url) == ("0002", "0002")
+    with Repository(url) as repository:
+        assert repository.studies() == [STUDY]
+        assert repository.evaluations("first") == batch(0, 1, 2)
+        repository.append_evaluations("first", batch(3), "w", "d")
+    monkeypatch.undo()
+    with pytest.raises(NasError, match="version 0002, newer than 0001"):
+        Repository(url)
+
+
+def test_an_upgrade_that_fails_changes_nothing(url, tmp_path, monkeypatch):
+    with Repository(url) as repository:
+        with_study(repository).append_evaluations("first", batch(0, 1, 2), "w", "d")
+    with monkeypatch.context() as patch:
+        write_next_version(tmp_path, patch, more='op.execute("INSERT INTO nowhere VALUES (1)")')
+        with pytest.raises(NasError, match="nowhere"):
+            Repository.upgrade(url)
+    with Repository(url) as repository:
+        assert repository.version() == "0001"
+        assert repository.evaluations("first") == batch(0, 1, 2)
+
+
+def test_a_long_study_is_written_and_read_in_seconds(url):
+    with Repository(url) as repository:
+        with_study(repository)
+        started = time.perf_counter()
+        for start in range(0, 1000, 100):
+            repository.append_evaluations("first", batch(*range(start, start + 100)), "w", "d")
+        assert len(repository.evaluations("first")) == 1000
+        assert time.perf_counter() - started < 20
