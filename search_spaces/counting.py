@@ -248,8 +248,7 @@ class Problem:
         total = 1
         remaining = list(slots)
         while remaining:
-            slot = self._next(remaining, children, holding, pool) if cheapest else remaining[-1]
-            remaining.remove(slot)
+            slot = remaining.pop(self._cheapest(remaining, children, holding, pool) if cheapest else -1)
             for parent, _ in self.layout.slots[slot].conditions:
                 children[parent].discard(slot)
             gathered = [pool.pop(number) for number in sorted(holding[slot])]
@@ -269,19 +268,20 @@ class Problem:
                 total *= int(message.table)
         return Plan(len(self.codes), tuple(reversed(steps)), total)
 
-    def _next(
+    def _cheapest(
         self,
         remaining: Sequence[int],
         children: Mapping[int, set[int]],
         holding: Mapping[int, set[int]],
         pool: Mapping[int, Factor],
     ) -> int:
-        """The slot with the smallest product among those whose children are gone, so that parents are always known."""
+        """Where among `remaining` the smallest product is, of the slots whose children are gone: parents come first."""
 
-        def cost(slot: int) -> int:
+        def cost(index: int) -> int:
+            slot = remaining[index]
             return math.prod(self._shape({other for number in holding[slot] for other in pool[number].scope}))
 
-        return min((slot for slot in reversed(remaining) if not children[slot]), key=cost)
+        return min((index for index, slot in enumerate(remaining) if not children[slot]), key=cost)
 
     def _product(self, factors: Sequence[Factor], slot: int) -> Factor:
         """Their product, with `slot` as the last axis."""

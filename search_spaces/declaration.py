@@ -85,8 +85,13 @@ def constraint(
     holds by itself.
     """
     if function is None:
-        return lambda body: Constraint(body, each)
-    return Constraint(function)
+        return lambda body: Constraint(_plain(body), each)
+    return Constraint(_plain(function))
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A static method, which type checkers like better in a class, is the function in it."""
+    return function.__func__ if isinstance(function, staticmethod) else function
 
 
 @dataclass(frozen=True)

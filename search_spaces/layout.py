@@ -18,7 +18,7 @@ from search_spaces.values import listing, same, show, suggestion
 Conditions: TypeAlias = tuple[tuple[int, frozenset[int]], ...]
 Codes: TypeAlias = Sequence[int]
 
-MAX_SLOTS = 50_000
+MAX_SLOTS = 20_000
 MAX_REMEMBERED = 50_000  # nested architectures and verdicts kept for their next use
 
 _ABSENT = object()

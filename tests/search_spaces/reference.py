@@ -31,9 +31,7 @@ def _values(own: Choice, values: dict[str, Any], body: dict[str, Choice]) -> Ite
         yield ABSENT
     elif own.per is None:
         yield from _options(own)
-    elif own.per not in values if isinstance(own.per, str) else False:
-        yield ABSENT
-    elif any(parent not in values for parent in elementwise):
+    elif any(name not in values for name in [*elementwise, *([own.per] if isinstance(own.per, str) else [])]):
         yield ABSENT
     else:
         length = values[own.per] if isinstance(own.per, str) else own.per

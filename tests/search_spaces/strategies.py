@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from search_spaces import Architecture, Constraint, Space, SpaceError, choice, constraint
 
-NAMES = ("width", "depth", "op", "kernel", "ratio", "heads")
+NAMES = ("width", "op", "kernel", "ratio")
 OPTIONS = (
     (16, 24, 32),
     (0.5, 1.0, 2),
@@ -23,6 +23,7 @@ OPTIONS = (
     ([1, 1], [1, 2], []),
     ("a", 3, 2.5, True),
 )
+DEPTHS = ((0, 1, 2), (1, 2), (0, 2), (2,))
 
 
 def random_spaces(
@@ -61,11 +62,10 @@ def _classes(draw: st.DrawFn, nesting: int, constraints: bool, kind: str = "Net"
     body: dict[str, Any] = {}
     depths: list[str] = []
     for name in NAMES[: draw(st.integers(1, 4 if kind == "Net" else 2))]:
-        if name == "depth" and draw(st.booleans()):
-            body[name] = choice(*draw(st.sampled_from([(0, 1, 2), (1, 2), (0, 2), (2,)])), when=draw(_when(body, None)))
-            depths.append(name)
-            continue
-        per = draw(st.sampled_from([None, None, 2, *depths]))
+        if not depths and draw(st.integers(0, 2)) > 0:
+            depths.append("depth")
+            body["depth"] = choice(*draw(st.sampled_from(DEPTHS)), when=draw(_when(body, None)))
+        per = draw(st.sampled_from([None, 2, *depths * 3]))
         body[name] = choice(*draw(_options(nesting, kind)), per=per, when=draw(_when(body, per)))
     if constraints and draw(st.booleans()):
         body["rule"] = draw(_constraint(body))

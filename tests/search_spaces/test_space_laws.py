@@ -1,4 +1,4 @@
-"""What holds for every space: its values survive JSON and pickle, its operators stay inside, its codes tell networks apart."""
+"""What holds for every space: its values survive JSON and pickle, its operators stay inside, its codes differ."""
 
 import copy
 import json
