@@ -172,12 +172,27 @@ def _interval(a: Vector, b: Vector, confidence: float, num_resamples: int, seed:
 
     Where none has an order, any tau is possible.
     """
-    draws = np.random.default_rng(seed).integers(len(a), size=(num_resamples, len(a)))
-    taus = [tau for draw in draws if (tau := _tau(a[draw], b[draw])) is not None]
-    if not taus:
+    draws = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=num_resamples)
+    taus = _weighted_taus(a, b, draws.astype(np.float64))
+    taus = taus[np.isfinite(taus)]
+    if not len(taus):
         return -1.0, 1.0
     low, high = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return round(float(low), 12), round(float(high), 12)
+
+
+def _weighted_taus(a: Vector, b: Vector, weights: Vector) -> Vector:
+    """(r,) tau-b for each row of weights (r x n), how often each pair is drawn; NaN where one side is constant.
+
+    With signs A_ij of a_i - a_j and B alike, tau-b is w'(A*B)w / sqrt(w'(A*A)w w'(B*B)w): milliseconds for all
+    resamples, where calling scipy for each takes a second.
+    """
+    signs_a, signs_b = (np.sign(values[:, None] - values) for values in (a, b))
+    both, only_a, only_b = (
+        ((weights @ product) * weights).sum(1) for product in (signs_a * signs_b, signs_a**2, signs_b**2)
+    )
+    with np.errstate(invalid="ignore"):
+        return np.asarray(both / np.sqrt(only_a * only_b))
 
 
 def _among_best(values: Vector, k: int) -> Vector:

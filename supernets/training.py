@@ -147,7 +147,7 @@ class CurvePoint:
 
     step: int
     which: str
-    """ "smallest", "random", "largest" of a supernet, "network" of a single one; "train"."""
+    """Of a supernet "smallest", "random" or "largest", of a single module "network"; and of both "train"."""
     metric: str
     value: float
 
@@ -222,7 +222,11 @@ def train(
         plan=lambda start: (plan or strategy(config.strategy))(space, config.seed, start),
         watched=tuple(watched),
         look=look,
-        identity={"space": space.digest, "sharing": supernet.sharing.name},
+        identity={
+            "space": space.digest,
+            "sharing": supernet.sharing.name,
+            "plan": "" if plan is None else getattr(plan, "__qualname__", type(plan).__qualname__),
+        },
         on_curve=on_curve,
     )
     return loop.run(directory, "supernet", progress)
