@@ -27,7 +27,7 @@ def test_seeds_differ_and_steps_differ(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first_passes_learn_the_task_and_all_are_of_the_space(name: str) -> None:
-    narrow = ToySpace().where(width=(4, 8))
+    narrow = ToySpace().where(width=(8, 12))
     for step in islice(strategy(name)(narrow, 0, 0), 20):
         assert not step[0].distil
         assert all(one.arch in narrow and one.arch.width < 16 and one.weight > 0 for one in step)

@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ToySpace(Space):
-    width = choice(4, 8, 16)
+    width = choice(8, 12, 16)
     depth = choice(1, 2)
 
 
