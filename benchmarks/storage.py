@@ -133,7 +133,9 @@ def ask_and_tell(url: str) -> Callable[[int], float]:
 
 def add_trial(url: str, archs: Iterator[Architecture]) -> Callable[[int], float]:
     study = optuna_study(url)
-    distributions = {name: optuna.distributions.CategoricalDistribution(options) for name, options in OPTIONS.items()}
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
+        name: optuna.distributions.CategoricalDistribution(options) for name, options in OPTIONS.items()
+    }
 
     def store(num: int) -> float:
         params = [{name: next(archs)[name] for name in OPTIONS} for _ in range(num)]
