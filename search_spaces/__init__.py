@@ -1,10 +1,31 @@
-"""Search spaces as declarations: choices, the architectures they describe, and everything a search does with them."""
+"""Search spaces as declarations: choices, the architectures they describe, and everything a search does with them.
+
+Begin with `space.py`; the spaces that come ready-made are examples of declarations.
+"""
 
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import Choice, Constraint, choice, constraint
 from search_spaces.errors import SpaceError
+from search_spaces.gpt import GPTSpace
 from search_spaces.layout import Slot
+from search_spaces.mobilenet import MobileNetSpace
+from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.space import Space
 from search_spaces.values import Json
+from search_spaces.vit import ViTSpace
 
-__all__ = ["Architecture", "Choice", "Constraint", "Json", "Slot", "Space", "SpaceError", "choice", "constraint"]
+__all__ = [
+    "Architecture",
+    "Choice",
+    "Constraint",
+    "GPTSpace",
+    "Json",
+    "MobileNetSpace",
+    "NASBench201Space",
+    "Slot",
+    "Space",
+    "SpaceError",
+    "ViTSpace",
+    "choice",
+    "constraint",
+]

@@ -176,3 +176,17 @@ def test_far_apart_choices_can_be_tied() -> None:
     rng = np.random.default_rng(0)
     mutant = space.mutate(largest, rng, rate=0)
     assert len(largest.diff(mutant)) == 2
+
+
+def test_constraints_over_fixed_positions_and_static_methods() -> None:
+    class Fixed(Space):
+        op = choice("a", "b", per=3)
+        size = choice(1, 2, per=3, when={"op": "b"})
+
+        @constraint(each=3)
+        @staticmethod
+        def small(op: str, size: int) -> bool:
+            return size < 2
+
+    assert Fixed().count() == 2**3
+    assert all(set(arch.size) <= {None, 1} for arch in Fixed().enumerate())

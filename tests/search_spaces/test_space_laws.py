@@ -18,8 +18,8 @@ def json_of(archs: list[Architecture]) -> list[str]:
     return sorted(arch.json() for arch in archs)
 
 
-@settings(max_examples=120)
-@given(random_spaces(narrowed=False, most=2000))
+@settings(max_examples=60)
+@given(random_spaces(narrowed=False, most=600))
 def test_count_and_enumeration_are_those_of_the_words(space: Space) -> None:
     expected = networks(type(space))
     assert space.count() == len(expected)
@@ -65,7 +65,7 @@ def test_neighbours_are_in_the_space_distinct_and_others(
     assert bool(neighbours) == (space.count() > 1)
 
 
-@given(random_spaces(most=500))
+@given(random_spaces(most=300))
 def test_codes_and_encodings_are_equal_only_for_equal_networks(space: Space) -> None:
     archs = list(space.enumerate())
     codes, features = space.codes(archs), space.encode(archs)
@@ -93,7 +93,7 @@ def test_distinct_samples_can_exhaust_the_space(space: Space) -> None:
     assert set(archs) == set(space.enumerate())
 
 
-@given(random_spaces(most=500))
+@given(random_spaces(most=300))
 def test_extremes_and_variants_show_every_option_that_a_network_has(space: Space) -> None:
     archs = list(space.enumerate())
     codes = space.codes(archs)
@@ -110,7 +110,7 @@ def test_extremes_and_variants_show_every_option_that_a_network_has(space: Space
     assert tuple(space.codes([space.smallest()])[0]) == min(order)
 
 
-@given(random_spaces(narrowed=False, most=500), st.data())
+@given(random_spaces(narrowed=False, most=300), st.data())
 def test_a_narrower_space_is_the_part_with_those_options(space: Space, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(space.slots) - 1))
     slot = space.slots[index]
