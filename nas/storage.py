@@ -41,7 +41,7 @@ from nas.records import (
 )
 from search_spaces import Architecture
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 DEFAULT_URL = "sqlite:///nas.db"
 
@@ -309,6 +309,30 @@ class Repository:
                     found[digest] = _merged(found[digest], evaluation) if digest in found else evaluation
         return found
 
+    def add_verified(self, study_name: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Stores what the networks of a study's architectures, by digest, showed themselves; new figures replace old.
+
+        Raises:
+            NasError: The study is unknown, or holds no evaluation of an architecture.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study_name)
+            ids = {digest: key for digest, key in connection.execute(_SELECT_STUDY_IDS, {"study_id": study_id})}
+            if missing := [digest for digest in metrics if digest not in ids]:
+                raise NasError(f"architecture {missing[0]} is not in study {study_name!r}; evaluate it first")
+            rows = [
+                {"study_id": study_id, "architecture_id": ids[digest], "metrics": _dumps("metrics", dict(found))}
+                for digest, found in sorted(metrics.items())
+            ]
+            if rows:
+                connection.execute(self._insert_or_update(tables.verified), rows)
+
+    def verified(self, study_name: str) -> dict[str, dict[str, float]]:
+        """What the networks of a study's architectures showed themselves, by digest."""
+        with self._reading() as connection:
+            rows = connection.execute(_SELECT_VERIFIED, {"study_id": self._study_id(connection, study_name)}).all()
+        return {digest: json.loads(metrics) for digest, metrics in rows}
+
     def _position(self, connection: sa.Connection, name: str, start: int | None) -> tuple[int, int]:
         """The study's id and the position to write next."""
         if name in self._next and start in (None, self._next[name][1]):
@@ -367,7 +391,7 @@ class Repository:
         """Why a batch was refused: the study is another, another driver writes to it, or it has the architecture."""
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
-            held = connection.execute(_SELECT_STUDY_DIGESTS, {"study_id": study_id}).scalars().all()
+            held = connection.execute(_SELECT_STUDY_IDS, {"study_id": study_id}).scalars().all()
         known_id, position = self._next.get(name, (study_id, len(held)))
         position = position if start is None else start
         if known_id != study_id:
@@ -508,8 +532,8 @@ def _expanding(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
 _arch, _e, _link = tables.architectures.c, tables.evaluations.c, tables.study_evaluations.c
 _SELECT_STUDY_ID = sa.select(tables.studies.c.id).where(tables.studies.c.name == sa.bindparam("name"))
 _COUNT_STUDY = sa.select(sa.func.count()).where(_link.study_id == sa.bindparam("study_id"))
-_SELECT_STUDY_DIGESTS = (
-    sa.select(_arch.digest)
+_SELECT_STUDY_IDS = (
+    sa.select(_arch.digest, _arch.id)
     .join_from(tables.study_evaluations, tables.architectures, _arch.id == _link.architecture_id)
     .where(_link.study_id == sa.bindparam("study_id"))
 )
@@ -529,6 +553,12 @@ _SELECT_ATTEMPTS = (
     .order_by(_arch.id, _e.attempt)
 )
 _SELECT_IDS = sa.select(_arch.digest, _arch.id).where(_expanding(_arch.digest))
+_SELECT_VERIFIED = (
+    sa.select(_arch.digest, tables.verified.c.metrics)
+    .join_from(tables.verified, tables.architectures)
+    .where(tables.verified.c.study_id == sa.bindparam("study_id"))
+    .order_by(_arch.digest)
+)
 _SELECT_STUDY = (
     sa.select(_arch.json, *_CONTENT)
     .join_from(tables.study_evaluations, tables.evaluations)
@@ -655,7 +685,7 @@ def _null_to_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _named(known: Mapping[str, T], name: str, what: str, url: str) -> T:
+def _named(known: Mapping[str, _T], name: str, what: str, url: str) -> _T:
     if name in known:
         return known[name]
     there = ", ".join(map(repr, known)) if known else "none"

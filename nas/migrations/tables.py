@@ -110,6 +110,22 @@ study_evaluations = _table(
     sqlite_with_rowid=False,
 )
 
+verified = _table(
+    "verified",
+    sa.Column(
+        "study_id",
+        sa.Integer(),
+        sa.ForeignKey("studies.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column(
+        "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
+    ),
+    _text("metrics"),
+    sqlite_with_rowid=False,
+)
+
 targets = _table("targets", _text("name", primary_key=True), _text("kind"), _text("description"))
 
 measurements = _table(

@@ -338,6 +338,23 @@ class RepositoryContract:
             assert [e.arch.width for e in found] == list(range(len(found)))
             repository.append_evaluations("first", batch(999), "w", "d")
 
+    def test_verified_figures_stand_beside_what_a_study_was_told(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(0, 1), "w", "d")
+        with_study(repository, "second").append_evaluations("second", batch(2), "w", "d")
+        (one, two, other) = digests(0, 1, 2)
+        assert repository.verified("first") == {}
+        repository.add_verified("first", {one: {"error": 0.5}, two: {"error": 0.25}})
+        repository.add_verified("first", {two: {"error": 0.125, "latency_ms@cpu": 2.0}})
+        repository.add_verified("first", {})
+        found = {one: {"error": 0.5}, two: {"error": 0.125, "latency_ms@cpu": 2.0}}
+        assert repository.verified("first") == found
+        assert repository.evaluations("first") == batch(0, 1)
+        with pytest.raises(NasError, match=f"architecture {other} is not in study 'first'; evaluate it first"):
+            repository.add_verified("first", {one: {"error": 0.0}, other: {"error": 0.5}})
+        assert repository.verified("first") == found
+        repository.delete_study("first")
+        assert repository.verified("second") == {}
+
     # --- measurements, curves, trust
 
     def test_measurements_by_target_and_digest(self, repository: Repository) -> None:

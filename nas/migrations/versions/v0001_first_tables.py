@@ -141,9 +141,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("study_id", "architecture_id", name="uq_study_evaluations_study_id_architecture_id"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "verified",
+        sa.Column("study_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("architecture_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["architecture_id"], ["architectures.id"], name="fk_verified_architecture_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_verified_study_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("study_id", "architecture_id", name="pk_verified"),
+        sqlite_with_rowid=False,
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("verified")
     op.drop_table("study_evaluations")
     op.drop_table("studies")
     op.drop_table("supernets")
