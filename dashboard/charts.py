@@ -1,4 +1,4 @@
-"""Figures, each a pure function from values to a Plotly figure. Units come from the metrics' names (see `units`)."""
+"""Figures, each a pure function from values to a Plotly figure. Units come from the metrics' names: see `nas.units`."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from dashboard import queries, theme
-from dashboard.units import Metric, metric
 from nas.limits import Limit
 from nas.records import Trust
+from nas.units import Metric, metric
 
 WEBGL_ABOVE = 1000
 """More points than this are drawn by the graphics card: SVG becomes slow."""
@@ -186,7 +186,7 @@ def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metr
             )
 
 
-def hypervolume_figure(history: NDArray[np.float64], objectives: Sequence[str]) -> go.Figure:
+def hypervolume_figure(history: NDArray[np.float64]) -> go.Figure:
     """Hypervolume over evaluations, `(n,)` as `queries.hypervolume_history` gives it."""
     figure = go.Figure(
         go.Scatter(

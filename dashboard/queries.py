@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dashboard.units import metric
 from nas import limits, pareto
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import Repository
+from nas.units import metric
 
 RELIABLE_TAU = 0.3
 """Below this rank correlation a supernet's order is too loose to choose networks by."""

@@ -1,7 +1,9 @@
 """What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
@@ -9,10 +11,10 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.queries import StudyView
-from dashboard.units import metric
 from nas.errors import NasError
 from nas.records import Evaluation, SpaceRecord, StudyRecord
 from nas.storage import Repository
+from nas.units import metric
 
 REFRESH_SECONDS = 3
 STYLE = """<style>
@@ -24,6 +26,24 @@ STYLE = """<style>
 [data-testid="stHeader"] { background: transparent; }
 </style>"""
 """Less empty space above the title, and calmer numbers; everything else is the theme's."""
+
+
+_entered: ContextVar[bool] = ContextVar("entered", default=False)
+
+
+@contextmanager
+def entered() -> Iterator[None]:
+    """While the entry point runs a page."""
+    token = _entered.set(True)
+    try:
+        yield
+    finally:
+        _entered.reset(token)
+
+
+def is_entered() -> bool:
+    """Whether the entry point runs this page, rather than Streamlit by itself."""
+    return _entered.get()
 
 
 @st.cache_resource(show_spinner=False)
@@ -39,11 +59,6 @@ def open_database(url: str) -> None:
     """
     st.session_state["url"] = url
     repository()
-
-
-def is_open() -> bool:
-    """Whether this visitor's session has opened its database."""
-    return "url" in st.session_state
 
 
 def repository() -> Repository:
@@ -161,8 +176,7 @@ def show_figure(figure: go.Figure, key: str) -> None:
 
 def show_error(error: NasError) -> None:
     """What went wrong and how to put it right, in the one line the error carries."""
-    text = str(error)
-    st.error(text[:1].upper() + text[1:], icon=":material/error:")
+    st.error(str(error), icon=":material/error:")
 
 
 def note(text: str) -> None:

@@ -19,7 +19,7 @@ from nas.errors import NasError
 from nas.storage import DEFAULT_URL, Repository
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.study import Study
     from nas.workflow import Workflow
     from search_spaces import Architecture
 
@@ -170,7 +170,7 @@ def _train(workflow: Workflow) -> None:
     del supernet
 
 
-def _search(workflow: Workflow) -> None:
+def _search(workflow: Workflow) -> Study:
     run = workflow.run
     _train(workflow)
     with display.bar("measuring networks") as tick:
@@ -185,6 +185,7 @@ def _search(workflow: Workflow) -> None:
         with display.bar("training alone, for the trust report") as tick:
             workflow.trust(tick)
     _show_front(workflow.repository, study.name)
+    return study
 
 
 def _show_front(repository: Repository, name: str, where: list[str] | None = None) -> None:
@@ -207,10 +208,9 @@ def _storage_flag(repository: Repository) -> str:
 
 
 def _whole_job(workflow: Workflow) -> None:
-    _search(workflow)
+    study = _search(workflow)
     run, repository = workflow.run, workflow.repository
-    with display.bar("evaluating 100 uniformly sampled architectures") as tick:
-        share = workflow.dominated_share(100, tick)
+    share = workflow.dominated_share(study)
     display.say(f"the front dominates or equals {share:.0%} of 100 uniformly sampled architectures, evaluated the same way")
     row = fronts.best(repository, run.name)
     target = workflow.directory / "best"

@@ -8,6 +8,7 @@ workers changes a study.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class Study:
         limits: such as "params <= 2e6"; what breaks one is kept and marked, and never on the front.
         searcher: the class that proposes architectures; `settings` are its keyword arguments.
         executor: where evaluations run.
-        predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated.
+        predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated, and every
+            evaluation is completed with them: quality is evaluated once, cost is told for each study's targets.
         weights: digest of the supernet, which the repository must know; None where there is none.
         data: digest of the data and settings of the evaluation. With it, what any study has found for the same
             weights and data is taken over; without it, nothing is.
@@ -84,6 +86,7 @@ class Study:
         self.seed = seed
         self.batch = batch
         self.on_batch = on_batch
+        self._predict = predict
         self._screen = Screen(self.limits, predict) if predict else None
         self._searcher = self._make_searcher(searcher, settings or {})
         self.record = self._recorded(searcher, settings or {}, run_file)
@@ -114,6 +117,19 @@ class Study:
         values = np.array([[evaluation.metrics[name] for name in self.objectives] for evaluation in feasible])
         return [feasible[index] for index in np.flatnonzero(pareto.non_dominated(values))]
 
+    def values(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n, m) objectives of architectures, evaluated as the study evaluates its own; nothing is stored.
+
+        Raises:
+            NasError: one of them fails.
+        """
+        rows = []
+        for evaluation in map(self._with_costs, self.executor.run(self.evaluate, archs)):
+            if evaluation.error is not None:
+                raise NasError(f"architecture {evaluation.arch.digest} failed: {evaluation.error}")
+            rows.append([evaluation.metrics[name] for name in self.objectives])
+        return np.array(rows)
+
     def is_feasible(self, evaluation: Evaluation) -> bool:
         return evaluation.error is None and all(limit.holds(evaluation.metrics) for limit in self.limits)
 
@@ -141,7 +157,7 @@ class Study:
         known = self._known(archs)
         fresh = self.executor.run(self.evaluate, [arch for arch in archs if arch.digest not in known])
         for number, arch in enumerate(archs, start=len(self.evaluations) + 1):
-            evaluation = known.get(arch.digest) or next(fresh)
+            evaluation = known.get(arch.digest) or self._with_costs(next(fresh))
             self._check_metrics(evaluation)
             _logger.info("%s %d %s %s", self.name, number, arch.digest, _told(evaluation))
             yield evaluation
@@ -151,7 +167,15 @@ class Study:
         if self.data is None:
             return {}
         found = self.repository.known_evaluations(self.weights or "", self.data, [arch.digest for arch in archs])
-        return {digest: evaluation for digest, evaluation in found.items() if not self._missing(evaluation)}
+        priced = {digest: self._with_costs(evaluation) for digest, evaluation in found.items()}
+        return {digest: evaluation for digest, evaluation in priced.items() if not self._missing(evaluation)}
+
+    def _with_costs(self, evaluation: Evaluation) -> Evaluation:
+        """The evaluation with what is predicted of its architecture here, whatever another study was told."""
+        if self._predict is None or evaluation.failed:
+            return evaluation
+        costs = {name: float(values[0]) for name, values in self._predict([evaluation.arch]).items()}
+        return replace(evaluation, metrics={**evaluation.metrics, **costs})
 
     def _store(self, evaluations: list[Evaluation]) -> None:
         start = len(self.evaluations)

@@ -206,17 +206,11 @@ class Workflow:
         found = {task.metric: task.evaluate(network)[task.metric]}
         return found | ({f"test_{task.metric}": task.evaluate(network, "test")[task.metric]} if has_test(task) else {})
 
-    def dominated_share(self, num_samples: int, tick: Tick = _silent) -> float:
-        """The share of uniformly sampled architectures, evaluated as the study was, that its front dominates or equals."""
-        study = self.study(self.measure())
+    def dominated_share(self, study: Study, num_samples: int = 100) -> float:
+        """The share of uniformly sampled architectures, evaluated the same way, that the front dominates or equals."""
         archs = self.run.space.sample_many(num_samples, np.random.default_rng([self.run.seed, 3]))
-        points = []
-        for done, arch in enumerate(archs):
-            tick(done, num_samples)
-            points.append(study.value(arch))
-        tick(num_samples, num_samples)
         front = np.array([[e.metrics[name] for name in study.objectives] for e in study.front()])
-        return float(np.mean([np.any(np.all(front <= point, axis=1)) for point in np.array(points)]))
+        return float(np.mean([np.any(np.all(front <= point, axis=1)) for point in study.values(archs)]))
 
     # --- trust
 

@@ -146,6 +146,12 @@ def require_onnx() -> None:
         raise ExportError(f"ONNX files need {' and '.join(missing)}: pip install nas[onnx], or leave the format out")
 
 
+def available_formats() -> tuple[Format, ...]:
+    """The formats that the installed packages can write."""
+    onnx = all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
+    return tuple(name for name in FORMATS if name != "onnx" or onnx)
+
+
 def _replaceable(directory: Path) -> bool:
     return directory.is_dir() and (not any(directory.iterdir()) or (directory / RECORD).is_file())
 

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import app, charts, drawing, queries, shell, theme
+from dashboard import app, blocks, charts, drawing, queries, shell, theme
 from dashboard.queries import StudyView
-from dashboard.units import metric
 from nas.records import Evaluation
+from nas.units import metric
 
 _NOTHING = "–"
 
@@ -171,15 +171,15 @@ def _show_networks(shown: StudyView, network: Evaluation, compared: Evaluation |
         _show_drawing(compared, network, declaration, theme.OTHER)
         _show_difference(network, compared)
     with st.expander(f"All values of {network.arch.digest[:8]}"):
-        st.dataframe(drawing.values_table(network.arch), hide_index=True, width="stretch")
+        st.dataframe(blocks.values_table(network.arch), hide_index=True, width="stretch")
         st.code(network.arch.json(), language="json", wrap_lines=True)
 
 
 def _show_drawing(network: Evaluation, other: Evaluation | None, declaration: Mapping[str, Any], color: str) -> None:
-    theirs = drawing.settings(other.arch) if other else None
+    theirs = blocks.settings(other.arch) if other else None
     common = [
         f":orange[**{name} {value}**]" if theirs and theirs.get(name) != value else f"{name} {value}"
-        for name, value in drawing.settings(network.arch).items()
+        for name, value in blocks.settings(network.arch).items()
     ]
     st.subheader(f"Network {network.arch.digest[:8]}", anchor=False)
     if common:

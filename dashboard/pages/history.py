@@ -18,7 +18,7 @@ def show_history() -> None:
         "Share of the box between the best value seen of each objective and the reference point "
         "that the front dominates. Flat for long: the search has found what it can."
     )
-    shell.show_figure(charts.hypervolume_figure(history, shown.study.objectives), "hypervolume")
+    shell.show_figure(charts.hypervolume_figure(history), "hypervolume")
     st.subheader("Best of each objective", anchor=False)
     shell.show_figure(charts.best_figure(shown.table, shown.study.objectives), "best")
     show_failures(shown)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import app, charts, queries, shell
-from dashboard.units import metric
+from nas.units import metric
 
 _NO_SUPERNET = (
     "This study has no supernet: every network was judged by its own weights, so there are no ranks to doubt."

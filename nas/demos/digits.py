@@ -16,8 +16,8 @@ run = Run(
     build=partial(mobilenet.build, num_classes=len(data.classes), strides=(1, 2, 2)),
     task=Classification(data.train, data.valid, data.test, batch_size=64, name=data.name),
     objectives=("error", "latency_ms@cpu", "params"),
-    training=TrainingConfig(steps=600, lr=5e-3, evaluate_every=150, checkpoint_every=100),
+    training=TrainingConfig(steps=300, lr=1e-2, precision="fp32", evaluate_every=100, checkpoint_every=50),
     evaluations=300,
     trust=8,
-    trust_steps=250,
+    trust_steps=150,
 )

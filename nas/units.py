@@ -20,7 +20,7 @@ _SUFFIXES = {
 }
 _COUNTS = {"params": "parameters", "macs": "MACs", "flops": "FLOPs"}
 _SHARES = ("error", "accuracy", "top1_error", "top5_error")
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def metric(name: str) -> Metric:
 
 def si(value: float) -> str:
     """A number in three figures with an SI prefix: 48213 is `48.2k`."""
+    rounded = float(f"{value:.3g}")
     for size, prefix in _PREFIXES:
-        if abs(value) >= size * 0.9995:
-            scaled = value / size
-            digits = max(0, 2 - math.floor(math.log10(abs(scaled)))) if prefix else 0
-            return f"{scaled:.{digits}f}{prefix}" if prefix else f"{scaled:.3g}"
-    return f"{value:.3g}"
+        if abs(rounded) >= size:
+            scaled = rounded / size
+            return f"{scaled:.{2 - math.floor(math.log10(abs(scaled)))}f}{prefix}"
+    return f"{rounded:g}"
