@@ -38,7 +38,8 @@ def main() -> None:
     try:
         shell.open_database(storage_url(sys.argv[1:], os.environ))
         shell.show_sidebar(studies, chosen)
-        page.run()
+        with shell.entered():
+            page.run()
     except NasError as error:
         shell.show_error(error)
 
@@ -49,7 +50,7 @@ def run(page: Callable[[], None]) -> None:
     Until `st.navigation` has been called once, Streamlit takes the folder `pages` for the list of pages and runs what
     the address names without the entry point: so for the first visitor, if they come by a link to a page.
     """
-    if shell.is_open():
+    if shell.is_entered():
         page()
     else:
         main()

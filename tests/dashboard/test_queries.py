@@ -1,0 +1,181 @@
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboard import queries
+from dashboard.queries import StudyView
+from nas.limits import parse
+from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
+from tests.dashboard.seeding import ConvSpace
+
+
+def study(**changes: Any) -> StudyRecord:
+    known: dict[str, Any] = {
+        "name": "s",
+        "space_digest": "0",
+        "supernet_digest": None,
+        "objectives": ("error", "params"),
+        "limits": (),
+        "searcher": "random",
+        "seed": 0,
+    }
+    return StudyRecord(**{**known, **changes})
+
+
+def found(*rows: dict[str, float] | str) -> list[Evaluation]:
+    archs = ConvSpace().sample_many(len(rows), np.random.default_rng(0), distinct=True)
+    return [
+        Evaluation(arch, {}, row) if isinstance(row, str) else Evaluation(arch, row)
+        for arch, row in zip(archs, rows, strict=True)
+    ]
+
+
+def brute_force_front(table: pd.DataFrame, names: list[str]) -> list[bool]:
+    rows = table[names].to_numpy(float)
+    feasible = table["_feasible"].to_numpy(bool)
+    return [
+        bool(feasible[i])
+        and not any(feasible[j] and (rows[j] <= rows[i]).all() and (rows[j] < rows[i]).any() for j in range(len(rows)))
+        for i in range(len(rows))
+    ]
+
+
+def test_the_front_is_that_of_the_quadratic_definition(shown: StudyView) -> None:
+    assert shown.table["_front"].tolist() == brute_force_front(shown.table, ["error", "latency_ms@cpu"])
+    assert shown.front["error"].is_monotonic_increasing
+
+
+def test_limits_and_failures_take_evaluations_out_of_the_front() -> None:
+    view = queries.view(
+        study(limits=("params <= 5",)),
+        found({"error": 0.1, "params": 9}, {"error": 0.2, "params": 5}, "out of memory", {"error": 0.3, "params": 6}),
+    )
+    assert view.table["_feasible"].tolist() == [False, True, False, False]
+    assert view.table["_front"].tolist() == [False, True, False, False]
+    assert view.num_failed == 1
+    assert view.table["_reason"].tolist()[2] == "out of memory"
+    assert view.table["error"].tolist()[0] == 0.1
+
+
+def test_a_limit_on_what_was_not_measured_is_not_broken() -> None:
+    view = queries.view(study(limits=("latency_ms@pi5 <= 5",)), found({"error": 0.1, "params": 9}))
+    assert view.table["_front"].tolist() == [True]
+
+
+def test_an_objective_that_one_evaluation_lacks_leaves_that_one_out() -> None:
+    view = queries.view(study(), found({"error": 0.1}, {"error": 0.2, "params": 3}))
+    assert view.table["_front"].tolist() == [False, True]
+    assert view.metrics == ("error", "params")
+
+
+def test_a_study_without_evaluations_is_an_empty_table() -> None:
+    view = queries.view(study(), [])
+    assert not len(view.front)
+    assert queries.hypervolume_history(view.table, ("error",)).tolist() == []
+    assert queries.best_so_far(view.table, "error").tolist() == []
+    assert "no evaluations yet" in str(queries.why_empty(view))
+
+
+def test_a_study_of_failures_says_why() -> None:
+    view = queries.view(study(), found("out of memory", "diverged"))
+    assert queries.why_empty(view) == "All 2 evaluations of 's' failed; the first with: out of memory"
+    assert queries.hypervolume_history(view.table, ("error", "params")).tolist() == [0, 0]
+
+
+def test_an_evaluation_is_found_by_the_start_of_its_digest(shown: StudyView) -> None:
+    first = shown.evaluations[0]
+    assert shown.evaluation(first.arch.digest[:8]) is first
+    assert shown.evaluation("") is None
+    assert shown.evaluation("zz") is None
+
+
+def test_hypervolume_grows_and_ends_at_the_whole_front(shown: StudyView) -> None:
+    names = list(shown.study.objectives)
+    history = queries.hypervolume_history(shown.table, names)
+    assert (np.diff(history) >= 0).all()
+    assert 0 < history[-1] <= 1
+    feasible = shown.table[shown.table["_feasible"]][names].to_numpy(float)
+    worst, best = feasible.max(axis=0), feasible.min(axis=0)
+    reference = worst + 0.1 * (worst - best)
+    draws = np.random.default_rng(0).uniform(best, reference, (4000, 2))
+    share = (draws[:, None, :] >= feasible[None]).all(axis=2).any(axis=1).mean()
+    assert history[-1] == pytest.approx(share, abs=0.03)
+
+
+def test_best_so_far_is_of_feasible_values_only() -> None:
+    view = queries.view(
+        study(limits=("params <= 5",)),
+        found({"error": 0.1, "params": 9}, {"error": 0.4, "params": 1}, {"error": 0.2, "params": 2}),
+    )
+    best = queries.best_so_far(view.table, "error")
+    assert math.isnan(best[0])
+    assert best[1:].tolist() == [0.4, 0.2]
+
+
+def test_the_list_of_studies_has_the_newest_first() -> None:
+    old = queries.view(study(name="old", created="2026-01-01T00:00:00+00:00"), found({"error": 0.1, "params": 1}))
+    new = queries.view(study(name="new", created="2026-02-01T00:00:00+00:00"), [])
+    table = queries.studies_table([old, new])
+    assert table["study"].tolist() == ["new", "old"]
+    assert table["evaluations"].tolist() == [0, 1]
+    assert table["front"].tolist() == [0, 1]
+    assert not len(queries.studies_table([]))
+
+
+def test_limits_are_written_as_people_read_them() -> None:
+    assert queries.limit_text(parse("latency_ms@cpu <= 9")) == "latency on cpu ≤ 9 ms"
+    assert queries.limit_text(parse("params < 2500000")) == "parameters < 2.50M"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_reliable", "headline"),
+    [
+        ((0.76, 0.48, 0.94), True, "Ranks agree closely"),
+        ((0.55, 0.2, 0.8), True, "Ranks agree broadly"),
+        ((0.35, 0.1, 0.6), True, "Ranks agree loosely"),
+        ((0.2, 0.05, 0.4), False, "Ranks are not reliable"),
+        ((0.4, -0.1, 0.7), False, "Ranks are not reliable"),
+        ((-0.5, -0.8, -0.2), False, "Ranks are not reliable"),
+        ((math.nan, math.nan, math.nan), False, "Ranks cannot be judged"),
+    ],
+)
+def test_the_verdict_on_ranks(numbers: tuple[float, float, float], is_reliable: bool, headline: str) -> None:
+    verdict = queries.verdict(Trust(*numbers, top_k=3, regret=0.01, num_architectures=12))
+    assert (verdict.is_reliable, verdict.headline) == (is_reliable, headline)
+    assert "12 networks" in verdict.reason
+
+
+def test_rows_of_a_trust_report_without_both_values_are_left_out() -> None:
+    rows = ({"digest": "a", "inherited": 0.1, "standalone": 0.2}, {"digest": "b", "inherited": None, "standalone": 0.2})
+    table = queries.trust_table(Trust(0.5, 0.1, 0.9, 1, 0.0, 2, rows))
+    assert table.to_dict("records") == [{"digest": "a", "inherited": 0.1, "standalone": 0.2}]
+
+
+def test_a_diverged_point_is_not_on_the_curve() -> None:
+    points = [CurvePoint(10, "train", "loss", math.nan), CurvePoint(5, "train", "loss", 2.0)]
+    assert queries.curve_table(points)["step"].tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("event", "digests"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"selection": {"points": []}}, ()),
+        ({"selection": {"points": [{"curve_number": 2}]}}, ()),
+        ({"selection": {"points": [{"customdata": ["abc", "ab", 3]}, {"customdata": ["abc", "ab", 3]}]}}, ("abc",)),
+        ({"selection": {"points": [{"customdata": ["b"]}, {"customdata": "a"}, {"customdata": None}]}}, ("b", "a")),
+    ],
+)
+def test_a_selection_names_architectures(event: Any, digests: tuple[str, ...]) -> None:
+    assert queries.selected_digests(event) == digests
+
+
+def test_the_export_command_survives_a_shell() -> None:
+    assert queries.export_command("digits", "0123456789abcdef") == (
+        "nas export digits --architecture 01234567 --to 01234567"
+    )
+    assert "'my study'" in queries.export_command("my study", "0123456789abcdef")
