@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import socket
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ _ONE_THREAD = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 _OBJECT_STORE_BYTES = 200 * 2**20
+_ANSWER_TIMEOUT_S = 10.0
+_NO_CLUSTER, _REMEDY = "no Ray cluster answers at {!r}", "start one there, or use the address 'local'"
 _JOBS_PER_WORKER = 4  # smaller jobs balance uneven evaluations; larger ones make fewer calls, at 0.4 ms a call
 
 
@@ -38,8 +42,8 @@ class RayExecutor:
     """Evaluates on `num_workers` Ray actors that each hold the evaluator, with one CPU and one thread.
 
     The evaluator travels once to each worker; wrap what is too large to travel in `nas.executors.Deferred`.
-    A worker that dies is replaced, and each architecture it was working on is tried once more, alone; the one
-    that kills its worker again becomes a failed evaluation.
+    A worker that dies is replaced, and what it was working on is tried again, one architecture at a time; the one on
+    which, alone, a worker dies twice becomes a failed evaluation.
 
     Args:
         address: "auto" joins the running cluster (`RAY_ADDRESS`, or one on this machine) and starts a local one
@@ -121,32 +125,47 @@ class RayExecutor:
         self._ray = ray
 
     def _hold(self, evaluate: Evaluate) -> None:
-        """Makes every worker hold `evaluate`."""
-        if evaluate is not self._evaluate:
-            for index in list(self._workers):
-                self._dismiss(index)
+        """Makes all workers hold `evaluate`; those that are missing are started."""
+        stale = list(range(self.num_workers))
+        if evaluate is self._evaluate:
+            stale = [index for index in stale if index not in self._workers]
+        else:
+            self._evaluate = None
             self._evaluator_ref = self._ray.put(evaluate)
-            self._evaluate = evaluate
-        self._start_workers([index for index in range(self.num_workers) if index not in self._workers])
+        self._hand_over(stale)
+        self._evaluate = evaluate
 
-    def _start_workers(self, indices: Sequence[int]) -> None:
+    def _hand_over(self, indices: Sequence[int]) -> None:
+        """Gives the evaluator to these workers and waits until they have built it."""
         actor = self._ray.remote(_Worker).options(
-            num_cpus=1, num_gpus=self.num_gpus, max_restarts=0, runtime_env={"env_vars": _ONE_THREAD}
+            num_cpus=1, num_gpus=self.num_gpus, max_restarts=0, runtime_env={"env_vars": _worker_environment()}
         )
         for index in indices:
-            self._workers[index] = actor.remote(f"ray-{index}")
+            if index not in self._workers:
+                self._workers[index] = actor.remote(f"ray-{index}")
         ready = [self._workers[index].hold.remote(self._evaluator_ref) for index in indices]
         try:
             failures = [failure for failure in self._ray.get(ready, timeout=self.start_timeout_s) if failure]
-        except self._ray.exceptions.GetTimeoutError:
-            raise NasError(
-                f"{self.num_workers} workers of 1 CPU and {self.num_gpus:g} GPU did not start within"
-                f" {self.start_timeout_s:g} s on a cluster of {_resources(self._ray)}; ask for fewer workers"
-            ) from None
         except self._ray.exceptions.RayError as error:
-            raise NasError(f"a worker died while it built the evaluator: {describe(error)}") from error
+            for index in indices:
+                self._dismiss(index)
+            raise NasError(self._not_ready(error)) from error
         if failures:
             raise NasError(failures[0])
+
+    def _not_ready(self, error: Exception) -> str:
+        if isinstance(error, self._ray.exceptions.GetTimeoutError):
+            total = self._ray.cluster_resources()
+            there = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+            return (
+                f"{self.num_workers} workers of 1 CPU and {self.num_gpus:g} GPU were not ready within"
+                f" {self.start_timeout_s:g} s on a cluster of {there}; ask for fewer workers or wait longer"
+            )
+        reason = str(error).strip().splitlines()[-1].strip()
+        return (
+            f"a worker could not take the evaluator: {reason};"
+            " its modules must be installed on the cluster, and it must fit into memory"
+        )
 
     def _dismiss(self, index: int) -> None:
         self._ray.kill(self._workers.pop(index))
@@ -170,12 +189,12 @@ class RayExecutor:
         except (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.ObjectLostError):
             _logger.warning("worker ray-%d died and is replaced", index)
             self._dismiss(index)
-            self._start_workers([index])
-            if job.again:
+            self._hand_over([index])
+            if job.died:
                 message = "WorkerDied: the worker process died twice on this architecture"
                 finished[job.first] = Evaluation(job.archs[0], {}, error=message, worker=f"ray-{index}")
             else:
-                waiting.extendleft(reversed(job.singles()))
+                waiting.extendleft(reversed(job.again()))
             return
         for offset, (arch, row) in enumerate(zip(job.archs, rows, strict=True)):
             finished[job.first + offset] = Evaluation(arch, **row)
@@ -183,14 +202,19 @@ class RayExecutor:
 
 @dataclass(frozen=True)
 class _Job:
-    """Consecutive architectures for one worker; `first` is the position of the first one in what was asked."""
+    """Consecutive architectures for one worker, of which the first stands at `first` in what was asked.
+
+    `died` says that a worker died on this one architecture before.
+    """
 
     first: int
     archs: Sequence[Architecture]
-    again: bool = False
+    died: bool = False
 
-    def singles(self) -> list["_Job"]:
-        return [_Job(self.first + offset, [arch], again=True) for offset, arch in enumerate(self.archs)]
+    def again(self) -> list["_Job"]:
+        """The same work after its worker died: one by one, so that only what kills a worker can do so again."""
+        alone = len(self.archs) == 1
+        return [_Job(self.first + offset, [arch], died=alone) for offset, arch in enumerate(self.archs)]
 
 
 def _jobs(archs: Sequence[Architecture], num_workers: int) -> list[_Job]:
@@ -224,6 +248,12 @@ class _Worker:
         return rows
 
 
+def _worker_environment() -> dict[str, str]:
+    """One thread, and the driver's own modules in reach where the worker sees the same files."""
+    folders = [os.path.abspath(folder) for folder in sys.path]
+    return {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(["${PYTHONPATH}", *folders])}
+
+
 def _import_ray() -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # Ray reads some of these while it is imported
@@ -236,27 +266,35 @@ def _import_ray() -> Any:
 
 def _join_or_start(ray: Any, address: str, num_workers: int) -> bool:
     """Connects to Ray and says whether a cluster was started for that."""
-    if address != "local":
+    given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if given != "local":
+        _check_answers(given)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=given, log_to_driver=False, logging_level="ERROR")
             return False
         except ConnectionError as error:
-            if address != "auto" or "RAY_ADDRESS" in os.environ:
-                where = os.environ.get("RAY_ADDRESS", address)
-                raise NasError(
-                    f"no Ray cluster answers at {where!r}: {describe(error)}; start it or use 'local'"
-                ) from error
-    ray.init(
-        address="local",
-        num_cpus=num_workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
+            if given != "auto":
+                raise NasError(f"{_NO_CLUSTER.format(given)}: {describe(error)}; {_REMEDY}") from error
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    except Exception as error:  # Ray raises this class itself where a node is too slow to start
+        raise NasError(f"a local Ray cluster did not start: {describe(error)}; free memory or processors") from error
     return True
 
 
-def _resources(ray: Any) -> str:
-    total = ray.cluster_resources()
-    return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+def _check_answers(address: str) -> None:
+    """Raises NasError where nobody listens at host:port, about which Ray itself is silent for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise NasError(f"{_NO_CLUSTER.format(address)}: {describe(error)}; {_REMEDY}") from error

@@ -1,0 +1,168 @@
+"""Evaluations on a real Ray cluster of this machine: the same study as in process, and workers that die."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nas.errors import NasError
+from nas.executors import Deferred, Evaluate, Executor
+from nas.records import Evaluation
+from nas.storage import Repository
+from nas.study import Study
+from search_spaces import Architecture
+from tests.contracts.executor import ExecutorContract, Pair, some
+
+pytest.importorskip("ray", reason="ray is an extra")
+
+from nas.cluster import RayExecutor
+
+# Ray's client leaves sockets and files for the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+
+
+def costly(arch: Architecture) -> dict[str, float]:
+    """Uneven times, so that workers overtake one another."""
+    time.sleep(0.02 * (arch.a % 3))
+    if arch.a == arch.b:
+        raise ValueError("equal")
+    return {"error": (arch.a - 5) ** 2 / (1 + arch.b), "cost": float(arch.b)}
+
+
+def held() -> Evaluate:
+    """An evaluator that only its worker can have: its process id, and how many threads it may use."""
+    return lambda arch: {"pid": os.getpid(), "threads": float(os.environ["OMP_NUM_THREADS"])}
+
+
+def deadly(marks: Path, times: int, arch: Architecture) -> dict[str, float]:
+    """Ends the process of its worker the first `times` times that it sees an architecture with a = b."""
+    if arch.a == arch.b:
+        seen = marks / arch.digest
+        deaths = len(seen.read_text()) if seen.exists() else 0
+        if deaths < times:
+            seen.write_text("x" * (deaths + 1))
+            os._exit(1)
+    return {"error": float(arch.a), "pid": float(os.getpid())}
+
+
+def fronts(repository: Repository, name: str, executor: Executor | None) -> tuple[list[Evaluation], list[Evaluation]]:
+    study = Study(name, Pair(), costly, ("error", "cost"), repository, executor=executor, seed=3)
+    front = study.run(40)
+    return front, study.evaluations
+
+
+@pytest.fixture(scope="module")
+def ray_executor() -> Iterator[RayExecutor]:
+    with RayExecutor("local", num_workers=2) as executor:
+        yield executor
+    import ray
+
+    assert not ray.is_initialized()
+
+
+def test_a_study_on_two_workers_equals_one_in_process(ray_executor: RayExecutor) -> None:
+    with Repository("sqlite://") as repository:
+        here, all_here = fronts(repository, "here", None)
+        there, all_there = fronts(repository, "there", ray_executor)
+    plain = [[(e.arch, e.metrics, e.error) for e in found] for found in (here, there, all_here, all_there)]
+    assert plain[0] == plain[1]
+    assert plain[2] == plain[3]
+    assert {e.worker for e in all_there} == {"ray-0", "ray-1"}
+
+
+def test_each_worker_is_a_process_of_one_thread_that_builds_the_evaluator_once(ray_executor: RayExecutor) -> None:
+    evaluate = Deferred(held)
+    found = [e for _ in range(2) for e in ray_executor.run(evaluate, some(16))]
+    processes = {e.metrics["pid"] for e in found}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert {e.metrics["threads"] for e in found} == {1.0}
+
+
+@pytest.mark.slow
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture
+    def executor(self, ray_executor: RayExecutor) -> Executor:
+        return ray_executor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_worker_that_dies_is_replaced_and_its_work_tried_once_more(
+    times: int, ray_executor: RayExecutor, tmp_path: Path
+) -> None:
+    archs = some(24)
+    deaths = {arch for arch in archs if arch.a == arch.b}
+    assert deaths
+    found = list(ray_executor.run(partial(deadly, tmp_path, times), archs))
+    assert [e.arch for e in found] == archs
+    for evaluation in found:
+        if times == 2 and evaluation.arch in deaths:
+            assert evaluation.error == "WorkerDied: the worker process died twice on this architecture"
+        else:
+            assert evaluation.metrics["error"] == evaluation.arch.a
+
+
+@pytest.mark.slow
+def test_more_workers_than_the_cluster_has_is_an_error(ray_executor: RayExecutor) -> None:
+    ray_executor.close()
+    with (
+        RayExecutor("local", num_workers=2) as small,
+        RayExecutor("auto", num_workers=5, start_timeout_s=20) as wide,
+    ):
+        assert len(list(small.run(costly, some(2)))) == 2
+        with pytest.raises(
+            NasError, match=r"5 workers of 1 CPU and 0 GPU were not ready within 20 s on a cluster of 2 CPUs"
+        ):
+            list(wide.run(costly, some(2)))
+        assert len(list(small.run(costly, some(3)))) == 3
+
+
+@pytest.mark.slow
+def test_joins_a_running_cluster_survives_the_loss_of_a_node_and_leaves_the_rest_running(
+    ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("initial_delay_ms", 2000), ("period_ms", 1000), ("failure_threshold", 5)):
+        monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray_executor.close()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=2)
+    try:
+        archs = some(40)
+        with RayExecutor(cluster.address, num_workers=3) as executor:
+            found = []
+            for evaluation in executor.run(costly, archs):
+                found.append(evaluation)
+                if len(found) == 5:
+                    cluster.remove_node(node)
+        assert [e.arch for e in found] == archs
+        assert all(e.error is None or e.error.startswith("ValueError") for e in found)
+        assert len(ray.nodes()) == 2
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_an_address_where_no_cluster_answers_is_an_error(address: str, ray_executor: RayExecutor) -> None:
+    ray_executor.close()
+    with pytest.raises(NasError, match=r"no Ray cluster answers at '.*127\.0\.0\.1:9'"):
+        list(RayExecutor(address).run(costly, some(2)))
+
+
+def test_a_missing_ray_is_an_error_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(NasError, match=r"pip install nas\[ray\]"):
+        list(RayExecutor().run(costly, some(2)))
+
+
+def test_the_number_of_workers_is_checked() -> None:
+    with pytest.raises(NasError, match="num_workers is 0"):
+        RayExecutor(num_workers=0)
