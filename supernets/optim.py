@@ -8,16 +8,16 @@ on views, and much cheaper than stepping what was not used.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from supernets.errors import SupernetError
-from supernets.store import SharedTensor, Store
+from supernets.store import Touched
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -49,22 +49,30 @@ class OptimizerConfig:
             raise SupernetError(f"weight_decay = {self.weight_decay}: it is 0 or more")
 
 
-class Optimizer:
-    """Steps the touched boxes of a store; its state has the size of the stored tensors, allocated when first needed."""
+class Touchable(Protocol):
+    """Tensors that backward touches and an optimiser steps: a store, or the parameters of one module."""
 
-    def __init__(self, store: Store, config: OptimizerConfig) -> None:
-        self._store = store
+    def touched(self) -> list[Touched]: ...
+
+    def optimized(self) -> dict[str, Tensor]: ...
+
+    def zero_grad(self) -> None: ...
+
+
+class Optimizer:
+    """Steps what was touched; its state has the shapes of the whole tensors, and is allocated when first needed.
+
+    The rules are called as functions: making a ``torch.optim.Optimizer`` imports torch's compiler, six seconds of processor
+    time in each process.
+    """
+
+    def __init__(self, tensors: Touchable, config: OptimizerConfig) -> None:
+        self._tensors = tensors
         self.config = config
-        self._state: dict[str, dict[str, Tensor]] = {}  # by parameter: "step" and the rule's averages, blocked
+        self._state: dict[str, dict[str, Tensor]] = {}  # by tensor: "step" and the rule's averages
 
     def zero_grad(self) -> None:
-        self._store.zero_grad()
-
-    @torch.no_grad()
-    def grad_norm(self) -> float:
-        """The norm of all gradients together."""
-        grads = [shared.grad for shared in self._store.touched() if shared.grad is not None]
-        return float(get_total_norm(grads)) if grads else 0.0
+        self._tensors.zero_grad()
 
     @torch.no_grad()
     def step(self, lr: float | None = None, clip: float | None = None) -> float:
@@ -72,14 +80,13 @@ class Optimizer:
 
         Where that norm is not finite nothing is stepped, and the gradients are dropped.
         """
-        norm = self.grad_norm()
+        touched = self._tensors.touched()
+        norm = float(get_total_norm([one.grad for one in touched])) if touched else 0.0
         if isfinite(norm):
+            rate = self.config.lr if lr is None else lr
             scale = None if clip is None or norm <= clip else torch.tensor((norm + 1e-6) / clip)
-            touched = self._store.touched()
-            matrices = [shared for shared in touched if shared.value.dim() > 1]
-            vectors = [shared for shared in touched if shared.value.dim() <= 1]
-            self._step(matrices, lr or self.config.lr, self.config.weight_decay, scale)
-            self._step(vectors, lr or self.config.lr, 0.0, scale)
+            self._step([one for one in touched if one.decays], rate, self.config.weight_decay, scale)
+            self._step([one for one in touched if not one.decays], rate, 0.0, scale)
         self.zero_grad()
         return norm
 
@@ -91,39 +98,42 @@ class Optimizer:
         """Take over a flat state.
 
         Raises:
-            SupernetError: a parameter is not the supernet's.
+            SupernetError: a parameter is unknown.
         """
+        tensors = self._tensors.optimized()
         loaded: dict[str, dict[str, Tensor]] = {}
         for flat, tensor in state.items():
             name, _, key = flat.rpartition("|")
-            if name not in self._store.parameters:
-                raise SupernetError(f"optimizer state for {name!r}, which the supernet does not have: it belongs to another one")
-            loaded.setdefault(name, {})[key] = tensor.to(self._store.parameters[name].value.device, copy=True)
+            if name not in tensors:
+                raise SupernetError(f"optimizer state for {name!r}, which is no parameter here: it belongs to another model")
+            loaded.setdefault(name, {})[key] = tensor.to(tensors[name].device, copy=True)
         self._state = loaded
 
-    def _step(self, touched: list[SharedTensor], lr: float, weight_decay: float, scale: Tensor | None) -> None:
-        """Step boxes whose gradients are divided by ``scale``."""
+    def _step(self, touched: list[Touched], lr: float, weight_decay: float, scale: Tensor | None) -> None:
+        """Step boxes whose gradients are to be divided by ``scale``."""
         if not touched:
             return
-        states = [self._state_of(shared) for shared in touched]
-        steps = [state["step"] for state in states]
-        names = [key for key in states[0] if key != "step"]
-        stored = [[shared.blocked for shared in touched], *([state[key] for state in states] for key in names)]
-        views = [[shared.box.of(t) for shared, t in zip(touched, ts, strict=True) if shared.box] for ts in stored]
+        states = [self._of(one) for one in touched]
+        wholes = [[one.whole for one in touched], *([state[key] for state in states] for key in self._averages)]
+        views = [[one.of(whole) for one, whole in zip(touched, column, strict=True)] for column in wholes]
         compact = [[view.contiguous() for view in column] for column in views]  # the view itself where it is contiguous
-        grads = [shared.grad.contiguous() for shared in touched if shared.grad is not None]
-        self._rule(compact, grads, steps, lr, weight_decay, scale)
+        self._rule(compact, [one.grad.contiguous() for one in touched], [state["step"] for state in states], lr, weight_decay, scale)
         for column, stepped in zip(views, compact, strict=True):
             for view, tensor in zip(column, stepped, strict=True):
                 if tensor is not view:
                     view.copy_(tensor)
 
-    def _state_of(self, shared: SharedTensor) -> dict[str, Tensor]:
-        if shared.name not in self._state:
-            averages = ("exp_avg", "exp_avg_sq") if self.config.name == "adamw" else ("momentum",)
-            zero = torch.zeros((), dtype=torch.float32, device=shared.value.device)
-            self._state[shared.name] = {"step": zero} | {key: torch.zeros_like(shared.blocked) for key in averages}
-        return self._state[shared.name]
+    @property
+    def _averages(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq") if self.config.name == "adamw" else ("momentum",)
+
+    def _of(self, one: Touched) -> dict[str, Tensor]:
+        if one.name not in self._state:
+            zero = torch.zeros((), dtype=torch.float32, device=one.whole.device)
+            self._state[one.name] = {"step": zero} | {
+                key: torch.zeros_like(one.whole, memory_format=torch.contiguous_format) for key in self._averages
+            }
+        return self._state[one.name]
 
     def _rule(
         self,
@@ -137,7 +147,8 @@ class Optimizer:
         values, *averages = compact
         common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False, "fused": True, "foreach": False}
         if scale is not None:
-            common |= {"grad_scale": scale.to(values[0].device), "found_inf": torch.zeros((), device=values[0].device)}
+            device = values[0].device
+            common |= {"grad_scale": scale.to(device), "found_inf": torch.zeros((), device=device)}
         if self.config.name == "adamw":
             beta1, beta2 = self.config.betas
             adamw(
@@ -147,15 +158,3 @@ class Optimizer:
         else:
             momenta: list[Tensor | None] = [*averages[0]]
             sgd(values, grads, momenta, momentum=self.config.betas[0], dampening=0.0, nesterov=True, **common)
-
-
-def torch_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The same rule for one ordinary module."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.betas[0], nesterov=True, fused=True)

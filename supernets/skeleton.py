@@ -80,7 +80,7 @@ def _parameters_on_meta() -> Iterator[None]:
         return nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
 
     originals = {name: getattr(nn.init, name) for name in _INITIALISERS}
-    handle = register_module_parameter_registration_hook(to_meta)
+    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type] # what it returns is registered
     for name, function in originals.items():
         setattr(nn.init, name, _skipping_meta(function))
     try:

@@ -14,6 +14,21 @@ from torch import Tensor, nn
 from supernets.layout import Axes, Box, Shape, blocked_view
 
 
+@dataclass(frozen=True)
+class Touched:
+    """What backward has touched of one tensor since the last step: the gradient of a box of it."""
+
+    name: str
+    whole: Tensor
+    grad: Tensor
+    decays: bool  # matrices do, vectors (biases, norms) do not
+    box: Box | None = None  # of ``whole``; None is all of it
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The box of ``whole`` or of something of its shape, as a view."""
+        return tensor if self.box is None else self.box.of(tensor)
+
+
 class SharedTensor:
     """One stored parameter: its values, and the gradient of the box that was touched since the last step."""
 
@@ -36,7 +51,7 @@ class SharedTensor:
         box, view = self._cut(shape)
         parameter = nn.Parameter(view, self.trainable)
         if self.trainable:
-            parameter.register_post_accumulate_grad_hook(lambda leaf: self._take(leaf, box))
+            parameter.register_post_accumulate_grad_hook(lambda leaf: self._take(leaf, box))  # type: ignore[no-untyped-call]
         return parameter
 
     def copy(self, shape: Shape) -> Tensor:
@@ -90,9 +105,17 @@ class Store:
             yield name, shared.value
         yield from self.buffers.items()
 
-    def touched(self) -> list[SharedTensor]:
+    def touched(self) -> list[Touched]:
         """The parameters that hold a gradient."""
-        return [shared for shared in self.parameters.values() if shared.grad is not None]
+        return [
+            Touched(shared.name, shared.blocked, shared.grad, shared.value.dim() > 1, shared.box)
+            for shared in self.parameters.values()
+            if shared.grad is not None
+        ]
+
+    def optimized(self) -> dict[str, Tensor]:
+        """The tensors an optimiser's state has the shapes of."""
+        return {name: shared.blocked for name, shared in self.parameters.items()}
 
     def zero_grad(self) -> None:
         for shared in self.parameters.values():

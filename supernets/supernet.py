@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class Supernet:
                 if isinstance(owner, nn.RNNBase):
                     setattr(owner, attribute, tensor)  # it keeps a list of its weights beside the attributes
                 else:
-                    owner._parameters[attribute] = tensor  # type: ignore[assignment]
+                    owner._parameters[attribute] = cast(nn.Parameter, tensor)
                 if tensor.dim() != len(shape) or (isinstance(owner, _GATHERING) and not tensor.is_contiguous()):
                     scattered[attribute] = shape
             if scattered:
@@ -179,7 +179,8 @@ class Supernet:
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradient of every touched parameter at full size, zero outside what was touched."""
-        return {shared.name: grad for shared in self._store.touched() if (grad := shared.full_grad()) is not None}
+        full = {name: shared.full_grad() for name, shared in self._store.parameters.items()}
+        return {name: grad for name, grad in full.items() if grad is not None}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every stored tensor at full size (the very tensors: copy them to keep them)."""
@@ -276,9 +277,9 @@ def _allocate(surveyed: Survey, build: Build, seed: int, dtype: torch.dtype | No
         by_source.setdefault(surveyed.source(name).arch, []).append(name)
     values: dict[str, Tensor] = {}
     for index, (arch, names) in enumerate(by_source.items()):
-        parameters = dict(build_initialised(build, arch, seed + index).named_parameters())
+        initial = dict(build_initialised(build, arch, seed + index).named_parameters())
         for name in names:
-            values[name] = _at_size(parameters[name].detach(), surveyed, name)
+            values[name] = _at_size(initial[name].detach(), surveyed, name)
 
     def cast(tensor: Tensor) -> Tensor:
         return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
@@ -313,7 +314,7 @@ def _gather_when_read(owner: nn.Module, shapes: dict[str, Shape]) -> None:
     one would have its gradient transposed and copied in backward.
     """
     owner.__dict__["_gathered_shapes"] = shapes
-    owner.__class__ = _gathering(type(owner), tuple(shapes))
+    owner.__class__ = _gathering(type(owner), tuple(shapes))  # type: ignore[arg-type] # classes are hashable
 
 
 @cache
