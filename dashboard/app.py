@@ -19,7 +19,9 @@ def storage_url(arguments: Sequence[str], environment: Mapping[str, str]) -> str
     """
     url = next(iter(arguments), "") or environment.get(STORAGE_VARIABLE, "")
     if not url:
-        raise NasError(f"no database given; start with `nas dashboard sqlite:///nas.db` or set {STORAGE_VARIABLE}")
+        raise NasError(
+            f"no database given; start with `nas dashboard --storage sqlite:///nas.db` or set {STORAGE_VARIABLE}"
+        )
     return url
 
 

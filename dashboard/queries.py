@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nas import limits, pareto
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
-from nas.storage import Repository
+from nas.storage import DEFAULT_URL, Repository
 from nas.units import metric
 
 RELIABLE_TAU = 0.3
@@ -222,9 +222,10 @@ def selected_digests(event: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for item in firsts if isinstance(item, str) and item))
 
 
-def export_command(study: str, digest: str) -> str:
-    """The command that writes one network of a study to files."""
-    return f"nas export {shlex.quote(study)} --architecture {digest[:8]} --to {digest[:8]}"
+def export_command(study: str, digest: str, url: str = DEFAULT_URL) -> str:
+    """The command that writes one network of a study in the database at `url` to files."""
+    storage = "" if url == DEFAULT_URL else f" --storage {shlex.quote(url)}"
+    return f"nas export {shlex.quote(study)} --architecture {digest[:8]} --to {digest[:8]}{storage}"
 
 
 def why_empty(shown: StudyView) -> str | None:

@@ -74,7 +74,8 @@ def show_sidebar(studies: st.Page, chosen: Sequence[st.Page]) -> None:
             _pick_study(names)
             for page in chosen:
                 st.page_link(page, query_params={"study": st.session_state["study"]})
-        st.caption(f"Reading {repository().url}")
+        url = repository().url
+        st.caption(f"Reading {url.rpartition('/')[2] or url}", help=url)
 
 
 def _pick_study(names: list[str]) -> None:

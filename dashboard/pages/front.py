@@ -1,5 +1,6 @@
 """The front of a study in the plane of any two metrics; a click shows the network behind a point."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,11 @@ def show_front() -> None:
         network, compared = _pick_networks(shown)
         _show_metrics(shown, network, compared)
         st.caption(f"Export {network.arch.digest[:8]}")
-        st.code(queries.export_command(shown.study.name, network.arch.digest), language="bash", wrap_lines=True)
+        st.code(
+            queries.export_command(shown.study.name, network.arch.digest, shell.repository().url),
+            language="bash",
+            wrap_lines=True,
+        )
     _show_networks(shown, network, compared)
 
 
@@ -143,24 +148,33 @@ def _label(shown: StudyView, one: Evaluation) -> str:
 
 
 def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
-    """Metrics with their units, against the other network's where there is one, and what the limits say."""
-    rows: dict[str, list[str]] = {"metric": [], network.arch.digest[:8]: []}
-    if compared:
-        rows[compared.arch.digest[:8]] = []
-        rows["change"] = []
-    for name in shown.metrics:
-        named, value = metric(name), network.metrics.get(name, float("nan"))
-        rows["metric"].append(named.axis + ("  ↓" if name in shown.study.objectives else ""))
-        rows[network.arch.digest[:8]].append(named.text(value))
+    """Metrics with their units beside what the network itself showed, or beside another network's."""
+    verified = shell.repository().verified(shown.study.name).get(network.arch.digest, {})
+    rows = []
+    for name in dict.fromkeys([*shown.metrics, *verified]):
+        named, value = metric(name), network.metrics.get(name, math.nan)
+        row = {"metric": named.axis + ("  ↓" if name in shown.study.objectives else "")}
+        row[network.arch.digest[:8]] = named.text(value)
         if compared:
-            theirs = compared.metrics.get(name, float("nan"))
-            rows[compared.arch.digest[:8]].append(named.text(theirs))
-            rows["change"].append(f"{(theirs / value - 1) * 100:+.1f} %" if value and theirs == theirs else _NOTHING)
+            theirs = compared.metrics.get(name, math.nan)
+            row[compared.arch.digest[:8]] = named.text(theirs)
+            row["change"] = _change(value, theirs)
+        elif verified:
+            row["verified"] = named.text(verified.get(name, math.nan))
+        rows.append(row)
     st.table(pd.DataFrame(rows).set_index("metric"))
     broken = queries.broken_limits(network.metrics, shown.limits)
     place = "on the front" if network.arch.digest in set(shown.front["_digest"]) else "not on the front"
     limits = " and ".join(queries.limit_text(limit) for limit in broken)
+    if verified and not compared:
+        st.caption("Verified: what the network taken out of the supernet showed by itself.")
     st.caption(f"↓ minimised. {network.arch.digest[:8]} is {place}{'; it breaks ' + limits if broken else ''}.")
+
+
+def _change(before: float, after: float) -> str:
+    """Relative change in per cent, where there is one."""
+    is_known = math.isfinite(before) and math.isfinite(after) and before != 0
+    return f"{(after / before - 1) * 100:+.1f} %".replace("-", "−") if is_known else _NOTHING
 
 
 def _show_networks(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:

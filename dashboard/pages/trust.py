@@ -9,7 +9,7 @@ _NO_SUPERNET = (
     "This study has no supernet: every network was judged by its own weights, so there are no ranks to doubt."
 )
 _NO_TRUST = """No trust report is stored for this study's supernet. Until there is one, take the order of networks
-with care: `nas trust` trains a few of them on their own and compares."""
+with care: a run file with `trust` set lets `nas search` train a few of them on their own and compare."""
 
 
 def show_trust() -> None:

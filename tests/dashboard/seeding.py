@@ -95,6 +95,15 @@ def trust(rng: np.random.Generator, *, reliable: bool = True) -> Trust:
     return Trust(*numbers, top_k=3, regret=0.004 if reliable else 0.031, num_architectures=12, rows=rows, seconds=840.0)
 
 
+def verified(batch: list[Evaluation]) -> dict[str, dict[str, float]]:
+    """Figures of a study's networks taken out of the supernet: a little better than within it."""
+    return {
+        one.arch.digest: {"error": one.metrics["error"] * 0.93, "latency_ms@cpu": one.metrics["latency_ms@cpu"] * 1.04}
+        for one in batch
+        if not one.failed
+    }
+
+
 def seed_database(url: str, n: int = 300) -> None:
     """Fill an empty database with three studies: `digits-cnn` (finished), `digits-cnn-wide` (running), `fresh`."""
     space, rng = ConvSpace(), np.random.default_rng(7)
@@ -135,7 +144,9 @@ def seed_database(url: str, n: int = 300) -> None:
                     status=status,
                 )
             )
-            repository.append_evaluations(name, evaluations(count, seed=count), supernet or "none", "digits")
+            batch = evaluations(count, seed=count)
+            repository.append_evaluations(name, batch, supernet or "none", "digits")
+            repository.add_verified(name, verified(batch))
 
 
 if __name__ == "__main__":

@@ -91,11 +91,12 @@ def test_a_study_that_is_not_there_is_named(browse: Open) -> None:
     assert test.title[0].value == "History"
 
 
-def test_the_front_shows_the_best_network_and_its_export_command(browse: Open, shown: StudyView) -> None:
+def test_the_front_shows_the_best_network_and_its_export_command(browse: Open, shown: StudyView, url: str) -> None:
     test = browse("front", "digits-cnn")
     best = str(shown.front["_digest"].iloc[0])
     assert test.selectbox(key="digits-cnn network").value == best
-    assert test.code[0].value == f"nas export digits-cnn --architecture {best[:8]} --to {best[:8]}"
+    assert test.code[0].value == f"nas export digits-cnn --architecture {best[:8]} --to {best[:8]} --storage {url}"
+    assert test.table[0].value["verified"].iloc[0].endswith(" %")
     assert "is on the front" in texts(test)
 
 
