@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,13 @@ class StudyView:
 
     def evaluation(self, digest: str) -> Evaluation | None:
         """The evaluation whose architecture's digest begins so, or None where there is none or more than one."""
-        found = [one for one in self.evaluations if one.arch.digest.startswith(digest)] if digest else []
-        return found[0] if len({one.arch.digest for one in found}) == 1 else None
+        found = [whole for whole in self.by_digest if whole.startswith(digest)] if digest else []
+        return self.by_digest[found[0]] if len(found) == 1 else None
+
+    @cached_property
+    def by_digest(self) -> dict[str, Evaluation]:
+        """The evaluations by their architectures' digests, which take long to compute for ten thousand."""
+        return dict(zip(self.table["_digest"], self.evaluations, strict=True))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _mark_chosen(shown: StudyView) -> None:
 
 def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
     """The network to show and the one to compare it with, from the front and from what was clicked."""
-    by_digest = {one.arch.digest: one for one in shown.evaluations if one.error is None}
+    by_digest = {digest: one for digest, one in shown.by_digest.items() if one.error is None}
     front = [str(digest) for digest in shown.front["_digest"]] or list(by_digest)[:1]
     options = list(front)
     for name in ("network", "compared"):
