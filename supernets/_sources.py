@@ -80,11 +80,19 @@ def _unwrap(build: Callable[..., Any]) -> tuple[Any, list[Any], dict[str, Any]]:
         return build, [], {}
     arguments, keywords = list(build.args), dict(build.keywords)
     try:
-        if json.loads(json.dumps([arguments, keywords])) != [arguments, keywords]:
-            raise TypeError("tuples and keys that are not strings would change")
+        plain = _listed([arguments, keywords])
+        if json.loads(json.dumps(plain)) != plain:
+            raise TypeError("keys that are not strings would change")
     except (TypeError, ValueError) as error:
         raise SourceError(f"the arguments of {build} must be JSON values to be exported: {error}") from None
-    return build.func, arguments, keywords
+    return build.func, *plain
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, which is what JSON makes of them; whether `build` takes lists is seen when the export is run."""
+    if isinstance(value, tuple | list):
+        return [_listed(item) for item in value]
+    return {key: _listed(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _address(target: Any) -> tuple[str, str]:

@@ -123,7 +123,8 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> str:
-    """What "auto" means here: bf16 where it is native and pays, which on a CPU is for convolutions only.
+    """What "auto" means here: bf16 where it is native and pays, which on a CPU is for dense convolutions only: with
+    depthwise ones a step took 2.7 times as long as in fp32.
 
     Modules whose parameters are not float32 keep their own precision.
     """
@@ -134,8 +135,9 @@ def resolve_precision(precision: str, device: torch.device, module: nn.Module) -
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    convolutional = any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in module.modules())
-    return "bf16" if device.type == "cpu" and native and convolutional else "fp32"
+    convolutions = [child for child in module.modules() if isinstance(child, nn.Conv2d | nn.Conv3d)]
+    dense = bool(convolutions) and all(convolution.groups == 1 for convolution in convolutions)
+    return "bf16" if device.type == "cpu" and native and dense else "fp32"
 
 
 # --- what comes out -----------------------------------------------------------------------------------------------

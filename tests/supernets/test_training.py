@@ -293,6 +293,7 @@ def test_auto_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         assert resolve_precision("auto", cpu, convolution) == ("bf16" if native else "fp32")
+        assert resolve_precision("auto", cpu, nn.Conv2d(2, 2, 3, groups=2)) == "fp32"
         assert resolve_precision("auto", cpu, dense) == "fp32"
         assert resolve_precision("auto", cpu, nn.Conv2d(1, 1, 3, dtype=torch.float64)) == "fp32"
         assert resolve_precision("bf16", cpu, dense) == "bf16"
