@@ -69,6 +69,7 @@ class RayExecutor:
         self._evaluate: Evaluate | None = None
         self._evaluator_ref: Any = None
         self._workers: dict[int, Any] = {}
+        self._starting: dict[Any, int] = {}  # what tells that a worker has built the evaluator, for those that have not
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -92,9 +93,11 @@ class RayExecutor:
         try:
             while position < len(archs):
                 self._assign(waiting, running)
-                for ref in self._ray.wait(list(running), num_returns=1)[0]:
-                    index, job = running.pop(ref)
-                    self._collect(ref, index, job, finished, waiting)
+                ref = self._next_event(running)
+                if ref in running:
+                    self._collect(ref, *running.pop(ref), finished, waiting)
+                else:
+                    self._settle(ref)
                 while position in finished:
                     yield finished.pop(position)
                     position += 1
@@ -125,33 +128,59 @@ class RayExecutor:
         self._ray = ray
 
     def _hold(self, evaluate: Evaluate) -> None:
-        """Makes all workers hold `evaluate`; those that are missing are started."""
-        stale = list(range(self.num_workers))
-        if evaluate is self._evaluate:
-            stale = [index for index in stale if index not in self._workers]
-        else:
-            self._evaluate = None
-            self._evaluator_ref = self._ray.put(evaluate)
-        self._hand_over(stale)
-        self._evaluate = evaluate
+        """Makes all workers hold `evaluate`.
 
-    def _hand_over(self, indices: Sequence[int]) -> None:
-        """Gives the evaluator to these workers and waits until they have built it."""
-        actor = self._ray.remote(_Worker).options(
-            num_cpus=1, num_gpus=self.num_gpus, max_restarts=0, runtime_env={"env_vars": _worker_environment()}
-        )
-        for index in indices:
+        Waits for all of them the first time, which shows what cannot work; a worker that is replaced later joins when
+        it is ready, if a cluster that has lost a node still has room for it.
+        """
+        if evaluate is not self._evaluate:
+            self._evaluate = None
+            for index in list(self._starting.values()):
+                self._dismiss(index)
+            self._evaluator_ref = self._ray.put(evaluate)
+            for index in list(self._workers) or range(self.num_workers):
+                self._begin(index)
+            self._wait_for_all()
+            self._evaluate = evaluate
+        for index in range(self.num_workers):
             if index not in self._workers:
-                self._workers[index] = actor.remote(f"ray-{index}")
-        ready = [self._workers[index].hold.remote(self._evaluator_ref) for index in indices]
+                self._begin(index)
+
+    def _begin(self, index: int) -> None:
+        """Hands the evaluator to a worker, which is started if there is none."""
+        if index not in self._workers:
+            actor = self._ray.remote(_Worker).options(
+                num_cpus=1, num_gpus=self.num_gpus, max_restarts=0, runtime_env={"env_vars": _worker_environment()}
+            )
+            self._workers[index] = actor.remote(f"ray-{index}")
+        self._starting[self._workers[index].hold.remote(self._evaluator_ref)] = index
+
+    def _wait_for_all(self) -> None:
+        starting = dict(self._starting)
         try:
-            failures = [failure for failure in self._ray.get(ready, timeout=self.start_timeout_s) if failure]
+            failures = [failure for failure in self._ray.get(list(starting), timeout=self.start_timeout_s) if failure]
         except self._ray.exceptions.RayError as error:
-            for index in indices:
+            for index in starting.values():
                 self._dismiss(index)
             raise NasError(self._not_ready(error)) from error
+        self._starting.clear()
         if failures:
             raise NasError(failures[0])
+
+    def _settle(self, ref: Any) -> None:
+        """Takes in a worker that is ready; one that died while it started is left out until the next run."""
+        index = self._starting[ref]
+        try:
+            failure = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            _logger.warning("worker ray-%d died while it started", index)
+            self._dismiss(index)
+            if not self._workers:
+                raise NasError(self._not_ready(error)) from error
+            return
+        del self._starting[ref]
+        if failure:
+            raise NasError(failure)
 
     def _not_ready(self, error: Exception) -> str:
         if isinstance(error, self._ray.exceptions.GetTimeoutError):
@@ -169,15 +198,24 @@ class RayExecutor:
 
     def _dismiss(self, index: int) -> None:
         self._ray.kill(self._workers.pop(index))
+        self._starting = {ref: other for ref, other in self._starting.items() if other != index}
 
     # -- the work
 
     def _assign(self, waiting: "deque[_Job]", running: "dict[Any, tuple[int, _Job]]") -> None:
-        busy = {index for index, _ in running.values()}
+        busy = {index for index, _ in running.values()} | set(self._starting.values())
         for index in sorted(self._workers.keys() - busy):
             if waiting:
                 job = waiting.popleft()
                 running[self._workers[index].run.remote([arch.json() for arch in job.archs])] = (index, job)
+
+    def _next_event(self, running: "dict[Any, tuple[int, _Job]]") -> Any:
+        """Waits for a job that is done or a worker that is ready; NasError if there is none and none gets ready."""
+        timeout = None if running else self.start_timeout_s
+        ready, _ = self._ray.wait([*running, *self._starting], num_returns=1, timeout=timeout)
+        if not ready:
+            raise NasError(self._not_ready(self._ray.exceptions.GetTimeoutError()))
+        return ready[0]
 
     def _collect(
         self, ref: Any, index: int, job: "_Job", finished: dict[int, Evaluation], waiting: "deque[_Job]"
@@ -189,7 +227,7 @@ class RayExecutor:
         except (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.ObjectLostError):
             _logger.warning("worker ray-%d died and is replaced", index)
             self._dismiss(index)
-            self._hand_over([index])
+            self._begin(index)
             if job.died:
                 message = "WorkerDied: the worker process died twice on this architecture"
                 finished[job.first] = Evaluation(job.archs[0], {}, error=message, worker=f"ray-{index}")
