@@ -1,7 +1,8 @@
 """What a training step through shared weights costs against the same step of the same static module.
 
 For each model and batch size, random architectures are drawn; for each one a step of the extracted network and a step of the
-subnet run one after the other, in alternating order, and the ratio is taken pair by pair. A subnet's time includes building it.
+subnet run one after the other, in alternating order, and the ratio is taken pair by pair. A subnet is new in every training step, so
+building it is part of the last three ratios. The static module is stepped by torch's AdamW twice: as it comes, and fused.
 
     python benchmarks/subnet_step.py [--device cuda] [--batches 1 8 32] [--pairs 15] [--threads 1]
 
@@ -110,53 +111,67 @@ class Pair:
     static: float
     subnet: float
     build: float
-    static_step: float  # the optimiser's part
-    subnet_step: float
+    default_adamw: float  # the static module's optimiser as it comes
+    fused_adamw: float
+    our_adamw: float
 
 
 def measure(supernet: Supernet, model: Model, batch: int, rng: np.random.Generator, first: str) -> Pair:
     arch = model.space.sample(rng)
     example = model.example(batch).to(supernet.device)
     static = supernet.extract(arch).train()
-    theirs = torch.optim.AdamW(static.parameters(), lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay, fused=True)
+    settings = {"lr": OPTIMIZER.lr, "weight_decay": OPTIMIZER.weight_decay}
+    default = torch.optim.AdamW(static.parameters(), **settings)
+    fused = torch.optim.AdamW(static.parameters(), **settings, fused=True)
     ours = supernet.optimizer(OPTIMIZER)
     networks: list[nn.Module] = []
 
     def step(module: nn.Module) -> None:
         module(example).square().mean().backward()
 
+    def clipped(optimizer: torch.optim.Optimizer) -> None:
+        nn.utils.clip_grad_norm_(static.parameters(), 1.0)
+        optimizer.step()
+
     # what a first call pays once, memory for gradients and state, is paid before the clock starts
     step(static)
-    theirs.step()
+    clipped(default)
+    clipped(fused)
     step(supernet.subnet(arch).train())
-    ours.step()
+    ours.step(clip=1.0)
 
-    def their_step() -> None:
-        nn.utils.clip_grad_norm_(static.parameters(), 1.0)
-        theirs.step()
+    def time_static() -> tuple[float, float, float]:
+        default.zero_grad()
+        times = [
+            timed(action, supernet.device)
+            for action in (partial(step, static), partial(clipped, default), partial(clipped, fused))
+        ]
+        return times[0], times[1], times[2]
 
-    def run_static() -> tuple[float, float]:
-        theirs.zero_grad()
-        return timed(lambda: step(static), supernet.device), timed(their_step, supernet.device)
-
-    def run_subnet() -> tuple[float, float, float]:
-        build = timed(lambda: networks.append(supernet.subnet(arch).train()), supernet.device)
+    def time_subnet() -> tuple[float, float, float]:
         ours.zero_grad()
-        return timed(lambda: step(networks[-1]), supernet.device), timed(lambda: ours.step(clip=1.0), supernet.device), build
+        build = timed(lambda: networks.append(supernet.subnet(arch).train()), supernet.device)
+        return (
+            build,
+            timed(lambda: step(networks[-1]), supernet.device),
+            timed(partial(ours.step, clip=1.0), supernet.device),
+        )
 
     if first == "static":
-        (static_time, static_step), (subnet_time, subnet_step, build) = run_static(), run_subnet()
+        (static_time, default_time, fused_time), (build, subnet_time, our_time) = time_static(), time_subnet()
     else:
-        (subnet_time, subnet_step, build), (static_time, static_step) = run_subnet(), run_static()
-    return Pair(static_time, subnet_time, build, static_step, subnet_step)
+        (build, subnet_time, our_time), (static_time, default_time, fused_time) = time_subnet(), time_static()
+    return Pair(static_time, subnet_time, build, default_time, fused_time, our_time)
 
 
 def ratios(pairs: list[Pair]) -> dict[str, list[float]]:
+    whole = [p.build + p.subnet + p.our_adamw for p in pairs]
     return {
         "forward + backward": [p.subnet / p.static for p in pairs],
         "with building": [(p.build + p.subnet) / p.static for p in pairs],
-        "with building and AdamW": [
-            (p.build + p.subnet + p.subnet_step) / (p.static + p.static_step) for p in pairs
+        "... and AdamW": [ours / (p.static + p.default_adamw) for p, ours in zip(pairs, whole, strict=True)],
+        "... and AdamW, static one fused": [
+            ours / (p.static + p.fused_adamw) for p, ours in zip(pairs, whole, strict=True)
         ],
     }
 
@@ -176,7 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    header = ["model", "batch", "static step, ms", "build, ms", "forward + backward", "with building", "with building and AdamW"]
+    header = ["model", "batch", "static forward + backward, ms", "AdamW, ms", "build, ms", *ratios([])]
     rows: list[list[str]] = []
     for model in MODELS:
         supernet = Supernet(model.space, model.build, device=arguments.device)
@@ -187,9 +202,10 @@ def main() -> None:
                 measure(supernet, model, batch, rng, ("static", "subnet")[i % 2])
                 for i in track(range(arguments.pairs), f"{model.name}, batch {batch}", console=Console(stderr=True))
             ]
-            static = median(p.static + p.static_step for p in pairs) * 1e3
-            build = median(p.build for p in pairs) * 1e3
-            rows.append([model.name, str(batch), f"{static:.1f}", f"{build:.1f}", *(spread(v) for v in ratios(pairs).values())])
+            times = [median(getattr(p, name) for p in pairs) * 1e3 for name in ("static", "default_adamw", "build")]
+            rows.append(
+                [model.name, str(batch), *(f"{t:.1f}" for t in times), *(spread(v) for v in ratios(pairs).values())]
+            )
     table = Table(*header)
     for row in rows:
         table.add_row(*row)

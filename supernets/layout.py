@@ -24,7 +24,9 @@ class Blocks:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise SupernetError(f"Blocks(count={self.count}): a fused axis has at least one block; give a count of 1 or more")
+            raise SupernetError(
+                f"Blocks(count={self.count}): a fused axis has at least one block; give a count of 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class Box:
 
     def covers(self, other: "Box") -> bool:
         return all(
-            a <= b and b + m <= a + n
-            for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)
+            a <= b and b + m <= a + n for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)
         )
 
     def within(self, outer: "Box") -> "Box":
@@ -68,9 +69,7 @@ class Box:
     def union(self, other: "Box") -> "Box":
         """The smallest box around both."""
         start = tuple(map(min, self.start, other.start))
-        stop = (
-            max(a + n, b + m) for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)
-        )
+        stop = (max(a + n, b + m) for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True))
         return Box(start, tuple(end - begin for begin, end in zip(start, stop, strict=True)))
 
 
@@ -130,7 +129,9 @@ def _axes(name: str, shape: Shape, layouts: tuple[Layout, ...]) -> Axes:
     for layout in layouts:
         for axis in layout.axes if isinstance(layout, Centre) else (layout.axis,):
             if not 0 <= axis < len(shape):
-                raise SupernetError(f"layout of {name} names axis {axis}; its shape {shape} has axes 0 to {len(shape) - 1}")
+                raise SupernetError(
+                    f"layout of {name} names axis {axis}; its shape {shape} has axes 0 to {len(shape) - 1}"
+                )
             if isinstance(layout, Centre):
                 centred.add(axis)
             elif shape[axis] % layout.count:

@@ -1,8 +1,8 @@
 """Optimisers over shared weights that step only what backward has touched.
 
-The update rules are torch's own, fused. Weights, gradient and state of a step are boxes of the stored tensors; fused kernels
-walk memory as if it were contiguous, so a box that is not is gathered, stepped and scattered back: cheaper than the unfused rule
-on views, and much cheaper than stepping what was not used.
+The update rules are torch's own. Weights, gradient and state of a step are boxes of whole tensors. torch's fused kernels walk
+memory as if it were contiguous, so they step the boxes that are; the unfused ones step the others in place, which costs less than
+gathering them for the fused kernel and scattering them back.
 """
 
 from collections.abc import Mapping
@@ -81,12 +81,14 @@ class Optimizer:
         Where that norm is not finite nothing is stepped, and the gradients are dropped.
         """
         touched = self._tensors.touched()
-        norm = float(get_total_norm([one.grad for one in touched])) if touched else 0.0
+        grads = [one.grad for one in touched]
+        norm = float(get_total_norm(grads)) if grads else 0.0
         if isfinite(norm):
+            if clip is not None and norm > clip:
+                torch._foreach_mul_(grads, clip / (norm + 1e-6))
             rate = self.config.lr if lr is None else lr
-            scale = None if clip is None or norm <= clip else torch.tensor((norm + 1e-6) / clip)
-            self._step([one for one in touched if one.decays], rate, self.config.weight_decay, scale)
-            self._step([one for one in touched if not one.decays], rate, 0.0, scale)
+            for decays, weight_decay in ((True, self.config.weight_decay), (False, 0.0)):
+                self._step([one for one in touched if one.decays is decays], rate, weight_decay)
         self.zero_grad()
         return norm
 
@@ -105,23 +107,17 @@ class Optimizer:
         for flat, tensor in state.items():
             name, _, key = flat.rpartition("|")
             if name not in tensors:
-                raise SupernetError(f"optimizer state for {name!r}, which is no parameter here: it belongs to another model")
+                raise SupernetError(
+                    f"optimizer state for {name!r}, which is no parameter here: it belongs to another model"
+                )
             loaded.setdefault(name, {})[key] = tensor.to(tensors[name].device, copy=True)
         self._state = loaded
 
-    def _step(self, touched: list[Touched], lr: float, weight_decay: float, scale: Tensor | None) -> None:
-        """Step boxes whose gradients are to be divided by ``scale``."""
-        if not touched:
-            return
-        states = [self._of(one) for one in touched]
-        wholes = [[one.whole for one in touched], *([state[key] for state in states] for key in self._averages)]
-        views = [[one.of(whole) for one, whole in zip(touched, column, strict=True)] for column in wholes]
-        compact = [[view.contiguous() for view in column] for column in views]  # the view itself where it is contiguous
-        self._rule(compact, [one.grad.contiguous() for one in touched], [state["step"] for state in states], lr, weight_decay, scale)
-        for column, stepped in zip(views, compact, strict=True):
-            for view, tensor in zip(column, stepped, strict=True):
-                if tensor is not view:
-                    view.copy_(tensor)
+    def _step(self, touched: list[Touched], lr: float, weight_decay: float) -> None:
+        for fused in (True, False):
+            boxes = [one for one in touched if one.of(one.whole).is_contiguous() is fused]
+            if boxes:
+                self._rule(boxes, fused, lr, weight_decay)
 
     @property
     def _averages(self) -> tuple[str, ...]:
@@ -135,24 +131,24 @@ class Optimizer:
             }
         return self._state[one.name]
 
-    def _rule(
-        self,
-        compact: list[list[Tensor]],
-        grads: list[Tensor],
-        steps: list[Tensor],
-        lr: float,
-        weight_decay: float,
-        scale: Tensor | None,
-    ) -> None:
-        values, *averages = compact
-        common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False, "fused": True, "foreach": False}
-        if scale is not None:
-            device = values[0].device
-            common |= {"grad_scale": scale.to(device), "found_inf": torch.zeros((), device=device)}
+    def _rule(self, boxes: list[Touched], fused: bool, lr: float, weight_decay: float) -> None:
+        states = [self._of(one) for one in boxes]
+        values, *averages = (
+            [one.of(whole) for one, whole in zip(boxes, column, strict=True)]
+            for column in ([one.whole for one in boxes], *([state[key] for state in states] for key in self._averages))
+        )
+        grads = [one.grad.contiguous() for one in boxes]
+        common: dict[str, Any] = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "maximize": False,
+            "fused": fused,
+            "foreach": False,
+        }
         if self.config.name == "adamw":
             beta1, beta2 = self.config.betas
             adamw(
-                values, grads, averages[0], averages[1], [], steps,
+                values, grads, averages[0], averages[1], [], [state["step"] for state in states],
                 amsgrad=False, beta1=beta1, beta2=beta2, eps=self.config.eps, **common,
             )  # fmt: skip
         else:

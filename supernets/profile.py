@@ -36,7 +36,11 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in parameters and not isinstance(tensor, nn.Parameter) and (tensor._base is None or id(tensor._base) not in parameters):
+        if (
+            id(tensor) not in parameters
+            and not isinstance(tensor, nn.Parameter)
+            and (tensor._base is None or id(tensor._base) not in parameters)
+        ):
             storage = tensor.untyped_storage()
             kept[storage._cdata] = max(kept.get(storage._cdata, 0), tensor.numel() * tensor.element_size())
         return tensor

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
-from supernets.errors import MemoryLimitError, ShapeError, SupernetError
+from supernets.errors import MemoryLimitError, ShapeError
 from supernets.layout import Layouts, Shape
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network

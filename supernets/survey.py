@@ -53,9 +53,13 @@ class Coverage:
         lines = [("parameter", "shape", "elastic axes", "present under")]
         for row in self.rows:
             axes = "; ".join(f"{axis}: {', '.join(choices)}" for axis, choices in row.axes.items()) or "-"
-            lines.append((row.name, "x".join(map(str, row.shape)) or "scalar", axes, ", ".join(row.present) or "always"))
+            lines.append(
+                (row.name, "x".join(map(str, row.shape)) or "scalar", axes, ", ".join(row.present) or "always")
+            )
         widths = [max(len(line[i]) for line in lines) for i in range(4)]
-        text = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        text = "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
         return text + (f"\nchoices that move no parameter: {', '.join(self.idle)}" if self.idle else "")
 
 
@@ -108,8 +112,14 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
         ShapeError: two architectures give one name tensors of different rank.
         SupernetError: a layout pattern matches no parameter, or the model has no parameters.
     """
-    varied = ((label.partition("=")[0], arch) for label, arch in space.variants())  # "stages.0.kernel.2=5" names the choice first
-    labelled: list[tuple[str | None, Architecture]] = [(None, space.largest()), *varied, *((None, arch) for arch in also)]
+    varied = (
+        (label.partition("=")[0], arch) for label, arch in space.variants()
+    )  # "stages.0.kernel.2=5" names the choice first
+    labelled: list[tuple[str | None, Architecture]] = [
+        (None, space.largest()),
+        *varied,
+        *((None, arch) for arch in also),
+    ]
     seen: set[Architecture] = set()
     variants = []
     for choice, arch in labelled:
@@ -118,7 +128,9 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
             variants.append(_look(choice, arch, build, layouts))
     shapes, axes, trainable, dtypes = _union(variants)
     if not shapes:
-        raise SupernetError(f"build({labelled[0][1].json()}) has no parameters; a supernet shares the weights of a model that has some")
+        raise SupernetError(
+            f"build({labelled[0][1].json()}) has no parameters; a supernet shares the weights of a model that has some"
+        )
     check_patterns(layouts, shapes)
     return Survey(tuple(variants), shapes, axes, trainable, dtypes, _shared_buffers(variants))
 
