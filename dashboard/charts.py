@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from dashboard import queries, theme
 from nas.limits import Limit
 from nas.records import Trust
+from nas.trust import RELIABLE_TAU, verdict
 from nas.units import Metric, metric
 
 WEBGL_ABOVE = 1000
@@ -358,10 +359,10 @@ def _step(width: float) -> float:
 
 def interval_figure(trust: Trust) -> go.Figure:
     """Kendall's tau as a point on its interval, between -1 and 1; the shaded part is where ranks are of no use."""
-    color = theme.ACCENT if queries.verdict(trust).is_reliable else theme.PICKED
+    color = theme.ACCENT if verdict(trust).is_reliable else theme.PICKED
     figure = go.Figure()
     figure.add_shape(
-        type="rect", x0=-1, x1=queries.RELIABLE_TAU, y0=-1, y1=1, fillcolor="#f1f3f5", line={"width": 0}, layer="below"
+        type="rect", x0=-1, x1=RELIABLE_TAU, y0=-1, y1=1, fillcolor="#f1f3f5", line={"width": 0}, layer="below"
     )
     figure.add_shape(type="line", x0=0, x1=0, y0=-1, y1=1, line={"color": theme.FAINT, "width": 1}, layer="below")
     if not math.isnan(trust.tau):

@@ -17,9 +17,6 @@ from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import DEFAULT_URL, Repository
 from nas.units import metric
 
-RELIABLE_TAU = 0.3
-"""Below this rank correlation a supernet's order is too loose to choose networks by."""
-
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
 Values = NDArray[np.float64]
@@ -66,15 +63,6 @@ class StudyView:
     def by_digest(self) -> dict[str, Evaluation]:
         """The evaluations by their architectures' digests, which take long to compute for ten thousand."""
         return dict(zip(self.table["_digest"], self.evaluations, strict=True))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a supernet's ranks can be used, and why, in words."""
-
-    is_reliable: bool
-    headline: str
-    reason: str
 
 
 def view(study: StudyRecord, evaluations: Sequence[Evaluation], space: SpaceRecord | None = None) -> StudyView:
@@ -183,22 +171,6 @@ def best_so_far(table: pd.DataFrame, metric: str) -> Values:
         values[rows] = table[metric].to_numpy(float)[rows]
     best = np.minimum.accumulate(values) if len(values) else values
     return np.where(np.isfinite(best), best, np.nan)
-
-
-def verdict(trust: Trust) -> Verdict:
-    """Read a trust record: ranks are usable when tau's interval excludes 0 and tau is not small."""
-    tau = f"Kendall's τ = {trust.tau:.2f}, 95 % interval {trust.tau_low:.2f} to {trust.tau_high:.2f}"
-    basis = f"{tau.replace('-', '−')}, from {trust.num_architectures} networks trained on their own."
-    if math.isnan(trust.tau) or math.isnan(trust.tau_low):
-        reason = f"τ is undefined for these {trust.num_architectures} networks: their errors are all alike."
-        return Verdict(False, "Ranks cannot be judged", reason + " Check more networks, or train them longer.")
-    remedy = "Train the supernet longer, or confirm the front by stand-alone training before relying on it."
-    if trust.tau_low <= 0.0 <= trust.tau_high or trust.tau_high < 0:
-        return Verdict(False, "Ranks are not reliable", f"{basis} The order could be chance. {remedy}")
-    if trust.tau < RELIABLE_TAU:
-        return Verdict(False, "Ranks are not reliable", f"{basis} The order is too loose to choose by. {remedy}")
-    strength = "closely" if trust.tau >= 0.7 else "broadly" if trust.tau >= 0.5 else "loosely"
-    return Verdict(True, f"Ranks agree {strength}", basis)
 
 
 def trust_table(trust: Trust) -> pd.DataFrame:

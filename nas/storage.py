@@ -141,7 +141,11 @@ class Repository:
 
     def add_space(self, space: SpaceRecord) -> None:
         """Adds a space; one of the same digest is the same space and stays."""
-        row = {"digest": space.digest, "name": space.name, "declaration": _dumps("declaration", space.declaration)}
+        row = {
+            "digest": space.digest,
+            "name": space.name,
+            "declaration": _dumps("declaration", space.declaration, sort_keys=False),
+        }
         with self._writing() as connection:
             connection.execute(self._insert_new(tables.spaces), [row])
 
@@ -668,9 +672,9 @@ def _merged(first: Evaluation, later: Evaluation) -> Evaluation:
     return Evaluation(first.arch, later.metrics | first.metrics, None, first.seconds, first.worker)
 
 
-def _dumps(name: str, value: Any) -> str:
+def _dumps(name: str, value: Any, *, sort_keys: bool = True) -> str:
     try:
-        return json.dumps(value, allow_nan=False, sort_keys=True)
+        return json.dumps(value, allow_nan=False, sort_keys=sort_keys)
     except (TypeError, ValueError) as error:
         raise NasError(
             f"{name} cannot be stored as JSON: {error}; use finite numbers, strings, lists and dicts"

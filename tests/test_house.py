@@ -29,7 +29,7 @@ OURS = {
     "dashboard/*": [
         "search_spaces",
         "dashboard",
-        *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "errors", "units", "front")),
+        *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "errors", "units", "front", "trust")),
     ],
 }
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import app, charts, queries, shell
+from nas.trust import verdict
 from nas.units import metric
 
 _NO_SUPERNET = (
@@ -23,11 +24,11 @@ def show_trust() -> None:
     if trust is None:
         shell.note(_NO_TRUST)
         return
-    verdict = queries.verdict(trust)
-    if verdict.is_reliable:
-        st.success(f"**{verdict.headline}.** {verdict.reason}", icon=":material/check_circle:")
+    judged = verdict(trust)
+    if judged.is_reliable:
+        st.success(f"**{judged.headline}.** {judged.reason}", icon=":material/check_circle:")
     else:
-        st.warning(f"**{verdict.headline}.** {verdict.reason}", icon=":material/warning:")
+        st.warning(f"**{judged.headline}.** {judged.reason}", icon=":material/warning:")
     objective = metric(shown.study.objectives[0])
     rows = queries.trust_table(trust)
     left, right = st.columns(2, gap="large")

@@ -130,24 +130,6 @@ def test_limits_are_written_as_people_read_them() -> None:
     assert queries.limit_text(parse("params < 2500000")) == "parameters < 2.50M"
 
 
-@pytest.mark.parametrize(
-    ("numbers", "is_reliable", "headline"),
-    [
-        ((0.76, 0.48, 0.94), True, "Ranks agree closely"),
-        ((0.55, 0.2, 0.8), True, "Ranks agree broadly"),
-        ((0.35, 0.1, 0.6), True, "Ranks agree loosely"),
-        ((0.2, 0.05, 0.4), False, "Ranks are not reliable"),
-        ((0.4, -0.1, 0.7), False, "Ranks are not reliable"),
-        ((-0.5, -0.8, -0.2), False, "Ranks are not reliable"),
-        ((math.nan, math.nan, math.nan), False, "Ranks cannot be judged"),
-    ],
-)
-def test_the_verdict_on_ranks(numbers: tuple[float, float, float], is_reliable: bool, headline: str) -> None:
-    verdict = queries.verdict(Trust(*numbers, top_k=3, regret=0.01, num_architectures=12))
-    assert (verdict.is_reliable, verdict.headline) == (is_reliable, headline)
-    assert "12 networks" in verdict.reason
-
-
 def test_rows_of_a_trust_report_without_both_values_are_left_out() -> None:
     rows = ({"digest": "a", "inherited": 0.1, "standalone": 0.2}, {"digest": "b", "inherited": None, "standalone": 0.2})
     table = queries.trust_table(Trust(0.5, 0.1, 0.9, 1, 0.0, 2, rows))
