@@ -1,0 +1,41 @@
+"""What the README says: its code runs, and every command is in it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
+    from nas.run import load
+    from nas.storage import Repository
+    from nas.workflow import Workflow
+
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    file = tmp_path / "my_run.py"
+    file.write_text(code.group(1), encoding="utf-8")
+    run = load(file)
+    quick = replace(run, training=replace(run.training, steps=40), evaluations=10, batch=5, measured=6, limits=())
+    workflow = Workflow(quick, Repository(f"sqlite:///{tmp_path}/nas.db"), tmp_path / "runs", file, progress=False)
+    study = workflow.study(workflow.measure())
+    front = study.run(quick.evaluations)
+    assert len(study.evaluations) == 10
+    assert front and all("latency_ms@cpu" in evaluation.metrics for evaluation in front)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from nas.cli import app
+
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    groups = [f"{group.name} {c.callback.__name__}" for group in app.registered_groups for c in group.typer_instance.registered_commands]
+    for command in (*commands, *groups):
+        assert f"nas {command}" in README, f"README.md does not name `nas {command}`"
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (Path(__file__).parents[1] / target).exists()
