@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas import display
 from nas import front as fronts
 from nas.errors import NasError
+from nas.migrations import opening
 from nas.storage import DEFAULT_URL, Repository
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nas.study import Study
     from nas.workflow import Workflow
-    from search_spaces import Architecture
+    from supernets.export import Exported
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -40,10 +44,13 @@ Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoi
 Cluster = Annotated[
     str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
 ]
-Workers = Annotated[int, typer.Option(help="Ray workers that hold the supernet.")]
+Workers = Annotated[int, typer.Option(min=1, help="Ray workers that hold the supernet.")]
 Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_ms@cpu <= 2'; may be repeated.")]
-Digest = Annotated[str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")]
+Digest = Annotated[
+    str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")
+]
 RUNS = Path("runs")
+_INTERRUPTED = 130  # what a shell makes of SIGINT
 
 
 def main() -> None:
@@ -52,41 +59,48 @@ def main() -> None:
 
     try:
         app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            display.stopped()
+        raise
     except (NasError, SpaceError) as error:
-        _fail(error)
+        _fail(error, str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(error, f"{place}{error.strerror or error}; see that the place exists, has room and may be written to")
     except RuntimeError as error:
         supernets = sys.modules.get("supernets")  # only loaded by the commands that train or build
         if supernets is None or not isinstance(error, supernets.SupernetError):
             raise
-        _fail(error)
+        _fail(error, str(error))
 
 
-def _fail(error: Exception) -> None:
-    if _verbose():
+def _fail(error: Exception, message: str) -> None:
+    if logging.getLogger("nas").level == logging.DEBUG:  # --verbose
         raise error
-    display.error(str(error))
+    display.error(message)
     sys.exit(1)
-
-
-def _verbose() -> bool:
-    return logging.getLogger("nas").level == logging.DEBUG
 
 
 @app.callback()
 def settings(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log each evaluation; show the trace of an error.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Log each evaluation; show the trace of an error.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
     """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     display.set_quiet(quiet)
-    level = logging.DEBUG if verbose else logging.WARNING
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for name in ("nas", "supernets"):
-        logging.getLogger(name).setLevel(level)
+    logs_progress = not (quiet or sys.stderr.isatty())  # where a bar cannot be drawn, a line now and then says as much
+    logging.getLogger("nas").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("supernets").setLevel(
+        logging.DEBUG if verbose else logging.INFO if logs_progress else logging.WARNING
+    )
 
 
-# --- train and search ---------------------------------------------------------------------------------------------------
+# --- train and search ------------------------------------------------------------
 
 
 @app.command()
@@ -100,15 +114,21 @@ def demo(
     """The whole job on real data that comes with a package: train, search, front, trust report, export."""
     from nas import demos
 
-    _whole_job(_workflow(demos.run_file(task), storage, runs, cluster, workers))
+    with _workflow(demos.run_file(task), storage, runs, cluster, workers) as workflow:
+        study = _search(workflow)
+        share = workflow.dominated_share(study)
+        display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
+        row = fronts.best(workflow.repository, study.name)
+        display.exported(_export(workflow, row, workflow.directory / "best"), row)
+        _outlook(study.name, storage, runs)
 
 
 @app.command()
 def train(run_file: RunFile, storage: Storage = DEFAULT_URL, runs: Runs = RUNS) -> None:
     """Train the supernet of a run; a training that was stopped goes on."""
-    workflow = _workflow(run_file, storage, runs)
-    _train(workflow)
-    display.say(f"next: nas search {run_file}")
+    with _workflow(run_file, storage, runs) as workflow:
+        _train(workflow)
+        display.say(f"next: nas search {_quoted(run_file)}{_places(storage, runs)}")
 
 
 @app.command()
@@ -120,9 +140,9 @@ def search(
     workers: Workers = 2,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
-    workflow = _workflow(run_file, storage, runs, cluster, workers)
-    _search(workflow)
-    _outlook(workflow)
+    with _workflow(run_file, storage, runs, cluster, workers) as workflow:
+        _search(workflow)
+        _outlook(workflow.run.name, storage, runs)
 
 
 @app.command()
@@ -134,40 +154,50 @@ def resume(
     workers: Workers = 2,
 ) -> None:
     """Go on with a study from the run file it was started with."""
-    workflow = _workflow(_file_of(storage, study), storage, runs, cluster, workers)
-    _search(workflow)
-    _outlook(workflow)
+    with _workflow_of(study, storage, runs, cluster, workers) as workflow:
+        _search(workflow)
+        _outlook(study, storage, runs)
 
 
+@contextmanager
 def _workflow(
     run_file: Path, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
-) -> Workflow:
-    from nas.run import load
+) -> Iterator[Workflow]:
+    from nas.run import blaming, load
     from nas.workflow import Workflow
 
     run = load(run_file)
-    repository = Repository(storage)
-    return Workflow(run, repository, runs / run.name, run_file.resolve(), cluster, workers, progress=not display.quiet())
+    show = not display.quiet()
+    with (
+        blaming(run_file),
+        Workflow(run, Repository(storage), runs / run.name, run_file.resolve(), cluster, workers, show) as workflow,
+    ):
+        yield workflow
 
 
-def _file_of(storage: str, study: str) -> Path:
-    record = Repository(storage).study(study)
-    if record.run_file is None:
-        raise NasError(f"study {study!r} was not started from a run file, so its model is not known here")
-    return Path(record.run_file)
+@contextmanager
+def _workflow_of(
+    study: str, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
+) -> Iterator[Workflow]:
+    """The workflow that a study in the database came from."""
+    with _reading(storage) as repository:
+        run_file = repository.study(study).run_file
+    if run_file is None:
+        raise NasError(
+            f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
+        )
+    with _workflow(Path(run_file), storage, runs, cluster, workers) as workflow:
+        if workflow.run.name != study:
+            raise NasError(f"{run_file} now has the run {workflow.run.name!r}: give it the name {study!r} again")
+        yield workflow
 
 
 def _train(workflow: Workflow) -> None:
-    from nas.evaluators import untrained
-
-    run = workflow.run
-    fresh = untrained(run)
-    display.headline(f"{run.name}: {run.space.count():,} architectures, {fresh.num_parameters:,} shared parameters")
-    display.profiles(fresh.profiles(run.task.example(), sample=2))
-    supernet = workflow.supernet
-    display.say(f"supernet trained: {run.training.steps:,} steps of {run.training.strategy!r}, weights {workflow.weights}")
+    run, supernet = workflow.run, workflow.initial
+    display.headline(f"{run.name}: {run.space.count():,} architectures, {supernet.num_parameters:,} shared parameters")
+    display.profiles(supernet.profiles(run.task.example(), sample=2))
+    display.trained(workflow.result, run.training.strategy, workflow.weights)
     display.curve(workflow.repository.curve(workflow.weights), run.task.metric)
-    del supernet
 
 
 def _search(workflow: Workflow) -> Study:
@@ -188,38 +218,36 @@ def _search(workflow: Workflow) -> Study:
     return study
 
 
-def _show_front(repository: Repository, name: str, where: list[str] | None = None) -> None:
-    study = repository.study(name)
-    rows = fronts.front(repository, name, where or [])
-    display.front(study, rows, repository.num_evaluations()[name])
+def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) -> None:
+    study, rows = repository.study(name), fronts.front(repository, name, where)
+    failures = () if rows else (e.error for e in repository.evaluations(name) if e.error)
+    display.front(study, rows, repository.num_evaluations()[name], where, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
-        display.trust(trust)
+        display.trust(trust, study.objectives[0])
 
 
-def _outlook(workflow: Workflow) -> None:
-    name = workflow.run.name
-    display.say(f"take a network home:  nas export {name} --to my_network")
-    display.say(f"look around:          nas dashboard{_storage_flag(workflow.repository)}")
+def _outlook(study: str, storage: str, runs: Path) -> None:
+    display.say(f"\ntake a network home:  nas export {study} --to my_network{_places(storage, runs)}")
+    display.say(f"look around:          nas dashboard{_places(storage)}")
 
 
-def _storage_flag(repository: Repository) -> str:
-    return "" if repository.url == DEFAULT_URL else f" --storage {repository.url}"
+def _places(storage: str, runs: Path = RUNS) -> str:
+    """The options that find this database and these files again."""
+    flags = "" if storage == DEFAULT_URL else f" --storage {_quoted(_shown(storage))}"
+    return flags + ("" if runs == RUNS else f" --runs {_quoted(runs)}")
 
 
-def _whole_job(workflow: Workflow) -> None:
-    study = _search(workflow)
-    run, repository = workflow.run, workflow.repository
-    share = workflow.dominated_share(study)
-    display.say(f"the front dominates or equals {share:.0%} of 100 uniformly sampled architectures, evaluated the same way")
-    row = fronts.best(repository, run.name)
-    target = workflow.directory / "best"
-    exported = _export(workflow, row.arch, target, row.values(), None)
-    display.exported(exported, row)
-    _outlook(workflow)
+def _shown(storage: str) -> str:
+    """The address without its password."""
+    return opening.shown(opening.parsed(storage))
 
 
-# --- look ---------------------------------------------------------------------------------------------------------------
+def _quoted(text: object) -> str:
+    return shlex.quote(str(text))
+
+
+# --- look ------------------------------------------------------------------------
 
 
 @app.command()
@@ -283,11 +311,11 @@ def dashboard(
     allow_remote: Annotated[bool, typer.Option(help="Let other machines in: the dashboard has no login.")] = False,
 ) -> None:
     """Serve the dashboard of a database, read only, until interrupted."""
-    from dashboard.serve import serve
+    from dashboard.serve import command, serve
 
-    with _reading(storage):
-        pass  # whatever is wrong with the database is said here rather than in a browser
-    display.say(f"dashboard of {storage}: http://{host}:{port} (stop with Ctrl-C)")
+    command(None, host, port, allow_remote=allow_remote)  # what is wrong is said here rather than by the server,
+    with _reading(storage) as repository:  # or in the browser
+        display.say(f"dashboard of {repository.url}: http://{host}:{port} (stop with Ctrl-C)")
     raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
 
 
@@ -297,7 +325,7 @@ def _reading(storage: str) -> Iterator[Repository]:
         yield repository
 
 
-# --- take home ----------------------------------------------------------------------------------------------------------
+# --- take home -------------------------------------------------------------------
 
 Formats = Annotated[str, typer.Option(help="Of safetensors, torch, onnx; separated by commas.")]
 
@@ -313,9 +341,9 @@ def export(
     runs: Runs = RUNS,
 ) -> None:
     """Write a network of a study as files that run without this package."""
-    workflow = _workflow(_file_of(storage, study), storage, runs)
-    row = _chosen(workflow.repository, study, architecture, where)
-    display.exported(_export(workflow, row.arch, to, row.values(), formats), row)
+    with _workflow_of(study, storage, runs) as workflow:
+        row = _chosen(workflow.repository, study, architecture, where)
+        display.exported(_export(workflow, row, to, formats), row)
 
 
 @app.command()
@@ -331,15 +359,20 @@ def finetune(
     runs: Runs = RUNS,
 ) -> None:
     """Train a network of a study further from its inherited weights, then export it."""
-    workflow = _workflow(_file_of(storage, study), storage, runs)
-    row = _chosen(workflow.repository, study, architecture, where)
-    base = workflow.run.training
-    config = replace(base, steps=base.steps // 5 or 1 if steps is None else steps, lr=base.lr / 10 if lr is None else lr)
-    before = workflow.scores(workflow.network(row.arch))
-    network, _ = workflow.finetune(row.arch, config)
-    after = workflow.scores(network)
-    display.finetuned(before, after)
-    display.exported(_export(workflow, row.arch, to, {**row.values(), **after}, formats, network), row)
+    with _workflow_of(study, storage, runs) as workflow:
+        row = _chosen(workflow.repository, study, architecture, where)
+        base = workflow.run.training
+        config = replace(
+            base,
+            steps=max(1, base.steps // 5) if steps is None else steps,
+            lr=base.lr / 10 if lr is None else lr,
+        )
+        workflow.require_trained(study)
+        before = workflow.scores(workflow.network(row.arch))
+        network, _ = workflow.finetune(row.arch, config)
+        after = workflow.scores(network)
+        display.finetuned(before, after)
+        display.exported(_export(workflow, row, to, formats, network, after), row)
 
 
 def _chosen(repository: Repository, study: str, architecture: str, where: list[str]) -> fronts.Row:
@@ -350,20 +383,37 @@ def _chosen(repository: Repository, study: str, architecture: str, where: list[s
 
 
 def _export(
-    workflow: Workflow, arch: Architecture, to: Path, metrics: dict[str, Any], formats: str | None, network: Any = None
-) -> Any:
+    workflow: Workflow,
+    row: fronts.Row,
+    to: Path,
+    formats: str = "",
+    network: nn.Module | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> Exported:
+    """Writes the network of a row, or one that was fine-tuned from it with its new scores."""
     from supernets.export import FORMATS, available_formats
 
-    chosen = tuple(formats.split(",")) if formats else available_formats()
-    unknown = [name for name in chosen if name not in FORMATS]
+    chosen = tuple(name for name in FORMATS if name in formats.split(",")) if formats else available_formats()
+    unknown = [name for name in formats.split(",") if formats and name not in FORMATS]
     if unknown:
         raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
-    metadata = {"study": workflow.run.name, "weights": workflow.weights, "metrics": metrics}
-    return workflow.export(arch, to, chosen, metadata, network)
+    workflow.require_trained(workflow.run.name)
+    metadata = {
+        "study": workflow.run.name,
+        "weights": workflow.weights,
+        "finetuned": network is not None,
+        "metrics": {**row.values(), **(scores or {})},
+    }
+    return workflow.export(row.arch, to, chosen, metadata, network)
 
 
 @storage_app.command()
 def upgrade(storage: Storage = DEFAULT_URL) -> None:
     """Bring a database to this version of the package, or create it."""
     before, after = Repository.upgrade(storage)
-    display.say(f"{storage} is at version {after}" + (f", was at {before}" if before not in (None, after) else ""))
+    was = {None: "created", after: "no upgrade needed"}.get(before, f"upgraded from {before}")
+    display.say(f"{_shown(storage)} is at version {after}: {was}")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
     from nas.front import Row
     from supernets.export import Exported
     from supernets.profile import Profile
+    from supernets.training import TrainingResult
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
+_WIDE = 10_000  # characters of a line that nobody's window bounds
+_FEW = 5  # the same order of five by chance has a probability of 1 in 60; of three, 1 in 3
+
+Tick = Callable[[int, int], None]
 
 
 def set_quiet(quiet: bool) -> None:
@@ -49,91 +56,159 @@ def headline(text: str) -> None:
 
 
 def error(text: str) -> None:
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+
+
+def stopped() -> None:
+    """After Ctrl-C."""
+    sys.stderr.write("stopped: the same command goes on from here\n")
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left on a terminal; elsewhere nothing."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_err, disable=quiet() or not _err.is_terminal) as progress:
-        task = progress.add_task(escape(title), total=None, rate="")
+def bar(title: str) -> Iterator[Tick]:
+    """A bar with rate and time left on a terminal; elsewhere a line every half minute; nothing where it is quiet."""
+    if quiet():
+        yield lambda done, total: None
+    elif not _err.is_terminal:
+        yield _lines(title)
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_err) as progress:
+            task = progress.add_task(escape(title), total=None, rate="")
 
-        def tick(done: int, total: int) -> None:
-            speed = progress.tasks[0].speed
-            progress.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+            def tick(done: int, total: int) -> None:
+                speed = progress.tasks[0].speed
+                progress.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
 
-        yield tick
+            yield tick
+
+
+def _lines(title: str, every_s: float = 30.0) -> Tick:
+    """Progress for a log. The rate is that of this call: what was found done does not count."""
+    begin: tuple[float, int] | None = None
+    last = time.monotonic()
+
+    def tick(done: int, total: int) -> None:
+        nonlocal begin, last
+        now = time.monotonic()
+        if begin is None:
+            begin = now, done
+        if done < total and now - last >= every_s:
+            last = now
+            rate = (done - begin[1]) / max(now - begin[0], 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if rate else ""
+            sys.stderr.write(f"{title}: {done} of {total}, {rate:.2g}/s{left}\n")
+
+    return tick
+
+
+def _table(*columns: str, header: bool = True, numbers: bool = False) -> Table:
+    """Without lines; a text that is too long for the terminal goes on below, never cut."""
+    table = Table(box=None, show_header=header, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(escape(name), justify="right" if numbers and index else "left", overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    """As wide as the terminal; as wide as it needs to be in a pipe or a file."""
+    free = not _out.is_terminal and "COLUMNS" not in os.environ
+    _out.print(table, width=_WIDE if free else None, crop=not free)
 
 
 def profiles(found: Mapping[str, Profile]) -> None:
     """What networks of a space cost, before anything is trained."""
-    table = Table("network", box=None)
-    for name in ("params", "macs", "activation_bytes"):
-        table.add_column(metric(name).axis, justify="right")
+    names = ("params", "macs", "activation_bytes")
+    table = _table("network", *(metric(name).phrase for name in names), numbers=True)
     for label, profile in found.items():
-        table.add_row(label, *(metric(name).text(getattr(profile, name)) for name in ("params", "macs", "activation_bytes")))
+        table.add_row(label, *(metric(name).text(getattr(profile, name)) for name in names))
     if not quiet():
-        _out.print(table)
+        _show(table)
+
+
+def trained(result: TrainingResult, strategy: str, weights: str) -> None:
+    """What was done now to have a trained supernet, and what it cost."""
+    if result.resumed_from == result.steps:
+        say(f"supernet: found trained, {result.steps:,} steps of {strategy!r}, weights {weights}")
+        return
+    begin = f"went on from step {result.resumed_from:,} to" if result.resumed_from else "trained"
+    say(f"supernet: {begin} {result.steps:,} steps of {strategy!r} in {result.seconds:.0f} s, weights {weights}")
+    if result.skipped:
+        say(f"{result.skipped} steps were left out: their loss or gradient was not finite")
 
 
 def curve(points: Sequence[CurvePoint], name: str) -> None:
     """The last values of the smallest, random and largest subnets."""
     last = {point.which: point.value for point in points if point.metric == name}
-    shown = ", ".join(f"{which} {metric(name).text(last[which])}" for which in ("smallest", "random", "largest") if which in last)
-    say(f"{metric(name).title} of subnets after training: {shown}")
+    texts = (
+        f"{which} {metric(name).text(last[which])}" for which in ("smallest", "random", "largest") if which in last
+    )
+    say(f"{metric(name).phrase} of its networks: {', '.join(texts)}")
 
 
 def studies(found: Sequence[StudyRecord], counts: Mapping[str, int], as_json: bool) -> None:
     """All studies of a database."""
     if as_json:
-        sys.stdout.write(json.dumps([asdict(study) | {"evaluations": counts[study.name]} for study in found], indent=2) + "\n")
+        records = [asdict(study) | {"evaluations": counts[study.name]} for study in found]
+        sys.stdout.write(json.dumps(records, indent=2) + "\n")
     elif not found:
         _out.print("no studies yet: nas demo makes one, nas search my_run.py yours")
     else:
-        table = Table("study", "status", "evaluations", "objectives", "limits", "searcher", "created", box=None)
+        table = _table("study", "status", "evaluated", "objectives", "limits", "created (UTC)")
         for study in found:
             objectives, limits = ", ".join(study.objectives), ", ".join(study.limits) or "-"
-            row = (study.name, study.status, f"{counts[study.name]}", objectives, limits, study.searcher, study.created[:16])
+            created = study.created[:16].replace("T", " ")
+            row = (study.name, study.status, str(counts[study.name]), objectives, limits, created)
             table.add_row(*map(escape, row))
-        _out.print(table)
+        _show(table)
 
 
 def study(record: StudyRecord, num_evaluations: int) -> None:
     """One study, field by field."""
-    table = Table(show_header=False, box=None)
+    table = _table("", "", header=False)
     for name, value in (asdict(record) | {"evaluations": num_evaluations}).items():
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        table.add_row(name.replace("_", " "), escape(text or "-"))
-    _out.print(table)
+        table.add_row(name.replace("_", " "), escape(_listed(value) or "-"))
+    _show(table)
 
 
-def front(record: StudyRecord, rows: Sequence[Row], num_evaluations: int) -> None:
-    """The front as a table; what was measured on a network stands beside what was predicted of it."""
-    limits = f" under {', '.join(record.limits)}" if record.limits else ""
+def front(
+    record: StudyRecord,
+    rows: Sequence[Row],
+    num_evaluations: int,
+    where: Sequence[str] = (),
+    failure: str | None = None,
+) -> None:
+    """The front as a table; what was measured on a network stands beside what was predicted of it.
+
+    Args:
+        where: limits beside the study's own.
+        failure: how one of the evaluations failed, said where there is no front.
+    """
+    bounds = ", ".join([*record.limits, *where])
+    limits = f" under {bounds}" if bounds else ""
     headline(f"front of {record.name}: {len(rows)} of {num_evaluations} evaluated architectures{limits}")
     if not rows:
-        _out.print("nothing keeps the limits: loosen one, or search longer")
+        why = "nothing keeps the limits: loosen one, or search longer"
+        _out.print(why if failure is None else f"evaluations failed, for instance: {escape(failure)}", soft_wrap=True)
         return
     names = list(dict.fromkeys([*record.objectives, *(n for row in rows for n in row.verified), "params", "macs"]))
-    table = Table("architecture", box=None)
-    for name in names:
-        both = any(name in row.metrics and name in row.verified for row in rows)
-        table.add_column(metric(name).axis + (" predicted → measured" if both else ""), justify="right")
+    both = {name for name in names if any(name in row.metrics and name in row.verified for row in rows)}
+    headers = (metric(name).phrase + (" predicted → measured" if name in both else "") for name in names)
+    table = _table("architecture", *headers, numbers=True)
     for row in rows:
         table.add_row(row.arch.digest[:_DIGEST], *(_cell(row, name) for name in names))
-    _out.print(table)
+    _show(table)
     broken = [row for row in rows if row.broken]
     if broken:
-        _out.print(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
+        say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
 
 
 def _cell(row: Row, name: str) -> str:
@@ -143,43 +218,61 @@ def _cell(row: Row, name: str) -> str:
     return " → ".join(texts) + (" !" if breaks else "") if texts else "-"
 
 
-def trust(found: Trust) -> None:
-    """How far the front's order can be believed."""
+def trust(found: Trust, name: str) -> None:
+    """How far the front's order can be believed; `name` is the metric that was compared."""
     headline("trust report")
+    number = found.num_architectures
     if math.isnan(found.tau):
-        _out.print(f"not determined: {found.num_architectures} architectures were trained alone, or their metrics are equal")
+        _out.print(f"not determined: {number} networks were trained alone, too few or equally good; compare more")
         return
     interval = "" if math.isnan(found.tau_low) else f" (95 % interval {found.tau_low:.2f} to {found.tau_high:.2f})"
+    regret = metric(name).text(found.regret)
     _out.print(
-        f"Kendall tau of inherited against stand-alone metrics {found.tau:.2f}{interval} over {found.num_architectures} "
-        f"architectures; choosing by inherited rank costs {found.regret:.4f}; took {found.seconds:.0f} s",
+        f"Kendall tau of inherited against stand-alone metrics: {found.tau:.2f}{interval}, {number} networks trained"
+        f" alone in {found.seconds:.0f} s; the one that ranks first by inherited weights is {regret} worse"
+        " than the best of them",
         soft_wrap=True,
     )
     if found.tau_low <= 0 or found.tau < 0.3:
-        _out.print("[bold yellow]do not trust the order of this front: train the candidates alone before choosing[/]")
+        _warn("do not trust the order of this front: train the candidates alone before choosing")
+    elif number < _FEW:
+        _warn(f"{number} networks may agree by chance: compare {_FEW} or more before trusting the order of this front")
+
+
+def _warn(text: str) -> None:
+    _out.print(f"[bold yellow]{escape(text)}[/]", soft_wrap=True)
 
 
 def architecture(found: Evaluation, verified: Mapping[str, float]) -> None:
     """One architecture: its values, what was found and what was verified."""
     headline(f"{found.arch.kind} {found.arch.digest}")
-    _out.print_json(found.arch.json())
-    table = Table("metric", "evaluated", "verified", box=None)
+    sys.stdout.write(json.dumps(found.arch.to_dict(), indent=2) + "\n")
+    table = _table("metric", "evaluated", "verified", numbers=True)
     for name in dict.fromkeys([*found.metrics, *verified]):
         cells = (metric(name).text(values[name]) if name in values else "-" for values in (found.metrics, verified))
-        table.add_row(metric(name).axis, *cells)
-    _out.print(table if not found.failed else f"failed: {escape(found.error or '')}")
+        table.add_row(metric(name).phrase, *cells)
+    if found.failed:
+        _out.print(f"failed: {escape(found.error or '')}", soft_wrap=True)
+    else:
+        _show(table)
 
 
 def comparison(first: Evaluation, second: Evaluation) -> None:
     """Where two architectures differ."""
-    table = Table("", first.arch.digest[:_DIGEST], second.arch.digest[:_DIGEST], box=None)
+    table = _table("", first.arch.digest[:_DIGEST], second.arch.digest[:_DIGEST], numbers=True)
     for path, (one, other) in first.arch.diff(second.arch).items():
         table.add_row(escape(path), escape(_shown(one)), escape(_shown(other)))
     table.add_section()
     for name in dict.fromkeys([*first.metrics, *second.metrics]):
         cells = (metric(name).text(e.metrics[name]) if name in e.metrics else "-" for e in (first, second))
-        table.add_row(metric(name).axis, *cells)
-    _out.print(table)
+        table.add_row(metric(name).phrase, *cells)
+    _show(table)
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else _shown(value)
 
 
 def _shown(value: Any) -> str:
@@ -197,4 +290,4 @@ def exported(found: Exported, row: Row) -> None:
 def finetuned(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """What fine-tuning gained."""
     for name, value in after.items():
-        say(f"{metric(name).axis}: {metric(name).text(before[name])} → {metric(name).text(value)}")
+        say(f"{metric(name).phrase}: {metric(name).text(before[name])} → {metric(name).text(value)}")

@@ -1,8 +1,8 @@
 """What an architecture is worth with inherited weights, and what it costs: the two halves of every evaluation.
 
-Quality depends on the weights and is computed where the supernet is; cost depends on the architecture alone: it is counted
-(`params`, `macs`, `activation_bytes`) or predicted (`latency_ms@TARGET`) by whoever asks, so that one evaluation of quality
-serves every target.
+Quality depends on the weights and is computed where the supernet is; cost depends on the architecture alone: it is
+counted (`params`, `macs`, `activation_bytes`) or predicted (`latency_ms@TARGET`) by whoever asks, so that one
+evaluation of quality serves every target.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from torch import nn
 
 from nas.errors import NasError
 from nas.predictors import Predictor
-from nas.run import Run, load
+from nas.run import COSTS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
 
 if TYPE_CHECKING:
     from supernets.tasks import Task
 
-COUNTED = ("params", "macs", "activation_bytes")
 CALIBRATION_BATCHES = calibrate.NUM_BATCHES
 
 
@@ -68,14 +67,14 @@ class CostModel:
         self._example = task.example()
         self._predictors = dict(predictors)
         self._profiles: dict[str, Profile] = {}
-        self.names = (*COUNTED, *(f"latency_ms@{target}" for target in self._predictors))
+        self.names = (*COSTS, *(f"latency_ms@{target}" for target in self._predictors))
 
     def __call__(self, archs: Sequence[Architecture]) -> Costs:
         return Costs(self, archs)
 
     def metric(self, name: str, archs: Sequence[Architecture]) -> np.ndarray:
         """(n,) values; KeyError for what is no cost."""
-        if name in COUNTED:
+        if name in COSTS:
             return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
         return self._predictors[name.removeprefix("latency_ms@")].predict(archs)[0]
 
@@ -92,14 +91,14 @@ def untrained(run: Run) -> Supernet:
 
 
 def trained(run: Run, directory: Path | str) -> Supernet:
-    """The supernet of a run with the weights of its newest valid checkpoint.
+    """The supernet of a run with the weights of its finished training.
 
     Raises:
         NasError: there is none.
     """
     found = checkpoints.newest(directory)
     if found.step < run.training.steps:
-        raise NasError(f"{directory} holds no finished training of {run.name!r}; run `nas train` first")
+        raise NasError(f"{directory} holds no finished training of {run.name!r}: train it with nas train")
     supernet = untrained(run)
     prefix = "weights."
     supernet.load_state_dict({k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)})
@@ -114,4 +113,9 @@ def load_evaluator(run_file: str, directory: str) -> SubnetEvaluator:
 
 def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:
     """The network that an evaluation speaks of, on its own: extracted, its batch norm calibrated the same way."""
-    return calibrate.recalibrate(supernet.extract(arch), task.calibration(CALIBRATION_BATCHES))
+    return recalibrated(supernet.extract(arch), task)
+
+
+def recalibrated(module: nn.Module, task: Task) -> nn.Module:
+    """The module itself, in evaluation mode, its batch norm calibrated as that of every network we evaluate."""
+    return calibrate.recalibrate(module, task.calibration(CALIBRATION_BATCHES))

@@ -1,6 +1,8 @@
 """A search described in a Python file: everything `nas train` and `nas search` need to know, in one value called `run`.
 
     run = Run(name="digits", space=MySpace(), build=build, task=task, limits=("latency_ms@cpu <= 2",))
+
+The file is ordinary Python: it declares the space, the model and the data, or imports them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import NasError
 from nas.limits import parse
 from nas.searchers import SEARCHERS
-from search_spaces import Architecture, Space
+from nas.targets import TARGETS
+from search_spaces import Architecture, Space, SpaceError
+from supernets.errors import SupernetError
 from supernets.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -25,6 +30,13 @@ if TYPE_CHECKING:
 
     from supernets.layout import Layouts
     from supernets.tasks import Task
+
+
+COSTS = ("params", "macs", "activation_bytes")
+"""Metrics that are counted."""
+
+_TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
+_LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust": 0, "trust_steps": 1}
 
 
 class RunError(NasError):
@@ -71,37 +83,65 @@ class Run:
     """Steps of each of these trainings; None: as many as the supernet's."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise RunError(f"name = {self.name!r}: use letters, digits, '-', '_' and '.', beginning with a letter or digit")
-        if not isinstance(self.space, Space):
-            hint = f"write {self.space.__name__}()" if isinstance(self.space, type) else "declare one with search_spaces.Space"
-            raise RunError(f"space = {self.space!r} is not a Space: {hint}")
-        if not callable(self.build):
-            raise RunError(f"build = {self.build!r} cannot be called: give the function from an architecture to a module")
-        if isinstance(self.objectives, str) or not self.objectives:
-            raise RunError(f"objectives = {self.objectives!r}: give a tuple of metric names, such as ('error', 'params')")
+            rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
+            raise RunError(f"name = {self.name!r}: {rule}")
         if len(set(self.objectives)) < len(self.objectives):
-            raise RunError(f"objectives = {self.objectives!r}: each metric once")
-        if isinstance(self.limits, str):
-            raise RunError(f"limits = {self.limits!r}: give a tuple, ({self.limits!r},)")
+            raise RunError(f"objectives = {self.objectives!r}: name each metric once")
         if self.searcher not in SEARCHERS:
             raise RunError(f"searcher = {self.searcher!r} is unknown: choose one of {', '.join(SEARCHERS)}")
-        for name, least in (("evaluations", 1), ("batch", 1), ("seed", 0), ("measured", 5), ("trust", 0), ("trust_steps", 1)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            if not whole and (name, value) != ("trust_steps", None):
                 raise RunError(f"{name} = {value!r}: it must be a whole number, {least} or more")
-        known = {self.task.metric, "loss", "params", "macs", "activation_bytes"}
-        for metric in (*self.objectives, *(parse(limit).metric for limit in self.limits)):
-            if metric not in known and not re.fullmatch(r"latency_ms@\S+", metric):
-                raise RunError(
-                    f"{metric!r} is no metric of this run: there are {', '.join(sorted(known))} and latency_ms@TARGET, such as latency_ms@cpu"
-                )
+        self._check_metrics()
+
+    def _check_types(self) -> None:
+        if not isinstance(self.name, str):
+            raise RunError(f"name = {self.name!r} is no text: give one such as 'digits'")
+        if not isinstance(self.space, Space):
+            made = isinstance(self.space, type) and issubclass(self.space, Space)
+            remedy = f"write {self.space.__name__}()" if made else "declare one with search_spaces.Space"
+            raise RunError(f"space = {self.space!r} is not a Space: {remedy}")
+        if not callable(self.build):
+            raise RunError(
+                f"build = {self.build!r} cannot be called: give the function from an architecture to a module"
+            )
+        missing = [name for name in _TASK if not hasattr(self.task, name)]
+        if missing or isinstance(self.task, type):
+            remedy = "give a supernets.tasks.Classification or LanguageModelling, or write one like them"
+            raise RunError(f"task = {self.task!r} is no task, it has no {', '.join(missing) or 'data'}: {remedy}")
+        if not isinstance(self.training, TrainingConfig):
+            raise RunError(f"training = {self.training!r} is no TrainingConfig: write TrainingConfig(steps=...)")
+        for name, example in (("objectives", "('error', 'params')"), ("limits", "('params <= 1e5',)")):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or not all(isinstance(text, str) for text in value):
+                raise RunError(f"{name} = {value!r}: give a tuple of texts, such as {example}")
+        if not self.objectives:
+            raise RunError("objectives = (): name at least one metric to minimise, such as 'error'")
+
+    def _check_metrics(self) -> None:
+        known = dict.fromkeys([self.task.metric, "loss", *COSTS])
+        for metric in self._metrics():
+            quantity, at, target = metric.partition("@")
+            if quantity == "latency_ms" and at:
+                if target not in TARGETS:
+                    raise RunError(
+                        f"{metric!r} is on the target {target!r}, which is unknown: there is {', '.join(TARGETS)}"
+                    )
+            elif metric not in known:
+                there = ", ".join([*known, *(f"latency_ms@{name}" for name in TARGETS)])
+                raise RunError(f"{metric!r} is no metric of this run: choose of {there}")
+
+    def _metrics(self) -> tuple[str, ...]:
+        return (*self.objectives, *(parse(limit).metric for limit in self.limits))
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
-        metrics = (*self.objectives, *(parse(limit).metric for limit in self.limits))
-        return tuple(dict.fromkeys(m.partition("@")[2] for m in metrics if m.startswith("latency_ms@")))
+        return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
 
 
 def load(path: Path | str) -> Run:
@@ -112,30 +152,60 @@ def load(path: Path | str) -> Run:
     """
     path = Path(path).resolve()
     if path.suffix != ".py" or not path.is_file():
-        raise RunError(f"{path} is not a Python file: give the file that has `run = Run(...)` in it")
-    module_name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # functions of the file can then be found again by name
-    sys.path.insert(0, str(path.parent))  # the file may import its neighbours, as when it is run
-    try:
-        spec.loader.exec_module(module)
-    except (NasError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise RunError(f"{path.name}{_line_of(error, path)} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    run: Any = getattr(module, "run", None)
+        what = "is not a Python file" if path.exists() else "does not exist"
+        raise RunError(f"{path} {what}: give the .py file that has `run = Run(...)` in it")
+    run = _executed(path).get("run")
     if not isinstance(run, Run):
-        found = "has no variable `run`" if run is None else f"has `run` of type {type(run).__name__}"
+        found = "has no variable `run`" if run is None else f"has a `run` of type {type(run).__name__}"
         raise RunError(f"{path.name} {found}: end it with run = Run(name=..., space=..., build=..., task=...)")
     return run
 
 
-def _line_of(error: BaseException, path: Path) -> str:
+def _executed(path: Path) -> dict[str, Any]:
+    """The variables of a Python file once it has run; it may import its neighbours, as when it is started itself."""
+    name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # functions of the file can then be found again by name
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also a sys.exit() of the file
+        del sys.modules[name]
+        raise RunError(blame(error, path)) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return vars(module)
+
+
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """An exception that code of a run file let happen, in one line with the place; others pass, ours as they are."""
+    try:
+        yield
+    except (NasError, SpaceError, SupernetError):
+        raise
+    except Exception as error:
+        if _line_of(error, path.resolve()) is None:
+            raise
+        raise RunError(f"{blame(error, path.resolve())} (nas --verbose shows the trace)") from error
+
+
+def blame(error: BaseException, path: Path) -> str:
+    """What was raised, and by which line of a file."""
+    text = " ".join(str(error).split())
+    line = _line_of(error, path)
+    place = path.name if line is None else f"{path.name}, line {line}"
+    if isinstance(error, NasError | SpaceError | SupernetError):
+        return f"{place}: {text}"
+    return f"{place} raised {type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _line_of(error: BaseException, path: Path) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        lines.append(error.lineno)
-    return f", line {lines[-1]}," if lines and lines[-1] is not None else ""
+    return lines[-1] if lines else None

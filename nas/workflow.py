@@ -1,17 +1,20 @@
-"""The life of a run: train the supernet, measure, search, verify the front, ask whether its ranks can be trusted, export.
+"""The life of a run: train the supernet, measure, search, verify the front, ask whether to trust its ranks, export.
 
-Each step finds what an earlier call has done in the database and the run's folder, and does the rest: calling any of them
-again after a kill loses nothing and computes nothing twice.
+Each step finds what an earlier call has done in the database and the run's folder, and does the rest: calling any of
+them again after a kill loses nothing and computes nothing twice.
 """
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import importlib.util
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import nn
@@ -20,7 +23,7 @@ from nas import evaluators, records
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
-from nas.predictors import GaussianProcess, Predictor
+from nas.predictors import Predictor, Ridge
 from nas.records import Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
 from nas.run import Run
 from nas.searchers import SEARCHERS
@@ -31,8 +34,6 @@ from search_spaces import Architecture
 from supernets import Supernet, ranking, training
 from supernets.export import Exported, Format, export
 from supernets.tasks import Task
-
-_logger = logging.getLogger(__name__)
 
 Tick = Callable[[int, int], None]
 """Told how many of how many are done."""
@@ -50,6 +51,11 @@ class Workflow:
         run_file: the Python file of the run, which workers of a cluster load; in process it is only recorded.
         cluster: None evaluates in this process; "auto", "local" or an address does so on Ray.
         progress: bars on a terminal and log lines elsewhere.
+
+    Use it as a context manager or call `close`: that ends the workers and lets go of the database.
+
+    Raises:
+        NasError: a cluster is asked for and Ray is not installed, or it has no run file to load.
     """
 
     run: Run
@@ -60,28 +66,70 @@ class Workflow:
     workers: int = 2
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        if self.cluster is not None and importlib.util.find_spec("ray") is None:
+            raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
+        if self.cluster is not None and self.run_file is None:
+            raise NasError("workers of a cluster load the run from its file: start the search from a run file")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers of a cluster and lets go of the database."""
+        if isinstance(executor := self.__dict__.get("_executor"), RayExecutor):
+            executor.close()
+        self.repository.close()
+
     # --- the supernet
 
     @cached_property
+    def initial(self) -> Supernet:
+        """The supernet, with its initial weights for as long as `supernet` has not been asked for."""
+        return evaluators.untrained(self.run)
+
+    @cached_property
     def supernet(self) -> Supernet:
-        """The trained supernet: trained now, gone on with, or found finished."""
-        supernet = evaluators.untrained(self.run)
-        result = training.train(
-            supernet, self.run.task, self.run.training, directory=self._checkpoints, progress=self.progress
+        """The trained supernet: trained now, gone on with or found finished, as `result` tells."""
+        self._record(self.initial, self.result)
+        return self.initial
+
+    @cached_property
+    def result(self) -> training.TrainingResult:
+        """What training came to; where `resumed_from` is the last step, it had been finished before."""
+        return training.train(
+            self.initial, self.run.task, self.run.training, directory=self.checkpoints, progress=self.progress
         )
-        self._record(supernet, result)
-        return supernet
 
     @cached_property
     def weights(self) -> str:
         """The digest of the trained weights."""
         return self.supernet.digest()
 
+    def require_trained(self, study: str) -> None:
+        """Makes sure that the supernet a study was searched with is here, and trains none.
+
+        Raises:
+            NasError: its checkpoints are not, or are those of other weights.
+        """
+        record = self.repository.study(study)
+        supernet = evaluators.trained(self.run, self.checkpoints)
+        if supernet.digest() != record.supernet_digest:
+            raise NasError(
+                f"study {study!r} was searched with the weights {record.supernet_digest}, and {self.checkpoints} holds "
+                f"{supernet.digest()}: bring back the run file and the folder it was searched with, or search anew"
+            )
+
     def _record(self, supernet: Supernet, result: training.TrainingResult) -> None:
         space = self.run.space
-        settings = asdict(self.run.training) | {"precision": result.precision, "skipped": result.skipped}
+        settings = {k: None if v == math.inf else v for k, v in asdict(self.run.training).items()}  # JSON has none
+        settings |= {"precision": result.precision, "skipped": result.skipped}
         settings |= {"rejected_checkpoints": list(result.rejected)} if result.rejected else {}
         digest = supernet.digest()
+        before = {known.digest: known.created for known in self.repository.supernets()}
         self.repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
         self.repository.add_supernet(
             SupernetRecord(
@@ -89,17 +137,19 @@ class Workflow:
                 space_digest=space.digest,
                 name=self.run.name,
                 sharing=supernet.sharing.name,
-                weights_path=str(self._checkpoints),
+                weights_path=str(self.checkpoints),
                 task_digest=self.run.task.digest,
                 steps=result.steps,
                 settings=settings,
+                created=before.get(digest) or records.now(),
             )
         )
         points = [records.CurvePoint(p.step, p.which, p.metric, p.value) for p in result.curve]  # type: ignore[arg-type]
         self.repository.add_curve(digest, points)
 
     @property
-    def _checkpoints(self) -> Path:
+    def checkpoints(self) -> Path:
+        """Where the supernet's are."""
         return self.directory / "supernet"
 
     # --- latency
@@ -110,28 +160,41 @@ class Workflow:
         for name in self.run.targets:
             measurements = self.measured(_target(name), self._sample_to_measure(), tick)
             archs = [Architecture.from_json(m.architecture) for m in measurements]
-            predictors[name] = GaussianProcess(self.run.space)
+            predictors[name] = Ridge(self.run.space)
             predictors[name].fit(archs, [m.median_ms for m in measurements])
         return predictors
 
     def measured(self, target: Target, archs: Sequence[Architecture], tick: Tick = _silent) -> list[Measurement]:
-        """The latency of extracted networks, in the order of ``archs``; only what nobody has measured is."""
+        """The latency of extracted networks, in the order of ``archs``; only what is not known yet is measured.
+
+        A measurement is known where network, input and machine are the same: another run's networks of the same
+        choices, or another machine's of the same name, are not.
+        """
         self.repository.add_target(target_record(target))
+        machine = _digest(target.describe())
         known = {m.arch_digest: m for m in self.repository.measurements(target.name, [a.digest for a in archs])}
         example = self.run.task.example()
         for done, arch in enumerate(archs):
             tick(done, len(archs))
-            if arch.digest not in known:
-                network = self.supernet.extract(arch)
-                known[arch.digest] = target.measure(network, example).measurement(arch, target.name)
+            same = {"machine": machine, "network": self._fingerprint(arch)}
+            found = known.get(arch.digest)
+            if found is None or any(found.conditions.get(key) != value for key, value in same.items()):
+                found = target.measure(self.supernet.extract(arch), example).measurement(arch, target.name)
+                known[arch.digest] = replace(found, conditions=found.conditions | same)
                 self.repository.add_measurements([known[arch.digest]])
         tick(len(archs), len(archs))
         return [known[arch.digest] for arch in archs]
 
+    def _fingerprint(self, arch: Architecture) -> str:
+        """Of what a latency depends on and the architecture does not say: the sizes of layers, and of the input."""
+        example = self.run.task.example()
+        return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
+
     def _sample_to_measure(self) -> list[Architecture]:
-        """Both ends of the space, and architectures whose every choice is uniform, so that each option is seen often."""
+        """Both ends of the space, and architectures whose every choice is uniform: each option is seen often."""
         space, rng = self.run.space, np.random.default_rng([self.run.seed, 1])
-        sample = space.sample_many(self.run.measured, rng, uniform="choices", distinct=True)
+        wanted = min(self.run.measured, space.count())
+        sample = space.sample_many(wanted, rng, uniform="choices", distinct=True)
         return list(dict.fromkeys([space.smallest(), space.largest(), *sample]))[: self.run.measured]
 
     @cached_property
@@ -140,7 +203,9 @@ class Workflow:
 
     # --- the search
 
-    def study(self, predictors: dict[str, Predictor], on_batch: OnBatch | None = None, name: str | None = None) -> Study:
+    def study(
+        self, predictors: dict[str, Predictor], on_batch: OnBatch | None = None, name: str | None = None
+    ) -> Study:
         """The study of the run, as far as it has come."""
         run = self.run
         return Study(
@@ -151,7 +216,7 @@ class Workflow:
             self.repository,
             limits=run.limits,
             searcher=SEARCHERS[run.searcher],
-            executor=self._executor(),
+            executor=self._executor,
             predict=evaluators.CostModel(self.supernet, run.task, predictors),
             weights=self.weights,
             data=run.task.digest,
@@ -164,17 +229,18 @@ class Workflow:
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:
             return evaluators.SubnetEvaluator(self.supernet, self.run.task)
-        if self.run_file is None:
-            raise NasError("workers of a cluster load the run from its file: start the search from a run file")
-        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), str(self._checkpoints.absolute())))
+        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), str(self.checkpoints.absolute())))
 
+    @cached_property
     def _executor(self) -> Executor:
         return InProcess() if self.cluster is None else RayExecutor(self.cluster, self.workers)
 
     # --- the front
 
-    def verify(self, evaluations: Iterable[Evaluation], study: str, tick: Tick = _silent) -> dict[str, dict[str, float]]:
-        """Metrics of the networks themselves, by digest: measured latency, and error on the test set where there is one.
+    def verify(
+        self, evaluations: Iterable[Evaluation], study: str, tick: Tick = _silent
+    ) -> dict[str, dict[str, float]]:
+        """Metrics of the networks themselves, by digest: measured latency, and the task's metric on the test split.
 
         Predictions and inherited validation errors chose these networks, so both are biased towards what they promise.
         """
@@ -189,11 +255,11 @@ class Workflow:
         return verified
 
     def _verified(self, arch: Architecture) -> dict[str, float]:
-        found = {
-            f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets
-        }
+        found = {f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets}
         if has_test(self.run.task):
-            found[f"test_{self.run.task.metric}"] = self.run.task.evaluate(self.network(arch), "test")[self.run.task.metric]
+            found[f"test_{self.run.task.metric}"] = self.run.task.evaluate(self.network(arch), "test")[
+                self.run.task.metric
+            ]
         return found
 
     def network(self, arch: Architecture) -> nn.Module:
@@ -208,6 +274,8 @@ class Workflow:
 
     def dominated_share(self, study: Study, num_samples: int = 100) -> float:
         """The share of uniformly sampled architectures, evaluated the same way, that the front dominates or equals."""
+        if not study.front():
+            return 0.0
         archs = self.run.space.sample_many(num_samples, np.random.default_rng([self.run.seed, 3]))
         front = np.array([[e.metrics[name] for name in study.objectives] for e in study.front()])
         return float(np.mean([np.any(np.all(front <= point, axis=1)) for point in study.values(archs)]))
@@ -215,10 +283,12 @@ class Workflow:
     # --- trust
 
     def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
-        """Inherited against stand-alone metrics of a small sample stratified by size; each row is stored as it is known."""
+        """Inherited against stand-alone metrics of a small sample stratified by size; each row is stored at once."""
         run, rng = self.run, np.random.default_rng([self.run.seed, 2])
         archs = ranking.trust_sample(run.space, run.trust, rng, lambda arch: self._counts.profile(arch).params)
-        config = replace(run.training, steps=run.trust_steps or run.training.steps, evaluate_every=0, checkpoint_every=0)
+        config = replace(
+            run.training, steps=run.trust_steps or run.training.steps, evaluate_every=0, checkpoint_every=0
+        )
         rows = {row.arch.digest: row for row in self._known_rows(config)}
 
         def keep(row: ranking.Row) -> None:
@@ -237,7 +307,10 @@ class Workflow:
             return []
         return [
             ranking.Row(
-                Architecture.from_json(row["architecture"]), row["inherited"], row["standalone"], row["seconds"]
+                Architecture.from_json(row["architecture"]),
+                _or_infinite(row["inherited"]),
+                _or_infinite(row["standalone"]),
+                row["seconds"],
             )
             for row in stored.rows
         ]
@@ -263,12 +336,15 @@ class Workflow:
             metadata=metadata,
         )
 
-    def finetune(self, arch: Architecture, config: training.TrainingConfig) -> tuple[nn.Module, training.TrainingResult]:
-        """The network trained further from its inherited weights; a stopped one goes on."""
-        network = self.supernet.extract(arch)
-        place = self.directory / "finetuned" / arch.digest
+    def finetune(
+        self, arch: Architecture, config: training.TrainingConfig
+    ) -> tuple[nn.Module, training.TrainingResult]:
+        """The network trained further from its inherited weights; a stopped training goes on."""
+        network = self.network(arch)
+        settings = _digest([self.weights, asdict(config)])  # each has a folder: none goes on from another's end
+        place = self.directory / "finetuned" / f"{arch.digest}-{settings[:8]}"
         result = training.train_network(network, self.run.task, config, directory=place, progress=self.progress)
-        return network, result
+        return evaluators.recalibrated(network, self.run.task), result
 
 
 def has_test(task: Task) -> bool:
@@ -287,8 +363,8 @@ def _trust_record(report: ranking.RankingReport, config: training.TrainingConfig
         {
             "digest": row.arch.digest,
             "architecture": row.arch.json(),
-            "inherited": row.inherited,
-            "standalone": row.standalone,
+            "inherited": _or_none(row.inherited),
+            "standalone": _or_none(row.standalone),
             "seconds": row.seconds,
             "steps": config.steps,
         }
@@ -307,4 +383,16 @@ def _trust_record(report: ranking.RankingReport, config: training.TrainingConfig
 
 
 def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+    return math.nan if value is None else value
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no infinity
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,5 @@
+"""`python -m nas`: the same as `nas`."""
+
+from nas.cli import main
+
+main()
