@@ -1,13 +1,14 @@
 """What a training step through shared weights costs against the same step of the same static module.
 
-For each model and batch size, random architectures are drawn; for each one a step of the extracted network and a step of the
-subnet run one after the other, in alternating order, and the ratio is taken pair by pair. A subnet is new in every training step, so
-building it is part of the last three ratios. The static module is stepped by torch's AdamW twice: as it comes, and fused.
+For each model and batch size, random architectures are drawn; for each one a step of the extracted network and a step
+of the subnet run one after the other, in alternating order, and the ratio is taken pair by pair. A subnet is new in
+every training step, so building it is part of the last three ratios. The static module is stepped by torch's AdamW
+twice: as it comes, and fused.
 
     python benchmarks/subnet_step.py [--device cuda] [--batches 1 8 32] [--pairs 15] [--threads 1]
 
-Published code manages, against its own largest static network at batches 1 / 8 / 32, 1.60 / 1.19 / 1.07 for forward and backward
-of a transformer, and 1.48 with AdamW over the whole supernet.
+Published code manages, against its own largest static network at batches 1 / 8 / 32, 1.60 / 1.19 / 1.07 for forward
+and backward of a transformer, and 1.48 with AdamW over the whole supernet.
 """
 
 import argparse
@@ -213,7 +214,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(
         "# A subnet's training step against the same static module's\n\n"
-        f"{machine(arguments.device, arguments.threads)}. Ratios of pairs run one after the other, median (quartiles) of {arguments.pairs}.\n\n"
+        f"{machine(arguments.device, arguments.threads)}. "
+        f"Ratios of pairs run one after the other, median (quartiles) of {arguments.pairs}.\n\n"
         + markdown(header, rows)
     )
 

@@ -1,7 +1,7 @@
 """Which part of a stored tensor belongs to a smaller one: the one definition of a slice.
 
-A stored tensor is viewed with every fused axis split in two, ``(k * n, ...) -> (k, n, ...)``; in that view every smaller
-tensor is a box: the leading part of a feature axis, the centre of a convolution kernel's axis.
+A stored tensor is viewed with every fused axis split in two, ``(k * n, ...) -> (k, n, ...)``; in that view every
+smaller tensor is a box: the leading part of a feature axis, the centre of a convolution kernel's axis.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Blocks:
-    """``count`` equal blocks fused along ``axis``, each sliced on its own: ``[q|k|v]`` is ``Blocks(3)``, an LSTM ``Blocks(4)``."""
+    """``count`` equal blocks fused along ``axis``, each sliced on its own.
+
+    ``[q|k|v]`` is ``Blocks(3)``, an LSTM ``Blocks(4)``.
+    """
 
     count: int
     axis: int = 0
@@ -119,9 +122,8 @@ def check_patterns(layouts: Layouts, names: Iterable[str]) -> None:
     names = list(names)
     for pattern in layouts:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise SupernetError(
-                f"layout pattern {pattern!r} matches no parameter; the model has {', '.join(names[:6])}{', ...' * (len(names) > 6)}"
-            )
+            known = ", ".join(names[:6]) + ", ..." * (len(names) > 6)
+            raise SupernetError(f"layout pattern {pattern!r} matches no parameter; the model has {known}")
 
 
 def _axes(name: str, shape: Shape, layouts: tuple[Layout, ...]) -> Axes:
@@ -136,8 +138,8 @@ def _axes(name: str, shape: Shape, layouts: tuple[Layout, ...]) -> Axes:
                 centred.add(axis)
             elif shape[axis] % layout.count:
                 raise ShapeError(
-                    f"{name} has {shape[axis]} rows along axis {axis}, which do not divide into {layout.count} fused blocks; "
-                    "correct the layout or the space"
+                    f"{name} has {shape[axis]} rows along axis {axis}, which do not divide into {layout.count} fused "
+                    "blocks; correct the layout or the space"
                 )
             else:
                 blocks[axis] = layout.count

@@ -1,8 +1,8 @@
 """Optimisers over shared weights that step only what backward has touched.
 
-The update rules are torch's own. Weights, gradient and state of a step are boxes of whole tensors. torch's fused kernels walk
-memory as if it were contiguous, so they step the boxes that are; the unfused ones step the others in place, which costs less than
-gathering them for the fused kernel and scattering them back.
+The update rules are torch's own. Weights, gradient and state of a step are boxes of whole tensors. torch's fused
+kernels walk memory as if it were contiguous, so they step the boxes that are; the unfused ones step the others in
+place, which costs less than gathering them for the fused kernel and scattering them back.
 """
 
 from collections.abc import Mapping
@@ -62,8 +62,8 @@ class Touchable(Protocol):
 class Optimizer:
     """Steps what was touched; its state has the shapes of the whole tensors, and is allocated when first needed.
 
-    The rules are called as functions: making a ``torch.optim.Optimizer`` imports torch's compiler, six seconds of processor
-    time in each process.
+    The rules are called as functions: making a ``torch.optim.Optimizer`` imports torch's compiler, six seconds of
+    processor time in each process.
     """
 
     def __init__(self, tensors: Touchable, config: OptimizerConfig) -> None:

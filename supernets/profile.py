@@ -36,11 +36,8 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if (
-            id(tensor) not in parameters
-            and not isinstance(tensor, nn.Parameter)
-            and (tensor._base is None or id(tensor._base) not in parameters)
-        ):
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(tensor, nn.Parameter) and id(tensor) not in parameters and id(base) not in parameters:
             storage = tensor.untyped_storage()
             kept[storage._cdata] = max(kept.get(storage._cdata, 0), tensor.numel() * tensor.element_size())
         return tensor
@@ -51,8 +48,8 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
             module(*inputs)
     except (NotImplementedError, RuntimeError) as error:
         raise SupernetError(
-            f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward must not depend "
-            "on values, and plain tensor attributes should be registered as buffers"
+            f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward must "
+            "not depend on values, and plain tensor attributes should be registered as buffers"
         ) from error
     batch = inputs[0].shape[0]
     return Profile(sum(parameters.values()), counter.get_total_flops() // 2 // batch, sum(kept.values()))

@@ -1,4 +1,4 @@
-"""How architectures share weights: one hook, from (parameter, architecture, shape) to the tensor the module will use."""
+"""How architectures share weights: one hook, from (parameter, architecture, shape) to the tensor the module uses."""
 
 from typing import Protocol
 
@@ -24,7 +24,10 @@ class Sharing(Protocol):
 
 
 class Entangled:
-    """Every architecture uses its box of the one stored tensor ("weight entanglement", AutoFormer, arXiv:2107.00651, section 3.2)."""
+    """Every architecture uses its box of the one stored tensor.
+
+    "Weight entanglement" in AutoFormer, arXiv:2107.00651, section 3.2.
+    """
 
     name = "entangled"
 

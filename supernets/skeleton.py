@@ -1,7 +1,7 @@
 """Building a user's module without initialising it.
 
-Parameters become meta tensors the moment a module registers them, so whatever fills them afterwards costs nothing; buffers
-and plain attributes stay real, because a causal mask or a rotary table has values no shape can give.
+Parameters become meta tensors the moment a module registers them, so whatever fills them afterwards costs nothing;
+buffers and plain attributes stay real, because a causal mask or a rotary table has values no shape can give.
 """
 
 import threading
@@ -48,11 +48,13 @@ def call_build(build: Build, arch: Architecture) -> nn.Module:
         module = build(arch)
     except Exception as error:
         raise BuildError(
-            f"build({arch.json()}) raised {type(error).__name__}: {error}; build must accept every architecture of the space"
+            f"build({arch.json()}) raised {type(error).__name__}: {error}; "
+            "build must accept every architecture of the space"
         ) from error
     if not isinstance(module, nn.Module):
         raise BuildError(
-            f"build({arch.json()}) returned {type(module).__name__}; it must return a torch.nn.Module, did it forget `return`?"
+            f"build({arch.json()}) returned {type(module).__name__}; "
+            "it must return a torch.nn.Module, did it forget `return`?"
         )
     return module
 
@@ -92,7 +94,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def _skipping_meta(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``initialise``, except that a meta tensor is returned at once: even a no-op costs 20 us through the dispatcher."""
+    """``initialise``, but a meta tensor is returned at once: even a no-op costs 20 us through the dispatcher."""
 
     def wrapper(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return tensor if tensor.is_meta else initialise(tensor, *args, **kwargs)

@@ -1,8 +1,8 @@
 """The shared tensors of a supernet, and the gradients that land in them.
 
-A network's parameter is a leaf over a box of the stored tensor. When backward has filled the leaf's gradient, a hook moves it
-into the stored tensor's own: the first one is taken as it is, later ones are added into their block of it. So no full-size
-zero tensor is ever made, and the optimiser knows exactly what was touched.
+A network's parameter is a leaf over a box of the stored tensor. When backward has filled the leaf's gradient, a hook
+moves it into the stored tensor's own: the first one is taken as it is, later ones are added into their block of it. So
+no full-size zero tensor is ever made, and the optimiser knows exactly what was touched.
 """
 
 from collections.abc import Iterator, Mapping

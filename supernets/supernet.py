@@ -1,4 +1,4 @@
-"""A supernet: a function from an architecture to the parameters of the ordinary module that the architecture describes."""
+"""A supernet: a function from an architecture to the parameters of the ordinary module the architecture describes."""
 
 import hashlib
 import os
@@ -30,10 +30,10 @@ class Supernet:
         space: the architectures.
         build: the user's function from an architecture to a plain ``nn.Module``, the same every time it is called.
         sharing: how architectures share weights.
-        layout: fused axes and centred axes of parameters, by name pattern: ``{"*.qkv.*": Blocks(3)}``. Convolution kernels,
-            ``nn.MultiheadAttention``, LSTM and GRU are known.
-        init: values for the stored tensors by name, at full size, as from a pretrained state dict; what it does not name
-            keeps the module's own initialisation.
+        layout: fused axes and centred axes of parameters, by name pattern: ``{"*.qkv.*": Blocks(3)}``. Convolution
+            kernels, ``nn.MultiheadAttention``, LSTM and GRU are known.
+        init: values for the stored tensors by name, at full size, as from a pretrained state dict; what it does not
+            name keeps the module's own initialisation.
         also: architectures to look at besides the largest with each option in turn, where a parameter exists only under
             a combination of choices.
         seed: of the initial values.
@@ -77,14 +77,15 @@ class Supernet:
     def __repr__(self) -> str:
         return f"Supernet({self.space.name}, {self.num_parameters:,} parameters, {self.sharing.name}, {self.device})"
 
-    # --- networks -------------------------------------------------------------------------------------------------------
+    # --- networks -------------------------------------------------------------------------------------------------
 
     def subnet(self, arch: Architecture) -> nn.Module:
         """The module of ``arch`` over views of the shared weights: an object of the user's class.
 
-        Backward puts its gradients into the shared tensors, where ``optimizer`` finds them; its parameters' own ``grad`` stays
-        None. Each call gives a fresh module and changes nothing in the supernet; running it in training mode updates the
-        shared batch-norm statistics. A fused parameter (see ``layout``) is put together from its blocks whenever it is read.
+        Backward puts its gradients into the shared tensors, where ``optimizer`` finds them; its parameters' own
+        ``grad`` stays None. Each call gives a fresh module and changes nothing in the supernet; running it in training
+        mode updates the shared batch-norm statistics. A fused parameter (see ``layout``) is put together from its
+        blocks whenever it is read.
         """
         return self._bind(arch, lambda shared, shape: self.sharing.tensor(shared, arch, shape), leading)
 
@@ -150,7 +151,7 @@ class Supernet:
             )
         return shared
 
-    # --- what there is --------------------------------------------------------------------------------------------------
+    # --- what there is --------------------------------------------------------------------------------------------
 
     @property
     def num_parameters(self) -> int:
@@ -171,7 +172,7 @@ class Supernet:
         archs |= {f"random {i + 1}": self.space.sample(rng) for i in range(sample)}
         return {label: self.profile(arch, example) for label, arch in archs.items()}
 
-    # --- weights --------------------------------------------------------------------------------------------------------
+    # --- weights --------------------------------------------------------------------------------------------------
 
     def optimizer(self, config: OptimizerConfig) -> Optimizer:
         """An optimiser over the shared weights that steps only what backward has touched."""
@@ -199,7 +200,7 @@ class Supernet:
 
     @property
     def version(self) -> int:
-        """A number that grows with every change of the shared weights in this process; `digest` says the same for good."""
+        """A number growing with every change of the shared weights in this process; `digest` says the same for good."""
         return sum(shared.value._version for shared in self._store.parameters.values())
 
     def digest(self) -> str:
@@ -234,8 +235,9 @@ class Supernet:
         if available is not None and needed > available:
             name, shape = max(self._survey.shapes.items(), key=lambda item: torch.Size(item[1]).numel())
             raise MemoryLimitError(
-                f"the supernet needs {_gib(needed)} (weights {_gib(weights)}, the rest gradients and Adam's state) but {_gib(available)} "
-                f"are available; its largest tensor is {name} {shape}: narrow the space with where(), or raise memory_limit"
+                f"the supernet needs {_gib(needed)} (weights {_gib(weights)}, the rest gradients and Adam's state) but "
+                f"{_gib(available)} are available; its largest tensor is {name} {shape}: "
+                "narrow the space with where(), or raise memory_limit"
             )
 
 
@@ -262,12 +264,12 @@ def _check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor], names:
     for name in names:
         if own[name].shape != given[name].shape:
             raise ShapeError(
-                f"{name} is {tuple(given[name].shape)} in the given weights and {tuple(own[name].shape)} in the supernet; "
-                "they must be at the size of the largest architecture"
+                f"{name} is {tuple(given[name].shape)} in the given weights and {tuple(own[name].shape)} in the "
+                "supernet; they must be at the size of the largest architecture"
             )
 
 
-# --- initial values -----------------------------------------------------------------------------------------------------
+# --- initial values -----------------------------------------------------------------------------------------------
 
 
 def _allocate(surveyed: Survey, build: Build, seed: int, dtype: torch.dtype | None) -> Store:
@@ -302,7 +304,7 @@ def _at_size(value: Tensor, surveyed: Survey, name: str) -> Tensor:
     return value
 
 
-# --- parameters that lie scattered ---------------------------------------------------------------------------------------
+# --- parameters that lie scattered --------------------------------------------------------------------------------
 
 _GATHERING = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -310,8 +312,8 @@ _GATHERING = (nn.Linear, nn.modules.conv._ConvNd)
 def _gather_when_read(owner: nn.Module, shapes: dict[str, Shape]) -> None:
     """Let ``owner`` put scattered parameters together each time they are read.
 
-    Fused ones must be. For matrix products and convolutions it is cheaper: one copy of the weight in forward, where a strided
-    one would have its gradient transposed and copied in backward.
+    Fused ones must be. For matrix products and convolutions it is cheaper: one copy of the weight in forward, where a
+    strided one would have its gradient transposed and copied in backward.
     """
     owner.__dict__["_gathered_shapes"] = shapes
     owner.__class__ = _gathering(type(owner), tuple(shapes))  # type: ignore[arg-type] # classes are hashable

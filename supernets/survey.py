@@ -112,9 +112,8 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
         ShapeError: two architectures give one name tensors of different rank.
         SupernetError: a layout pattern matches no parameter, or the model has no parameters.
     """
-    varied = (
-        (label.partition("=")[0], arch) for label, arch in space.variants()
-    )  # "stages.0.kernel.2=5" names the choice first
+    # a label such as "stages.0.kernel.2=5" names the choice first
+    varied = ((label.partition("=")[0], arch) for label, arch in space.variants())
     labelled: list[tuple[str | None, Architecture]] = [
         (None, space.largest()),
         *varied,
@@ -169,8 +168,9 @@ def _union(
             known = shapes.get(name)
             if known is not None and len(known) != len(shape):
                 raise ShapeError(
-                    f"{name} has shape {known} for {first[name].arch.json()} but {shape} for {variant.arch.json()}: tensors of "
-                    "different rank cannot share weights; give the two alternatives different names (structure.one_of does)"
+                    f"{name} has shape {known} for {first[name].arch.json()} but {shape} for {variant.arch.json()}: "
+                    "tensors of different rank cannot share weights; "
+                    "give the two alternatives different names (structure.one_of does)"
                 )
             first.setdefault(name, variant)
             shapes[name] = tuple(map(max, known, shape)) if known is not None else shape
@@ -183,7 +183,7 @@ def _union(
 
 
 def _shared_buffers(variants: Sequence[Variant]) -> dict[str, Tensor]:
-    """Buffers that every variant can slice from the largest one; others are each network's own, as its class made them."""
+    """Buffers that every variant can slice from the largest; others are each network's own, as its class made them."""
     largest: dict[str, Tensor] = {}
     for variant in variants:
         for name, buffer in variant.buffers.items():

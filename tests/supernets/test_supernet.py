@@ -26,6 +26,10 @@ def sample(case: Case, seed: int) -> Architecture:
     return case.space.sample(np.random.default_rng(seed))
 
 
+def shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in module.named_parameters()]
+
+
 models = pytest.mark.parametrize("name", list(ZOO))
 
 
@@ -56,7 +60,7 @@ def test_networks_are_the_users_own_class(name: str) -> None:
     extracted, subnet = supernet(name).extract(arch), supernet(name).subnet(arch)
     assert type(extracted) is type(plain)
     assert isinstance(subnet, type(plain))
-    assert [(n, p.shape) for n, p in extracted.named_parameters()] == [(n, p.shape) for n, p in plain.named_parameters()]
+    assert shapes(extracted) == shapes(plain)
     assert extracted.state_dict().keys() == plain.state_dict().keys()
     for name_, parameter in extracted.named_parameters():
         assert parameter.untyped_storage().nbytes() == parameter.numel() * 8, name_
@@ -265,7 +269,8 @@ def test_profile_counts_what_the_network_has() -> None:
 
 def test_profiles_run_from_smallest_to_largest() -> None:
     for name, case in ZOO.items():
-        profiles = supernet(name).profiles(case.example().float() if case.example().is_floating_point() else case.example())
+        example = case.example()
+        profiles = supernet(name).profiles(example.float() if example.is_floating_point() else example)
         assert profiles["smallest"].params < profiles["largest"].params
         assert all(p.macs > 0 and p.activation_bytes > 0 for p in profiles.values()), name
 
@@ -316,7 +321,7 @@ def test_clipping_scales_the_whole_gradient() -> None:
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
-# --- what goes wrong ----------------------------------------------------------------------------------------------------
+# --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
 class Tiny(Space):
@@ -346,26 +351,49 @@ def test_errors_are_one_line_with_a_remedy() -> None:
     def grows(arch: Architecture) -> nn.Module:
         return nn.Linear(20 if (arch.width, arch.mode) == (4, "a") else arch.width, 2)
 
+    def foreign_state() -> None:
+        Supernet(Tiny(), linear).optimizer(OptimizerConfig()).load_state_dict({"x|step": torch.zeros(())})
+
     odd = Tiny().architecture({"is": "Tiny", "width": 4, "mode": "a"})
     cases = [
         (BuildError, r"raised KeyError: 'oops'; build must accept", lambda: Supernet(Tiny(), broken)),
         (BuildError, r"returned NoneType; it must return a torch.nn.Module", lambda: Supernet(Tiny(), forgetful)),
         (ShapeError, r"tensors of different rank cannot share weights", lambda: Supernet(Tiny(), ranks)),
         (SupernetError, r"has no parameters", lambda: Supernet(Tiny(), lambda arch: nn.ReLU())),
-        (SupernetError, r"layout pattern 'qkv\*' matches no parameter", lambda: Supernet(Tiny(), linear, layout={"qkv*": Blocks(3)})),
+        (
+            SupernetError,
+            r"layout pattern 'qkv\*' matches no parameter",
+            lambda: Supernet(Tiny(), linear, layout={"qkv*": Blocks(3)}),
+        ),
         (SupernetError, r"names axis 4", lambda: Supernet(Tiny(), linear, layout={"weight": Blocks(2, axis=4)})),
-        (ShapeError, r"do not divide into 3 fused blocks", lambda: Supernet(Tiny(), linear, layout={"weight": Blocks(3)})),
+        (
+            ShapeError,
+            r"do not divide into 3 fused blocks",
+            lambda: Supernet(Tiny(), linear, layout={"weight": Blocks(3)}),
+        ),
         (SupernetError, r"Blocks\(count=0\)", lambda: Blocks(0)),
         (ShapeError, r"extra.weight that no single choice brings forth", lambda: Supernet(Tiny(), joint).subnet(odd)),
-        (ShapeError, r"of shape \(2, 20\), but the largest known is \(2, 8\)", lambda: Supernet(Tiny(), grows).subnet(odd)),
-        (MemoryLimitError, r"narrow the space with where\(\), or raise memory_limit", lambda: Supernet(Tiny(), linear, memory_limit=10)),
+        (
+            ShapeError,
+            r"of shape \(2, 20\), but the largest known is \(2, 8\)",
+            lambda: Supernet(Tiny(), grows).subnet(odd),
+        ),
+        (
+            MemoryLimitError,
+            r"narrow the space with where\(\), or raise memory_limit",
+            lambda: Supernet(Tiny(), linear, memory_limit=10),
+        ),
         (ShapeError, r"init names 'nope'", lambda: Supernet(Tiny(), linear, init={"nope": torch.zeros(1)})),
-        (ShapeError, r"weight is \(1,\) in the given weights", lambda: Supernet(Tiny(), linear, init={"weight": torch.zeros(1)})),
+        (
+            ShapeError,
+            r"weight is \(1,\) in the given weights",
+            lambda: Supernet(Tiny(), linear, init={"weight": torch.zeros(1)}),
+        ),
         (ShapeError, r"lacks 'bias'", lambda: Supernet(Tiny(), linear).load_state_dict({"weight": torch.zeros(2, 8)})),
         (SupernetError, r"unknown optimizer 'adam'; there are adamw, sgd", lambda: OptimizerConfig("adam")),
         (SupernetError, r"lr = 0: a learning rate is above 0", lambda: OptimizerConfig(lr=0)),
-        (SupernetError, r"optimizer state for 'x', which is no parameter here", lambda: Supernet(Tiny(), linear).optimizer(OptimizerConfig()).load_state_dict({"x|step": torch.zeros(())})),
-    ]  # fmt: skip
+        (SupernetError, r"optimizer state for 'x', which is no parameter here", foreign_state),
+    ]
     for kind, message, provoke in cases:
         with pytest.raises(kind, match=message) as caught:
             provoke()

