@@ -23,8 +23,9 @@ $(STAMP): requirements.lock pyproject.toml .ci/setup
 
 install: $(STAMP)
 
+# its networks are so small that a second thread gains nothing
 demo: $(STAMP)
-	$(BIN)/nas demo $(ARGS)
+	$(ONE_THREAD) $(BIN)/nas demo $(ARGS)
 
 test: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
