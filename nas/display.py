@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
+from nas.trust import verdict
 from nas.units import metric
 
 if TYPE_CHECKING:
@@ -221,22 +222,16 @@ def _cell(row: Row, name: str) -> str:
 def trust(found: Trust, name: str) -> None:
     """How far the front's order can be believed; `name` is the metric that was compared."""
     headline("trust report")
-    number = found.num_architectures
-    if math.isnan(found.tau):
-        _out.print(f"not determined: {number} networks were trained alone, too few or equally good; compare more")
-        return
-    interval = "" if math.isnan(found.tau_low) else f" (95 % interval {found.tau_low:.2f} to {found.tau_high:.2f})"
-    regret = metric(name).text(found.regret)
-    _out.print(
-        f"Kendall tau of inherited against stand-alone metrics: {found.tau:.2f}{interval}, {number} networks trained"
-        f" alone in {found.seconds:.0f} s; the one that ranks first by inherited weights is {regret} worse"
-        " than the best of them",
-        soft_wrap=True,
-    )
-    if found.tau_low <= 0 or found.tau < 0.3:
-        _warn("do not trust the order of this front: train the candidates alone before choosing")
-    elif number < _FEW:
-        _warn(f"{number} networks may agree by chance: compare {_FEW} or more before trusting the order of this front")
+    judged, number = verdict(found), found.num_architectures
+    text = f"{judged.headline}. {judged.reason}"
+    if judged.is_reliable:
+        _out.print(escape(text), soft_wrap=True)
+    else:
+        _warn(text)
+    if judged.is_reliable and number < _FEW:
+        _warn(f"{number} networks may agree by chance: compare {_FEW} or more before trusting the order of this front.")
+    if not math.isnan(found.regret):
+        say(f"The first by inherited weights is {metric(name).text(found.regret)} worse than the best, trained alone.")
 
 
 def _warn(text: str) -> None:
