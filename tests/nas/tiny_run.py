@@ -1,4 +1,4 @@
-"""A run file whose whole job takes seconds: perceptrons on 300 of scikit-learn's digits, one of them with batch norm."""
+"""A run file whose whole job takes seconds: perceptrons on 300 of scikit-learn's digits."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -1,0 +1,326 @@
+"""The life of a run, on a space and data so small that all of it takes seconds."""
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nas import evaluators, front, targets
+from nas.errors import NasError
+from nas.evaluators import COSTS
+from nas.predictors import Predictor
+from nas.records import Evaluation
+from nas.run import Run, load
+from nas.storage import Repository
+from nas.targets import CPUTarget
+from nas.workflow import Workflow
+from supernets import calibrate, ranking, training
+from supernets.errors import SupernetError
+from tests.nas.command import TINY
+
+LATENCY = ("error", "latency_ms@cpu")
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return load(TINY)
+
+
+@pytest.fixture(scope="module")
+def place(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny run was made from beginning to end, once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with opened(run, folder) as workflow:
+        whole(workflow)
+    return folder
+
+
+@pytest.fixture
+def quick_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(targets.TARGETS, "cpu", partial(CPUTarget, budget_s=0.02, warmup=1))  # type: ignore[arg-type]
+
+
+def opened(run: Run, folder: Path) -> Workflow:
+    repository = Repository(f"sqlite:///{folder / 'nas.db'}")
+    return Workflow(run, repository, folder / "runs" / run.name, TINY, progress=False)
+
+
+def whole(workflow: Workflow) -> list[Evaluation]:
+    """All steps; the front."""
+    study = workflow.study(workflow.measure())
+    found = study.run(workflow.run.evaluations)
+    workflow.verify(found, study.name)
+    workflow.trust()
+    return found
+
+
+def test_all_that_was_found_is_stored(run: Run, place: Path) -> None:
+    with Repository(f"sqlite:///{place / 'nas.db'}", read_only=True) as stored:
+        study = stored.study("tiny")
+        assert (study.status, study.objectives, study.run_file) == ("finished", run.objectives, str(TINY))
+        (supernet,) = stored.supernets()
+        assert (supernet.digest, supernet.steps, supernet.task_digest) == (study.supernet_digest, 40, run.task.digest)
+        assert {(p.step, p.which) for p in stored.curve(supernet.digest)} == {
+            (step, which) for step in (20, 40) for which in ("smallest", "random", "largest", "train")
+        }
+        evaluations = stored.evaluations("tiny")
+        assert len({e.arch for e in evaluations}) == len(evaluations) == 30
+        assert all({"error", "loss", *COSTS} <= e.metrics.keys() for e in evaluations)
+        rows = front.front(stored, "tiny")
+        assert len(rows) > 2
+        assert all(row.verified.keys() == {"test_error"} for row in rows)
+        trust = stored.trust(supernet.digest)
+        assert trust is not None and trust.num_architectures == len(trust.rows) == 3
+
+
+def test_a_second_call_computes_nothing_again(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> Any:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(training._Loop, "_step", never)
+    monkeypatch.setattr(calibrate, "evaluate", never)
+    monkeypatch.setattr(type(run.task), "evaluate", never)
+    monkeypatch.setattr(ranking, "train_network", never)
+    with opened(run, place) as workflow:
+        before = workflow.repository.evaluations("tiny"), workflow.repository.supernets()
+        found = whole(workflow)
+        assert workflow.result.resumed_from == 40
+        assert (workflow.repository.evaluations("tiny"), workflow.repository.supernets()) == before
+        assert {e.arch for e in found} == {row.arch for row in front.front(workflow.repository, "tiny")}
+
+
+def test_another_study_of_the_same_weights_takes_over_what_is_known(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    evaluate = evaluators.SubnetEvaluator.__call__
+
+    def counting(self: evaluators.SubnetEvaluator, arch: Any) -> dict[str, float]:
+        asked.append(arch.digest)
+        return evaluate(self, arch)
+
+    monkeypatch.setattr(evaluators.SubnetEvaluator, "__call__", counting)
+    with opened(run, place) as workflow:
+        known = {e.arch.digest for e in workflow.repository.evaluations("tiny")}
+        study = workflow.study({}, name="tiny again")
+        study.run(40)
+    assert len(study.evaluations) == 40
+    assert set(asked) == {e.arch.digest for e in study.evaluations} - known
+    assert len(asked) == 10
+
+
+def test_what_the_front_says_is_what_the_exported_network_does(run: Run, place: Path, tmp_path: Path) -> None:
+    """To the last sample: the same predictions, and the same share of errors, on both held-out splits."""
+    with opened(run, place) as workflow:
+        normed = 0
+        for row in front.front(workflow.repository, "tiny"):
+            network = workflow.network(row.arch)
+            exported = workflow.export(row.arch, tmp_path / row.arch.digest, ("safetensors",), row.values())
+            taken_home = rebuilt(exported.directory)
+            assert "supernets" not in type(taken_home).__module__
+            assert workflow.scores(taken_home) == {"error": row.metrics["error"], **row.verified}
+            for split in ("valid", "test"):
+                inputs = run.task.splits[split].inputs  # type: ignore[attr-defined]
+                with torch.inference_mode():
+                    assert torch.equal(network(inputs), taken_home(inputs))
+                    wrong = taken_home(inputs).argmax(-1) != run.task.splits[split].targets  # type: ignore[attr-defined]
+                name = "error" if split == "valid" else "test_error"
+                assert float(wrong.sum()) / len(wrong) == row.values()[name]
+            normed += row.arch["norm"] == "batch"
+        assert normed, "the front of this run has networks with batch norm, whose statistics must match"
+
+
+def rebuilt(folder: Path) -> torch.nn.Module:
+    """The network by the exported load.py alone."""
+    spec = importlib.util.spec_from_file_location(f"load_{folder.name}", folder / "load.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network: torch.nn.Module = module.load()
+    return network.eval()
+
+
+# --- latency
+
+
+class Counter:
+    calls = 0
+
+
+@pytest.fixture
+def measuring(run: Run, place: Path, quick_target: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
+    counter = Counter()
+    measure = CPUTarget.measure
+
+    def counted(self: CPUTarget, module: torch.nn.Module, example: torch.Tensor) -> Any:
+        counter.calls += 1
+        return measure(self, module, example)
+
+    monkeypatch.setattr(CPUTarget, "measure", counted)
+    yield counter
+
+
+def test_a_latency_is_measured_once_for_each_network_and_machine(
+    run: Run, tmp_path: Path, measuring: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = replace(run, objectives=LATENCY)
+
+    def latencies(run: Run) -> dict[str, Predictor]:
+        with opened(run, tmp_path) as workflow:
+            return workflow.measure()
+
+    assert set(latencies(timed)) == {"cpu"}
+    assert measuring.calls == 6
+    latencies(timed)
+    latencies(replace(timed, seed=0, name="namesake"))
+    assert measuring.calls == 6
+    wider = replace(
+        timed, name="wider", build=lambda arch: torch.nn.Sequential(run.build(arch), torch.nn.Linear(10, 10))
+    )
+    latencies(wider)
+    assert measuring.calls == 12, "the same choices in another model are another network"
+    monkeypatch.setattr(CPUTarget, "describe", lambda self: {"processor": "another one"})
+    latencies(wider)
+    assert measuring.calls == 18, "the same name on another machine is another target"
+
+
+def test_predicted_latencies_are_objectives_and_the_front_is_measured(
+    run: Run, tmp_path: Path, quick_target: None
+) -> None:
+    timed = replace(run, objectives=LATENCY, evaluations=6, trust=0)
+    with opened(timed, tmp_path) as workflow:
+        study = workflow.study(workflow.measure())
+        found = study.run(6)
+        verified = workflow.verify(found, study.name)
+        (target,) = workflow.repository.targets()
+    assert target.name == "cpu"
+    assert all(e.metrics["latency_ms@cpu"] > 0 for e in found)
+    assert all(verified[e.arch.digest]["latency_ms@cpu"] > 0 for e in found)
+
+
+def test_a_space_smaller_than_what_is_to_be_measured_is_measured_whole(
+    run: Run, tmp_path: Path, quick_target: None
+) -> None:
+    space = run.space.at(depth=0)
+    small = replace(run, space=space, objectives=LATENCY, measured=40)
+    with opened(small, tmp_path) as workflow:
+        workflow.measure()
+        assert len(workflow.repository.measurements("cpu")) == space.count() == 8
+
+
+# --- trust, fine-tuning, and what is odd
+
+
+def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
+    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[object] = []
+
+    def diverging(module: torch.nn.Module, *_: object, **__: object) -> None:
+        trained.append(module)
+        raise training.TrainingError("no finite loss")
+
+    monkeypatch.setattr(ranking, "train_network", diverging)
+    other = replace(run, training=replace(run.training, steps=3))
+    for _ in range(2):
+        with opened(other, tmp_path) as workflow:
+            report = workflow.trust()
+            stored = workflow.repository.trust(workflow.weights)
+        assert stored is not None and [row["standalone"] for row in stored.rows] == [None] * 3
+        assert math.isnan(stored.tau) and report.tau is None
+        assert [row.standalone for row in report.rows] == [math.inf] * 3
+    assert len(trained) == 3
+
+
+def test_settings_without_a_json_form_are_stored(run: Run, tmp_path: Path) -> None:
+    with opened(replace(run, training=replace(run.training, steps=2, clip=math.inf)), tmp_path) as workflow:
+        assert workflow.repository.supernet(workflow.weights).settings["clip"] is None
+
+
+def test_fine_tuning_goes_on_only_with_its_own_settings(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(run, place) as workflow:
+        arch = front.best(workflow.repository, "tiny").arch
+        config = replace(run.training, steps=4, lr=1e-3)
+        first, result = workflow.finetune(arch, config)
+        again, found = workflow.finetune(arch, config)
+        other, _ = workflow.finetune(arch, replace(config, steps=6))
+    assert (result.resumed_from, found.resumed_from) == (0, 4)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_a_front_is_compared_with_networks_drawn_at_random(run: Run, place: Path) -> None:
+    with opened(run, place) as workflow:
+        study = workflow.study({})
+        assert 0.5 < workflow.dominated_share(study, 20) <= 1
+        assert workflow.dominated_share(study, 20) == workflow.dominated_share(study, 20)
+        study.evaluations.clear()
+        assert workflow.dominated_share(study, 20) == 0
+
+
+def test_weights_that_are_not_those_of_the_study_are_refused(run: Run, place: Path, tmp_path: Path) -> None:
+    with opened(run, place) as workflow:
+        workflow.require_trained("tiny")
+        elsewhere = replace_folder(workflow, tmp_path)
+        with pytest.raises(NasError, match=r"holds no finished training of 'tiny': train it with nas train$"):
+            elsewhere.require_trained("tiny")
+        longer = replace(run, training=replace(run.training, steps=2))
+        other = Workflow(longer, workflow.repository, tmp_path, TINY, progress=False)
+        assert other.weights != workflow.weights
+        with pytest.raises(
+            NasError, match=rf"with the weights {workflow.weights}, and .* holds {other.weights}: bring"
+        ):
+            other.require_trained("tiny")
+
+
+def replace_folder(workflow: Workflow, folder: Path) -> Workflow:
+    return Workflow(workflow.run, workflow.repository, folder, TINY, progress=False)
+
+
+def test_a_training_of_other_settings_is_not_gone_on_with(run: Run, place: Path) -> None:
+    told = r"checkpoints of another training: config\.lr is 0\.01 there and 0\.5 here"
+    other = replace(run, training=replace(run.training, lr=0.5))
+    with opened(other, place) as workflow, pytest.raises(SupernetError, match=told):
+        _ = workflow.supernet
+
+
+def test_a_cluster_needs_ray_and_a_run_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Repository("sqlite://") as repository:
+        with pytest.raises(NasError, match="start the search from a run file"):
+            Workflow(run, repository, Path("runs"), cluster="local")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(NasError, match=r"pip install nas\[ray\]"):
+            Workflow(run, repository, Path("runs"), TINY, cluster="local")
+
+
+def test_progress_is_told(run: Run, place: Path) -> None:
+    ticks: list[tuple[int, int]] = []
+    with opened(run, place) as workflow:
+        workflow.trust(lambda done, total: ticks.append((done, total)))
+        workflow.verify(workflow.study({}).front(), "tiny", lambda done, total: ticks.append((done, total)))
+    assert ticks[0] == (3, 3) and ticks[-1][0] == ticks[-1][1] > 2
+
+
+def test_a_worker_builds_the_evaluator_from_the_file_and_the_checkpoint(run: Run, place: Path) -> None:
+    evaluate = evaluators.load_evaluator(str(TINY), str(place / "runs" / "tiny" / "supernet"))
+    with opened(run, place) as workflow:
+        stored = workflow.repository.evaluations("tiny")[:5]
+    for evaluation in stored:
+        found = evaluate(evaluation.arch)
+        assert found == {name: evaluation.metrics[name] for name in found}
+
+
+def test_costs_are_arrays_by_name(run: Run, place: Path) -> None:
+    with opened(run, place) as workflow:
+        model = evaluators.CostModel(workflow.supernet, run.task, {})
+    archs = [run.space.smallest(), run.space.largest()]
+    assert {name: values.shape for name, values in model(archs).items()} == dict.fromkeys(COSTS, (2,))
+    assert np.array_equal(model(archs)["params"], [610, 8962])
+    assert len(model(archs)) == 3
