@@ -62,6 +62,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             display.stopped()
+        _flush()
         raise
     except (NasError, SpaceError) as error:
         _fail(error, str(error))
@@ -73,6 +74,14 @@ def main() -> None:
         if supernets is None or not isinstance(error, supernets.SupernetError):
             raise
         _fail(error, str(error))
+
+
+def _flush() -> None:
+    """Writes what is left; whoever read it may have had enough, as `head` has."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(error: Exception, message: str) -> None:

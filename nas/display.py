@@ -120,9 +120,13 @@ def _table(*columns: str, header: bool = True, numbers: bool = False) -> Table:
 
 
 def _show(table: Table) -> None:
-    """As wide as the terminal; as wide as it needs to be in a pipe or a file."""
-    free = not _out.is_terminal and "COLUMNS" not in os.environ
-    _out.print(table, width=_WIDE if free else None, crop=not free)
+    """As wide as the terminal; in a pipe or a file as wide as it needs to be, without spaces at the end of lines."""
+    if _out.is_terminal or "COLUMNS" in os.environ:
+        _out.print(table)
+        return
+    with _out.capture() as captured:
+        _out.print(table, width=_WIDE, crop=False)
+    _out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def profiles(found: Mapping[str, Profile]) -> None:
