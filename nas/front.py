@@ -70,9 +70,10 @@ def find(repository: Repository, name: str, prefix: str) -> Evaluation:
         NasError: none does, or more than one.
     """
     found = [e for e in repository.evaluations(name) if e.arch.digest.startswith(prefix)]
-    if len(found) != 1:
-        what = "no architecture" if not found else f"{len(found)} architectures"
-        raise NasError(f"{what} of study {name!r} begin with {prefix!r}; `nas front {name}` lists digests")
+    if not found:
+        raise NasError(f"no architecture of study {name!r} begins with {prefix!r}; `nas front {name}` lists some")
+    if len(found) > 1:
+        raise NasError(f"{len(found)} architectures of study {name!r} begin with {prefix!r}; give more of the digest")
     return found[0]
 
 

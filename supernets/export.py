@@ -171,7 +171,18 @@ def _expected(network: nn.Module, inputs: Inputs) -> list[tuple[Inputs, list[Ten
     """Inputs of several batch sizes, one of them 1, with the outputs of the module that is exported."""
     size = inputs[0].shape[0]
     batches = [_resized(inputs, other) for other in sorted({1, size, size + 1})]
-    return [(batch, _run(network, batch)) for batch in batches]
+    return [(batch, _outputs(network, batch)) for batch in batches]
+
+
+def _outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
+    try:
+        return _run(network, inputs)
+    except Exception as error:  # whatever the user's forward raises becomes one message
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ExportError(
+            f"{type(network).__name__} fails on a batch of {inputs[0].shape[0]} ({reason}): "
+            "make its forward independent of the batch size, and the example what it takes"
+        ) from error
 
 
 def _resized(inputs: Inputs, size: int) -> Inputs:

@@ -48,7 +48,7 @@ def call_build(build: Build, arch: Architecture) -> nn.Module:
         module = build(arch)
     except Exception as error:
         raise BuildError(
-            f"build({arch.json()}) raised {type(error).__name__}: {error}; "
+            f"build({arch.json()}) raised {type(error).__name__}: {' '.join(str(error).split())}; "
             "build must accept every architecture of the space"
         ) from error
     if not isinstance(module, nn.Module):

@@ -142,7 +142,7 @@ def check_version(url: sa.URL, version: str) -> None:
     """NasError unless the database is of this package's version."""
     if version < tables.VERSION:
         older = f"is of version {version} and this package works with {tables.VERSION}"
-        raise NasError(f"{shown(url)} {older}; run: nas storage upgrade {shown(url)}")
+        raise NasError(f"{shown(url)} {older}; run: nas storage upgrade --storage {shown(url)}")
     if version > tables.VERSION:
         newer = f"is of version {version}, newer than {tables.VERSION}, the last this package knows"
         raise NasError(f"{shown(url)} {newer}; run: pip install --upgrade nas (nas storage upgrade cannot go back)")

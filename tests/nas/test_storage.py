@@ -181,7 +181,7 @@ def test_another_version_is_refused_with_the_remedy(url, tmp_path):
         assert repository.version() == "0001"
     set_version(tmp_path / "nas.db", "0000")
     with pytest.raises(
-        NasError, match="is of version 0000 and this package works with 0001; run: nas storage upgrade sql"
+        NasError, match="is of version 0000 and this package works with 0001; run: nas storage upgrade --storage sql"
     ):
         Repository(url)
     set_version(tmp_path / "nas.db", "9999")
