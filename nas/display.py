@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
+_MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _WIDE = 10_000  # characters of a line that nobody's window bounds
 _FEW = 5  # the same order of five by chance has a probability of 1 in 60; of three, 1 in 3
@@ -204,16 +205,27 @@ def front(
         why = "nothing keeps the limits: loosen one, or search longer"
         _out.print(why if failure is None else f"evaluations failed, for instance: {escape(failure)}", soft_wrap=True)
         return
-    names = list(dict.fromkeys([*record.objectives, *(n for row in rows for n in row.verified), "params", "macs"]))
+    names = list(dict.fromkeys([*record.objectives, *(n for row in rows for n in row.verified), "params"]))
+    names = [name for name in names if name != "activation_bytes" or name in record.objectives]
+    shown = _spread_out(rows, _MOST_ROWS)
     both = {name for name in names if any(name in row.metrics and name in row.verified for row in rows)}
     headers = (metric(name).phrase + (" predicted → measured" if name in both else "") for name in names)
     table = _table("architecture", *headers, numbers=True)
-    for row in rows:
+    for row in shown:
         table.add_row(row.arch.digest[:_DIGEST], *(_cell(row, name) for name in names))
     _show(table)
+    if len(shown) < len(rows):
+        say(f"{len(rows) - len(shown)} more between these: nas front {record.name} --csv has all")
     broken = [row for row in rows if row.broken]
     if broken:
         say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
+
+
+def _spread_out(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    """At most so many rows, evenly spread from the first to the last."""
+    if len(rows) <= most:
+        return rows
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
 def _cell(row: Row, name: str) -> str:

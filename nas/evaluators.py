@@ -60,20 +60,26 @@ class CostModel:
 
     Args:
         predictors: fitted, by target; each gives `latency_ms@TARGET`.
+        counted: which of `COSTS` to tell of every architecture. Counting all three takes as long as evaluating a small
+            network, parameters alone a tenth of that.
     """
 
-    def __init__(self, supernet: Supernet, task: Task, predictors: Mapping[str, Predictor]) -> None:
+    def __init__(
+        self, supernet: Supernet, task: Task, predictors: Mapping[str, Predictor], counted: Sequence[str] = COSTS
+    ) -> None:
         self._supernet = supernet
         self._example = task.example()
         self._predictors = dict(predictors)
         self._profiles: dict[str, Profile] = {}
-        self.names = (*COSTS, *(f"latency_ms@{target}" for target in self._predictors))
+        self.names = (*counted, *(f"latency_ms@{target}" for target in self._predictors))
 
     def __call__(self, archs: Sequence[Architecture]) -> Costs:
         return Costs(self, archs)
 
     def metric(self, name: str, archs: Sequence[Architecture]) -> np.ndarray:
         """(n,) values; KeyError for what is no cost."""
+        if name == "params":
+            return np.array([self._supernet.count_parameters(arch) for arch in archs], dtype=float)
         if name in COSTS:
             return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
         return self._predictors[name.removeprefix("latency_ms@")].predict(archs)[0]
@@ -98,7 +104,8 @@ def trained(run: Run, directory: Path | str) -> Supernet:
     """
     found = checkpoints.newest(directory)
     if found.step < run.training.steps:
-        raise NasError(f"{directory} holds no finished training of {run.name!r}: train it with nas train")
+        why = f" ({found.rejected[0]})" if found.rejected else ""
+        raise NasError(f"{directory} holds no finished training of {run.name!r}{why}: train it with nas train")
     supernet = untrained(run)
     prefix = "weights."
     supernet.load_state_dict({k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)})

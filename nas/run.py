@@ -139,6 +139,12 @@ class Run:
         return (*self.objectives, *(parse(limit).metric for limit in self.limits))
 
     @property
+    def costs(self) -> tuple[str, ...]:
+        """Those of COSTS that every evaluation tells: parameters, and what objectives and limits speak of."""
+        metrics = (*self.objectives, *(parse(limit).metric for limit in self.limits))
+        return tuple(name for name in COSTS if name == "params" or name in metrics)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
@@ -196,7 +202,7 @@ def blaming(path: Path) -> Iterator[None]:
 
 def blame(error: BaseException, path: Path) -> str:
     """What was raised, and by which line of a file."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     line = _line_of(error, path)
     place = path.name if line is None else f"{path.name}, line {line}"
     if isinstance(error, NasError | SpaceError | SupernetError):

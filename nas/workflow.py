@@ -217,7 +217,7 @@ class Workflow:
             limits=run.limits,
             searcher=SEARCHERS[run.searcher],
             executor=self._executor,
-            predict=evaluators.CostModel(self.supernet, run.task, predictors),
+            predict=evaluators.CostModel(self.supernet, run.task, predictors, run.costs),
             weights=self.weights,
             data=run.task.digest,
             seed=run.seed,
@@ -256,10 +256,11 @@ class Workflow:
 
     def _verified(self, arch: Architecture) -> dict[str, float]:
         found = {f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets}
+        profile = asdict(self._counts.profile(arch))
+        found |= {name: float(profile[name]) for name in evaluators.COSTS if name not in self.run.costs}
         if has_test(self.run.task):
-            found[f"test_{self.run.task.metric}"] = self.run.task.evaluate(self.network(arch), "test")[
-                self.run.task.metric
-            ]
+            tested = self.run.task.evaluate(self.network(arch), "test")
+            found[f"test_{self.run.task.metric}"] = tested[self.run.task.metric]
         return found
 
     def network(self, arch: Architecture) -> nn.Module:
@@ -285,7 +286,7 @@ class Workflow:
     def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
         """Inherited against stand-alone metrics of a small sample stratified by size; each row is stored at once."""
         run, rng = self.run, np.random.default_rng([self.run.seed, 2])
-        archs = ranking.trust_sample(run.space, run.trust, rng, lambda arch: self._counts.profile(arch).params)
+        archs = ranking.trust_sample(run.space, run.trust, rng, self.supernet.count_parameters)
         config = replace(
             run.training, steps=run.trust_steps or run.training.steps, evaluate_every=0, checkpoint_every=0
         )

@@ -161,6 +161,10 @@ class Supernet:
         """Which parameters are elastic, along which axes, under which choices."""
         return self._survey.coverage()
 
+    def count_parameters(self, arch: Architecture) -> int:
+        """Parameters of the network of ``arch``, tied ones once."""
+        return sum(parameter.numel() for parameter in build_skeleton(self.build, arch).parameters())
+
     def profile(self, arch: Architecture, example: Example) -> Profile:
         """Parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
         return profile_network(build_skeleton(self.build, arch), example)
