@@ -79,7 +79,7 @@ class CPUTarget:
     threads: int = 1
     uncertainty: float = 0.02
     """Stop once the median's uncertainty is at most this share of it."""
-    budget_s: float = 2.0
+    budget_s: float = 1.0
     """Stop after this time, warm-up included, though never before `min_repeats`."""
     min_repeats: int = 10
     max_repeats: int = 1000

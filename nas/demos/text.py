@@ -1,4 +1,4 @@
-"""The King James Bible, character by character, a GPT-like space: small language models for this machine's processor."""
+"""The King James Bible by characters, a GPT-like space: small language models for this machine's processor."""
 
 from functools import partial
 
