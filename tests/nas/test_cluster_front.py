@@ -1,0 +1,81 @@
+"""The same command in process and on two workers of a local Ray cluster: the same study, to the last digit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas import front
+from nas.storage import Repository
+from tests.nas.command import TINY, Nas, caller
+
+pytest.importorskip("ray", reason="ray is an extra")
+
+# Ray's client leaves sockets and files for the garbage collector.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")]
+
+
+@pytest.fixture
+def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    return caller(monkeypatch, capsys)
+
+
+def found(folder: Path) -> dict[str, Any]:
+    with Repository(f"sqlite:///{folder / 'nas.db'}", read_only=True) as stored:
+        evaluations = stored.evaluations("tiny")
+        return {
+            "evaluations": [(e.arch, e.metrics, e.error) for e in evaluations],
+            "front": [(row.arch, row.metrics, row.verified) for row in front.front(stored, "tiny")],
+            "workers": {e.worker for e in evaluations},
+            "weights": stored.study("tiny").supernet_digest,
+        }
+
+
+def test_two_workers_find_the_front_that_one_process_finds(
+    tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {}
+    for name, options in (("here", []), ("cluster", ["--cluster", "local", "--workers", "2"])):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        answers[name] = nas_("search", TINY, *options)
+        assert answers[name].status == 0, answers[name].err
+    here, cluster = found(tmp_path / "here"), found(tmp_path / "cluster")
+    assert here.pop("workers") == {"local"}
+    assert cluster.pop("workers") == {"ray-0", "ray-1"}
+    assert here == cluster
+    assert len(here["evaluations"]) == 30
+    texts = [answer.out[answer.out.index("front of tiny") :] for answer in answers.values()]
+    assert texts[0].split("trust report")[0] == texts[1].split("trust report")[0]
+
+    import ray
+
+    assert not ray.is_initialized(), "the cluster that was started for the search is gone with it"
+
+
+def test_a_search_may_change_from_one_process_to_a_cluster(
+    tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas import evaluators
+
+    evaluate, calls = evaluators.SubnetEvaluator.__call__, 0
+
+    def interrupted(self: evaluators.SubnetEvaluator, arch: Any) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls > 12:
+            raise KeyboardInterrupt
+        return evaluate(self, arch)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluators.SubnetEvaluator, "__call__", interrupted)
+        assert nas_("search", TINY).status == 130
+    assert nas_("resume", "tiny", "--cluster", "local", "--workers", "2").status == 0
+    mixed = found(tmp_path)
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    assert nas_("search", TINY).status == 0
+    whole = found(tmp_path / "whole")
+    assert mixed.pop("workers") == {"local", "ray-0", "ray-1"} and whole.pop("workers") == {"local"}
+    assert mixed == whole
