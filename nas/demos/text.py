@@ -17,8 +17,10 @@ run = Run(
     build=partial(gpt.build, vocab=len(data.vocabulary), context=CONTEXT),
     task=LanguageModelling(data.train, data.valid, data.test, context=CONTEXT, batch_size=32, name=data.name),
     objectives=("loss", "latency_ms@cpu", "params"),
-    training=TrainingConfig(steps=600, lr=3e-3, evaluate_every=200, checkpoint_every=100),
-    evaluations=120,
+    training=TrainingConfig(steps=300, lr=3e-3, evaluate_every=100, checkpoint_every=50),
+    evaluations=80,
+    batch=16,
+    measured=30,
     trust=5,
-    trust_steps=200,
+    trust_steps=100,
 )
