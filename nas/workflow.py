@@ -25,7 +25,7 @@ from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
 from nas.predictors import Predictor, Ridge
 from nas.records import Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
-from nas.run import Run
+from nas.run import COSTS, Run
 from nas.searchers import SEARCHERS
 from nas.storage import Repository
 from nas.study import OnBatch, Study
@@ -257,7 +257,7 @@ class Workflow:
     def _verified(self, arch: Architecture) -> dict[str, float]:
         found = {f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets}
         profile = asdict(self._counts.profile(arch))
-        found |= {name: float(profile[name]) for name in evaluators.COSTS if name not in self.run.costs}
+        found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}
         if has_test(self.run.task):
             tested = self.run.task.evaluate(self.network(arch), "test")
             found[f"test_{self.run.task.metric}"] = tested[self.run.task.metric]
