@@ -128,7 +128,9 @@ def demo(
         share = workflow.dominated_share(study)
         display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
         row = fronts.best(workflow.repository, study.name)
-        display.exported(_export(workflow, row, workflow.directory / "best"), row)
+        exported = _export(workflow, row, workflow.directory / "best")
+        display.exported(exported, row)
+        display.agreement(workflow.exported_scores(exported), row.values())
         _outlook(study.name, storage, runs)
 
 

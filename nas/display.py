@@ -298,6 +298,13 @@ def exported(found: Exported, row: Row) -> None:
         _out.print(f"  {path.name}{apart}", soft_wrap=True)
 
 
+def agreement(exported: Mapping[str, float], told: Mapping[str, float]) -> None:
+    """What an exported network shows beside what the front says of it."""
+    for name, value in exported.items():
+        shown = metric(name)
+        say(f"{shown.phrase} of the exported network {shown.text(value)}, on the front {shown.text(told[name])}")
+
+
 def finetuned(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """What fine-tuning gained."""
     for name, value in after.items():

@@ -32,7 +32,7 @@ from nas.study import OnBatch, Study
 from nas.targets import TARGETS, Target, target_record
 from search_spaces import Architecture
 from supernets import Supernet, ranking, training
-from supernets.export import Exported, Format, export
+from supernets.export import Exported, Format, export, rebuilt
 from supernets.tasks import Task
 
 Tick = Callable[[int, int], None]
@@ -336,6 +336,10 @@ class Workflow:
             formats=formats,
             metadata=metadata,
         )
+
+    def exported_scores(self, exported: Exported) -> dict[str, float]:
+        """The scores of the network that an export's own load.py makes."""
+        return self.scores(rebuilt(exported.directory))
 
     def finetune(
         self, arch: Architecture, config: training.TrainingConfig

@@ -146,6 +146,11 @@ def require_onnx() -> None:
         raise ExportError(f"ONNX files need {' and '.join(missing)}: pip install nas[onnx], or leave the format out")
 
 
+def rebuilt(directory: Path | str) -> nn.Module:
+    """The network of an export that has safetensors, as its load.py makes it."""
+    return _load.load(folder=Path(directory))
+
+
 def available_formats() -> tuple[Format, ...]:
     """The formats that the installed packages can write."""
     onnx = all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
