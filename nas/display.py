@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -125,9 +126,9 @@ def _show(table: Table) -> None:
     if _out.is_terminal or "COLUMNS" in os.environ:
         _out.print(table)
         return
-    with _out.capture() as captured:
-        _out.print(table, width=_WIDE, crop=False)
-    _out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    text = io.StringIO()
+    Console(file=text, width=_WIDE, highlight=False).print(table)  # whose width is 80 in a pipe, whatever print is told
+    _out.file.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def profiles(found: Mapping[str, Profile]) -> None:

@@ -249,6 +249,12 @@ def test_a_front_with_predicted_and_measured_latency_fits_80_columns(monkeypatch
     arch = Architecture.from_json('{"is":"S","width":8}')
     told = {"error": 0.0367, "latency_ms@cpu": 0.5123, "params": 48213.0, "macs": 1234567.0}
     seen = {"latency_ms@cpu": 0.6123, "test_error": 0.0425}
+    monkeypatch.delenv("COLUMNS", raising=False)
+    wide = io.StringIO()
+    monkeypatch.setattr(display, "_out", Console(file=wide, highlight=False, width=80))
+    display.front(record, [Row(arch, told, seen, ("latency_ms@cpu <= 0.6",))], 300)
+    assert "  latency on cpu predicted → measured  " in wide.getvalue(), "in a pipe nothing needs to wrap"
+
     monkeypatch.setenv("COLUMNS", "80")
     out = io.StringIO()
     monkeypatch.setattr(display, "_out", Console(file=out, highlight=False, width=80))
