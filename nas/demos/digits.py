@@ -36,7 +36,7 @@ run = Run(
     task=Classification(data.train, data.valid, data.test, batch_size=64, name=data.name),
     objectives=("error", "latency_ms@cpu", "params"),
     training=TrainingConfig(steps=300, lr=1e-2, evaluate_every=100, checkpoint_every=50),
-    evaluations=240,
+    evaluations=360,
     measured=30,
     trust=8,
     trust_steps=150,
