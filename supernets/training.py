@@ -415,7 +415,8 @@ class _Loop:
             self.losses = found.tensors["losses"].tolist()
             self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
             self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
-            logger.info("going on from step %d of %s", found.step, directory)
+            if found.step < self.config.steps:
+                logger.info("going on from step %d of %s", found.step, directory)
         return found.step, found.rejected
 
     def _tensors(self) -> dict[str, Tensor]:
