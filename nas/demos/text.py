@@ -10,14 +10,14 @@ from supernets.tasks import LanguageModelling
 from supernets.training import TrainingConfig
 
 CONTEXT = 64
-data = bible(valid=0.005, test=0.005)
+data = bible(valid=0.003, test=0.003)
 run = Run(
     name="bible",
     space=GPTSpace(),
     build=partial(gpt.build, vocab=len(data.vocabulary), context=CONTEXT),
-    task=LanguageModelling(data.train, data.valid, data.test, context=CONTEXT, batch_size=32, name=data.name),
+    task=LanguageModelling(data.train, data.valid, data.test, context=CONTEXT, batch_size=16, name=data.name),
     objectives=("loss", "latency_ms@cpu", "params"),
-    training=TrainingConfig(steps=300, lr=3e-3, evaluate_every=100, checkpoint_every=50),
+    training=TrainingConfig(steps=250, lr=3e-3, evaluate_every=125, checkpoint_every=50),
     evaluations=80,
     batch=16,
     measured=30,
