@@ -28,20 +28,12 @@ from torch import Tensor, nn
 
 from benchmarks.report import machine, markdown
 from search_spaces import Space, choice
+from search_spaces.vit import AutoFormerTinySpace
 from supernets import OptimizerConfig, Supernet
 from supernets.models import gpt, mobilenet, vit
 from supernets.skeleton import Build
 
 OPTIMIZER = OptimizerConfig("adamw", lr=1e-4)
-
-
-class AutoFormerTiny(Space):
-    """The supernet-T of AutoFormer (arXiv:2107.00651, table 1), the head size fixed at 64."""
-
-    width = choice(192, 216, 240)
-    depth = choice(12, 13, 14)
-    heads = choice(3, 4, per="depth")
-    ratio = choice(3.5, 4.0, per="depth")
 
 
 class MobileStage(Space):
@@ -75,7 +67,7 @@ class Model:
 MODELS = (
     Model(
         "Vision Transformer (AutoFormer-T, 64 px)",
-        AutoFormerTiny(),
+        AutoFormerTinySpace(),
         partial(vit.build, num_classes=100, in_channels=3, image_size=64, patch_size=8, head_size=64),
         lambda batch: torch.randn(batch, 3, 64, 64),
     ),

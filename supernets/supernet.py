@@ -204,8 +204,8 @@ class Supernet:
 
     @property
     def version(self) -> int:
-        """A number growing with every change of the shared weights in this process; `digest` says the same for good."""
-        return sum(shared.value._version for shared in self._store.parameters.values())
+        """Grows with every change of the shared tensors, buffers too, in this process; see `digest`."""
+        return sum(tensor._version for _, tensor in self._store.named_tensors())
 
     def digest(self) -> str:
         """A hash of the weights: 16 hex digits."""
