@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -18,7 +19,11 @@ class Learner(Protocol):
 
     device: torch.device
 
-    def subnet(self, arch: Architecture) -> nn.Module: ...
+    def subnet(self, arch: Architecture, route: int | None = None) -> nn.Module: ...
+
+    def extract(self, arch: Architecture) -> nn.Module: ...
+
+    def route(self, arch: Architecture) -> int: ...
 
     def optimizer(self, config: OptimizerConfig) -> Optimizer: ...
 
@@ -42,8 +47,14 @@ class Alone:
         self.module = module
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
-    def subnet(self, arch: Architecture) -> nn.Module:
+    def subnet(self, arch: Architecture, route: int | None = None) -> nn.Module:
         return self.module
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        return copy.deepcopy(self.module)
+
+    def route(self, arch: Architecture) -> int:
+        return 0
 
     def optimizer(self, config: OptimizerConfig) -> Optimizer:
         return Optimizer(self, config)

@@ -75,6 +75,13 @@ class Optimizer:
         self._tensors.zero_grad()
 
     @torch.no_grad()
+    def gradient_norms(self) -> dict[str, float]:
+        """The norm of the gradient of each tensor that was touched since the last step."""
+        touched = self._tensors.touched()
+        norms = torch._foreach_norm([one.grad for one in touched])
+        return {one.name: float(norm) for one, norm in zip(touched, norms, strict=True)}
+
+    @torch.no_grad()
     def step(self, lr: float | None = None, clip: float | None = None) -> float:
         """One step on what was touched, which is then forgotten; returns the gradient norm before clipping.
 

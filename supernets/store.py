@@ -54,10 +54,6 @@ class SharedTensor:
             parameter.register_post_accumulate_grad_hook(lambda leaf: self._take(leaf, box))  # type: ignore[no-untyped-call]
         return parameter
 
-    def copy(self, shape: Shape) -> Tensor:
-        """An independent tensor of ``shape`` with the values of its box."""
-        return self._cut(shape)[1].clone(memory_format=torch.contiguous_format).view(shape)
-
     def _cut(self, shape: Shape) -> tuple[Box, Tensor]:
         """The box of ``shape`` and its view, which few shapes need again and again."""
         if shape not in self._cuts:

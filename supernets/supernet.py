@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,16 @@ from supernets.errors import MemoryLimitError, ShapeError
 from supernets.layout import Layouts, Shape
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
-from supernets.sharing import Entangled, Sharing
+from supernets.sharing import Entangled, Ground, Reading, Sharing
 from supernets.skeleton import Build, build_initialised, build_skeleton
+from supernets.spelling import spell
 from supernets.store import SharedTensor, Store, leading
 from supernets.survey import Coverage, Survey, survey
 
 Example = Tensor | tuple[Tensor, ...]
+
+SEED_STRIDE = 1_000_003
+"""Between the seeds of independent initialisations: each uses one seed for every variant that is built."""
 
 
 class Supernet:
@@ -69,87 +74,105 @@ class Supernet:
         self._dtype = dtype
         self._survey = survey(space, build, layout or {}, also)
         self._check_memory(memory_limit)
-        self._store = _allocate(self._survey, build, seed, dtype)
+
+        def initial(index: int) -> dict[str, Tensor]:
+            return _initial_values(self._survey, build, seed + index * SEED_STRIDE, dtype)
+
+        self._store = _allocate(self._survey, initial(0), dtype)
         if init is not None:
             self._initialise(init)
+        self.weights = self.sharing.bind(Ground(space, self._store, self._survey, seed, initial))
         self._store.to(self.device)
 
     def __repr__(self) -> str:
-        return f"Supernet({self.space.name}, {self.num_parameters:,} parameters, {self.sharing.name}, {self.device})"
+        return f"Supernet({self.space.name}, {self.num_parameters:,} parameters, {spell(self.sharing)}, {self.device})"
 
     # --- networks -------------------------------------------------------------------------------------------------
 
-    def subnet(self, arch: Architecture) -> nn.Module:
+    def subnet(self, arch: Architecture, route: int | None = None) -> nn.Module:
         """The module of ``arch`` over views of the shared weights: an object of the user's class.
 
         Backward puts its gradients into the shared tensors, where ``optimizer`` finds them; its parameters' own
         ``grad`` stays None. Each call gives a fresh module and changes nothing in the supernet; running it in training
-        mode updates the shared batch-norm statistics. A fused parameter (see ``layout``) is put together from its
-        blocks whenever it is read.
+        mode updates the shared batch-norm statistics. A parameter that is fused (see ``layout``) or mixed (see
+        ``sharing``) is put together whenever it is read; a mixed one is none of the module's own ``parameters()``.
+
+        Args:
+            route: of a sharing with several whole models, which one; None is the one the architecture belongs to.
         """
-        return self._bind(arch, lambda shared, shape: self.sharing.tensor(shared, arch, shape), leading)
+        return self._bind(arch, self._readings(arch, route), leading)
 
     def extract(self, arch: Architecture) -> nn.Module:
-        """An independent ordinary module of ``arch`` with its own copy of the weights."""
+        """An independent ordinary module of ``arch`` with its own copy of the weights, dense where they are mixed."""
+        read = self._readings(arch)
 
-        def parameter(shared: SharedTensor, shape: Shape) -> nn.Parameter:
-            return nn.Parameter(self.sharing.copy(shared, arch, shape), shared.trainable)
+        def parameter(name: str, shape: Shape) -> nn.Parameter:
+            value = _value(read(name, shape)).clone(memory_format=torch.contiguous_format)
+            return nn.Parameter(value.view(shape), self._survey.trainable[name])
 
         return self._bind(arch, parameter, lambda buffer, shape: leading(buffer, shape).clone())
+
+    def route(self, arch: Architecture) -> int:
+        """Which of several whole models an architecture belongs to now; 0 where there is one."""
+        return self.weights.route(arch)
+
+    def _readings(self, arch: Architecture, route: int | None = None) -> Callable[[str, Shape], Reading]:
+        if arch not in self.space:
+            self.space.architecture(arch.to_dict())  # says what is wrong with it
+        return self.weights.at(arch, self.weights.route(arch) if route is None else route)
 
     def _bind(
         self,
         arch: Architecture,
-        parameter: Callable[[SharedTensor, Shape], Tensor],
+        parameter: Callable[[str, Shape], Reading],
         buffer: Callable[[Tensor, Shape], Tensor],
     ) -> nn.Module:
-        if arch not in self.space:
-            self.space.architecture(arch.to_dict())  # says what is wrong with it
         module = build_skeleton(self.build, arch)
-        bound: dict[int, Tensor] = {}  # tied parameters are one object under several names
+        bound: dict[int, Reading] = {}  # tied parameters are one object under several names
         for path, owner in module.named_modules():
             prefix = path + "." if path else ""
-            scattered: dict[str, Shape] = {}
+            computed: dict[str, _Computed] = {}
             for attribute, meta in list(owner._parameters.items()):
                 if meta is None:
                     continue
                 shape = tuple(meta.shape)
-                tensor = bound.get(id(meta))
-                if tensor is None:
-                    tensor = bound[id(meta)] = parameter(self._shared(prefix + attribute, shape, arch), shape)
+                reading = bound.get(id(meta))
+                if reading is None:
+                    self._check_known(prefix + attribute, shape, arch)
+                    reading = bound[id(meta)] = parameter(prefix + attribute, shape)
+                if not isinstance(reading, nn.Parameter):
+                    del owner._parameters[attribute]
+                    computed[attribute] = _Computed(shape, reading)
+                    continue
                 if isinstance(owner, nn.RNNBase):
-                    setattr(owner, attribute, tensor)  # it keeps a list of its weights beside the attributes
+                    setattr(owner, attribute, reading)  # it keeps a list of its weights beside the attributes
                 else:
-                    owner._parameters[attribute] = cast(nn.Parameter, tensor)
-                if tensor.dim() != len(shape) or (isinstance(owner, _GATHERING) and not tensor.is_contiguous()):
-                    scattered[attribute] = shape
-            if scattered:
-                _gather_when_read(owner, scattered)
+                    owner._parameters[attribute] = reading
+                if reading.dim() != len(shape) or (isinstance(owner, _GATHERING) and not reading.is_contiguous()):
+                    computed[attribute] = _Computed(shape)
+            if computed:
+                _compute_when_read(owner, computed)
             for attribute, own in owner._buffers.items():
                 if own is not None:
                     stored = self._store.buffers.get(prefix + attribute)
                     if stored is not None:
                         owner._buffers[attribute] = buffer(stored, tuple(own.shape))
                     else:
-                        owner._buffers[attribute] = self._cast(own).to(self.device)
+                        owner._buffers[attribute] = _cast(own, self._dtype).to(self.device)
         return module
 
-    def _cast(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._dtype) if self._dtype is not None and tensor.is_floating_point() else tensor
-
-    def _shared(self, name: str, shape: Shape, arch: Architecture) -> SharedTensor:
-        shared = self._store.parameters.get(name)
-        if shared is None:
+    def _check_known(self, name: str, shape: Shape, arch: Architecture) -> None:
+        largest = self._survey.shapes.get(name)
+        if largest is None:
             raise ShapeError(
                 f"build({arch.json()}) has a parameter {name} that no single choice brings forth; "
                 "show the supernet such an architecture: Supernet(..., also=[arch])"
             )
-        if len(shape) != len(shared.shape) or any(n > full for n, full in zip(shape, shared.shape, strict=True)):
+        if len(shape) != len(largest) or any(n > full for n, full in zip(shape, largest, strict=True)):
             raise ShapeError(
-                f"build({arch.json()}) has {name} of shape {shape}, but the largest known is {shared.shape}; "
+                f"build({arch.json()}) has {name} of shape {shape}, but the largest known is {largest}; "
                 "show the supernet such an architecture: Supernet(..., also=[arch])"
             )
-        return shared
 
     # --- what there is --------------------------------------------------------------------------------------------
 
@@ -233,8 +256,8 @@ class Supernet:
         self._store.copy_({**own, **init})
 
     def _check_memory(self, limit: int | None) -> None:
-        widths = {name: (self._dtype or dtype).itemsize for name, dtype in self._survey.dtypes.items()}
-        weights = sum(torch.Size(shape).numel() * widths[name] for name, shape in self._survey.shapes.items())
+        width = max((self._dtype or dtype).itemsize for dtype in self._survey.dtypes.values())
+        weights = width * self.sharing.num_elements(self._survey.shapes)
         needed, available = 4 * weights, limit if limit is not None else _free_memory(self.device)
         if available is not None and needed > available:
             name, shape = max(self._survey.shapes.items(), key=lambda item: torch.Size(item[1]).numel())
@@ -276,8 +299,8 @@ def _check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor], names:
 # --- initial values -----------------------------------------------------------------------------------------------
 
 
-def _allocate(surveyed: Survey, build: Build, seed: int, dtype: torch.dtype | None) -> Store:
-    """The stored tensors, with the values that the modules' own initialisation gives."""
+def _initial_values(surveyed: Survey, build: Build, seed: int, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Values at full size of every parameter, as the modules' own initialisation gives them."""
     by_source: dict[Architecture, list[str]] = {}
     for name in surveyed.shapes:
         by_source.setdefault(surveyed.source(name).arch, []).append(name)
@@ -285,16 +308,20 @@ def _allocate(surveyed: Survey, build: Build, seed: int, dtype: torch.dtype | No
     for index, (arch, names) in enumerate(by_source.items()):
         initial = dict(build_initialised(build, arch, seed + index).named_parameters())
         for name in names:
-            values[name] = _at_size(initial[name].detach(), surveyed, name)
+            values[name] = _cast(_at_size(initial[name].detach(), surveyed, name), dtype)
+    return values
 
-    def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
+def _allocate(surveyed: Survey, values: Mapping[str, Tensor], dtype: torch.dtype | None) -> Store:
     parameters = {
-        name: SharedTensor(name, cast(values[name]), surveyed.axes[name], surveyed.trainable[name])
+        name: SharedTensor(name, values[name], surveyed.axes[name], surveyed.trainable[name])
         for name in surveyed.shapes
     }
-    return Store(parameters, {name: cast(buffer) for name, buffer in surveyed.buffers.items()})
+    return Store(parameters, {name: _cast(buffer, dtype) for name, buffer in surveyed.buffers.items()})
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
 def _at_size(value: Tensor, surveyed: Survey, name: str) -> Tensor:
@@ -308,27 +335,45 @@ def _at_size(value: Tensor, surveyed: Survey, name: str) -> Tensor:
     return value
 
 
-# --- parameters that lie scattered --------------------------------------------------------------------------------
+# --- parameters that are computed -----------------------------------------------------------------------------------
 
 _GATHERING = (nn.Linear, nn.modules.conv._ConvNd)
 
 
-def _gather_when_read(owner: nn.Module, shapes: dict[str, Shape]) -> None:
-    """Let ``owner`` put scattered parameters together each time they are read.
+@dataclass(frozen=True)
+class _Computed:
+    """How a parameter comes about when it is read: put together from a scattered leaf, or by a sharing's function."""
 
-    Fused ones must be. For matrix products and convolutions it is cheaper: one copy of the weight in forward, where a
-    strided one would have its gradient transposed and copied in backward.
+    shape: Shape
+    function: Callable[[], Tensor] | None = None
+
+    def __call__(self, leaf: Tensor | None) -> Tensor:
+        tensor = self.function() if leaf is None and self.function is not None else leaf
+        assert tensor is not None
+        return tensor.contiguous().view(self.shape)
+
+
+@torch.no_grad()
+def _value(reading: Reading) -> Tensor:
+    return (reading if isinstance(reading, nn.Parameter) else reading()).detach()
+
+
+def _compute_when_read(owner: nn.Module, computed: dict[str, _Computed]) -> None:
+    """Let ``owner`` put scattered and mixed parameters together each time they are read.
+
+    Fused and mixed ones must be. For matrix products and convolutions it is cheaper: one copy of the weight in forward,
+    where a strided one would have its gradient transposed and copied in backward.
     """
-    owner.__dict__["_gathered_shapes"] = shapes
-    owner.__class__ = _gathering(type(owner), tuple(shapes))  # type: ignore[arg-type] # classes are hashable
+    owner.__dict__["_computed"] = computed
+    owner.__class__ = _computing(type(owner), tuple(computed))  # type: ignore[arg-type] # classes are hashable
 
 
 @cache
-def _gathering(owner: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
-    def gathered(attribute: str) -> property:
-        return property(lambda self: self._parameters[attribute].contiguous().view(self._gathered_shapes[attribute]))
+def _computing(owner: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
+    def read(attribute: str) -> property:
+        return property(lambda self: self._computed[attribute](self._parameters.get(attribute)))
 
-    namespace: dict[str, Any] = {attribute: gathered(attribute) for attribute in attributes}
+    namespace: dict[str, Any] = {attribute: read(attribute) for attribute in attributes}
     if issubclass(owner, nn.RNNBase):
         namespace["_flat_weights"] = property(
             lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ __all__ = [
     "Batch",
     "Classification",
     "LanguageModelling",
+    "SamplingTask",
     "Task",
     "TaskError",
     "batch_indices",
@@ -96,6 +97,22 @@ class Task(Protocol):
         ...
 
 
+class SamplingTask(Task, Protocol):
+    """What strategies that choose samples or look at validation need beside; both tasks here have it."""
+
+    def select(self, indices: Sequence[int], step: int, seed: int) -> Any:
+        """The batch of these training examples, numbered from 0 to `num_train` - 1."""
+        ...
+
+    def losses(self, outputs: Tensor, batch: Any) -> Tensor:
+        """The loss of each example (batch_size,); their mean is `loss`."""
+        ...
+
+    def score(self, module: nn.Module, step: int, seed: int) -> float:
+        """How good a network is on one batch of the validation split: in [0, 1], 1 is best."""
+        ...
+
+
 class Classification:
     """One of K classes for each input; the metric is the share of errors.
 
@@ -148,12 +165,15 @@ class Classification:
         return _cycled(self.splits["train"].inputs, batch)
 
     def batch(self, step: int, seed: int) -> Batch:
-        train = self.splits["train"]
-        indices = batch_indices(self.num_train, self.batch_size, step, seed)
-        inputs = train.inputs[indices]
+        return self.select(batch_indices(self.num_train, self.batch_size, step, seed), step, seed)
+
+    def select(self, indices: Sequence[int] | Tensor, step: int, seed: int) -> Batch:
+        """The batch of these training examples, augmented as that of a step is."""
+        train, chosen = self.splits["train"], torch.as_tensor(indices)
+        inputs = train.inputs[chosen]
         if self.augment is not None:
             inputs = self.augment(inputs, _generator(step, seed))
-        return Batch(inputs, train.targets[indices])
+        return Batch(inputs, train.targets[chosen])
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         """Logits (n x num_classes)."""
@@ -162,6 +182,17 @@ class Classification:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(_full_precision(outputs), batch.targets)
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of each example (n,)."""
+        return F.cross_entropy(_full_precision(outputs), batch.targets, reduction="none")
+
+    def score(self, module: nn.Module, step: int, seed: int) -> float:
+        """The share of a validation batch that is put into the right class."""
+        valid = self.splits["valid"]
+        indices = batch_indices(len(valid.targets), self.batch_size, step, seed)
+        found = _evaluate(self, module, iter([Batch(valid.inputs[indices], valid.targets[indices])]))
+        return 1 - found["error"]
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`error`, the share of examples put into a wrong class, and `loss`, the mean cross-entropy in nats."""
@@ -230,8 +261,15 @@ class LanguageModelling:
         room = len(tokens) - 1 - windows * self.context
         starts = [_start(room, seed, int(epoch)) for epoch in positions // windows]
         first = batch_indices(windows, self.batch_size, step, seed) * self.context + torch.tensor(starts)
-        inputs = tokens[first[:, None] + torch.arange(self.context + 1)]
-        return Batch(inputs[:, :-1], inputs[:, 1:])
+        return self._windows("train", first)
+
+    def select(self, indices: Sequence[int] | Tensor, step: int, seed: int) -> Batch:
+        """These windows of the text, laid from its beginning."""
+        return self._windows("train", torch.as_tensor(indices) * self.context)
+
+    def _windows(self, split: str, first: Tensor) -> Batch:
+        tokens = self.splits[split][first[:, None] + torch.arange(self.context + 1)]
+        return Batch(tokens[:, :-1], tokens[:, 1:])
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         """Logits (n * context x vocab), a row a token."""
@@ -240,6 +278,17 @@ class LanguageModelling:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(_full_precision(outputs), batch.targets.flatten())
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy of each window (n,)."""
+        losses = F.cross_entropy(_full_precision(outputs), batch.targets.flatten(), reduction="none")
+        return losses.view(batch.targets.shape).mean(1)
+
+    def score(self, module: nn.Module, step: int, seed: int) -> float:
+        """The geometric mean of the probabilities of the right tokens, over a batch of validation windows."""
+        windows = (len(self.splits["valid"]) - 1) // self.context
+        first = batch_indices(windows, self.batch_size, step, seed) * self.context
+        return math.exp(-_evaluate(self, module, iter([self._windows("valid", first)]))["loss"])
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`loss` in nats a token, and `error`, the share of tokens of which another was thought likelier."""

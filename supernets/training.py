@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,15 +32,16 @@ from supernets.errors import SupernetError
 from supernets.learners import Alone, Learner
 from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
-from supernets.strategies import STRATEGIES, Pass, Step, Strategy, strategy
+from supernets.spelling import spell
+from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
-from supernets.tasks import Task
+from supernets.tasks import SamplingTask, Task
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_A_ROW = 20
 NUM_RANDOM_WATCHED = 3
-NUM_KEPT_NETWORKS = 4
+NUM_KEPT_MODULES = 8192  # of networks bound before, about 5 kB each
 
 
 class TrainingError(SupernetError):
@@ -83,7 +85,7 @@ class TrainingConfig:
     precision: str = "auto"
     """fp32, bf16 (autocast; weights stay as they are), or auto: see `resolve_precision`."""
     strategy: str = "sandwich"
-    """One of STRATEGIES; single networks have none."""
+    """One of STRATEGIES, with settings where it has some: ``sandwich(num_random=1)``; single networks have none."""
     seed: int = 0
     """Of the order of architectures and data, and of dropout."""
     checkpoint_every: int = 500
@@ -96,10 +98,10 @@ class TrainingConfig:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
-            ("strategy", STRATEGIES),
         ):
             if getattr(self, name) not in known:
                 raise TrainingError(f"{name} = {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
+        object.__setattr__(self, "strategy", spell(strategy(self.strategy)))  # one spelling, and an error early
         for name, holds, rule in (
             ("steps", self.steps >= 1, "at least 1"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),
@@ -190,7 +192,8 @@ def train(
     directory: Path | str | None = None,
     on_curve: OnCurve | None = None,
     progress: bool = True,
-    plan: Strategy | None = None,
+    method: Strategy | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainingResult:
     """Train the shared weights, in place.
 
@@ -199,14 +202,16 @@ def train(
         directory: for checkpoints; a training that was begun there with the same settings goes on. None writes none.
         on_curve: told each new point of the curves; after a kill, points since the last checkpoint come again, equal.
         progress: a bar on a terminal, log lines elsewhere.
-        plan: a strategy of one's own in place of the one that `config.strategy` names.
+        method: a strategy of one's own in place of the one that `config.strategy` names.
+        teacher: a network to distil from, for strategies with a frozen teacher; they freeze none of their own then.
 
     Raises:
-        TrainingError: too many steps in a row had no finite loss or gradient.
+        TrainingError: too many steps in a row had no finite loss or gradient, or the task lacks what a strategy needs.
         CheckpointError: the directory holds the checkpoints of another training.
     """
     config = config or TrainingConfig()
     space = space or supernet.space
+    chosen = method or strategy(config.strategy)
     watched = {
         "smallest": [space.smallest()],
         "random": _watched_sample(space, config.seed),
@@ -216,20 +221,23 @@ def train(
     def look(which: str) -> float:
         return fmean(calibrate.evaluate(supernet, arch, task)[task.metric] for arch in watched[which])
 
+    course = Course(space, config.seed, config.steps, lambda k: learning_rate(config, k) / config.lr, supernet, task)
     loop = _Loop(
         learner=supernet,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, supernet.device, supernet.subnet(space.largest())),
-        plan=lambda start: (plan or strategy(config.strategy))(space, config.seed, start),
+        plan=supernet.weights.accompany(chosen.plan(course), course),
         watched=tuple(watched),
         look=look,
         identity={
             "space": space.digest,
-            "sharing": supernet.sharing.name,
-            "plan": "" if plan is None else getattr(plan, "__qualname__", type(plan).__qualname__),
+            "sharing": spell(supernet.sharing),
+            "method": "" if method is None else spell(method),
+            "teacher": "" if teacher is None else _digest(teacher),
         },
         on_curve=on_curve,
+        teacher=None if teacher is None else teacher.to(supernet.device).eval().requires_grad_(False),
     )
     return loop.run(directory, "supernet", progress)
 
@@ -254,7 +262,7 @@ def train_network(
         task=task,
         config=config,
         precision=resolve_precision(config.precision, alone.device, module),
-        plan=lambda start: repeat((Pass(Alone.arch),)),
+        plan=_Itself(),
         watched=("network",),
         look=lambda which: task.evaluate(module.eval())[task.metric],
         identity={},
@@ -268,10 +276,21 @@ def train_network(
 # --- the loop -----------------------------------------------------------------------------------------------------
 
 
-def distillation_loss(outputs: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over all but the last axis of -sum(softmax(teacher) log_softmax(outputs)); logits (..., classes)."""
-    target = teacher.detach().float().softmax(-1)
-    return -(target * outputs.float().log_softmax(-1)).sum(-1).mean()
+class _Itself(Plan):
+    """The same network in every step."""
+
+    def step(self, index: int) -> Step:
+        return Step((Pass(Alone.arch),))
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A pass that was run: what feedback is measured on."""
+
+    network: nn.Module
+    outputs: Tensor
+    batch: Any
+    loss: Tensor
 
 
 @dataclass
@@ -282,11 +301,13 @@ class _Loop:
     task: Task
     config: TrainingConfig
     precision: str
-    plan: Callable[[int], Iterator[Step]]
+    plan: Plan
     watched: tuple[str, ...]
     look: Callable[[str], float]
     identity: dict[str, str]
     on_curve: OnCurve | None
+    teacher: nn.Module | None = None
+    frozen: Architecture | None = None  # of which the teacher is a copy, where a step froze one
     losses: list[float] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
     skipped: int = 0
@@ -295,20 +316,19 @@ class _Loop:
     def __post_init__(self) -> None:
         config = self.config
         self.optimizer = self.learner.optimizer(OptimizerConfig(config.optimizer, config.lr, config.weight_decay))
-        self.networks: OrderedDict[Architecture, nn.Module] = OrderedDict()
+        self.networks = _Networks(self.learner)
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
         began = time.monotonic()
         start, rejected = (0, []) if directory is None else self._resume(directory)
-        steps = self.plan(start)
         with (
             _own_random_numbers(),
             Interruption() as interruption,
             reporting(f"training {title}", start, self.config.steps, wanted=progress) as report,
         ):
-            for step in range(start, self.config.steps):
-                self._step(step, next(steps))
-                done = step + 1
+            for index in range(start, self.config.steps):
+                self._step(index, self.plan.step(index))
+                done = index + 1
                 report(done, self.losses[-1])
                 if self._due(done, self.config.evaluate_every):
                     self._evaluate(done)
@@ -331,44 +351,110 @@ class _Loop:
     def _due(self, done: int, every: int) -> bool:
         return done == self.config.steps or (every > 0 and done % every == 0)
 
-    def _step(self, step: int, passes: Step) -> None:
+    def _step(self, index: int, step: Step) -> None:
         """Sum the gradients of the passes and step once; leave everything as it was where they are not finite."""
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, step, 2]).generate_state(1)[0]))
-        batch = _to_device(self.task.batch(step, self.config.seed), self.learner.device)
-        networks = [self._network(one.arch) for one in passes]
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, index, 2]).generate_state(1)[0]))
+        if step.freeze is not None and (self.teacher is None or self.frozen is not None):
+            self._freeze(step.freeze)
+        networks = [self.networks.at(one.arch, one.route) for one in step.passes]
         statistics = _batch_norm_buffers(networks)
-        losses = torch.stack(self._backward(passes, networks, batch)).tolist()
+        ran = self._backward(index, step, networks)
+        losses = torch.stack([one.loss for one in ran]).tolist()
         self.losses.append(losses[0])
+        gradients = self.optimizer.gradient_norms() if "gradients" in step.watch else {}
         if all(math.isfinite(loss) for loss in losses):
-            norm = self.optimizer.step(lr=learning_rate(self.config, step), clip=self.config.clip)
+            rate = learning_rate(self.config, index) if step.lr is None else self.config.lr * step.lr
+            norm = self.optimizer.step(lr=rate, clip=self.config.clip)
         else:
             self.optimizer.zero_grad()
             norm = math.nan
-        if math.isfinite(norm):
+        finite = math.isfinite(norm)
+        if finite:
             self.skipped_in_a_row = 0
         else:
             for buffer, before in statistics:
                 buffer.copy_(before)
-            self._skip(step, losses)
+            self._skip(index, losses)
+        outputs = tuple(self._output_gradients(one) for one in ran) if "outputs" in step.watch else ()
+        valid = tuple(self._valid(one.network, index) for one in ran) if "valid" in step.watch else ()
+        self.plan.observe(Feedback(index, step, tuple(losses), finite, gradients, outputs, valid))
 
-    def _backward(self, passes: Step, networks: list[nn.Module], batch: Any) -> list[Tensor]:
-        """The detached loss of each pass; gradients are left where the learner's optimiser finds them."""
-        teacher: Tensor | None = None
-        losses = []
-        for one, network in zip(passes, networks, strict=True):
+    def _freeze(self, arch: Architecture) -> None:
+        teacher = self.learner.extract(arch)
+        calibrate.recalibrate(teacher, self.task.calibration(calibrate.NUM_BATCHES))
+        self.teacher, self.frozen = teacher.requires_grad_(False), arch
+
+    def _batches(self, index: int, step: Step) -> Iterator[Any]:
+        """The batch of each pass."""
+        seed, device = self.config.seed, self.learner.device
+        if step.examples is not None:
+            yield from repeat(_to_device(self._capable("select").select(step.examples, index, seed), device))
+        elif step.batches == "shared":
+            yield from repeat(_to_device(self.task.batch(index, seed), device))
+        else:
+            first = index * len(step.passes)
+            yield from (_to_device(self.task.batch(first + i, seed), device) for i in range(len(step.passes)))
+
+    def _backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[_Ran]:
+        """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
+        first: Tensor | None = None
+        ran = []
+        for one, network, batch in zip(step.passes, networks, self._batches(index, step), strict=False):
             with torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 outputs = self.task.outputs(network, batch)
-                if not one.distil:
-                    loss = self.task.loss(outputs, batch)
-                elif teacher is None:
-                    raise TrainingError("the first pass of a step distils: from nothing; let it learn the task")
-                else:
-                    loss = distillation_loss(outputs, teacher)
-            if teacher is None:
-                teacher = outputs.detach()
+                loss = self._loss(one, outputs, batch, first, step.example_weights)
+            first = outputs.detach() if first is None else first
             (loss * one.weight).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach().float())
-        return losses
+            ran.append(_Ran(network, outputs.detach(), batch, loss.detach().float()))
+        return ran
+
+    def _loss(
+        self, one: Pass, outputs: Tensor, batch: Any, first: Tensor | None, weights: tuple[float, ...] | None
+    ) -> Tensor:
+        terms = []
+        if one.task:
+            terms.append(one.task * self._task_loss(outputs, batch, weights))
+        if one.distil is not None:
+            terms.append(one.distil.weight * one.distil.loss(outputs, self._taught(one.distil, batch, first)))
+        if not terms:
+            raise TrainingError(f"a pass of {one.arch.json()} has no loss: give it the task's or something to distil")
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    def _task_loss(self, outputs: Tensor, batch: Any, weights: tuple[float, ...] | None) -> Tensor:
+        if weights is None:
+            return self.task.loss(outputs, batch)
+        losses = self._capable("losses").losses(outputs, batch)
+        return (losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)).mean()
+
+    def _taught(self, distil: Distil, batch: Any, first: Tensor | None) -> Tensor:
+        """What the teacher makes of the batch."""
+        if distil.teacher == "first":
+            if first is None:
+                raise TrainingError("the first pass of a step distils from itself: let it learn the task")
+            return first
+        if self.teacher is None:
+            raise TrainingError("a step distils from a frozen teacher before there is one: let a step freeze it")
+        with torch.no_grad():
+            return self.task.outputs(self.teacher, batch)
+
+    def _output_gradients(self, ran: _Ran) -> npt.NDArray[np.float64]:
+        outputs = ran.outputs.requires_grad_()
+        with torch.enable_grad():
+            losses = self._capable("losses").losses(outputs, ran.batch)
+            (gradient,) = torch.autograd.grad(losses.sum(), outputs)
+        norms: npt.NDArray[np.float64] = gradient.reshape(len(losses), -1).double().norm(dim=1).cpu().numpy()
+        return norms
+
+    def _valid(self, network: nn.Module, index: int) -> float:
+        return self._capable("score").score(network, index, self.config.seed)
+
+    def _capable(self, method: str) -> SamplingTask:
+        if not hasattr(self.task, method):
+            raise TrainingError(
+                f"the task {self.task.name!r} has no {method}(), which this strategy or sharing needs: "
+                "see supernets.tasks.SamplingTask, or choose another"
+            )
+        return cast(SamplingTask, self.task)
 
     def _skip(self, step: int, losses: list[float]) -> None:
         self.skipped += 1
@@ -380,17 +466,6 @@ class _Loop:
                 f"{self.skipped_in_a_row} steps in a row, up to step {step}, had no finite {what}: "
                 f"lower the learning rate (lr = {self.config.lr}), use precision='fp32', or look for NaN in the data"
             )
-
-    def _network(self, arch: Architecture) -> nn.Module:
-        """The network in training mode; the last few are kept, for largest and smallest come again every step."""
-        network = self.networks.pop(arch, None)
-        if network is None:
-            network = self.learner.subnet(arch)
-        if all(parameter.is_leaf for parameter in network.parameters()):  # else computed: good for one backward only
-            self.networks[arch] = network
-            if len(self.networks) > NUM_KEPT_NETWORKS:
-                self.networks.popitem(last=False)
-        return network.train()
 
     def _evaluate(self, done: int) -> None:
         since = self.curve[-1].step if self.curve else 0
@@ -412,6 +487,11 @@ class _Loop:
             checkpoints.require_same(directory, found.meta["settings"], self._settings())
             self.learner.load_state_dict(_under("weights.", found.tensors))
             self.optimizer.load_state_dict(_under("optimizer.", found.tensors))
+            self.plan.restore(_under("plan.", found.tensors))
+            if found.meta["frozen"] is not None:
+                self.frozen = Architecture.from_json(found.meta["frozen"])
+                self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
+                self.teacher.load_state_dict(_under("teacher.", found.tensors))
             self.losses = found.tensors["losses"].tolist()
             self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
             self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
@@ -424,12 +504,20 @@ class _Loop:
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             **{f"weights.{name}": tensor for name, tensor in self.learner.state_dict().items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_dict().items()},
+            **{f"plan.{name}": tensor for name, tensor in self.plan.state().items()},
+            **self._teachers_tensors(),
         }
+
+    def _teachers_tensors(self) -> dict[str, Tensor]:
+        if self.frozen is None or self.teacher is None:
+            return {}
+        return {f"teacher.{name}": tensor for name, tensor in self.teacher.state_dict().items()}
 
     def _meta(self) -> dict[str, Any]:
         return {
             "settings": self._settings(),
             "curve": [asdict(point) for point in self.curve],
+            "frozen": None if self.frozen is None else self.frozen.json(),
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
         }
@@ -445,6 +533,36 @@ class _Loop:
             "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
             "config": config,
         }
+
+
+class _Networks:
+    """Networks in training mode; the last ones are kept, for some come again in every step."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._kept: OrderedDict[tuple[Architecture, int], tuple[nn.Module, int]] = OrderedDict()
+        self._modules = 0
+
+    def at(self, arch: Architecture, route: int | None) -> nn.Module:
+        key = arch, self._learner.route(arch) if route is None else route
+        network, size = self._kept.pop(key, (None, 0))
+        if network is None:
+            network = self._learner.subnet(*key)
+            size = sum(1 for _ in network.modules())
+            self._modules += size
+        self._kept[key] = network, size
+        while self._modules > NUM_KEPT_MODULES and len(self._kept) > 1:
+            _, (_, dropped) = self._kept.popitem(last=False)
+            self._modules -= dropped
+        return network.train()
+
+
+def _digest(module: nn.Module) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -36,6 +36,8 @@ from supernets import Blocks, BuildError, MemoryLimitError, ShapeError, Supernet
 from supernets._sources import SourceError
 from supernets.checkpoints import CheckpointError
 from supernets.export import ExportError, export
+from supernets.spelling import SpellingError
+from supernets.strategies import STRATEGIES
 from supernets.tasks import Classification, LanguageModelling, TaskError
 from supernets.training import TrainingConfig, TrainingError, train
 from tests.nas.command import TINY
@@ -470,8 +472,8 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "training: unknown strategy": Mistake(
         lambda folder: TrainingConfig(strategy="fairest"),
-        TrainingError,
-        "strategy = 'fairest' is unknown: choose one of uniform, sandwich",
+        SpellingError,
+        f"no strategy is called 'fairest': choose one of {', '.join(STRATEGIES)}",
     ),
     "training: unknown precision": Mistake(
         lambda folder: TrainingConfig(precision="fp8"),
@@ -545,8 +547,8 @@ MISTAKES: dict[str, Mistake] = {
         damaged(cut, "*.json"),
         NasError,
         "FOLDER/supernet holds no finished training of 'tiny' (checkpoint of step 2 in FOLDER/supernet "
-        "is not used: its record is not JSON (Unterminated string starting at: line 1 column 741 (char "
-        "740))): train it with nas train",
+        "is not used: its record is not JSON (Unterminated string starting at: line 1 column ... (char "
+        "...))): train it with nas train",
     ),
     "checkpoint: none for an export": Mistake(
         no_weights_to_export,

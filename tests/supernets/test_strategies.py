@@ -1,50 +1,48 @@
-"""Every strategy: the same steps for the same seed, wherever it starts, and networks of its space only."""
+"""Every strategy by the contract, and what the simple ones do in particular."""
 
 from collections import Counter
-from itertools import islice
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from toy import ToySpace
 
-from supernets.strategies import STRATEGIES, Pass, StrategyError, sandwich, strategy, uniform
-
-NAMES = sorted(STRATEGIES)
-
-
-@given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**40), start=st.integers(0, 30))
-def test_starting_late_gives_the_same_steps(name: str, seed: int, start: int) -> None:
-    steps = list(islice(strategy(name)(ToySpace(), seed, 0), start + 5))
-    assert list(islice(strategy(name)(ToySpace(), seed, start), 5)) == steps[start:]
+from supernets.spelling import SpellingError, signature
+from supernets.strategies import STRATEGIES, Distil, Pass, Sandwich, Strategy, StrategyError, Uniform, strategy
+from tests.contracts.strategy import StrategyContract, course, steps
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_seeds_differ_and_steps_differ(name: str) -> None:
-    one, other = (list(islice(strategy(name)(ToySpace(), seed, 0), 20)) for seed in (0, 1))
-    assert one != other and len(set(one)) > 1
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_first_passes_learn_the_task_and_all_are_of_the_space(name: str) -> None:
-    narrow = ToySpace().where(width=(8, 12))
-    for step in islice(strategy(name)(narrow, 0, 0), 20):
-        assert not step[0].distil
-        assert all(one.arch in narrow and one.arch.width < 16 and one.weight > 0 for one in step)
+@pytest.mark.parametrize("name", list(STRATEGIES))
+class TestEveryStrategy(StrategyContract):
+    @pytest.fixture
+    def method(self, name: str) -> Strategy:
+        return strategy(name)
 
 
 def test_uniform_takes_every_network_equally_often() -> None:
-    counts = Counter(step[0].arch for step in islice(uniform(ToySpace(), 3), 3000))
+    counts = Counter(step.passes[0].arch for step in steps(Uniform().plan(course(seed=3)), 3000))
     assert len(counts) == 6 and all(400 < count < 600 for count in counts.values())
 
 
 def test_sandwich_is_largest_random_smallest() -> None:
     space = ToySpace()
-    for step in islice(sandwich(space, 0, num_random=3), 10):
-        assert step[0] == Pass(space.largest()) and step[-1] == Pass(space.smallest(), distil=True)
-        assert len(step) == 5 and all(one.distil for one in step[1:])
+    for step in steps(Sandwich(num_random=3).plan(course())):
+        assert step.passes[0] == Pass(space.largest())
+        assert step.passes[-1] == Pass(space.smallest(), task=0.0, distil=Distil())
+        assert len(step.passes) == 5 and all(one.distil is not None for one in step.passes[1:])
 
 
 def test_an_unknown_strategy_lists_the_known_ones() -> None:
-    with pytest.raises(StrategyError, match=r"'fair'.*uniform, sandwich"):
-        strategy("fair")
+    with pytest.raises(SpellingError, match=r"no strategy is called 'fairest': choose one of uniform, .*sandwich"):
+        strategy("fairest")
+
+
+def test_an_unknown_setting_lists_the_known_ones() -> None:
+    with pytest.raises(SpellingError, match=r"'sandwich' has no setting 'random=3': its settings are num_random="):
+        strategy("sandwich(random=3)")
+    with pytest.raises(SpellingError, match=r"num_random = 'two': it must be a whole number"):
+        strategy("sandwich(num_random=two)")
+    with pytest.raises(StrategyError, match=r"over = 'all'"):
+        strategy("uniform(over=all)")
+
+
+def test_signatures_show_settings_and_defaults() -> None:
+    assert signature(Uniform) == "uniform(over=networks)"

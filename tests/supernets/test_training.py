@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
-from itertools import count
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,18 +19,18 @@ import toy
 from torch import Tensor, nn
 from toy import Digits, ToySpace
 
-from search_spaces import Space
 from supernets import checkpoints, progress
 from supernets.checkpoints import CheckpointError
+from supernets.errors import SupernetError
+from supernets.losses import soft_cross_entropy
 from supernets.optim import OptimizerConfig
-from supernets.strategies import Pass, Step
+from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy
 from supernets.supernet import Supernet
 from supernets.training import (
     CurvePoint,
     TrainingConfig,
     TrainingError,
     TrainingResult,
-    distillation_loss,
     learning_rate,
     resolve_precision,
     train,
@@ -54,11 +53,23 @@ def cutting(step: int) -> Callable[[int], None]:
 
 
 def quietly(supernet: Supernet, task: Digits | None = None, **settings: Any) -> TrainingResult:
-    directory, on_curve, plan = (settings.pop(name, None) for name in ("directory", "on_curve", "plan"))
-    return train(
-        supernet, task or Digits(), toy.config(**settings),
-        directory=directory, on_curve=on_curve, plan=plan, progress=False,
-    )  # fmt: skip
+    apart = {name: settings.pop(name, None) for name in ("directory", "on_curve", "method", "teacher")}
+    return train(supernet, task or Digits(), toy.config(**settings), progress=False, **apart)
+
+
+@dataclass(frozen=True)
+class Fixed(Strategy):
+    """Steps by a function of their number."""
+
+    name: ClassVar[str] = "fixed"
+
+    steps: Callable[[int], Step]
+    hear: Callable[[Feedback], None] = lambda feedback: None
+
+    def plan(self, course: Course) -> Plan:
+        plan = Plan()
+        plan.step, plan.observe = self.steps, self.hear  # type: ignore[method-assign]
+        return plan
 
 
 def state(supernet: Supernet | nn.Module) -> dict[str, Tensor]:
@@ -178,7 +189,7 @@ def test_distillation_is_soft_cross_entropy() -> None:
     torch.manual_seed(0)
     teacher = torch.randn(5, 3, 4, requires_grad=True)
     outputs = torch.randn(5, 3, 4, requires_grad=True)
-    loss = distillation_loss(outputs, teacher)
+    loss = soft_cross_entropy(outputs, teacher)
     p, log_q = teacher.softmax(-1), outputs.log_softmax(-1)
     assert torch.allclose(loss, -(p * log_q).sum() / 15)
     reference = F.kl_div(log_q.flatten(0, 1), p.flatten(0, 1), reduction="batchmean") - (p * p.log()).sum() / 15
@@ -190,14 +201,9 @@ def test_distillation_is_soft_cross_entropy() -> None:
 
 def test_a_step_sums_weighted_gradients_and_distils_from_its_first_pass() -> None:
     space = ToySpace()
-    passes = (Pass(space.largest(), 0.5), Pass(space.smallest(), 2.0, distil=True))
-
-    def plan(space: Space, seed: int, start: int) -> Iterator[Step]:
-        for _ in count(start):
-            yield passes
-
+    passes = (Pass(space.largest(), 0.5), Pass(space.smallest(), 2.0, task=0.0, distil=Distil()))
     trained, reference = toy.supernet(toy.build_normed), toy.supernet(toy.build_normed)
-    quietly(trained, plan=plan, steps=1)
+    quietly(trained, method=Fixed(lambda index: Step(passes)), steps=1)
     images, labels = Digits().batch(0, 0)
     first, second = (reference.subnet(one.arch).train() for one in passes)
     outputs = first(images)
@@ -209,12 +215,108 @@ def test_a_step_sums_weighted_gradients_and_distils_from_its_first_pass() -> Non
 
 
 def test_the_first_pass_must_learn_the_task() -> None:
-    def plan(space: Space, seed: int, start: int) -> Iterator[Step]:
-        while True:
-            yield (Pass(space.largest(), distil=True),)
-
+    alone = Step((Pass(ToySpace().largest(), distil=Distil()),))
     with pytest.raises(TrainingError, match="first pass"):
-        quietly(toy.supernet(), plan=plan)
+        quietly(toy.supernet(), method=Fixed(lambda index: alone))
+    frozen = Step((Pass(ToySpace().largest(), distil=Distil(teacher="frozen")),))
+    with pytest.raises(TrainingError, match="frozen teacher before there is one"):
+        quietly(toy.supernet(), method=Fixed(lambda index: frozen))
+    with pytest.raises(TrainingError, match="has no loss"):
+        quietly(toy.supernet(), method=Fixed(lambda index: Step((Pass(ToySpace().largest(), task=0.0),))))
+
+
+# --- what a step may ask for ----------------------------------------------------------------------------------------
+
+
+def test_passes_share_a_batch_or_have_their_own() -> None:
+    arch = ToySpace().largest()
+    seen: list[int] = []
+    for batches, expected in (("shared", [0, 1]), ("own", [0, 1, 2, 3])):
+        seen.clear()
+        step = Step((Pass(arch), Pass(arch)), batches=batches)
+        quietly(toy.supernet(), Digits(before=seen.append), method=Fixed(lambda index, step=step: step), steps=2)
+        assert seen == expected
+
+
+def test_chosen_and_weighted_examples() -> None:
+    arch, examples, weights = ToySpace().largest(), (3, 3, 700), (0.5, 2.0, 0.25)
+    step = Step((Pass(arch),), examples=examples, example_weights=weights)
+    result = quietly(toy.supernet(toy.build_normed), method=Fixed(lambda index: step), steps=1)
+    images, labels = toy.digits()[0][list(examples)], toy.digits()[1][list(examples)]
+    network = toy.supernet(toy.build_normed).subnet(arch).train()
+    losses = F.cross_entropy(network(images), labels, reduction="none").detach()
+    assert result.losses[0] == pytest.approx(float((losses * torch.tensor(weights)).mean()))
+
+
+def test_a_step_may_set_its_own_learning_rate() -> None:
+    supernet = toy.supernet()
+    before = state(supernet)
+    step = Step((Pass(ToySpace().largest()),), lr=0.0)
+    quietly(supernet, method=Fixed(lambda index: step), steps=3)
+    assert same(before, state(supernet))
+
+
+def test_feedback_holds_what_was_watched() -> None:
+    watched = Step((Pass(ToySpace().smallest()),), watch=frozenset({"gradients", "outputs", "valid"}))
+    heard: list[Feedback] = []
+    quietly(toy.supernet(), method=Fixed(lambda index: watched, heard.append), steps=2)
+    assert [feedback.index for feedback in heard] == [0, 1] and all(feedback.finite for feedback in heard)
+    assert heard[0].gradients.keys() == {
+        name for name, _ in toy.supernet().extract(ToySpace().smallest()).named_parameters()
+    }
+    assert all(norm > 0 for norm in heard[0].gradients.values())
+    assert heard[0].outputs[0].shape == (32,) and 0 < heard[0].valid[0] <= 1
+    heard.clear()
+    quietly(toy.supernet(), method=Fixed(lambda index: Step(watched.passes), heard.append), steps=1)
+    assert heard[0].gradients == {} and heard[0].outputs == heard[0].valid == ()
+
+
+def test_norms_of_output_gradients_are_those_of_softmax_less_label() -> None:
+    watched = Step((Pass(ToySpace().smallest()),), watch=frozenset({"outputs"}))
+    heard: list[Feedback] = []
+    supernet = Supernet(ToySpace(), lambda arch: nn.Sequential(nn.Linear(64, arch.width), nn.Linear(arch.width, 10)))
+    logits = supernet.subnet(ToySpace().smallest())(Digits().batch(0, 0)[0])
+    quietly(supernet, method=Fixed(lambda index: watched, heard.append), steps=1)
+    expected = (logits.softmax(-1) - F.one_hot(Digits().batch(0, 0)[1], 10)).norm(dim=1)
+    assert heard[0].outputs[0] == pytest.approx(expected.detach().double().numpy(), abs=1e-6)
+
+
+def frozen_then_distilled(index: int) -> Step:
+    space = ToySpace()
+    if index < 4:
+        return Step((Pass(space.largest()),))
+    imitate = Pass(space.smallest(), task=0.0, distil=Distil(teacher="frozen"))
+    return Step((imitate,), freeze=space.largest() if index == 4 else None)
+
+
+@pytest.mark.parametrize("cut", [3, 5, 8])
+def test_a_frozen_teacher_survives_a_cut(tmp_path: Path, cut: int) -> None:
+    method = Fixed(frozen_then_distilled)
+    whole, reference = toy.supernet(toy.build_normed), toy.supernet(toy.build_normed)
+    quietly(reference, method=method)
+    with pytest.raises(Cut):
+        quietly(whole, Digits(before=cutting(cut)), method=method, directory=tmp_path)
+    resumed = toy.supernet(toy.build_normed)
+    quietly(resumed, method=method, directory=tmp_path)
+    assert same(state(resumed), state(reference))
+
+
+def test_a_teacher_from_outside_is_never_replaced() -> None:
+    teacher = toy.supernet().extract(ToySpace().largest())
+    before = state(teacher)
+    one, other = toy.supernet(), toy.supernet()
+    results = [quietly(net, method=Fixed(frozen_then_distilled), teacher=teacher) for net in (one, other)]
+    assert equal_results(*results) and same(before, state(teacher))
+    assert results[0].losses[4:] != quietly(toy.supernet(), method=Fixed(frozen_then_distilled)).losses[4:]
+
+
+def test_a_task_without_samples_says_what_is_missing() -> None:
+    class Plain(Digits):
+        select = property()  # type: ignore[assignment]
+
+    step = Step((Pass(ToySpace().largest()),), examples=(1, 2))
+    with pytest.raises(TrainingError, match=r"task 'digits' has no select\(\).*SamplingTask"):
+        quietly(toy.supernet(), Plain(), method=Fixed(lambda index: step))
 
 
 def by_adamw(p: Tensor, grad: Tensor, memory: list[Tensor], step: int, lr: float, decay: float) -> Tensor:
@@ -408,13 +510,13 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         ({"checkpoint_every": -1}, "checkpoint_every"),
         ({"evaluate_every": -1}, "evaluate_every"),
         ({"optimizer": "adam"}, "optimizer = 'adam' is unknown: choose one of adamw, sgd"),
-        ({"strategy": "fair"}, "choose one of uniform, sandwich"),
+        ({"strategy": "fairest"}, "no strategy is called 'fairest': choose one of uniform"),
         ({"schedule": "step"}, "choose one of cosine, linear, constant"),
         ({"precision": "fp16"}, "choose one of auto, fp32, bf16"),
     ],
 )
 def test_settings_are_checked_when_made(setting: dict[str, Any], message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(SupernetError, match=message):
         TrainingConfig(**setting)
 
 

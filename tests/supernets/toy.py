@@ -1,9 +1,10 @@
 """A space, two models and a task so small that whole trainings fit into a test; run as a script, it trains one."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,8 +66,16 @@ class Digits:
     def batch(self, step: int, seed: int) -> Batch:
         self.before(step)
         chosen = np.random.default_rng([seed, step, 9]).integers(self.num_train, size=self.batch_size)
-        images, labels = digits()[0][chosen], digits()[1][chosen]
+        images, labels = self._rows(chosen)
         return (images * torch.nan if step in self.broken else images), labels
+
+    def select(self, indices: Sequence[int], step: int, seed: int) -> Batch:
+        self.before(step)
+        return self._rows(np.asarray(indices))
+
+    @staticmethod
+    def _rows(chosen: Any) -> Batch:
+        return digits()[0][chosen], digits()[1][chosen]
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         outputs: Tensor = module(batch[0])
@@ -74,6 +83,16 @@ class Digits:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs, batch[1])
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(outputs, batch[1], reduction="none")
+
+    @torch.no_grad()
+    def score(self, module: nn.Module, step: int, seed: int) -> float:
+        images, labels = self._rows(1200 + np.random.default_rng([seed, step, 8]).integers(300, size=32))
+        right = float((module.eval()(images).argmax(-1) == labels).float().mean())
+        module.train()
+        return right
 
     @torch.no_grad()
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:

@@ -1,0 +1,96 @@
+"""How architectures share weights: one hook, from (architecture, parameter name, shape) to the tensor the module reads.
+
+A `Sharing` is a declaration, a value that can be written down; bound to the store of a supernet it becomes `Weights`,
+which may have changed what is stored: further copies of a tensor, routers, one tensor in place of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from search_spaces import Architecture, Space
+from supernets.layout import Shape
+from supernets.store import Store
+
+if TYPE_CHECKING:
+    from supernets.strategies.steps import Course, Plan
+    from supernets.survey import Survey
+
+Reading = nn.Parameter | Callable[[], Tensor]
+"""What a module reads as its parameter: a leaf over a box of a stored tensor, or a function that computes it from
+leaves each time, so that a network can be run and backpropagated any number of times. Blocked where axes are fused."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a sharing is bound to."""
+
+    space: Space
+    store: Store
+    survey: Survey
+    seed: int
+    initialise: Callable[[int], dict[str, Tensor]]
+    """From an index 1, 2, ... to another independent initialisation of every parameter, at full size."""
+
+    def drawn(self, name: str) -> Iterator[Tensor]:
+        """Independent initialisations of one parameter, one after the other."""
+        index = 1
+        while True:
+            yield self.initialise(index)[name]
+            index += 1
+
+
+class Weights:
+    """A sharing bound to a store, which it reads by name whenever it needs a tensor."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.store = ground.store
+
+    def at(self, arch: Architecture, route: int) -> Callable[[str, Shape], Reading]:
+        """From a parameter's name and shape in the network of ``arch`` to what the network reads."""
+        raise NotImplementedError
+
+    def route(self, arch: Architecture) -> int:
+        """Which of several whole models an architecture belongs to now."""
+        return 0
+
+    def accompany(self, plan: Plan, course: Course) -> Plan:
+        """The plan of a training, for a sharing that itself learns from the training to take part in."""
+        return plan
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """A rule that gives an architecture its tensors."""
+
+    name: ClassVar[str]
+
+    def bind(self, ground: Ground) -> Weights:
+        raise NotImplementedError
+
+    def num_elements(self, shapes: Mapping[str, Shape]) -> int:
+        """How many numbers are stored for parameters of these shapes, known before anything is allocated."""
+        return sum(map(prod, shapes.values()))
+
+
+@dataclass(frozen=True)
+class Entangled(Sharing):
+    """Every architecture uses its box of the one stored tensor.
+
+    "Weight entanglement" in AutoFormer, arXiv:2107.00651, section 3.2.
+    """
+
+    name: ClassVar[str] = "entangled"
+
+    def bind(self, ground: Ground) -> Weights:
+        return _Entangled(ground)
+
+
+class _Entangled(Weights):
+    def at(self, arch: Architecture, route: int) -> Callable[[str, Shape], Reading]:
+        return lambda name, shape: self.store.parameters[name].leaf(shape)

@@ -1,0 +1,32 @@
+"""The training strategies; `strategy` finds one by its text."""
+
+from supernets.spelling import parse
+from supernets.strategies.paths import Uniform
+from supernets.strategies.sandwich import Sandwich
+from supernets.strategies.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
+
+__all__ = [
+    "STRATEGIES",
+    "Course",
+    "Distil",
+    "Feedback",
+    "Pass",
+    "Plan",
+    "Sandwich",
+    "Step",
+    "Strategy",
+    "StrategyError",
+    "Uniform",
+    "strategy",
+]
+
+STRATEGIES: dict[str, type[Strategy]] = {method.name: method for method in (Uniform, Sandwich)}
+
+
+def strategy(text: str) -> Strategy:
+    """The strategy that a text names, such as ``sandwich(num_random=1)``.
+
+    Raises:
+        SpellingError: listing what there is.
+    """
+    return parse(text, STRATEGIES, "strategy")

@@ -1,0 +1,173 @@
+"""What a training strategy says and hears: steps, plans, and the feedback that some of them learn from.
+
+A strategy is a declaration, a value that can be written down. For one training it makes a `Plan`, a function from the
+number of a step to what happens in it: which architectures run, on which samples, with which losses and weights. The
+training loop does it, and tells the plan once how it went. The random numbers of step k come from `Course.rng(k)`, and
+whatever else a plan remembers is in its `state`, so a training stopped anywhere goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from search_spaces import Architecture, Space
+from supernets.errors import SupernetError
+from supernets.losses import DistillationLoss, soft_cross_entropy
+
+if TYPE_CHECKING:
+    from supernets.supernet import Supernet
+    from supernets.tasks import Task
+
+Watched = Literal["gradients", "outputs", "valid"]
+
+
+class StrategyError(SupernetError):
+    """A strategy's setting that cannot be, or that this space or task cannot follow."""
+
+
+# --- what happens in a step -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Distil:
+    """Imitating a teacher on the same samples."""
+
+    loss: DistillationLoss = soft_cross_entropy
+    weight: float = 1.0
+    teacher: Literal["first", "frozen"] = "first"
+    """The step's first pass, or the frozen network that an earlier step set down; it gets no gradient."""
+    what: Literal["outputs", "features"] = "outputs"
+    """Of the network, what its loss reads; or what goes into its last layer that has parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward and backward pass: an architecture and its loss."""
+
+    arch: Architecture
+    weight: float = 1.0
+    """Factor of all of this pass's loss in the sum of the step."""
+    task: float = 1.0
+    """Factor of the task's own loss; at 0 it is not computed."""
+    distil: Distil | None = None
+    route: int | None = None
+    """Which of several whole models; None is the one the architecture belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Passes in the order they run, whose gradients are summed for one step of the optimiser."""
+
+    passes: tuple[Pass, ...]
+    batches: Literal["shared", "own"] = "shared"
+    """All passes see the same batch, or pass i of step k the batch k * len(passes) + i."""
+    examples: tuple[int, ...] | None = None
+    """Training examples that make the batch, in place of the loop's own order."""
+    example_weights: tuple[float, ...] | None = None
+    """Factors of the examples' losses."""
+    lr: float | None = None
+    """Factor of the configured learning rate in place of the schedule's."""
+    freeze: Architecture | None = None
+    """Before this step, a copy of this network becomes the frozen teacher."""
+    watch: frozenset[Watched] = frozenset()
+    """What of the feedback must be measured."""
+
+
+Numbers = tuple[npt.NDArray[np.float64], ...]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How a step went; what was not watched is empty."""
+
+    index: int
+    step: Step
+    losses: tuple[float, ...]
+    """Of each pass."""
+    finite: bool
+    """Whether the optimiser stepped."""
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    """"gradients": norm before clipping of the gradient of each stored parameter that was touched."""
+    outputs: Numbers = ()
+    """"outputs": for each pass (batch,) norms of the gradient of each example's own loss by its outputs."""
+    valid: tuple[float, ...] = ()
+    """"valid": for each pass a score in (0, 1] on a batch of the validation split, after the step; 1 is best."""
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a plan may know of the training it is for; `supernet` and `task` are there to be looked at."""
+
+    space: Space
+    seed: int
+    steps: int
+    rate: Callable[[int], float]
+    """From a step to the schedule's factor of the configured learning rate."""
+    supernet: Supernet
+    task: Task
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", lru_cache(maxsize=4096)(self.supernet.count_parameters))
+
+    size: Callable[[Architecture], int] = field(init=False)
+    """Parameters of a network, counted once."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold every training example once."""
+        return max(1, math.ceil(self.task.num_train / self.task.batch_size))
+
+    def rng(self, index: int) -> np.random.Generator:
+        """The random numbers of a step."""
+        return np.random.default_rng([self.seed, index])
+
+
+class Plan:
+    """The steps of one training. What `observe` learns must be in `state`, or a resumed training would differ."""
+
+    def step(self, index: int) -> Step:
+        raise NotImplementedError
+
+    def observe(self, feedback: Feedback) -> None:
+        """Told once after each step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learnt so far, to be kept in checkpoints."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How to train a supernet. One that learns nothing overrides `step`; one that does makes a plan of its own."""
+
+    name: ClassVar[str]
+
+    def plan(self, course: Course) -> Plan:
+        return _Stateless(self, course)
+
+    def step(self, course: Course, index: int) -> Step:
+        """What happens in a step, by the course and the step's number alone."""
+        raise NotImplementedError
+
+
+class _Stateless(Plan):
+    def __init__(self, strategy: Strategy, course: Course) -> None:
+        self._strategy = strategy
+        self._course = course
+
+    def step(self, index: int) -> Step:
+        return self._strategy.step(self._course, index)
