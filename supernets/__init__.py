@@ -4,7 +4,7 @@ from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetE
 from supernets.layout import Blocks, Centre
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
-from supernets.sharing import Entangled, Sharing
+from supernets.sharing import Entangled, Multiplexed, Sharing
 from supernets.structure import one_of, stack
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
@@ -16,6 +16,7 @@ __all__ = [
     "Coverage",
     "Entangled",
     "MemoryLimitError",
+    "Multiplexed",
     "Optimizer",
     "OptimizerConfig",
     "Profile",

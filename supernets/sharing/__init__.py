@@ -1,11 +1,12 @@
 """The ways to share weights; `sharing` finds one by its text."""
 
 from supernets.sharing.base import Entangled, Ground, Reading, Sharing, Weights
+from supernets.sharing.multiplexed import Multiplexed
 from supernets.spelling import parse
 
-__all__ = ["SHARINGS", "Entangled", "Ground", "Reading", "Sharing", "Weights", "sharing"]
+__all__ = ["SHARINGS", "Entangled", "Ground", "Multiplexed", "Reading", "Sharing", "Weights", "sharing"]
 
-SHARINGS: dict[str, type[Sharing]] = {method.name: method for method in (Entangled,)}
+SHARINGS: dict[str, type[Sharing]] = {method.name: method for method in (Entangled, Multiplexed)}
 
 
 def sharing(text: str) -> Sharing:
