@@ -174,7 +174,8 @@ class _Multiplexed(Weights):
         mixing = transform.leaf((heads, heads))
 
         def mixed() -> Tensor:
-            apart = leaf.unflatten(axis, (heads, size))
-            return torch.tensordot(mixing, apart, dims=([1], [axis])).movedim(0, axis).flatten(axis, axis + 1)
+            apart = leaf.view(*leaf.shape[:axis], heads, size, *leaf.shape[axis + 1 :])
+            mixed_heads: Tensor = torch.tensordot(mixing, apart, dims=([1], [axis]))
+            return mixed_heads.movedim(0, axis).flatten(axis, axis + 1)
 
         return mixed
