@@ -21,6 +21,7 @@ from search_spaces.layout import Layout, Tie
 Uniform: TypeAlias = Literal["networks", "choices"]
 CodeArray: TypeAlias = npt.NDArray[np.int16]
 Pick: TypeAlias = Callable[[int, tuple[int, ...]], int]
+OptionWeights: TypeAlias = Mapping[int, npt.NDArray[np.float64]]  # by slot, at code + 1; all equal where there is none
 
 MAX_CELLS = 1_000_000  # entries of the largest table an elimination may build
 MAX_JUDGED = 20_000  # combinations of values a constraint is asked about, in order to make its table
@@ -73,6 +74,10 @@ class Step:
         """Cumulative probabilities of the codes in each row; the last possible one is exactly 1."""
         return {"networks": _cumulative(self.weights), "choices": _cumulative((self.weights > 0).astype(np.int64))}
 
+    def weighted(self, codes: CodeArray, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """For each row of earlier codes the weights of this slot's codes, 0 where no network follows."""
+        return np.asarray((self.weights[self.rows(codes)] > 0) * weights[self.codes + 1], dtype=np.float64)
+
 
 def _cumulative(weights: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     sums = np.cumsum(weights, axis=1)
@@ -96,15 +101,22 @@ class Plan:
             codes[step.slot] = feasible[0] if len(feasible) == 1 else pick(step.slot, feasible)
         return codes
 
-    def draw(self, n: int, rng: np.random.Generator, uniform: Uniform) -> CodeArray:
-        """`n` networks as (n, num_slots) codes, uniform over networks or over the feasible codes of slot after slot."""
+    def draw(self, n: int, rng: np.random.Generator, by: Uniform | OptionWeights) -> CodeArray:
+        """`n` networks as (n, num_slots) codes, uniform over networks or over the feasible codes of slot after slot.
+
+        Or the feasible codes of slot after slot by weights: equal ones draw what "choices" does, to the bit.
+        """
         codes = np.full((n, self.num_slots), -1, dtype=np.int16, order="F")
         for step in self.steps:
             if len(step.codes) == 1:
                 codes[:, step.slot] = step.codes[0]
                 continue
-            cumulative = step.cumulative[uniform]
             chance = rng.random(n)
+            if not isinstance(by, str) and step.slot in by:
+                cumulative = _cumulative(step.weighted(codes, by[step.slot]))
+                codes[:, step.slot] = step.codes[(chance[:, None] >= cumulative[:, :-1]).sum(axis=1)]
+                continue
+            cumulative = step.cumulative[by if isinstance(by, str) else "choices"]
             if len(cumulative) == 1:
                 taken = np.searchsorted(cumulative[0], chance, side="right")
             else:
@@ -114,6 +126,16 @@ class Plan:
                     taken += chance >= column[rows]
             codes[:, step.slot] = step.codes[taken]
         return codes
+
+    def probability(self, codes: CodeArray, weights: OptionWeights) -> float:
+        """Of one network's (1, num_slots) codes, to be drawn by these weights."""
+        found = 1.0
+        for step in self.steps:
+            if len(step.codes) > 1:
+                ones = np.ones(int(step.codes.max()) + 2)
+                shares = step.weighted(codes, weights.get(step.slot, ones))[0]
+                found *= float(shares[step.codes == codes[0, step.slot]].sum() / shares.sum())
+        return found
 
     def rows(self) -> CodeArray:
         """Every network, (total, num_slots)."""

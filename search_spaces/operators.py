@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from search_spaces.counting import CodeArray, Pick, Plan, Solution, Uniform
+from search_spaces.counting import CodeArray, OptionWeights, Pick, Plan, Solution, Uniform
 from search_spaces.errors import SpaceError
 from search_spaces.layout import Conditions, Layout
 
@@ -37,21 +37,21 @@ class Operators:
 
     # Drawing
 
-    def draw(self, n: int, rng: np.random.Generator, uniform: Uniform) -> CodeArray:
+    def draw(self, n: int, rng: np.random.Generator, by: Uniform | OptionWeights) -> CodeArray:
         """(n, num_slots) codes; rejection where constraints are loose, so uniform over the networks they allow."""
         if not self.solution.loose:
-            return self.plan.draw(n, rng, uniform)
+            return self.plan.draw(n, rng, by)
         kept: list[CodeArray] = []
         found = drawn = 0
         while found < n:
             if drawn >= DRAWS * (found + 1):
                 raise SpaceError(self._rejected(found, drawn))
-            batch = self.plan.draw(min(max(64, 2 * (n - found)), 4096), rng, uniform)
+            batch = self.plan.draw(min(max(64, 2 * (n - found)), 4096), rng, by)
             good = batch[[self.holds(codes) for codes in batch.tolist()]]
             kept.append(good[: n - found])
             found += len(kept[-1])
             drawn += len(batch)
-        return np.concatenate(kept) if kept else self.plan.draw(0, rng, uniform)
+        return np.concatenate(kept) if kept else self.plan.draw(0, rng, by)
 
     def _rejected(self, found: int, drawn: int) -> str:
         names = ", ".join(sorted({tie.name for tie in self.solution.loose}))
@@ -165,6 +165,14 @@ class Operators:
                 if tuple(codes) not in seen and self.holds(codes):
                     seen.add(tuple(codes))
                     yield codes
+
+    def nearest(self, base: Row) -> Row:
+        """`base` repaired slot after slot; under loose constraints the most alike of some draws may have to do."""
+        codes = self.plan.walk(_keeping(base, {}, last=True))
+        if self.holds(codes):
+            return codes
+        draws = self.draw(TRIES, np.random.default_rng(0), "networks")
+        return draws[int((draws == np.array(base)).sum(axis=1).argmax())].tolist()
 
     def contains(self, codes: Sequence[int]) -> bool:
         """Whether codes of the declaration keep to the narrowing and to every constraint."""

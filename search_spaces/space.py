@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from search_spaces import graph as graphs
 from search_spaces.architecture import Architecture, parse
-from search_spaces.counting import MAX_CELLS, Solution, TooWideError, Uniform, solve
+from search_spaces.counting import MAX_CELLS, OptionWeights, Solution, TooWideError, Uniform, solve
 from search_spaces.declaration import Declaration, Subspace, declare
 from search_spaces.encoding import Features, FloatArray, check_codes
 from search_spaces.errors import SpaceError
@@ -31,6 +31,7 @@ from search_spaces.layout import Layout, Slot
 from search_spaces.operators import Operators
 from search_spaces.values import Json, canonical, listing, show
 
+TINY = 1e-300  # the least share of a weight: none is rounded to 0
 Domains = tuple[tuple[int, ...], ...]
 AnySpace = TypeVar("AnySpace", bound="Space")
 
@@ -133,13 +134,32 @@ class Space(Subspace):
             f'write it with each="...", narrow the space with where(...), or raise count(limit={limit})'
         )
 
-    def sample(self, rng: np.random.Generator, *, uniform: Uniform = "networks") -> Architecture:
+    def sample(
+        self,
+        rng: np.random.Generator,
+        *,
+        uniform: Uniform = "networks",
+        weights: Mapping[str, Sequence[float]] | None = None,
+    ) -> Architecture:
         """One architecture, every network being equally likely.
 
         With ``uniform="choices"`` the options of choice after choice, in order, are equally likely, as far as feasible.
+        With ``weights={"heads": (1, 2, 4)}`` they are likely by these weights instead, one an option of the
+        declaration, all above 0; paths are those of `where`. Choices without weights, and those whose weights are
+        equal, are drawn as by ``uniform="choices"``, with the same random numbers.
         Raises SpaceError where a constraint that is too wide to solve rejects every network drawn.
         """
-        return self.sample_many(1, rng, uniform=uniform)[0]
+        if weights is None:
+            return self.sample_many(1, rng, uniform=uniform)[0]
+        self._check_request(1, rng, uniform)
+        return self._layout.read(self._operators.draw(1, rng, self._weighted(weights))[0].tolist())
+
+    def probability(self, arch: Architecture, *, weights: Mapping[str, Sequence[float]] | None = None) -> float:
+        """How likely `sample` with these weights draws an architecture of this space; None: ``uniform="choices"``.
+
+        Constraints that are too wide to solve reject networks afterwards; that is left out, a factor common to all.
+        """
+        return self._solution.plan.probability(self.codes([arch]), self._weighted(weights or {}))
 
     def sample_many(
         self, n: int, rng: np.random.Generator, *, uniform: Uniform = "networks", distinct: bool = False
@@ -237,6 +257,14 @@ class Space(Subspace):
         The other choices keep their values where possible; those that become active take their largest.
         """
         return (self._layout.read(codes) for codes in self._operators.neighbours(self._layout.write(arch)))
+
+    def nearest(self, arch: Architecture) -> Architecture:
+        """The network of this space that is most like one of the same declaration, which may lie outside it.
+
+        Choice after choice keeps its value where that is feasible, or takes the nearest option; what becomes active
+        takes its largest. So ``space.where(width=64).nearest(arch)`` is `arch` with another width.
+        """
+        return self._layout.read(self._operators.nearest(self._layout.write(arch)))
 
     # Narrowing
 
@@ -354,6 +382,21 @@ class Space(Subspace):
             raise SpaceError(f"n={n}; the number of architectures is 0 or more")
         if uniform not in ("networks", "choices"):
             raise SpaceError(f"uniform={uniform!r}; it is 'networks' or 'choices'")
+
+    def _weighted(self, weights: Mapping[str, Sequence[float]]) -> OptionWeights:
+        """Weights by slot and code + 1, the largest of a slot 1, so that equal ones are exactly 1."""
+        found = {}
+        for path, given in weights.items():
+            array = np.asarray(given, dtype=np.float64)
+            for _, own in self._layout.find(path):
+                options = self._layout.slots[own.slot].options
+                if array.shape != (len(options),) or not np.all((array > 0) & np.isfinite(array)):
+                    raise SpaceError(
+                        f"{self.name}.{path}: weights {show(given)}; give {len(options)} numbers above 0, "
+                        f"for {listing(options)}"
+                    )
+                found[own.slot] = np.concatenate([[1.0], np.maximum(array / array.max(), TINY)])
+        return found
 
     def _distinct(self, n: int, rng: np.random.Generator, uniform: Uniform) -> npt.NDArray[np.int16]:
         """The first `n` different ones of a stream of draws."""
