@@ -174,13 +174,14 @@ def best_so_far(table: pd.DataFrame, metric: str) -> Values:
 
 
 def trust_table(trust: Trust) -> pd.DataFrame:
-    """Columns digest, inherited, standalone of the networks in a trust report that have both values."""
-    rows = [
-        (str(row.get("digest") or row.get("arch") or ""), row.get("inherited"), row.get("standalone"))
-        for row in trust.rows
-    ]
-    table = pd.DataFrame(rows, columns=["digest", "inherited", "standalone"])
-    return table.astype({"inherited": float, "standalone": float}).dropna(ignore_index=True)
+    """Columns digest, inherited, standalone, again of the networks in a trust report that have the first two values.
+
+    `again` is the metric of a second stand-alone training, NaN of networks that were trained once.
+    """
+    names = ["digest", "inherited", "standalone", "again"]
+    rows = [(row["digest"], row["inherited"], row["standalone"], next(iter(row["again"]), None)) for row in trust.rows]
+    table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[1:], float))
+    return table.dropna(subset=names[1:3], ignore_index=True)
 
 
 def curve_table(points: Sequence[CurvePoint]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from nas import front as fronts
 from nas.errors import NasError
 from nas.migrations import opening
 from nas.storage import DEFAULT_URL, Repository
+from nas.trust import planned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -223,6 +224,10 @@ def _search(workflow: Workflow) -> Study:
     with display.bar("verifying the front") as tick:
         workflow.verify(front, study.name, tick)
     if run.trust:
+        if not workflow.trust_is_known():
+            plan = workflow.trust_plan
+            text = planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)
+            display.say(f"trust report: {text}")
         with display.bar("training alone, for the trust report") as tick:
             workflow.trust(tick)
     _show_front(workflow.repository, study.name)
@@ -235,7 +240,7 @@ def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) ->
     display.front(study, rows, repository.num_evaluations()[name], where, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
-        display.trust(trust, study.objectives[0])
+        display.trust(trust)
 
 
 def _outlook(study: str, storage: str, runs: Path) -> None:

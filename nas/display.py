@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
-from nas.trust import verdict
+from nas.trust import facts
 from nas.units import metric
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ _err = Console(stderr=True, highlight=False)
 _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _WIDE = 10_000  # characters of a line that nobody's window bounds
-_FEW = 5  # the same order of five by chance has a probability of 1 in 60; of three, 1 in 3
 
 Tick = Callable[[int, int], None]
 
@@ -236,19 +234,20 @@ def _cell(row: Row, name: str) -> str:
     return " → ".join(texts) + (" !" if breaks else "") if texts else "-"
 
 
-def trust(found: Trust, name: str) -> None:
-    """How far the front's order can be believed; `name` is the metric that was compared."""
+def trust(found: Trust) -> None:
+    """How far the front's order can be believed."""
     headline("trust report")
-    judged, number = verdict(found), found.num_architectures
-    text = f"{judged.headline}. {judged.reason}"
-    if judged.is_reliable:
-        _out.print(escape(text), soft_wrap=True)
+    if found.level == "reliable":
+        _out.print(escape(found.verdict), soft_wrap=True)
     else:
-        _warn(text)
-    if judged.is_reliable and number < _FEW:
-        _warn(f"{number} networks may agree by chance: compare {_FEW} or more before trusting the order of this front.")
-    if not math.isnan(found.regret):
-        say(f"The first by inherited weights is {metric(name).text(found.regret)} worse than the best, trained alone.")
+        _warn(found.verdict)
+    if found.banner:
+        _warn(found.banner)
+    if not quiet():
+        table = _table("", "", header=False)
+        for fact in facts(found):
+            table.add_row(fact.name, fact.text)
+        _show(table)
 
 
 def _warn(text: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search_spaces import Architecture
 
 Which = Literal["smallest", "random", "largest", "train"]
+Level = Literal["reliable", "rough", "unreliable", "unknown"]
 
 
 def now() -> str:
@@ -154,18 +155,44 @@ class CurvePoint:
 class Trust:
     """How far a supernet's ranking can be believed, against a few stand-alone trainings.
 
-    `tau` is Kendall's rank correlation with its bootstrap interval (NaN where it is undefined), `regret` what picking
-    the supernet's best `top_k` loses, in units of the objective, and `rows` one dictionary an architecture.
+    The figures are those of `supernets.ranking.RankingReport` under their names there, which says what they mean; None
+    where one is not determined. They lie in the database as JSON. `gaps`, `baselines` and `rows` hold one dictionary
+    for each third by size, each way to rank by size, and each architecture.
     """
 
-    tau: float
-    tau_low: float
-    tau_high: float
-    top_k: int
-    regret: float
-    num_architectures: int
+    verdict: str
+    """One or two sentences for people."""
+    level: Level
+    """Of the verdict, where a colour or a sign is to stand for it."""
+    banner: str = ""
+    """What must be read before all else; empty where there is nothing of the kind."""
+    metric: str = "error"
+    """The metric that was compared."""
+    tau: float | None = None
+    tau_low: float | None = None
+    tau_high: float | None = None
+    rho: float | None = None
+    rho_low: float | None = None
+    rho_high: float | None = None
+    noise: float | None = None
+    ceiling: float | None = None
+    ceiling_low: float | None = None
+    ceiling_high: float | None = None
+    k: int = 1
+    top_k: float | None = None
+    regret: float | None = None
+    regret_k: float | None = None
+    gap: float | None = None
+    absolute_gap: float | None = None
+    gaps: tuple[dict[str, Any], ...] = ()
+    baselines: tuple[dict[str, Any], ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
+    steps: int = 0
+    """Of each stand-alone training."""
+    share: float | None = None
+    """What the stand-alone trainings cost, as a share of the cost of training the supernet."""
     seconds: float = 0.0
+    """Of the stand-alone trainings."""
 
 
 def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ The file is ordinary Python: it declares the space, the model and the data, or i
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import sys
 import traceback
@@ -36,7 +37,8 @@ COSTS = ("params", "macs", "activation_bytes")
 """Metrics that are counted."""
 
 _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
-_LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust": 0, "trust_steps": 1}
+_LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust_networks": 3, "trust_steps": 1}
+_MAY_BE_NONE = ("trust_networks", "trust_steps")
 
 
 class RunError(NasError):
@@ -77,10 +79,13 @@ class Run:
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to fit its latency predictor."""
-    trust: int = 8
-    """Architectures trained alone for the trust report; 0 for none."""
+    trust: float = 0.1
+    """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. From it follow the number
+    of networks that are trained alone, and their steps: see `supernets.standalone.plan`."""
+    trust_networks: int | None = None
+    """So many networks in place of what follows from the share."""
     trust_steps: int | None = None
-    """Steps of each of these trainings; None: as many as the supernet's."""
+    """So many steps of each of these trainings, likewise."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -94,8 +99,11 @@ class Run:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            if not whole and (name, value) != ("trust_steps", None):
+            if not whole and not (value is None and name in _MAY_BE_NONE):
                 raise RunError(f"{name} = {value!r}: it must be a whole number, {least} or more")
+        if isinstance(self.trust, bool) or not isinstance(self.trust, int | float) or not 0 <= self.trust < math.inf:
+            rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
+            raise RunError(f"trust = {self.trust!r}: it must be {rule}")
         self._check_metrics()
 
     def _check_types(self) -> None:

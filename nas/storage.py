@@ -20,6 +20,7 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -460,21 +461,19 @@ class Repository:
 
     def put_trust(self, supernet_digest: str, trust: Trust) -> None:
         """Stores a supernet's trust report in place of an earlier one."""
-        numbers = {name: _nan_to_null(getattr(trust, name)) for name in _TRUST_FLOATS}
-        row = _row(trust) | numbers | {"supernet_digest": supernet_digest, "rows": _dumps("rows", list(trust.rows))}
+        row = {"supernet_digest": supernet_digest, "report": _dumps("the trust report", asdict(trust))}
         with self._writing() as connection:
             connection.execute(self._insert_or_update(tables.trust), [row])
 
     def trust(self, supernet_digest: str) -> Trust | None:
         """A supernet's trust report, None if there is none yet."""
-        query = sa.select(tables.trust).where(tables.trust.c.supernet_digest == supernet_digest)
+        query = sa.select(tables.trust.c.report).where(tables.trust.c.supernet_digest == supernet_digest)
         with self._reading() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is None:
+            report = connection.execute(query).scalar()
+        if report is None:
             return None
-        values = {name: value for name, value in row.items() if name != "supernet_digest"}
-        numbers = {name: _null_to_nan(values[name]) for name in _TRUST_FLOATS}
-        return Trust(**{**values, **numbers, "rows": tuple(json.loads(values["rows"]))})
+        values: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(report).items()}
+        return Trust(**values)
 
     # --- transactions
 
@@ -605,7 +604,6 @@ def _chunks(digests: Iterable[str]) -> Iterator[list[str]]:
 
 # --- rows and records
 
-_TRUST_FLOATS = ("tau", "tau_low", "tau_high", "regret")
 _CONTENT_NAMES = tuple(column.name for column in _CONTENT)
 _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
 

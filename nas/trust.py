@@ -1,34 +1,90 @@
-"""What a trust report says of a front, in words: whether the order of networks by inherited metrics can be used."""
+"""A trust report as people read it: its figures, each with a name and its unit. The verdict itself is in the record."""
 
-import math
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from nas.records import Trust
+from nas.units import Metric, metric
 
-RELIABLE_TAU = 0.3
-"""Below this rank correlation a supernet's order is too loose to choose networks by."""
+_MINUS = "−"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a supernet's ranks can be used, and why, in words."""
+class Fact:
+    """A line of the report."""
 
-    is_reliable: bool
-    headline: str
-    reason: str
+    name: str
+    text: str
 
 
-def verdict(trust: Trust) -> Verdict:
-    """Read a trust record: ranks are usable when tau's interval excludes 0 and tau is not small."""
-    tau = f"Kendall's τ = {trust.tau:.2f}, 95 % interval {trust.tau_low:.2f} to {trust.tau_high:.2f}"
-    basis = f"{tau.replace('-', '−')}, from {trust.num_architectures} networks trained on their own."
-    if math.isnan(trust.tau) or math.isnan(trust.tau_low):
-        reason = f"τ is undefined for these {trust.num_architectures} networks: their errors are all alike."
-        return Verdict(False, "Ranks cannot be judged", reason + " Check more networks, or train them longer.")
-    remedy = "Train the supernet longer, or confirm the front by stand-alone training before relying on it."
-    if trust.tau_low <= 0.0 <= trust.tau_high or trust.tau_high < 0:
-        return Verdict(False, "Ranks are not reliable", f"{basis} The order could be chance. {remedy}")
-    if trust.tau < RELIABLE_TAU:
-        return Verdict(False, "Ranks are not reliable", f"{basis} The order is too loose to choose by. {remedy}")
-    strength = "closely" if trust.tau >= 0.7 else "broadly" if trust.tau >= 0.5 else "loosely"
-    return Verdict(True, f"Ranks agree {strength}", basis)
+def facts(trust: Trust) -> list[Fact]:
+    """All that a report knows, in the order of importance."""
+    named = metric(trust.metric)
+    found = [
+        ("Kendall's tau", _span(trust.tau, trust.tau_low, trust.tau_high)),
+        ("Spearman's rho", _span(trust.rho, trust.rho_low, trust.rho_high)),
+        ("two trainings alone", _ceiling(trust, named)),
+        *((f"{one['name']} alone", _baseline(one)) for one in trust.baselines),
+        ("choosing the first", _regret(trust.regret, named)),
+        (f"choosing of the first {trust.k}", _regret(trust.regret_k, named) if trust.k > 1 else ""),
+        (f"best {trust.k} found", f"{100 * trust.top_k:.0f} %" if trust.top_k is not None and trust.k > 1 else ""),
+        ("inherited − alone", _gap(trust.gap, trust.absolute_gap, named)),
+        *((f"of {one['size']} networks", _gap(one["mean"], one["absolute"], named)) for one in trust.gaps),
+        ("trained alone", cost(trust)),
+    ]
+    return [Fact(name, text) for name, text in found if text]
+
+
+def cost(trust: Trust) -> str:
+    """What was trained for the report, and what that cost."""
+    again = sum(bool(row["again"]) for row in trust.rows)
+    repeated = f", {again} of them twice" if again else ""
+    share = "" if trust.share is None else f"; {percent(trust.share)} of the supernet's computation"
+    return f"{len(trust.rows)} networks{repeated}, {trust.steps:,} steps each{share}, {trust.seconds:,.0f} s"
+
+
+def planned(networks: int, repeated: int, steps: int, share: float, asked: float) -> str:
+    """What is going to be trained, and what that costs beside the supernet's training."""
+    more = f", more than the {percent(asked)} asked for" if share > 1.005 * asked else ""
+    what = f"{networks} networks alone, {repeated} of them twice, {steps:,} steps each"
+    return f"{what}: about {percent(share)} of the supernet's computation{more}"
+
+
+def percent(share: float) -> str:
+    """`10 %`, `0.4 %`."""
+    return f"{100 * share:.0f} %" if share > 0.095 else f"{100 * share:.2g} %"
+
+
+def signed(value: float, named: Metric) -> str:
+    """A difference of a metric with its sign and unit: `+1.2 %`."""
+    return f"{_MINUS if value < 0 else '+'}{named.text(abs(value))}"
+
+
+def _span(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return ""
+    return f"{value:.2f} ({low:.2f} to {high:.2f})".replace("-", _MINUS)
+
+
+def _ceiling(trust: Trust, named: Metric) -> str:
+    if trust.noise is None:
+        return ""
+    noise = f"one training is good to ±{named.text(trust.noise)}"
+    tau = _span(trust.ceiling, trust.ceiling_low, trust.ceiling_high)
+    return f"tau {tau} with one another; {noise}" if tau else noise
+
+
+def _baseline(one: dict[str, float]) -> str:
+    margin = f"{one['margin']:+.2f} ({one['margin_low']:+.2f} to {one['margin_high']:+.2f})"
+    return f"tau {one['tau']:.2f}; inherited metrics {margin}".replace("-", _MINUS)
+
+
+def _regret(regret: float | None, named: Metric) -> str:
+    return "" if regret is None else f"{named.text(regret)} worse than the best"
+
+
+def _gap(mean: float | None, absolute: float | None, named: Metric) -> str:
+    if mean is None or absolute is None:
+        return ""
+    return f"{signed(mean, named)} in the mean, {named.text(absolute)} apart"

@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,8 +31,9 @@ from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import TARGETS, Target, target_record
 from search_spaces import Architecture
-from supernets import Supernet, ranking, training
+from supernets import Supernet, ranking, standalone, training
 from supernets.export import Exported, Format, export, rebuilt
+from supernets.spelling import spell
 from supernets.tasks import Task
 
 Tick = Callable[[int, int], None]
@@ -136,7 +137,7 @@ class Workflow:
                 digest=digest,
                 space_digest=space.digest,
                 name=self.run.name,
-                sharing=supernet.sharing.name,
+                sharing=spell(supernet.sharing),
                 weights_path=str(self.checkpoints),
                 task_digest=self.run.task.digest,
                 steps=result.steps,
@@ -283,38 +284,73 @@ class Workflow:
 
     # --- trust
 
-    def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
-        """Inherited against stand-alone metrics of a small sample stratified by size; each row is stored at once."""
-        run, rng = self.run, np.random.default_rng([self.run.seed, 2])
-        archs = ranking.trust_sample(run.space, run.trust, rng, self.supernet.count_parameters)
-        config = replace(
-            run.training, steps=run.trust_steps or run.training.steps, evaluate_every=0, checkpoint_every=0
+    @cached_property
+    def trust_plan(self) -> standalone.StandalonePlan:
+        """What the trust report trains, and what that costs beside the supernet's training."""
+        run, cost = self.run, standalone.macs(self.initial, self.run.task)
+        return standalone.plan(
+            run.space,
+            cost,
+            standalone.training_cost(self.initial, run.task, run.training, cost),
+            run.training.steps,
+            run.trust,
+            np.random.default_rng([run.seed, 2]),
+            self.initial.count_parameters,
+            networks=run.trust_networks,
+            steps=run.trust_steps,
         )
-        rows = {row.arch.digest: row for row in self._known_rows(config)}
+
+    def trust_is_known(self) -> bool:
+        """Whether nothing of the trust report is left to be trained."""
+        known, plan = self._known_rows(), self.trust_plan
+        return all(arch.digest in known for arch in plan.archs) and all(known[a.digest].again for a in plan.repeated)
+
+    def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
+        """Inherited against stand-alone metrics of a sample stratified by size; each training is stored at once."""
+        plan, known = self.trust_plan, self._known_rows()
+        config = replace(self.run.training, steps=plan.steps, evaluate_every=0)
+        rows = {arch.digest: known[arch.digest] for arch in plan.archs if arch.digest in known}
 
         def keep(row: ranking.Row) -> None:
             rows[row.arch.digest] = row
-            tick(len(rows), len(archs))
-            self.repository.put_trust(self.weights, _trust_record(ranking.report(list(rows.values())), config))
+            tick(_trainings(rows), plan.trainings)
+            self._put_trust(ranking.report(list(rows.values()), caveat=plan.caveat))
 
-        tick(len(rows), len(archs))
-        report = ranking.measure(self.supernet, run.task, archs, config, done=rows, on_row=keep, progress=False)
-        self.repository.put_trust(self.weights, _trust_record(report, config))
+        tick(_trainings(rows), plan.trainings)
+        report = standalone.measure(
+            self.supernet,
+            self.run.task,
+            plan.archs,
+            config,
+            repeated=plan.repeated,
+            done=rows,
+            on_row=keep,
+            directory=self.directory / "trust",
+            progress=False,
+            caveat=plan.caveat,
+        )
+        self._put_trust(report)
         return report
 
-    def _known_rows(self, config: training.TrainingConfig) -> list[ranking.Row]:
+    def _put_trust(self, report: ranking.RankingReport) -> None:
+        plan = self.trust_plan
+        figures = asdict(replace(report, rows=())) | {
+            "gaps": tuple(map(asdict, report.gaps)),
+            "baselines": tuple(map(asdict, report.baselines)),
+            "rows": tuple(map(_stored_row, report.rows)),
+            "metric": self.run.task.metric,
+        }
+        share = plan.share * _trainings({row.arch.digest: row for row in report.rows}) / plan.trainings
+        seconds = sum(row.seconds for row in report.rows)
+        self.repository.put_trust(self.weights, Trust(**figures, steps=plan.steps, share=share, seconds=seconds))
+
+    def _known_rows(self) -> dict[str, ranking.Row]:
+        """What an earlier call has stored of this report, by digest."""
         stored = self.repository.trust(self.weights)
-        if stored is None or any(row["steps"] != config.steps for row in stored.rows):
-            return []
-        return [
-            ranking.Row(
-                Architecture.from_json(row["architecture"]),
-                _or_infinite(row["inherited"]),
-                _or_infinite(row["standalone"]),
-                row["seconds"],
-            )
-            for row in stored.rows
-        ]
+        if stored is None or stored.steps != self.trust_plan.steps:
+            return {}
+        rows = map(_known_row, stored.rows)
+        return {row.arch.digest: row for row in rows}
 
     # --- what is taken home
 
@@ -363,32 +399,33 @@ def _target(name: str) -> Target:
     return TARGETS[name]()
 
 
-def _trust_record(report: ranking.RankingReport, config: training.TrainingConfig) -> Trust:
-    rows = tuple(
-        {
-            "digest": row.arch.digest,
-            "architecture": row.arch.json(),
-            "inherited": _or_none(row.inherited),
-            "standalone": _or_none(row.standalone),
-            "seconds": row.seconds,
-            "steps": config.steps,
-        }
-        for row in report.rows
-    )
-    return Trust(
-        tau=_number(report.tau),
-        tau_low=_number(report.tau_low),
-        tau_high=_number(report.tau_high),
-        top_k=report.k,
-        regret=_number(report.regret),
-        num_architectures=len(rows),
-        rows=rows,
-        seconds=sum(row.seconds for row in report.rows),
-    )
+def _trainings(rows: Mapping[str, ranking.Row]) -> int:
+    return sum(1 + len(row.again) for row in rows.values())
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _stored_row(row: ranking.Row) -> dict[str, Any]:
+    return {
+        "digest": row.arch.digest,
+        "architecture": row.arch.json(),
+        "inherited": _or_none(row.inherited),
+        "standalone": _or_none(row.standalone),
+        "again": [_or_none(metric) for metric in row.again],
+        "params": row.params,
+        "macs": row.macs,
+        "seconds": row.seconds,
+    }
+
+
+def _known_row(stored: Mapping[str, Any]) -> ranking.Row:
+    return ranking.Row(
+        Architecture.from_json(stored["architecture"]),
+        _or_infinite(stored["inherited"]),
+        _or_infinite(stored["standalone"]),
+        stored["seconds"],
+        tuple(map(_or_infinite, stored["again"])),
+        stored["params"],
+        stored["macs"],
+    )
 
 
 def _or_none(value: float) -> float | None:

@@ -1,32 +1,36 @@
-"""Can the ranks of a supernet be trusted? Inherited metrics set against stand-alone trainings of a few architectures.
+"""Can the ranks of a supernet be trusted? Inherited metrics set against stand-alone trainings of some architectures.
 
-A search on inherited weights is worth as much as their order. The trust report trains a small sample of architectures
-from scratch, stratified by size, and compares the two orders: Kendall's tau-b with a bootstrap interval, how many of
-the best are found, and what choosing by inherited rank costs.
+A search on inherited weights is worth as much as their order. The report says how far the two orders agree, beside the
+two figures without which that means little: how far two stand-alone trainings of the same networks would agree (the
+noise of training bounds what can be seen), and how far sorting by size alone would (what costs nothing).
+
+Everything here is computed from rows, however they were come by; `supernets.standalone` trains networks to have some.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from search_spaces import Architecture, Space
-from supernets import calibrate
-from supernets.skeleton import build_initialised
-from supernets.supernet import Supernet
-from supernets.tasks import Task
-from supernets.training import TrainingConfig, TrainingError, train_network
+from search_spaces import Architecture
+from supernets import correlation
+from supernets.correlation import Vector
 
-logger = logging.getLogger(__name__)
+Level = Literal["reliable", "rough", "unreliable", "unknown"]
+"""Of ranks: enough to choose by, enough to narrow the choice, neither, or not determined."""
 
-Vector = npt.NDArray[np.float64]
+RELIABLE = 0.5
+"""Ranks whose tau lies above this with confidence are enough to choose by."""
+NEAR = 0.1
+"""A tau this close below what two stand-alone trainings would reach is as good as theirs."""
+NOISY = 0.5
+"""Where two stand-alone trainings would agree less than this, noise hides most of the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,38 @@ class Row:
     inherited: float
     standalone: float
     seconds: float = 0.0
-    """Of training and evaluating it alone."""
+    """Of training and evaluating it alone, all times."""
+    again: tuple[float, ...] = ()
+    """The stand-alone metric of further trainings with other seeds: they tell the noise."""
+    params: float = math.nan
+    macs: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Inherited less stand-alone metric of the networks of similar size: negative where shared weights do better."""
+
+    size: str
+    """small, middle or large: thirds of the sample by parameters."""
+    networks: int
+    params_low: float
+    params_high: float
+    mean: float
+    absolute: float
+    """Mean distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Ranking by size alone, the bigger the better, in place of inherited metrics."""
+
+    name: str
+    tau: float
+    margin: float
+    """Tau of the inherited ranks less this one."""
+    margin_low: float
+    margin_high: float
+    """Paired bootstrap interval of the margin: both taus are of the same resampled architectures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,151 +83,147 @@ class RankingReport:
     """Kendall's tau-b between the two orders, in [-1, 1]."""
     tau_low: float | None
     tau_high: float | None
-    """Percentile bootstrap interval of tau over architectures."""
-    top_k: float | None
-    """Share of the k best by stand-alone training that are among the k best by inherited metric; 1 is best."""
+    """Percentile bootstrap interval over architectures."""
+    rho: float | None
+    """Spearman's rank correlation, likewise."""
+    rho_low: float | None
+    rho_high: float | None
+    noise: float | None
+    """Standard deviation of the metric over stand-alone trainings of one network, pooled over those trained again."""
+    ceiling: float | None
+    """The tau that two stand-alone trainings of these networks would have with one another.
+
+    Simulated with normal noise of that deviation: see `correlation.tau_of_repetition`.
+    """
+    ceiling_low: float | None
+    ceiling_high: float | None
+    """The same at the ends of the deviation's own interval, which is wide for a few repetitions."""
+    baselines: tuple[Baseline, ...]
+    """By parameters and by multiply-accumulates, where the rows have them."""
     k: int
     """A quarter of the architectures, at least one."""
+    top_k: float | None
+    """Share of the k best by stand-alone training that are among the k best by inherited metric; 1 is best."""
     regret: float | None
     """Stand-alone metric of the best by inherited rank, less the best stand-alone metric: 0 is best."""
+    regret_k: float | None
+    """The same of the best by stand-alone metric among the k best by inherited rank."""
     gap: float | None
     """Mean of inherited less stand-alone metric: negative where shared weights do better."""
     absolute_gap: float | None
     """Mean of the distance between the two."""
+    gaps: tuple[Gap, ...]
+    """By size; none for fewer than three networks or without their parameters."""
     rows: tuple[Row, ...]
+    level: Level
     verdict: str
-    """One sentence for people."""
+    """One or two sentences for people."""
+    banner: str
+    """A sentence to be shown above all others where ranking by size does as well; empty where it does not."""
 
 
-def trust_sample(
-    space: Space, n: int, rng: np.random.Generator, size: Callable[[Architecture], float]
-) -> list[Architecture]:
-    """`n` distinct architectures, one uniformly from each n-quantile of size; all of them where there are no more.
-
-    Uniform samples crowd around the middle sizes; the order of a few of one size says little about a whole space. The
-    quantiles are those of the whole space where it is small, else of 16 n uniform samples: `size` (number of
-    parameters, say) should be cheap.
-    """
-    large = space.count() > 16 * n
-    pool = space.sample_many(16 * n, rng, distinct=True) if large else list(space.enumerate())
-    ordered = sorted(pool, key=lambda arch: (size(arch), arch.digest))
-    strata = np.array_split(np.arange(len(ordered)), min(n, len(ordered)))
-    return [ordered[rng.choice(stratum)] for stratum in strata]
-
-
-def report(rows: Sequence[Row], *, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0) -> RankingReport:
+def report(
+    rows: Sequence[Row],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    caveat: str = "",
+) -> RankingReport:
     """The trust report of these architectures; those whose metrics are not finite are left out and counted.
 
-    Ties share their rank (tau-b) and are broken evenly (top k, regret). Fewer than three architectures, or metrics
+    Ties share their rank (tau-b, rho) and are broken evenly (top k, regret). Fewer than three architectures, or metrics
     that are all equal, determine no order: then tau and its interval are None and the verdict says why.
+
+    Args:
+        caveat: why nothing can be concluded whatever the figures say; the verdict gives it as its reason.
     """
     sound = [row for row in rows if math.isfinite(row.inherited) and math.isfinite(row.standalone)]
-    inherited = np.array([row.inherited for row in sound], dtype=np.float64)
-    standalone = np.array([row.standalone for row in sound], dtype=np.float64)
+    inherited, standalone = _column(sound, "inherited"), _column(sound, "standalone")
     n, k = len(sound), max(1, len(sound) // 4)
-    tau = _tau(inherited, standalone)
-    low, high = (None, None) if tau is None else _interval(inherited, standalone, confidence, num_resamples, seed)
-    verdict = _verdict(inherited, standalone, tau, low, high, confidence)
+    resamples = correlation.resamples(n, num_resamples, seed) if n else np.ones((0, 0))
+
+    def estimate(
+        measure: Callable[[Vector, Vector, Vector], Vector],
+    ) -> tuple[float | None, float | None, float | None]:
+        if not correlation.has_order(inherited, standalone):
+            return None, None, None
+        value = float(measure(inherited, standalone, correlation.whole(n))[0])
+        return value, *correlation.interval(measure(inherited, standalone, resamples), confidence)
+
+    tau, tau_low, tau_high = estimate(correlation.taus)
+    rho, rho_low, rho_high = estimate(correlation.rhos)
+    noise, *ceilings = _noise(sound, standalone, confidence, seed)
+    baselines = () if tau is None else _baselines(sound, inherited, standalone, resamples, confidence)
+    figures = _Figures(inherited, standalone, tau, tau_low, tau_high, ceilings[0], baselines, confidence)
+    level, verdict = _judged(figures, caveat)
     if len(rows) > n:
         verdict += f" {len(rows) - n} of {len(rows)} architectures have no finite metric and are left out."
     return RankingReport(
         tau=tau,
-        tau_low=low,
-        tau_high=high,
-        top_k=float(_among_best(inherited, k) @ _among_best(standalone, k)) / k if n else None,
+        tau_low=tau_low,
+        tau_high=tau_high,
+        rho=rho,
+        rho_low=rho_low,
+        rho_high=rho_high,
+        noise=noise,
+        ceiling=ceilings[0],
+        ceiling_low=ceilings[1],
+        ceiling_high=ceilings[2],
+        baselines=baselines,
         k=k,
-        regret=float(_among_best(inherited, 1) @ standalone - standalone.min()) if n else None,
+        top_k=float(_among_best(inherited, k) @ _among_best(standalone, k)) / k if n else None,
+        regret=_regret(inherited, standalone, 1) if n else None,
+        regret_k=_regret(inherited, standalone, k) if n else None,
         gap=float((inherited - standalone).mean()) if n else None,
         absolute_gap=float(np.abs(inherited - standalone).mean()) if n else None,
+        gaps=_gaps(sound),
         rows=tuple(rows),
+        level=level,
         verdict=verdict,
+        banner=figures.banner(),
     )
 
 
-def measure(
-    supernet: Supernet,
-    task: Task,
-    archs: Sequence[Architecture],
-    config: TrainingConfig,
-    *,
-    split: str = "valid",
-    done: Mapping[str, Row] | None = None,
-    on_row: Callable[[Row], None] | None = None,
-    progress: bool = True,
-) -> RankingReport:
-    """Train each architecture alone, from its module's own initialisation, and set it against what it inherits.
-
-    Both are evaluated with batch-norm statistics from the same batches. A training whose losses are not finite counts
-    as metric infinity, not as an error: it is a finding, and is left out of the ranks and counted.
-
-    Args:
-        config: of the stand-alone trainings; same loop and settings as the supernet's, with steps that are enough.
-        done: rows known already by the architecture's digest, as `on_row` gave them: those are not trained again.
-        on_row: told each new row, to keep it; a stopped report goes on by handing them back as `done`.
-    """
-    done = done or {}
-    rows = []
-    for arch in archs:
-        row = done.get(arch.digest)
-        if row is None:
-            row = _measure(supernet, task, arch, config, split, progress)
-            if on_row is not None:
-                on_row(row)
-        rows.append(row)
-    return report(rows, seed=config.seed)
+def _column(rows: Sequence[Row], name: str) -> Vector:
+    return np.array([getattr(row, name) for row in rows], dtype=np.float64)
 
 
-def _measure(
-    supernet: Supernet, task: Task, arch: Architecture, config: TrainingConfig, split: str, progress: bool
-) -> Row:
-    began = time.monotonic()
-    inherited = calibrate.evaluate(supernet, arch, task, split)[task.metric]
-    module = build_initialised(supernet.build, arch, config.seed).to(supernet.device)
-    try:
-        train_network(module, task, config, progress=progress)
-    except TrainingError as error:
-        logger.warning("%s trained alone: %s", arch.json(), error)
-        standalone = math.inf
-    else:
-        calibrate.recalibrate(module, task.calibration(calibrate.NUM_BATCHES))
-        standalone = task.evaluate(module, split)[task.metric]
-    return Row(arch, inherited, standalone, time.monotonic() - began)
-
-
-def _tau(a: Vector, b: Vector) -> float | None:
-    """Kendall's tau-b; None for fewer than three pairs or where one side is constant."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    # the p-value is not used: the cheap one; rounded, for the same order is 1 and not 1 - 2e-16
-    return round(float(kendalltau(a, b, method="asymptotic").statistic), 12)
-
-
-def _interval(a: Vector, b: Vector, confidence: float, num_resamples: int, seed: int) -> tuple[float, float]:
-    """Percentiles of tau over resampled pairs (Efron 1979); resamples without an order are drawn but not counted.
-
-    Where none has an order, any tau is possible.
-    """
-    draws = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=num_resamples)
-    taus = _weighted_taus(a, b, draws.astype(np.float64))
-    taus = taus[np.isfinite(taus)]
-    if not len(taus):
-        return -1.0, 1.0
-    low, high = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return round(float(low), 12), round(float(high), 12)
-
-
-def _weighted_taus(a: Vector, b: Vector, weights: Vector) -> Vector:
-    """(r,) tau-b for each row of weights (r x n), how often each pair is drawn; NaN where one side is constant.
-
-    With signs A_ij of a_i - a_j and B alike, tau-b is w'(A*B)w / sqrt(w'(A*A)w w'(B*B)w): milliseconds for all
-    resamples, where calling scipy for each takes a second.
-    """
-    signs_a, signs_b = (np.sign(values[:, None] - values) for values in (a, b))
-    both, only_a, only_b = (
-        ((weights @ product) * weights).sum(1) for product in (signs_a * signs_b, signs_a**2, signs_b**2)
+def _noise(
+    rows: Sequence[Row], standalone: Vector, confidence: float, seed: int
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """The deviation of one training; the tau of two trainings of all rows, and this at both ends of the deviation."""
+    trainings = [np.array([row.standalone, *filter(math.isfinite, row.again)]) for row in rows]
+    pooled = correlation.pooled_deviation(trainings)
+    if pooled is None:
+        return None, None, None, None
+    deviation, freedom = pooled
+    if not correlation.has_order(standalone):
+        return deviation, None, None, None
+    least, most = correlation.deviation_interval(deviation, freedom, confidence)
+    ceiling, low, high = (
+        correlation.tau_of_repetition(standalone, noise, seed=seed) for noise in (deviation, most, least)
     )
-    with np.errstate(invalid="ignore"):
-        return np.asarray(both / np.sqrt(only_a * only_b))
+    return deviation, ceiling, low, high
+
+
+_SIZES = (("parameters", "params"), ("MACs", "macs"))
+
+
+def _baselines(
+    rows: Sequence[Row], inherited: Vector, standalone: Vector, resamples: Vector, confidence: float
+) -> tuple[Baseline, ...]:
+    found = []
+    everything = correlation.whole(len(rows))
+    for name, field in _SIZES:
+        by_size = -_column(rows, field)
+        if not (np.isfinite(by_size).all() and correlation.has_order(by_size)):
+            continue
+        (tau,), (own,) = (correlation.taus(by, standalone, everything) for by in (by_size, inherited))
+        margins = correlation.taus(inherited, standalone, resamples) - correlation.taus(by_size, standalone, resamples)
+        low, high = correlation.interval(margins, confidence, bound=2.0)
+        found.append(Baseline(name, float(tau), round(float(own - tau), 12), low, high))
+    return tuple(found)
 
 
 def _among_best(values: Vector, k: int) -> Vector:
@@ -202,21 +233,118 @@ def _among_best(values: Vector, k: int) -> Vector:
     return np.where(below, 1.0, tied * (k - below.sum()) / tied.sum())
 
 
-def _verdict(
-    inherited: Vector, standalone: Vector, tau: float | None, low: float | None, high: float | None, confidence: float
-) -> str:
-    n = len(inherited)
-    if tau is None or low is None or high is None:
+def _regret(inherited: Vector, standalone: Vector, k: int) -> float:
+    """Lowest stand-alone metric among the k lowest inherited ones, less the lowest of all.
+
+    Expected over all ways to break ties: of t tied networks m are taken, and the one with the j-th lowest stand-alone
+    metric is the best taken in C(t - j, m - 1) of C(t, m) ways.
+    """
+    boundary = np.sort(inherited)[k - 1]
+    sure = float(standalone[inherited < boundary].min(initial=math.inf))
+    tied = np.sort(standalone[inherited == boundary])
+    taken, t = k - int((inherited < boundary).sum()), len(tied)
+    ways = [math.comb(t - j, taken - 1) / math.comb(t, taken) for j in range(1, t + 1)]
+    best = sum(way * min(sure, float(value)) for way, value in zip(ways, tied, strict=True) if way)
+    return max(0.0, best - float(standalone.min()))  # a sum of shares may end a rounding error below
+
+
+def _gaps(rows: Sequence[Row]) -> tuple[Gap, ...]:
+    ordered = sorted(rows, key=lambda row: row.params)
+    if len(ordered) < 3 or any(math.isnan(row.params) for row in rows):
+        return ()
+    thirds = np.array_split(np.arange(len(ordered)), 3)
+    return tuple(_gap(size, [ordered[i] for i in third]) for size, third in zip(_THIRDS, thirds, strict=True))
+
+
+_THIRDS = ("small", "middle", "large")
+
+
+def _gap(size: str, rows: Sequence[Row]) -> Gap:
+    apart: npt.NDArray[np.float64] = _column(rows, "inherited") - _column(rows, "standalone")
+    return Gap(size, len(rows), rows[0].params, rows[-1].params, float(apart.mean()), float(np.abs(apart).mean()))
+
+
+# --- in words -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What the verdict rests on."""
+
+    inherited: Vector
+    standalone: Vector
+    tau: float | None
+    low: float | None
+    high: float | None
+    ceiling: float | None
+    baselines: tuple[Baseline, ...]
+    confidence: float
+
+    def interval(self) -> str:
+        return f"tau {self.tau:.2f}, {self.confidence:.0%} interval {self.low:.2f} to {self.high:.2f}"
+
+    def basis(self) -> str:
+        return f"{self.interval()}, {len(self.inherited)} networks trained alone"
+
+    def best_baseline(self) -> Baseline | None:
+        return max(self.baselines, key=lambda baseline: baseline.tau, default=None)
+
+    def banner(self) -> str:
+        best = self.best_baseline()
+        if best is None or self.tau is None or best.margin_low > 0:
+            return ""
+        claim = "No better than" if best.margin <= 0 else "Not shown to be better than"
+        return (
+            f"{claim} ranking by {best.name}: tau {self.tau:.2f} by inherited metrics, {best.tau:.2f} by {best.name} "
+            f"alone (difference {best.margin:+.2f}, {self.confidence:.0%} interval {best.margin_low:+.2f} to "
+            f"{best.margin_high:+.2f})."
+        )
+
+
+def _judged(figures: _Figures, caveat: str) -> tuple[Level, str]:
+    """The level of the ranks and the verdict in words."""
+    n, tau, low = len(figures.inherited), figures.tau, figures.low
+    if tau is None or low is None:
         if n < 3:
-            return f"Not determined: {n} architectures make no order; compare at least 3, better 12."
-        constant = "inherited" if np.ptp(inherited) == 0 else "stand-alone"
-        return f"Not determined: all {constant} metrics are equal; train longer or evaluate on more data."
-    figures = f"tau {tau:.2f}, {confidence:.0%} interval {low:.2f} to {high:.2f}, {n} architectures"
+            return "unknown", f"Not determined: {n} networks make no order; compare at least 3, better 12."
+        constant = "inherited" if np.ptp(figures.inherited) == 0 else "stand-alone"
+        return "unknown", f"Not determined: all {constant} metrics are equal; train longer or evaluate on more data."
+    if caveat:
+        return "unknown", f"Not determined: {caveat} ({figures.interval()})."
     # a bootstrap of a perfect order has no width however few there are; the permutation test knows better
-    if low > 0 and kendalltau(inherited, standalone).pvalue > 1 - confidence:
-        return f"Not determined: so few architectures agree by chance ({figures}); compare more, better 12."
-    if low >= 0.5:
-        return f"The ranks can be trusted ({figures})."
-    if low > 0:
-        return f"The ranks agree roughly ({figures}): train the best few alone before choosing among them."
-    return f"The ranks are not reliable ({figures}): train the supernet longer, or compare more architectures."
+    if low > 0 and kendalltau(figures.inherited, figures.standalone).pvalue > 1 - figures.confidence:
+        return (
+            "unknown",
+            f"Not determined: so few networks agree by chance ({figures.basis()}); compare more, better 12.",
+        )
+    return _compared(figures, tau, low)
+
+
+def _compared(figures: _Figures, tau: float, low: float) -> tuple[Level, str]:
+    """Where there is a tau to speak of: against chance, against size, and against a second stand-alone training."""
+    best, basis = figures.best_baseline(), figures.basis()
+    is_noisy = figures.ceiling is not None and figures.ceiling < NOISY
+    if low <= 0 and is_noisy:
+        return "unreliable", f"The ranks are lost in noise ({basis}). {_against_ceiling(figures, tau)}"
+    if low <= 0:
+        remedy = "Train the supernet longer, or compare more networks."
+        return "unreliable", f"The inherited ranks are not reliable: they may agree by chance ({basis}). {remedy}"
+    if best is not None and best.margin <= 0:
+        told = f"agree with stand-alone training, but no better than the order of {best.name} does"
+        return "rough", f"The inherited ranks {told} ({basis}). {_against_ceiling(figures, tau)}".rstrip()
+    if low >= RELIABLE:
+        return "reliable", f"The inherited ranks can be trusted ({basis}). {_against_ceiling(figures, tau)}".rstrip()
+    advice = "train the best few alone before choosing among them"
+    return "rough", f"The inherited ranks agree roughly ({basis}): {advice}. {_against_ceiling(figures, tau)}".rstrip()
+
+
+def _against_ceiling(figures: _Figures, tau: float) -> str:
+    ceiling = figures.ceiling
+    if ceiling is None:
+        return ""
+    other = f"Two stand-alone trainings would agree to about {ceiling:.2f}"
+    if ceiling < NOISY:
+        return f"{other} only: these networks differ little more than two trainings of one of them."
+    if tau >= ceiling - NEAR:
+        return f"{other}, so little more can be had."
+    return f"{other}: what is missing is lost by sharing weights."

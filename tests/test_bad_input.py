@@ -461,6 +461,19 @@ MISTAKES: dict[str, Mistake] = {
         run(evaluations=0), RunError, "evaluations = 0: it must be a whole number, 1 or more"
     ),
     "run: half an evaluation": Mistake(run(batch=2.5), RunError, "batch = 2.5: it must be a whole number, 1 or more"),
+    "run: a negative share for trust": Mistake(
+        run(trust=-0.1),
+        RunError,
+        "trust = -0.1: it must be a share of the supernet's training, 0.1 say, or 0 for no report",
+    ),
+    "run: trust without end": Mistake(
+        run(trust=float("inf")),
+        RunError,
+        "trust = inf: it must be a share of the supernet's training, 0.1 say, or 0 for no report",
+    ),
+    "run: trust in two networks": Mistake(
+        run(trust_networks=2), RunError, "trust_networks = 2: it must be a whole number, 3 or more"
+    ),
     "run: too few measured": Mistake(run(measured=2), RunError, "measured = 2: it must be a whole number, 5 or more"),
     "run: training is something else": Mistake(
         run(training={"steps": 10}),

@@ -1,9 +1,11 @@
 """Whether inherited weights rank networks as stand-alone training does."""
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import app, charts, queries, shell
-from nas.trust import verdict
+from nas.records import Trust
+from nas.trust import facts
 from nas.units import metric
 
 _NO_SUPERNET = (
@@ -24,31 +26,58 @@ def show_trust() -> None:
     if trust is None:
         shell.note(_NO_TRUST)
         return
-    judged = verdict(trust)
-    if judged.is_reliable:
-        st.success(f"**{judged.headline}.** {judged.reason}", icon=":material/check_circle:")
-    else:
-        st.warning(f"**{judged.headline}.** {judged.reason}", icon=":material/warning:")
-    objective = metric(shown.study.objectives[0])
-    rows = queries.trust_table(trust)
-    left, right = st.columns(2, gap="large")
+    _show_verdict(trust)
+    left, right = st.columns([5, 6], gap="large")
     with left:
-        st.subheader("Inherited against stand-alone", anchor=False)
-        if len(rows):
-            shell.show_figure(charts.ranks_figure(rows, objective.name), "ranks")
-        else:
-            shell.note("This report holds no values of single networks.")
+        st.subheader("Agreement with stand-alone training", anchor=False)
+        shell.show_figure(charts.agreement_figure(trust), "agreement")
+        st.caption("Points with 95 % intervals. No supernet can be seen to agree more than a second training does.")
     with right:
-        st.subheader("Agreement of the two orders", anchor=False)
-        shell.show_figure(charts.interval_figure(trust), "interval")
-        st.caption("The point is τ, the line its 95 % interval; a point in the grey part is too low to choose by.")
-        first, second = st.columns(2)
-        first.metric(
-            f"Regret of the top {trust.top_k}",
-            objective.text(trust.regret),
-            help="How much worse the best of the networks ranked first by inherited weights is than the true best.",
-        )
-        second.metric("Networks checked", f"{trust.num_architectures}")
+        st.subheader("In figures", anchor=False)
+        _show_facts(trust)
+    left, right = st.columns([5, 6], gap="large")
+    with left:
+        _show_networks(trust)
+    with right:
+        _show_curves(trust, digest)
+
+
+def _show_verdict(trust: Trust) -> None:
+    if trust.banner:
+        st.warning(f"**{trust.banner}**", icon=":material/flag:")
+    if trust.level == "reliable":
+        st.success(trust.verdict, icon=":material/check_circle:")
+    elif trust.level == "unknown":
+        st.info(trust.verdict, icon=":material/help:")
+    else:
+        st.warning(trust.verdict, icon=":material/warning:")
+
+
+def _show_facts(trust: Trust) -> None:
+    known = facts(trust)
+    table = pd.DataFrame({"": [fact.name for fact in known], "value": [fact.text for fact in known]})
+    st.table(table.set_index(""), hide_header=True)
+
+
+def _show_networks(trust: Trust) -> None:
+    st.subheader("Inherited against stand-alone", anchor=False)
+    rows = queries.trust_table(trust)
+    if not len(rows):
+        shell.note("This report holds no values of single networks.")
+        return
+    shell.show_figure(charts.ranks_figure(rows, trust.metric, trust.noise), "ranks")
+    if trust.noise is not None:
+        st.caption("Bars: the standard deviation of one stand-alone training.")
+
+
+def _show_curves(trust: Trust, digest: str) -> None:
+    """How the ends of the space learnt: a supernet whose curves still fall, or cross, ranks nothing well."""
+    curves = queries.curve_table(shell.repository().curve(digest))
+    if not (curves["metric"] == trust.metric).any():
+        return
+    st.subheader(f"{metric(trust.metric).title.capitalize()} with inherited weights", anchor=False)
+    shell.show_figure(charts.curves_figure(curves, trust.metric), "curves")
+    st.caption("While the supernet was trained; the training page has more.")
 
 
 def page() -> None:

@@ -152,15 +152,4 @@ curve_points = _table(
     sqlite_with_rowid=False,
 )
 
-trust = _table(
-    "trust",
-    _text("supernet_digest", primary_key=True),
-    sa.Column("tau", sa.Double(), nullable=True),
-    sa.Column("tau_low", sa.Double(), nullable=True),
-    sa.Column("tau_high", sa.Double(), nullable=True),
-    sa.Column("top_k", sa.Integer(), nullable=False),
-    sa.Column("regret", sa.Double(), nullable=True),
-    sa.Column("num_architectures", sa.Integer(), nullable=False),
-    _text("rows"),
-    sa.Column("seconds", sa.Double(), nullable=False),
-)
+trust = _table("trust", _text("supernet_digest", primary_key=True), _text("report"))

@@ -391,10 +391,23 @@ class RepositoryContract:
         assert point.value == value or (math.isnan(value) and math.isnan(point.value))
 
     def test_trust_is_replaced(self, repository: Repository) -> None:
-        trust = Trust(0.7, 0.4, 0.9, 3, 0.01, 8, ({"arch": "a", "supernet": 0.1},), 12.5)
+        rows = ({"digest": "a", "inherited": 0.1, "standalone": None, "again": [0.2]},)
+        gaps, baselines = ({"size": "small", "mean": -0.1},), ({"name": "MACs", "tau": 0.5},)
+        trust = Trust(
+            "Trusted.",
+            "rough",
+            "But.",
+            tau=0.7,
+            noise=0.01,
+            k=3,
+            gaps=gaps,
+            baselines=baselines,
+            rows=rows,
+            seconds=12.5,
+        )
         assert repository.trust("w") is None
-        repository.put_trust("w", Trust(math.nan, math.nan, math.nan, 3, math.nan, 0))
+        repository.put_trust("w", Trust("Not determined.", "unknown"))
         undefined = repository.trust("w")
-        assert math.isnan(undefined.tau) and math.isnan(undefined.regret) and undefined.rows == ()
+        assert undefined == Trust("Not determined.", "unknown") and undefined.tau is None and undefined.rows == ()
         repository.put_trust("w", trust)
         assert repository.trust("w") == trust

@@ -103,19 +103,35 @@ def test_curves_of_three_sizes_and_the_loss() -> None:
 
 def test_ranks_lie_about_one_diagonal_of_equal_axes() -> None:
     rows = queries.trust_table(trust(np.random.default_rng(0)))
-    figure = charts.ranks_figure(rows)
+    figure = charts.ranks_figure(rows, noise=0.005)
     assert list(trace(figure, "both agree").x) == list(trace(figure, "both agree").y)
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
-    assert len(trace(figure, "networks").x) == len(rows)
+    assert len(trace(figure, "networks").x) == len(rows) == 12
+    assert trace(figure, "networks").error_x.value == pytest.approx(0.5), "in per cent, as the axis"
+    again = trace(figure, "trained again with another seed")
+    assert len(again.x) == 4 and set(again.y) <= set(trace(figure, "networks").y)
 
 
 def test_ranks_of_one_network_and_of_equal_ones_have_a_range() -> None:
-    rows = pd.DataFrame({"digest": ["a"], "inherited": [0.1], "standalone": [0.1]})
-    low, high = charts.ranks_figure(rows).layout.xaxis.range
-    assert low < 10 < high
+    rows = pd.DataFrame({"digest": ["a"], "inherited": [0.1], "standalone": [0.1], "again": [math.nan]})
+    figure = charts.ranks_figure(rows)
+    low, high = figure.layout.xaxis.range
+    assert low < 10 < high and len(figure.data) == 2
 
 
-def test_an_undefined_tau_has_an_axis_but_no_point() -> None:
-    nan = math.nan
-    assert not charts.interval_figure(Trust(nan, nan, nan, 1, nan, 2)).data
-    assert len(charts.interval_figure(trust(np.random.default_rng(0))).data) == 2
+def test_agreement_is_shown_beside_what_it_is_held_against() -> None:
+    figure = charts.agreement_figure(trust(np.random.default_rng(0)))
+    points = {one.y[0]: one.x[0] for one in figure.data if one.mode == "markers"}
+    assert points == {
+        "inherited metrics, τ": 0.76,
+        "inherited metrics, ρ": 0.88,
+        "a second training alone, τ": 0.85,
+        "parameters alone, τ": 0.55,
+        "MACs alone, τ": 0.55,
+    }
+    intervals = {one.y[0]: tuple(one.x) for one in figure.data if one.mode == "lines"}
+    assert intervals["inherited metrics, τ"] == (0.52, 0.94) and len(intervals) == 3
+
+
+def test_what_is_not_determined_has_an_axis_but_no_point() -> None:
+    assert not charts.agreement_figure(Trust("Not determined.", "unknown")).data

@@ -146,9 +146,19 @@ def test_failures_are_counted_by_reason(browse: Open, shown: StudyView) -> None:
 
 
 def test_trust_is_told_in_words(browse: Open) -> None:
-    assert "Ranks agree closely" in browse("trust", "digits-cnn").success[0].value
-    assert "not reliable" in browse("trust", "digits-cnn-wide").warning[0].value
+    trusted, doubted = browse("trust", "digits-cnn"), browse("trust", "digits-cnn-wide")
+    assert "can be trusted" in trusted.success[0].value and not trusted.warning
+    assert "No better than ranking by parameters" in doubted.warning[0].value
+    assert "not reliable" in doubted.warning[1].value
     assert "no supernet" in browse("trust", "fresh").info[0].value
+
+
+def test_the_trust_page_has_the_figures_and_the_curves(browse: Open) -> None:
+    test = browse("trust", "digits-cnn")
+    facts = test.table[0].value["value"]
+    assert facts["Kendall's tau"] == "0.76 (0.52 to 0.94)"
+    assert facts["of small networks"] == "+2.8 % in the mean, 2.1 % apart"
+    assert "Error with inherited weights" in texts(test) and "standard deviation" in texts(test)
 
 
 def test_settings_tell_the_seed_and_the_run_file(browse: Open) -> None:

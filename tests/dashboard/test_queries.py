@@ -131,9 +131,14 @@ def test_limits_are_written_as_people_read_them() -> None:
 
 
 def test_rows_of_a_trust_report_without_both_values_are_left_out() -> None:
-    rows = ({"digest": "a", "inherited": 0.1, "standalone": 0.2}, {"digest": "b", "inherited": None, "standalone": 0.2})
-    table = queries.trust_table(Trust(0.5, 0.1, 0.9, 1, 0.0, 2, rows))
-    assert table.to_dict("records") == [{"digest": "a", "inherited": 0.1, "standalone": 0.2}]
+    rows = (
+        {"digest": "a", "inherited": 0.1, "standalone": 0.2, "again": [0.3]},
+        {"digest": "b", "inherited": 0.1, "standalone": None, "again": [0.2]},
+        {"digest": "c", "inherited": 0.1, "standalone": 0.2, "again": [None]},
+    )
+    table = queries.trust_table(Trust("", "rough", rows=rows))
+    assert table["digest"].tolist() == ["a", "c"] and table["again"].tolist()[0] == 0.3
+    assert table["again"].isna().tolist() == [False, True]
 
 
 def test_a_diverged_point_is_not_on_the_curve() -> None:

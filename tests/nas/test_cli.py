@@ -79,8 +79,14 @@ def test_a_search_tells_its_story(done: tuple[Path, str]) -> None:
     )
     assert re.search(r"^front of tiny: \d+ of 30 evaluated architectures$", out, re.MULTILINE)
     assert re.search(r"^architecture +error +parameters +MACs +test error$", out, re.MULTILINE)
-    assert "\ntrust report\nRanks " in out
-    assert "3 networks" in out
+    plan = (
+        r"^trust report: 3 networks alone, 3 of them twice, 5 steps each: about [\d.]+ % of the supernet's computation"
+    )
+    assert re.search(plan, out, re.MULTILINE)
+    assert re.search(r"^trust report\n(The|Not determined: ).*3 networks trained alone", out, re.MULTILINE)
+    assert re.search(r"^Kendall's tau +−?[\d.]+ \(−?[\d.]+ to −?[\d.]+\)$", out, re.MULTILINE)
+    assert re.search(r"^parameters alone +tau −?[\d.]+; inherited metrics [+−][\d.]+ \(", out, re.MULTILINE)
+    assert re.search(r"^trained alone +3 networks, 3 of them twice, 5 steps each; [\d.]+ % of the", out, re.MULTILINE)
     assert out.endswith(
         "\ntake a network home:  nas export tiny --to my_network\nlook around:          nas dashboard\n"
     )
@@ -95,7 +101,7 @@ def test_a_second_search_says_that_it_found_everything(here: Path, nas_: Nas, do
     status, out, err = nas_("search", TINY)
     assert status == 0 and err == ""
     assert re.search(r"^supernet: found trained, 40 steps of 'sandwich', weights [0-9a-f]{16}$", out, re.MULTILINE)
-    assert "trained 40 steps" not in out
+    assert "trained 40 steps" not in out and "\ntrust report: " not in out
     assert out[out.index("front of tiny") :] == done[1][done[1].index("front of tiny") :]
 
 

@@ -100,6 +100,11 @@ def asked_for_trust(folder: Path) -> bool:
     return bool(count(folder, "SELECT count(*) FROM trust"))
 
 
+def trained_again(folder: Path) -> bool:
+    """Whether one of the networks of the trust report has been trained a second time."""
+    return bool(count(folder, """SELECT count(*) FROM trust WHERE report LIKE '%"again": [_.%'"""))
+
+
 def killed(folder: Path, command: Sequence[str], moment: Moment) -> None:
     """Runs the command in `folder` until the moment has come, and kills it then."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -128,8 +133,8 @@ def test_a_search_killed_between_batches_goes_on(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
-    [trained(10), trained(30), trained(40), searched(6), searched(24), verified(2), asked_for_trust],
-    ids=["step 10", "step 30", "step 40", "batch 1", "batch 4", "verifying", "trust"],
+    [trained(10), trained(30), trained(40), searched(6), searched(24), verified(2), asked_for_trust, trained_again],
+    ids=["step 10", "step 30", "step 40", "batch 1", "batch 4", "verifying", "trust", "trust again"],
 )
 def test_a_search_killed_at_any_moment_goes_on(
     moment: Moment, never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
@@ -191,7 +196,7 @@ def found(folder: Path) -> Any:
             "curve": repository.curve(study.supernet_digest),
             "evaluations": [(e.arch.digest, e.metrics) for e in repository.evaluations("tiny")],
             "front": [(row.arch.digest, row.metrics, row.verified) for row in front.front(repository, "tiny")],
-            "trust": [(row["digest"], row["inherited"], row["standalone"]) for row in trust.rows],
+            "trust": [(row["digest"], row["inherited"], row["standalone"], row["again"]) for row in trust.rows],
         }
 
 

@@ -1,26 +1,71 @@
-"""The verdict on a supernet's ranks."""
-
-import math
+"""A trust report as people read it."""
 
 import pytest
 
 from nas.records import Trust
-from nas.trust import verdict
+from nas.trust import Fact, facts, percent, planned
 
-
-@pytest.mark.parametrize(
-    ("numbers", "is_reliable", "headline"),
-    [
-        ((0.76, 0.48, 0.94), True, "Ranks agree closely"),
-        ((0.55, 0.2, 0.8), True, "Ranks agree broadly"),
-        ((0.35, 0.1, 0.6), True, "Ranks agree loosely"),
-        ((0.2, 0.05, 0.4), False, "Ranks are not reliable"),
-        ((0.4, -0.1, 0.7), False, "Ranks are not reliable"),
-        ((-0.5, -0.8, -0.2), False, "Ranks are not reliable"),
-        ((math.nan, math.nan, math.nan), False, "Ranks cannot be judged"),
-    ],
+FULL = Trust(
+    "Words.",
+    "rough",
+    tau=0.614,
+    tau_low=-0.05,
+    tau_high=0.9,
+    rho=0.7,
+    rho_low=0.2,
+    rho_high=0.95,
+    noise=0.0042,
+    ceiling=0.85,
+    ceiling_low=0.4,
+    ceiling_high=0.96,
+    k=2,
+    top_k=0.5,
+    regret=0.012,
+    regret_k=0.0,
+    gap=-0.004,
+    absolute_gap=0.02,
+    gaps=({"size": "small", "mean": 0.03, "absolute": 0.03}, {"size": "large", "mean": -0.01, "absolute": 0.012}),
+    baselines=({"name": "parameters", "tau": 0.55, "margin": 0.06, "margin_low": -0.2, "margin_high": 0.3},),
+    rows=({"again": [0.1]}, {"again": []}, {"again": []}),
+    steps=1500,
+    share=0.097,
+    seconds=33.6,
 )
-def test_the_verdict_on_ranks(numbers: tuple[float, float, float], is_reliable: bool, headline: str) -> None:
-    judged = verdict(Trust(*numbers, top_k=3, regret=0.01, num_architectures=12))
-    assert (judged.is_reliable, judged.headline) == (is_reliable, headline)
-    assert "12 networks" in judged.reason
+
+
+def test_every_figure_has_a_name_and_a_unit() -> None:
+    assert [(fact.name, fact.text) for fact in facts(FULL)] == [
+        ("Kendall's tau", "0.61 (−0.05 to 0.90)"),
+        ("Spearman's rho", "0.70 (0.20 to 0.95)"),
+        ("two trainings alone", "tau 0.85 (0.40 to 0.96) with one another; one training is good to ±0.42 %"),
+        ("parameters alone", "tau 0.55; inherited metrics +0.06 (−0.20 to +0.30)"),
+        ("choosing the first", "1.2 % worse than the best"),
+        ("choosing of the first 2", "0 % worse than the best"),
+        ("best 2 found", "50 %"),
+        ("inherited − alone", "−0.4 % in the mean, 2 % apart"),
+        ("of small networks", "+3 % in the mean, 3 % apart"),
+        ("of large networks", "−1 % in the mean, 1.2 % apart"),
+        ("trained alone", "3 networks, 1 of them twice, 1,500 steps each; 10 % of the supernet's computation, 34 s"),
+    ]
+
+
+def test_what_is_not_determined_is_left_out() -> None:
+    assert facts(Trust("", "unknown", steps=5)) == [Fact("trained alone", "0 networks, 5 steps each, 0 s")]
+    one = Trust("", "unknown", noise=0.01, regret=0.0, regret_k=0.0, top_k=1.0, metric="loss")
+    assert [(fact.name, fact.text) for fact in facts(one)][:-1] == [
+        ("two trainings alone", "one training is good to ±0.01"),
+        ("choosing the first", "0 worse than the best"),
+    ]
+
+
+def test_what_is_planned_is_said_and_what_it_costs() -> None:
+    told = planned(8, 3, 1400, 0.0988, 0.1)
+    assert told == "8 networks alone, 3 of them twice, 1,400 steps each: about 10 % of the supernet's computation"
+    assert planned(6, 3, 150, 0.4, 0.1).endswith(
+        "about 40 % of the supernet's computation, more than the 10 % asked for"
+    )
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.043, "104 %"), (0.0951, "10 %"), (0.0423, "4.2 %"), (0.001, "0.1 %")])
+def test_shares_are_per_cent(share: float, text: str) -> None:
+    assert percent(share) == text

@@ -21,7 +21,7 @@ from nas.run import Run, load
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from nas.workflow import Workflow
-from supernets import calibrate, ranking, training
+from supernets import calibrate, standalone, training
 from supernets.errors import SupernetError
 from tests.nas.command import TINY
 
@@ -77,7 +77,8 @@ def test_all_that_was_found_is_stored(run: Run, place: Path) -> None:
         assert len(rows) > 2
         assert all(row.verified.keys() == {"test_error", "macs", "activation_bytes"} for row in rows)
         trust = stored.trust(supernet.digest)
-        assert trust is not None and trust.num_architectures == len(trust.rows) == 3
+        assert trust is not None and len(trust.rows) == 3 and all(len(row["again"]) == 1 for row in trust.rows)
+        assert (trust.steps, trust.metric, len(trust.gaps), len(trust.baselines)) == (5, "error", 3, 2)
 
 
 def test_a_second_call_computes_nothing_again(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +88,7 @@ def test_a_second_call_computes_nothing_again(run: Run, place: Path, monkeypatch
     monkeypatch.setattr(training._Loop, "_step", never)
     monkeypatch.setattr(calibrate, "evaluate", never)
     monkeypatch.setattr(type(run.task), "evaluate", never)
-    monkeypatch.setattr(ranking, "train_network", never)
+    monkeypatch.setattr(standalone, "train_network", never)
     with opened(run, place) as workflow:
         before = workflow.repository.evaluations("tiny"), workflow.repository.supernets()
         found = whole(workflow)
@@ -228,16 +229,82 @@ def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
         trained.append(module)
         raise training.TrainingError("no finite loss")
 
-    monkeypatch.setattr(ranking, "train_network", diverging)
+    monkeypatch.setattr(standalone, "train_network", diverging)
     other = replace(run, training=replace(run.training, steps=3))
     for _ in range(2):
         with opened(other, tmp_path) as workflow:
             report = workflow.trust()
             stored = workflow.repository.trust(workflow.weights)
         assert stored is not None and [row["standalone"] for row in stored.rows] == [None] * 3
-        assert math.isnan(stored.tau) and report.tau is None
-        assert [row.standalone for row in report.rows] == [math.inf] * 3
-    assert len(trained) == 3
+        assert stored.tau is None and report.tau is None and stored.level == "unknown"
+        assert [(row.standalone, row.again) for row in report.rows] == [(math.inf, (math.inf,))] * 3
+    assert len(trained) == 6
+
+
+def test_a_trust_report_costs_its_share(run: Run, tmp_path: Path) -> None:
+    """Of a step's four passes none is dearer than the largest network's."""
+    shared = replace(run, trust=0.5, trust_networks=None, trust_steps=None)
+    with opened(shared, tmp_path) as workflow:
+        plan = workflow.trust_plan
+        assert (len(plan.archs), len(plan.repeated)) == (6, 3) and 0.3 < plan.share <= 0.5
+        report = workflow.trust()
+        stored = workflow.repository.trust(workflow.weights)
+        assert stored is not None and stored.share == pytest.approx(plan.share) and stored.steps == plan.steps
+        spent = sum((1 + len(row.again)) * row.macs for row in report.rows) * plan.steps
+        largest = workflow.supernet.profile(run.space.largest(), run.task.example()).macs
+        assert spent < 0.5 * 4 * largest * shared.training.steps
+    assert stored.level == "unknown" and f"pays for {plan.steps} steps of each network alone" in stored.verdict
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_trust_report_goes_on_and_trains_nothing_twice(
+    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six trainings, of three networks twice; the third and the sixth call are stopped before they train."""
+    trained: list[tuple[str, int]] = []
+    calls: list[int] = []
+    train_network = training.train_network
+
+    def stopping(module: torch.nn.Module, task: Any, config: training.TrainingConfig, **more: Any) -> Any:
+        calls.append(len(calls))
+        if len(calls) in (3, 6):
+            raise Stopped
+        trained.append((more["directory"].name.partition("-")[0], config.seed))
+        return train_network(module, task, config, **more)
+
+    monkeypatch.setattr(standalone, "train_network", stopping)
+    told: list[tuple[int, int]] = []
+    for _ in range(2):
+        with opened(run, tmp_path) as workflow, pytest.raises(Stopped):
+            assert not workflow.trust_is_known()
+            workflow.trust(lambda done, total: told.append((done, total)))
+    with opened(run, tmp_path) as workflow:
+        workflow.trust(lambda done, total: told.append((done, total)))
+        assert workflow.trust_is_known()
+        found = stored_rows(workflow)
+    assert told == [(done, 6) for done in (0, 1, 2, 2, 3, 4, 4, 5, 6)]
+    assert trained == [(row["digest"], seed) for seed in (0, 1) for row in found]
+    with opened(run, place) as workflow:
+        whole = stored_rows(workflow)
+    assert [{**row, "seconds": 0} for row in found] == [{**row, "seconds": 0} for row in whole]
+
+
+def test_a_larger_trust_report_takes_over_what_is_known_and_other_steps_nothing(run: Run, place: Path) -> None:
+    with opened(run, place) as workflow:
+        known = {row["digest"] for row in stored_rows(workflow)}
+    with opened(replace(run, trust_networks=104), place) as workflow:
+        assert known <= {arch.digest for arch in workflow.trust_plan.archs}
+        assert set(workflow._known_rows()) == known and not workflow.trust_is_known()
+    with opened(replace(run, trust_steps=6), place) as workflow:
+        assert workflow._known_rows() == {} and not workflow.trust_is_known()
+
+
+def stored_rows(workflow: Workflow) -> list[dict[str, Any]]:
+    stored = workflow.repository.trust(workflow.weights)
+    return list(stored.rows) if stored else []
 
 
 def test_settings_without_a_json_form_are_stored(run: Run, tmp_path: Path) -> None:
@@ -306,7 +373,7 @@ def test_progress_is_told(run: Run, place: Path) -> None:
     with opened(run, place) as workflow:
         workflow.trust(lambda done, total: ticks.append((done, total)))
         workflow.verify(workflow.study({}).front(), "tiny", lambda done, total: ticks.append((done, total)))
-    assert ticks[0] == (3, 3) and ticks[-1][0] == ticks[-1][1] > 2
+    assert ticks[0] == (6, 6) and ticks[-1][0] == ticks[-1][1] > 2
 
 
 def test_a_worker_builds_the_evaluator_from_the_file_and_the_checkpoint(run: Run, place: Path) -> None:

@@ -52,6 +52,6 @@ run = Run(
     evaluations=30,
     batch=6,
     measured=6,
-    trust=3,
+    trust_networks=3,
     trust_steps=5,
 )

@@ -53,14 +53,7 @@ def upgrade() -> None:
     op.create_table(
         "trust",
         sa.Column("supernet_digest", sa.Text(), nullable=False),
-        sa.Column("tau", sa.Double(), nullable=True),
-        sa.Column("tau_low", sa.Double(), nullable=True),
-        sa.Column("tau_high", sa.Double(), nullable=True),
-        sa.Column("top_k", sa.Integer(), nullable=False),
-        sa.Column("regret", sa.Double(), nullable=True),
-        sa.Column("num_architectures", sa.Integer(), nullable=False),
-        sa.Column("rows", sa.Text(), nullable=False),
-        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("supernet_digest", name="pk_trust"),
     )
     op.create_table(

@@ -1,0 +1,225 @@
+"""What a trust report trains and costs; that it trains it once; and that it goes on where it stopped."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toy
+from toy import Digits, ToySpace
+
+from search_spaces import Space, choice
+from supernets import standalone
+from supernets.ranking import Row
+from supernets.standalone import FEWEST, MOST, StandalonePlan, measure, num_networks, num_repeated, spread, trust_sample
+
+ARCHS = list(ToySpace().enumerate())
+
+
+class Wide(Space):
+    layers = choice(*range(1, 101), per=4)
+
+
+def num_layers(arch: toy.Architecture) -> float:
+    return float(sum(arch.layers))
+
+
+# --- the sample ---
+
+
+def test_the_sample_covers_all_sizes() -> None:
+    sample = trust_sample(Wide(), 10, np.random.default_rng(0), num_layers)
+    sizes = [num_layers(arch) for arch in sample]
+    assert len(set(sample)) == 10 and sizes == sorted(sizes)
+    uniform = [num_layers(arch) for arch in Wide().sample_many(1000, np.random.default_rng(1))]
+    counts, _ = np.histogram(sizes, np.quantile(uniform, [0, 0.25, 0.5, 0.75, 1]))
+    assert counts.min() >= 1 and counts.max() <= 4
+
+
+def test_the_sample_follows_its_generator() -> None:
+    first, again, other = (trust_sample(Wide(), 5, np.random.default_rng(seed), num_layers) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_small_space_is_taken_whole() -> None:
+    sample = trust_sample(ToySpace(), 50, np.random.default_rng(0), lambda arch: arch.width)
+    assert sorted(sample, key=ARCHS.index) == ARCHS
+    assert len(set(trust_sample(ToySpace(), 3, np.random.default_rng(0), lambda arch: 1.0))) == 3
+
+
+@pytest.mark.parametrize(("networks", "repeated"), [(1, 1), (2, 2), (3, 3), (6, 3), (8, 3), (12, 4), (24, 8)])
+def test_a_third_and_at_least_three_are_trained_twice(networks: int, repeated: int) -> None:
+    archs = trust_sample(Wide(), networks, np.random.default_rng(0), num_layers)
+    chosen = spread(archs, num_repeated(networks))
+    assert len(set(chosen)) == repeated
+    if repeated > 1:
+        assert (chosen[0], chosen[-1]) == (archs[0], archs[-1]), "of all sizes"
+
+
+# --- the budget ---
+
+
+def planned(share: float, *, cost: Any = lambda arch: 2.0, training: float = 80_000, **stated: Any) -> StandalonePlan:
+    """A supernet of 10,000 steps, four networks of cost 2 in each, unless something else is said."""
+    rng = np.random.default_rng(0)
+    return standalone.plan(Wide(), cost, training, 10_000, share, rng, num_layers, **stated)
+
+
+def test_a_tenth_of_a_sandwich_pays_for_six_networks() -> None:
+    """8,000 for 9 trainings at 2 a step: 444 steps each."""
+    plan = planned(0.1)
+    assert (len(plan.archs), len(plan.repeated), plan.trainings, plan.steps) == (FEWEST, 3, 9, 444)
+    assert plan.share == pytest.approx(9 * 444 * 2 / 80_000) and plan.share <= 0.1 and plan.caveat == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "networks", "repeated", "steps"),
+    [
+        (0.5, 6, 3, 2222),  # still less than a quarter of the supernet's steps each
+        (1.0, 12, 4, 2500),  # a quarter each: so many networks that 40,000 steps are used up
+        (4.0, MOST, 8, 5000),  # as many networks as there may be, so each is trained longer
+        (20.0, MOST, 8, 10_000),  # as long as the supernet; the rest is not needed
+    ],
+)
+def test_a_larger_share_buys_steps_then_networks_then_steps(
+    share: float, networks: int, repeated: int, steps: int
+) -> None:
+    plan = planned(share)
+    assert (len(plan.archs), len(plan.repeated), plan.steps) == (networks, repeated, steps)
+    assert plan.share <= share and plan.caveat == ""
+
+
+def test_networks_count_at_their_own_cost() -> None:
+    plan = planned(0.2, cost=num_layers, training=8e6)
+    spent = plan.steps * sum(num_layers(arch) for arch in (*plan.archs, *plan.repeated))
+    one_step = spent / plan.steps
+    assert plan.share == pytest.approx(spent / 8e6)
+    assert 0.2 * 8e6 - one_step < spent <= 0.2 * 8e6, "the share is used to the last whole step, and not exceeded"
+
+
+def test_a_share_that_pays_for_too_little_says_so() -> None:
+    """One pass a step, a tenth: 9 trainings of 111 steps, and 250 are a fortieth of the supernet's."""
+    plan = planned(0.1, training=20_000)
+    assert plan.steps == 111 and len(plan.archs) == FEWEST and plan.share <= 0.1
+    assert plan.caveat == (
+        "a share of 0.1 of the supernet's training pays for 111 steps of each network alone, and fewer than 250 say "
+        "little; a share of 0.23 pays for those"
+    )
+    assert planned(0.23, training=20_000).caveat == ""
+
+
+def test_what_is_stated_is_taken_whatever_it_costs() -> None:
+    assert len(planned(0.1, networks=15).archs) == 15 and planned(0.1, networks=15).share <= 0.1
+    stated = planned(0.1, networks=4, steps=8000)
+    assert (len(stated.archs), stated.steps, stated.share, stated.caveat) == (4, 8000, 7 * 8000 * 2 / 80_000, "")
+    few = planned(0.1, steps=3)
+    assert (len(few.archs), few.steps, few.caveat) == (MOST, 3, "")
+    assert (len(planned(0.1, steps=4000).archs), planned(0.1, steps=4000).share) == (FEWEST, 0.9)
+
+
+def test_a_training_is_of_one_step_at_least() -> None:
+    assert planned(1e-9).steps == 1
+
+
+def test_num_networks_counts_repetitions() -> None:
+    assert [num_networks(steps, 100) for steps in (0, 933, 934, 1600, 1e9)] == [FEWEST, FEWEST, 7, 12, MOST]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "passes"),
+    [("uniform", {8: 1 / 3, 12: 1 / 3, 16: 1 / 3}), ("sandwich", {8: 5 / 3, 12: 2 / 3, 16: 5 / 3})],
+)
+def test_a_supernets_cost_is_that_of_its_passes(strategy: str, passes: dict[int, float]) -> None:
+    supernet, config = toy.supernet(), toy.config(steps=3000, strategy=strategy)
+    found = standalone.training_cost(supernet, Digits(), config, lambda arch: float(arch.width))
+    expected = sum(width * share for width, share in passes.items())
+    assert found / 3000 == pytest.approx(expected, rel=0.12)
+
+
+def test_the_cost_of_a_pass_is_counted_in_multiply_accumulates() -> None:
+    cost = standalone.macs(toy.supernet(), Digits())
+    small, large = ToySpace().smallest(), ToySpace().largest()
+    assert cost(small) == 64 * 8 + 8 * 8 + 8 * 10
+    assert cost(large) == 64 * 16 + 2 * 16 * 16 + 16 * 10
+
+
+# --- running it ---
+
+
+def test_measuring_trains_each_alone_and_some_twice() -> None:
+    supernet, task, config = toy.supernet(toy.build_normed), Digits(), toy.config(steps=30, evaluate_every=0, lr=3e-2)
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    told: list[Row] = []
+    whole = measure(supernet, task, ARCHS[1:4], config, repeated=ARCHS[2:3], on_row=told.append, progress=False)
+    assert [row.arch for row in whole.rows] == ARCHS[1:4]
+    assert [(row.arch, len(row.again)) for row in told] == [(ARCHS[1], 0), (ARCHS[2], 0), (ARCHS[3], 0), (ARCHS[2], 1)]
+    assert all(row.standalone < 0.8 < row.inherited + 0.15 and row.seconds > 0 for row in whole.rows)
+    assert whole.rows[1].again[0] != whole.rows[1].standalone and whole.noise is not None
+    assert [row.params for row in whole.rows] == [supernet.count_parameters(arch) for arch in ARCHS[1:4]]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
+
+
+def test_a_third_is_trained_twice_where_nothing_is_said() -> None:
+    result = measure(toy.supernet(), Digits(), ARCHS, toy.config(steps=1), progress=False)
+    assert [bool(row.again) for row in result.rows] == [i in (0, 2, 5) for i in range(6)]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("place", [None, "checkpoints"])
+@pytest.mark.parametrize("stop", [1, 15, 20, 45, 79, 100])
+def test_a_report_stopped_anywhere_goes_on_and_trains_nothing_twice(
+    stop: int, place: str | None, tmp_path: Path
+) -> None:
+    """Five trainings of 20 steps: of three networks, and of the first and the last again."""
+    directory = None if place is None else tmp_path / place
+    supernet, config = toy.supernet(), toy.config(steps=20, evaluate_every=0, checkpoint_every=5)
+    steps: list[int] = []
+
+    def counting(limit: float) -> Digits:
+        def before(step: int) -> None:
+            if len(steps) == limit:
+                raise Stopped
+            steps.append(step)
+
+        return Digits(before=before)
+
+    def run(task: Digits, done: dict[str, Row], **more: Any) -> Any:
+        told = {row.arch.digest: row for row in done.values()}
+        try:
+            return measure(
+                supernet,
+                task,
+                ARCHS[:3],
+                config,
+                repeated=ARCHS[:3:2],
+                done=done,
+                on_row=lambda row: told.update({row.arch.digest: row}),
+                progress=False,
+                **more,
+            )
+        except Stopped:
+            return told
+
+    whole = run(Digits(), {})
+    told = run(counting(stop), {}, directory=directory)
+    rows = {row.arch.digest: row for row in told.rows} if stop == 100 else told
+    resumed = run(counting(math.inf), rows, directory=directory)
+    lost = 0 if stop == 100 else stop % 20 if directory is None else stop % 5
+    assert len(steps) == 100 + lost, "what comes after the last checkpoint, or the last row, is all that is repeated"
+    assert [(row.standalone, row.again) for row in resumed.rows] == [(row.standalone, row.again) for row in whole.rows]
+    assert (resumed.tau, resumed.noise, resumed.verdict) == (whole.tau, whole.noise, whole.verdict)
+    if directory is not None:
+        assert list(directory.iterdir()) == [], "checkpoints of finished trainings are not kept"
+
+
+def test_a_training_that_comes_to_nothing_is_a_row(caplog: pytest.LogCaptureFixture) -> None:
+    task = Digits(broken=tuple(range(30)))
+    result = measure(toy.supernet(), task, ARCHS[:1], toy.config(steps=30), progress=False)
+    (row,) = result.rows
+    assert row.standalone == math.inf and row.again == (math.inf,) and math.isfinite(row.inherited)
+    assert "1 of 1 architectures have no finite metric" in result.verdict and "trained alone" in caplog.text
