@@ -172,7 +172,8 @@ class Operators:
         if self.holds(codes):
             return codes
         draws = self.draw(TRIES, np.random.default_rng(0), "networks")
-        return draws[int((draws == np.array(base)).sum(axis=1).argmax())].tolist()
+        nearest: Row = draws[int((draws == np.array(base)).sum(axis=1).argmax())].tolist()
+        return nearest
 
     def contains(self, codes: Sequence[int]) -> bool:
         """Whether codes of the declaration keep to the narrowing and to every constraint."""

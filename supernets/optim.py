@@ -99,6 +99,12 @@ class Optimizer:
         self.zero_grad()
         return norm
 
+    def inherit(self, name: str, parent: str | None) -> None:
+        """Let the state of one tensor be a copy of that of another of its shape; None lets it begin anew."""
+        self._state.pop(name, None)
+        if parent in self._state:
+            self._state[name] = {key: tensor.clone() for key, tensor in self._state[parent].items()}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Flat: ``"<parameter>|<state>"`` to tensor."""
         return {f"{name}|{key}": tensor for name, state in self._state.items() for key, tensor in state.items()}

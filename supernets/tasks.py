@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ __all__ = [
     "TaskError",
     "batch_indices",
     "evaluating",
+    "to_device",
 ]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """From a batch of inputs and a generator to inputs of the same shape; all its randomness comes from the generator."""
@@ -302,6 +303,23 @@ class LanguageModelling:
 
     def calibration(self, n: int) -> Iterator[Tensor]:
         return (self.batch(step, seed=0).inputs for step in range(n))
+
+
+Value = TypeVar("Value")
+
+
+def to_device(value: Value, device: torch.device) -> Value:
+    """A tensor, or tensors in (named) tuples, lists and dicts, on the device."""
+    moved: Any = value
+    if isinstance(value, Tensor):
+        moved = value.to(device, non_blocking=True)
+    elif isinstance(value, tuple) and hasattr(value, "_make"):
+        moved = value._make(to_device(item, device) for item in value)
+    elif isinstance(value, tuple | list):
+        moved = type(value)(to_device(item, device) for item in value)
+    elif isinstance(value, dict):
+        moved = {key: to_device(item, device) for key, item in value.items()}
+    return moved  # type: ignore[no-any-return]
 
 
 def batch_indices(num_train: int, batch_size: int, step: int, seed: int) -> Tensor:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from supernets.progress import Interruption, reporting
 from supernets.spelling import spell
 from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
-from supernets.tasks import SamplingTask, Task
+from supernets.tasks import SamplingTask, Task, to_device
 
 logger = logging.getLogger(__name__)
 
@@ -356,6 +356,8 @@ class _Loop:
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, index, 2]).generate_state(1)[0]))
         if step.freeze is not None and (self.teacher is None or self.frozen is not None):
             self._freeze(step.freeze)
+        for name, parent in step.inherit:
+            self.optimizer.inherit(name, parent)
         networks = [self.networks.at(one.arch, one.route) for one in step.passes]
         statistics = _batch_norm_buffers(networks)
         ran = self._backward(index, step, networks)
@@ -388,12 +390,12 @@ class _Loop:
         """The batch of each pass."""
         seed, device = self.config.seed, self.learner.device
         if step.examples is not None:
-            yield from repeat(_to_device(self._capable("select").select(step.examples, index, seed), device))
+            yield from repeat(to_device(self._capable("select").select(step.examples, index, seed), device))
         elif step.batches == "shared":
-            yield from repeat(_to_device(self.task.batch(index, seed), device))
+            yield from repeat(to_device(self.task.batch(index, seed), device))
         else:
             first = index * len(step.passes)
-            yield from (_to_device(self.task.batch(first + i, seed), device) for i in range(len(step.passes)))
+            yield from (to_device(self.task.batch(first + i, seed), device) for i in range(len(step.passes)))
 
     def _backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[_Ran]:
         """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
@@ -583,23 +585,6 @@ def _batch_norm_buffers(networks: list[nn.Module]) -> list[tuple[Tensor, Tensor]
         if calibrate.has_batch_norm(network)
         for buffer in network.buffers()
     ]
-
-
-Value = TypeVar("Value")
-
-
-def _to_device(value: Value, device: torch.device) -> Value:
-    """A tensor, or tensors in (named) tuples, lists and dicts, on the device."""
-    moved: Any = value
-    if isinstance(value, Tensor):
-        moved = value.to(device, non_blocking=True)
-    elif isinstance(value, tuple) and hasattr(value, "_make"):
-        moved = value._make(_to_device(item, device) for item in value)
-    elif isinstance(value, tuple | list):
-        moved = type(value)(_to_device(item, device) for item in value)
-    elif isinstance(value, dict):
-        moved = {key: _to_device(item, device) for key, item in value.items()}
-    return moved  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -77,6 +77,8 @@ class Step:
     """Factor of the configured learning rate in place of the schedule's."""
     freeze: Architecture | None = None
     """Before this step, a copy of this network becomes the frozen teacher."""
+    inherit: tuple[tuple[str, str | None], ...] = ()
+    """Before this step, the optimiser's state of the first stored parameter becomes that of the second; None: anew."""
     watch: frozenset[Watched] = frozenset()
     """What of the feedback must be measured."""
 
