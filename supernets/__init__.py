@@ -4,12 +4,13 @@ from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetE
 from supernets.layout import Blocks, Centre
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
-from supernets.sharing import Entangled, Multiplexed, Sharing
+from supernets.sharing import Balanced, Entangled, Multiplexed, Sharing, Split
 from supernets.structure import one_of, stack
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
 
 __all__ = [
+    "Balanced",
     "Blocks",
     "BuildError",
     "Centre",
@@ -22,6 +23,7 @@ __all__ = [
     "Profile",
     "ShapeError",
     "Sharing",
+    "Split",
     "Supernet",
     "SupernetError",
     "one_of",

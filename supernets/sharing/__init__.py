@@ -1,12 +1,25 @@
 """The ways to share weights; `sharing` finds one by its text."""
 
+from supernets.sharing.balanced import Balanced
 from supernets.sharing.base import Entangled, Ground, Reading, Sharing, Weights
 from supernets.sharing.multiplexed import Multiplexed
+from supernets.sharing.split import Split
 from supernets.spelling import parse
 
-__all__ = ["SHARINGS", "Entangled", "Ground", "Multiplexed", "Reading", "Sharing", "Weights", "sharing"]
+__all__ = [
+    "SHARINGS",
+    "Balanced",
+    "Entangled",
+    "Ground",
+    "Multiplexed",
+    "Reading",
+    "Sharing",
+    "Split",
+    "Weights",
+    "sharing",
+]
 
-SHARINGS: dict[str, type[Sharing]] = {method.name: method for method in (Entangled, Multiplexed)}
+SHARINGS: dict[str, type[Sharing]] = {method.name: method for method in (Entangled, Multiplexed, Split, Balanced)}
 
 
 def sharing(text: str) -> Sharing:

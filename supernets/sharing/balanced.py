@@ -1,0 +1,222 @@
+"""Several models, and a table learnt in training of which architecture belongs to which, none left without its share.
+
+Balanced Mixture of SuperNets (arXiv:2306.11982). The table holds how well each group of architectures did in each
+model. Sharpened more and more it becomes the probability of a model; scaling the models' columns keeps them equally
+busy, so that the first to be a little better does not get everything.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from search_spaces import Architecture, Space, SpaceError
+from supernets.layout import Shape
+from supernets.sharing.base import Ground, Sharing, Weights
+from supernets.sharing.copies import Copies, SharingError, check_models, slots_named
+from supernets.strategies.steps import Course, Feedback, Pass, Plan, Step
+
+TABLE = "@assignment"
+BALANCE = "@balance"
+
+MAX_ROWS = 10_000
+MAX_ROUNDS = 10_000
+SHARPEST = 100.0
+MEMORY = 0.9  # of a cell of the table, when it hears of another score
+NUM_PERIODS = 100  # at least so many times the columns are balanced
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Balanced(Sharing):
+    """Independent models, to which groups of architectures are assigned by their scores on validation batches.
+
+    A group is what `by` does not tell apart. Each pass of a step draws its model; afterwards the group's cell of the
+    table becomes 0.9 of itself and 0.1 of the score. All cells begin at 1, the best there is, so all are tried.
+    Outside training an architecture's model is the likeliest one at full sharpness, of equal ones the first.
+    """
+
+    name: ClassVar[str] = "balanced"
+
+    models: int = 4
+    by: tuple[str, ...] = ()
+    """The choices whose options, together, make a group: ``by=depth+width``; none: every architecture is one."""
+
+    def __post_init__(self) -> None:
+        check_models(self.models)
+
+    def bind(self, ground: Ground) -> Weights:
+        return BalancedWeights(ground, self)
+
+    def num_elements(self, shapes: Mapping[str, Shape]) -> int:
+        return self.models * super().num_elements(shapes)
+
+
+# --- balancing ------------------------------------------------------------------------------------------------------
+
+
+def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
+    """(M,) to subtract from the columns of (A, M) logits so that the row-wise softmax has equal column means.
+
+    Sinkhorn scaling, until the Kullback-Leibler divergence of the column means from the uniform distribution is at most
+    the tolerance. All is done on logarithms: at full sharpness the probabilities themselves are below what floating
+    point numbers hold.
+    """
+    num_rows, num_columns = logits.shape
+    found = np.zeros(num_columns)
+    for _ in range(MAX_ROUNDS):
+        means = _logsumexp(log_probabilities(logits, found), axis=0) - math.log(num_rows)
+        divergence = float(np.sum(np.exp(means) * (means + math.log(num_columns))))
+        if abs(divergence) <= tolerance:
+            break
+        found += means
+    return found
+
+
+def log_probabilities(logits: FloatArray, scaling: FloatArray) -> FloatArray:
+    """(A, M) or (M,) logarithms of the row-wise softmax of scaled logits."""
+    scaled = logits - scaling
+    return scaled - _logsumexp(scaled, axis=-1)[..., None]
+
+
+def _logsumexp(values: FloatArray, axis: int) -> FloatArray:
+    most = values.max(axis=axis, keepdims=True)
+    total: FloatArray = np.log(np.exp(values - most).sum(axis=axis)) + most.squeeze(axis)
+    return total
+
+
+def sharpness(share: float) -> float:
+    """By what the table is multiplied, after a share of the steps: from 1 to 100."""
+    return 1 + (SHARPEST - 1) * share
+
+
+# --- which model ----------------------------------------------------------------------------------------------------
+
+
+class BalancedWeights(Copies):
+    """Whole models, the table of scores, and how its columns are scaled at present."""
+
+    def __init__(self, ground: Ground, method: Balanced) -> None:
+        super().__init__(ground, method.models, ground.initialise)
+        named = [slot for path in method.by for slot in slots_named(self.space, path)]
+        self._slots = sorted(set(named)) if named else list(range(len(self.space.slots)))
+        self._rows = {codes: row for row, codes in enumerate(_groups(self.space, self._slots, bool(named)))}
+        self.store.buffers[TABLE] = torch.ones(len(self._rows), self.num_models, dtype=torch.float64)
+        self.store.buffers[BALANCE] = torch.tensor([1.0] + [0.0] * self.num_models, dtype=torch.float64)
+
+    def row(self, arch: Architecture) -> int:
+        """The group of an architecture."""
+        return self._rows[tuple(self.space.codes([arch])[0, self._slots].tolist())]
+
+    def balance(self, sharp: float) -> None:
+        """Scale the columns anew, for a table of this sharpness."""
+        scaling = scalings(sharp * self.store.buffers[TABLE].cpu().numpy())
+        self.store.buffers[BALANCE].copy_(torch.tensor([sharp, *scaling], dtype=torch.float64))
+
+    def log_probabilities(self, row: int) -> FloatArray:
+        """(M,) of a group, by the table as it is now and the scaling of the last balance."""
+        sharp, *scaling = self.store.buffers[BALANCE].tolist()
+        return log_probabilities(sharp * self.store.buffers[TABLE][row].cpu().numpy(), np.array(scaling))
+
+    def learn(self, row: int, model: int, score: float) -> None:
+        cell = self.store.buffers[TABLE][row, model]
+        cell.mul_(MEMORY).add_((1 - MEMORY) * score)
+
+    def route(self, arch: Architecture) -> int:
+        return int(self.log_probabilities(self.row(arch)).argmax())
+
+    def accompany(self, plan: Plan, course: Course) -> Plan:
+        return _Balancing(plan, course, self)
+
+
+def _groups(space: Space, slots: list[int], named: bool) -> list[tuple[int, ...]]:
+    """The combinations of codes that these slots have in the networks of a space.
+
+    Of a space too large to look through, all that the conditions of the choices allow.
+    """
+    num_networks = _count(space)
+    if num_networks is not None and num_networks <= MAX_ROWS:
+        codes = space.codes(space.enumerate())[:, slots]
+        return [tuple(row) for row in np.unique(codes, axis=0).tolist()]
+    if not named:
+        there = "more than can be counted" if num_networks is None else f"{num_networks:,}"
+        raise SharingError(
+            f"{space.name} has {there} networks, and the table of balanced has a row for each, {MAX_ROWS:,} at most: "
+            "name choices to group them by, as in balanced(by=depth+width)"
+        )
+    return _combinations(space, slots)
+
+
+def _combinations(space: Space, slots: list[int]) -> list[tuple[int, ...]]:
+    choices = [(-1,) * bool(space.slots[s].conditions) + tuple(range(len(space.slots[s].options))) for s in slots]
+    number = math.prod(map(len, choices))
+    if number > MAX_ROWS:
+        paths = "+".join(space.slots[slot].path for slot in slots)
+        raise SharingError(
+            f"by = {paths}: these choices have {number:,} combinations, and the table of balanced {MAX_ROWS:,} rows at "
+            "most: name fewer"
+        )
+    return [codes for codes in product(*choices) if _consistent(space, dict(zip(slots, codes, strict=True)))]
+
+
+def _consistent(space: Space, codes: Mapping[int, int]) -> bool:
+    """Whether active choices have their conditions fulfilled, as far as these codes tell."""
+    return all(
+        code < 0 or all(codes.get(parent, -2) in (*allowed, -2) for parent, allowed in space.slots[slot].conditions)
+        for slot, code in codes.items()
+    )
+
+
+def _count(space: Space) -> int | None:
+    try:
+        return space.count()
+    except SpaceError:  # constraints that read too many choices
+        return None
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+class _Balancing(Plan):
+    """Another plan, each pass of which runs in a model that is drawn for it."""
+
+    def __init__(self, inner: Plan, course: Course, weights: BalancedWeights) -> None:
+        self._inner = inner
+        self._course = course
+        self._weights = weights
+        self._period = max(1, min(course.steps_per_epoch, course.steps // NUM_PERIODS))
+
+    def step(self, index: int) -> Step:
+        if index % self._period == 0:
+            self._weights.balance(sharpness(index / self._course.steps))
+        step = self._inner.step(index)
+        # a stream of their own, or one model would train otherwise than plain weights do
+        rng = np.random.default_rng([self._course.seed, index, 3])
+        return replace(step, passes=tuple(self._routed(one, rng) for one in step.passes), watch=step.watch | {"valid"})
+
+    def observe(self, feedback: Feedback) -> None:
+        for one, score in zip(feedback.step.passes, feedback.valid, strict=True):
+            if math.isfinite(score) and one.route is not None:
+                self._weights.learn(self._weights.row(one.arch), one.route, score)
+        if feedback.index + 1 == self._course.steps:
+            self._weights.balance(SHARPEST)
+        self._inner.observe(feedback)
+
+    def state(self) -> dict[str, Tensor]:
+        return self._inner.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._inner.restore(state)
+
+    def _routed(self, one: Pass, rng: np.random.Generator) -> Pass:
+        if one.route is not None:
+            return one
+        probabilities = np.exp(self._weights.log_probabilities(self._weights.row(one.arch)))
+        return replace(one, route=int(rng.choice(len(probabilities), p=probabilities / probabilities.sum())))
