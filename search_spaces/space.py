@@ -32,6 +32,7 @@ from search_spaces.operators import Operators
 from search_spaces.values import Json, canonical, listing, show
 
 TINY = 1e-300  # the least share of a weight: none is rounded to 0
+OptionChances = Mapping[str, Sequence[float] | npt.NDArray[np.float64]]
 Domains = tuple[tuple[int, ...], ...]
 AnySpace = TypeVar("AnySpace", bound="Space")
 
@@ -139,7 +140,7 @@ class Space(Subspace):
         rng: np.random.Generator,
         *,
         uniform: Uniform = "networks",
-        weights: Mapping[str, Sequence[float]] | None = None,
+        weights: OptionChances | None = None,
     ) -> Architecture:
         """One architecture, every network being equally likely.
 
@@ -154,7 +155,7 @@ class Space(Subspace):
         self._check_request(1, rng, uniform)
         return self._layout.read(self._operators.draw(1, rng, self._weighted(weights))[0].tolist())
 
-    def probability(self, arch: Architecture, *, weights: Mapping[str, Sequence[float]] | None = None) -> float:
+    def probability(self, arch: Architecture, *, weights: OptionChances | None = None) -> float:
         """How likely `sample` with these weights draws an architecture of this space; None: ``uniform="choices"``.
 
         Constraints that are too wide to solve reject networks afterwards; that is left out, a factor common to all.
@@ -383,7 +384,7 @@ class Space(Subspace):
         if uniform not in ("networks", "choices"):
             raise SpaceError(f"uniform={uniform!r}; it is 'networks' or 'choices'")
 
-    def _weighted(self, weights: Mapping[str, Sequence[float]]) -> OptionWeights:
+    def _weighted(self, weights: OptionChances) -> OptionWeights:
         """Weights by slot and code + 1, the largest of a slot 1, so that equal ones are exactly 1."""
         found = {}
         for path, given in weights.items():
