@@ -1,18 +1,26 @@
 """The training strategies; `strategy` finds one by its text."""
 
 from supernets.spelling import parse
+from supernets.strategies.fair import Fair
 from supernets.strategies.paths import Uniform
+from supernets.strategies.progressive import Progressive
 from supernets.strategies.sandwich import Sandwich
+from supernets.strategies.shrinking import DelayedShrinking
+from supernets.strategies.sorting import Sorted
 from supernets.strategies.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
 
 __all__ = [
     "STRATEGIES",
     "Course",
+    "DelayedShrinking",
     "Distil",
+    "Fair",
     "Feedback",
     "Pass",
     "Plan",
+    "Progressive",
     "Sandwich",
+    "Sorted",
     "Step",
     "Strategy",
     "StrategyError",
@@ -20,7 +28,9 @@ __all__ = [
     "strategy",
 ]
 
-STRATEGIES: dict[str, type[Strategy]] = {method.name: method for method in (Uniform, Sandwich)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    method.name: method for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted)
+}
 
 
 def strategy(text: str) -> Strategy:

@@ -1,9 +1,14 @@
 """The sandwich rule: the largest network, the smallest and some between, in every step."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from supernets.losses import adaptive_alpha_divergence, at_temperature, soft_cross_entropy
+from supernets.strategies.paths import UNIFORM
 from supernets.strategies.steps import Course, Distil, Pass, Step, Strategy, StrategyError
+
+IMITATIONS = {"kl": soft_cross_entropy, "alpha": adaptive_alpha_divergence}
 
 
 @dataclass(frozen=True)
@@ -16,12 +21,42 @@ class Sandwich(Strategy):
     name: ClassVar[str] = "sandwich"
 
     num_random: int = 2
+    distil: str = "kl"
+    """kl; alpha: the adaptive alpha-divergence (AlphaNet, arXiv:2102.07954); none: every network learns the task."""
+    temperature: float = 1.0
+    """Softens both distributions; the loss is multiplied by its square. Of alpha, other than 1 is ours."""
+    sample: str = "networks"
+    """The random ones are uniform over networks, or over the options of one choice after the other (choices)."""
 
     def __post_init__(self) -> None:
-        if self.num_random < 0:
-            raise StrategyError(f"num_random = {self.num_random}: it must be 0 or more")
+        if self.distil not in (*IMITATIONS, "none"):
+            raise StrategyError(f"distil = {self.distil!r}: choose {', '.join(IMITATIONS)} or none")
+        if self.distil == "none" and self.temperature != 1:
+            raise StrategyError(
+                f"temperature = {self.temperature}: with distil = none it softens nothing, leave it out"
+            )
+        check(self.num_random, self.temperature, self.sample)
 
     def step(self, course: Course, index: int) -> Step:
-        space, rng = course.space, course.rng(index)
-        others = [*(space.sample(rng) for _ in range(self.num_random)), space.smallest()]
-        return Step((Pass(space.largest()), *(Pass(arch, task=0.0, distil=Distil()) for arch in others)))
+        if self.distil == "none":
+            return sandwich(course, index, self.num_random, self.sample, 1.0, None)
+        loss = at_temperature(IMITATIONS[self.distil], self.temperature)
+        return sandwich(course, index, self.num_random, self.sample, 1.0, Distil(loss))
+
+
+def sandwich(course: Course, index: int, num_random: int, sample: str, weight: float, distil: Distil | None) -> Step:
+    """The largest network learns the task; the others, with this weight, what they distil, or the task if nothing."""
+    space, rng = course.space, course.rng(index)
+    others = [*(space.sample(rng, uniform=sample) for _ in range(num_random)), space.smallest()]  # type: ignore[arg-type]
+    task = 1.0 if distil is None else 0.0
+    return Step((Pass(space.largest()), *(Pass(arch, weight, task, distil) for arch in others)))
+
+
+def check(num_random: int, temperature: float, sample: str) -> None:
+    """Of settings that strategies share."""
+    if num_random < 0:
+        raise StrategyError(f"num_random = {num_random}: it must be 0 or more")
+    if not 0 < temperature < math.inf:
+        raise StrategyError(f"temperature = {temperature}: it must be above 0 and finite")
+    if sample not in UNIFORM:
+        raise StrategyError(f"sample = {sample!r}: sampling is uniform over {' or '.join(UNIFORM)}")

@@ -40,11 +40,14 @@ class StrategyContract:
     def trained(
         method: Strategy, cut: int | None = None, folder: Path | None = None, steps: int = STEPS, lr: float = 1e-2
     ) -> tuple[TrainingResult, Supernet]:
-        def before(step: int) -> None:
-            if step == cut:
+        supernet = toy.supernet()
+        first = method.plan(course(steps=steps)).step(0)
+        batches_a_step = len(first.passes) if first.batches == "own" else 1
+
+        def before(batch: int) -> None:
+            if cut is not None and batch == cut * batches_a_step:
                 raise Cut
 
-        supernet = toy.supernet()
         config = toy.config(steps=steps, lr=lr)
         return train(supernet, Digits(before=before), config, directory=folder, progress=False, method=method), supernet
 

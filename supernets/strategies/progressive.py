@@ -1,0 +1,141 @@
+"""Progressive shrinking: the full network first, then one choice after another is opened."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from search_spaces import Space
+from supernets.strategies.paths import UNIFORM
+from supernets.strategies.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
+from supernets.strategies.wishes import keeping, offered
+
+FIRST_OPENING = 25 / 145  # of a choice's steps, those with its two largest options only; as depth and width in OFA
+MAX_SUBNETS = 4
+
+
+@dataclass(frozen=True)
+class Progressive(Strategy):
+    """Full network, then the choices opened one by one, each gradually (once-for-all, arXiv:1908.09791).
+
+    What is not opened yet stays as in the largest network. A choice opens with its two largest options, then with all.
+    Subnets learn the task and, as much, the outputs of the full network as it was when the first choice opened. Those
+    of the first choice run alone, of the second in pairs, later in fours; gradients are summed. Each phase runs through
+    the whole schedule of the learning rate. Constraints may hold options back until later choices are open.
+    """
+
+    name: ClassVar[str] = "progressive"
+
+    order: tuple[str, ...] = ()
+    """Choices in the order they open, ``ratio+depth``; the others follow, from the last declared to the first."""
+    full: float = 0.3
+    """Share of the steps for the full network; the choices share the rest equally."""
+    peak: float = 0.25
+    """Factor of the highest learning rate once choices open; a third of it while only their largest options are."""
+    sample: str = "choices"
+    """Subnets are uniform over the options of one choice after the other, or over networks."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.full <= 1:
+            raise StrategyError(f"full = {self.full}: it must be a share of the steps, above 0 and at most 1")
+        if not 0 < self.peak <= 1:
+            raise StrategyError(f"peak = {self.peak}: it must be a factor of the learning rate, above 0 and at most 1")
+        if self.sample not in UNIFORM:
+            raise StrategyError(f"sample = {self.sample!r}: sampling is uniform over {' or '.join(UNIFORM)}")
+
+    def plan(self, course: Course) -> Plan:
+        return _Phases(self, course)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps that train the networks of one space."""
+
+    space: Space
+    num_subnets: int
+    peak: float
+    """Factor of the learning rates of the schedule, all of which a phase goes through."""
+    start: int
+    stop: int
+
+
+class _Phases(Plan):
+    def __init__(self, strategy: Progressive, course: Course) -> None:
+        self._sample = strategy.sample
+        self._course = course
+        self._phases = phases(strategy, course.space, course.steps)
+
+    def step(self, index: int) -> Step:
+        course = self._course
+        phase = next(phase for phase in self._phases if index < phase.stop)
+        lr = phase.peak * course.rate((index - phase.start) * course.steps // (phase.stop - phase.start))
+        largest = course.space.largest()
+        if phase.start == 0:
+            return Step((Pass(largest),), lr=lr)
+        rng = course.rng(index)
+        archs = [phase.space.sample(rng, uniform=self._sample) for _ in range(phase.num_subnets)]  # type: ignore[arg-type]
+        passes = tuple(Pass(arch, distil=Distil(teacher="frozen")) for arch in archs)
+        return Step(passes, lr=lr, freeze=largest if index == self._phases[0].stop else None)
+
+
+def phases(strategy: Progressive, space: Space, steps: int) -> list[Phase]:
+    """One after the other, those too short for a step left out; the first is the full network's."""
+    openings = list(_openings(space, _opening_order(space, strategy.order)))
+    whole = sum(opening.share for opening in openings)
+    found = [Phase(space, 1, 1.0, 0, max(1, round(strategy.full * steps)) if openings else steps)]
+    done = 0.0
+    for opening in openings:
+        done += opening.share / whole
+        stop = round((strategy.full + (1 - strategy.full) * done) * steps)
+        if stop > found[-1].stop:
+            peak = strategy.peak * opening.peak
+            found.append(Phase(opening.space, opening.num_subnets, peak, found[-1].stop, stop))
+    return found
+
+
+@dataclass(frozen=True)
+class _Opening:
+    space: Space
+    num_subnets: int
+    share: float
+    """Of the steps, in units of one choice's."""
+    peak: float
+
+
+def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
+    """Ever wider spaces, each with the largest network; those that constraints leave as they were are left out."""
+    options = offered(space)
+    kept = [
+        {code} if code >= 0 else set(codes[-1:])
+        for code, codes in zip(space.codes([space.largest()])[0].tolist(), options, strict=True)
+    ]
+    before = offered(keeping(space, kept))
+    for number, name in enumerate(order):
+        slots = [index for index, slot in enumerate(space.slots) if _choice(slot.path) == name]
+        gradual = any(len(options[slot]) > 2 for slot in slots)
+        for two in (True, False) if gradual else (False,):
+            for slot in slots:
+                kept[slot].update(options[slot][-2:] if two else options[slot])
+            opened = keeping(space, kept)
+            if offered(opened) != before:
+                before = offered(opened)
+                share = FIRST_OPENING if two else 1 - FIRST_OPENING if gradual else 1.0
+                yield _Opening(opened, min(2**number, MAX_SUBNETS), share, 1 / 3 if two else 1.0)
+
+
+def _opening_order(space: Space, first: tuple[str, ...]) -> list[str]:
+    """The choices that have options to open: those asked for first, the others from the last declared to the first."""
+    options = offered(space)
+    known = dict.fromkeys(
+        _choice(slot.path) for slot, codes in zip(space.slots, options, strict=True) if len(codes) > 1
+    )
+    unknown = [name for name in first if name not in known]
+    if unknown:
+        raise StrategyError(
+            f"order = {unknown[0]!r} is no choice with options to open: name some of {', '.join(known)}"
+        )
+    return list(dict.fromkeys((*first, *reversed(known))))
+
+
+def _choice(path: str) -> str:
+    """The path of a slot without positions, which all positions of a choice share."""
+    return ".".join(part for part in path.split(".") if not part.isdigit())
