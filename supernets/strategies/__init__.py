@@ -2,6 +2,7 @@
 
 from supernets.spelling import parse
 from supernets.strategies.fair import Fair
+from supernets.strategies.importance import ImportanceSampling
 from supernets.strategies.paths import Uniform
 from supernets.strategies.progressive import Progressive
 from supernets.strategies.sandwich import Sandwich
@@ -16,6 +17,7 @@ __all__ = [
     "Distil",
     "Fair",
     "Feedback",
+    "ImportanceSampling",
     "Pass",
     "Plan",
     "Progressive",
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    method.name: method for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted)
+    method.name: method
+    for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted, ImportanceSampling)
 }
 
 
