@@ -4,7 +4,7 @@ from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetE
 from supernets.layout import Blocks, Centre
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
-from supernets.sharing import Balanced, Entangled, Multiplexed, Sharing, Split
+from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
 from supernets.structure import one_of, stack
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
@@ -21,6 +21,7 @@ __all__ = [
     "Optimizer",
     "OptimizerConfig",
     "Profile",
+    "Routed",
     "ShapeError",
     "Sharing",
     "Split",

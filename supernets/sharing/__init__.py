@@ -3,6 +3,7 @@
 from supernets.sharing.balanced import Balanced
 from supernets.sharing.base import Entangled, Ground, Reading, Sharing, Weights
 from supernets.sharing.multiplexed import Multiplexed
+from supernets.sharing.routed import Routed
 from supernets.sharing.split import Split
 from supernets.spelling import parse
 
@@ -13,13 +14,16 @@ __all__ = [
     "Ground",
     "Multiplexed",
     "Reading",
+    "Routed",
     "Sharing",
     "Split",
     "Weights",
     "sharing",
 ]
 
-SHARINGS: dict[str, type[Sharing]] = {method.name: method for method in (Entangled, Multiplexed, Split, Balanced)}
+SHARINGS: dict[str, type[Sharing]] = {
+    method.name: method for method in (Entangled, Multiplexed, Routed, Split, Balanced)
+}
 
 
 def sharing(text: str) -> Sharing:

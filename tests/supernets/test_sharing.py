@@ -6,11 +6,19 @@ from supernets.sharing import SHARINGS, Sharing, sharing
 from supernets.spelling import SpellingError
 from tests.contracts.sharing import SharingContract
 
-TEXTS = {name: name for name in SHARINGS}
-"""What each is tried with on a toy model without feed-forward names."""
+TEXTS = (
+    *(name for name in SHARINGS if name != "routed"),
+    *(
+        f"routed(experts={experts}, per={per}, mixed=1.*.2.*, hidden=16)"  # the toy model has no feed-forward names
+        for experts in (1, 2, 4)
+        for per in ("layer", "neuron")
+    ),
+    "routed(mixed=0.*+1.*.2.*, hidden=16, init=copies)",
+)
+"""What each is tried with."""
 
 
-@pytest.mark.parametrize("text", list(TEXTS.values()))
+@pytest.mark.parametrize("text", TEXTS)
 class TestEverySharing(SharingContract):
     @pytest.fixture
     def method(self, text: str) -> Sharing:

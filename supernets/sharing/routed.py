@@ -1,0 +1,347 @@
+"""Mixture-of-Supernets (arXiv:2306.04845): weights that a learnt function of the architecture mixes out of experts.
+
+A mixed parameter W is stored m times. A network uses sum_e a_e * slice(W_e), the coefficients a being the softmax of a
+small router that reads the encoded architecture: one set of coefficients a block, or one for each output neuron. They
+depend on the architecture alone, so extraction folds the mix into dense weights and inference costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from math import isfinite, prod, sqrt
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from search_spaces import Architecture
+from supernets.errors import SupernetError
+from supernets.layout import Axes, Shape
+from supernets.sharing.base import Ground, Reading, Sharing, Weights
+from supernets.store import SharedTensor
+
+FEED_FORWARD = (
+    *("*mlp.*", "*ffn.*", "*feed_forward.*", "*feedforward.*", "*.ff.*", "*DenseReluDense.*"),
+    *("*fc1.*", "*fc2.*", "*linear1.*", "*linear2.*", "*gate_proj.*", "*up_proj.*", "*down_proj.*"),
+    *("*.up.weight", "*.up.bias", "*.down.weight", "*.down.bias", "*.gate_up.*"),
+    *("*intermediate.dense.*", "*[0-9].output.dense.*"),  # BERT's, not its attention.output.dense
+)
+"""Feed-forward parameters in the spellings that are common."""
+
+GRANULARITIES = ("layer", "neuron")
+INITIALISATIONS = ("auto", "independent", "copies")
+
+
+@dataclass(frozen=True)
+class Routed(Sharing):
+    """Mixes `experts` copies of the feed-forward weights, with coefficients that a router learns from the architecture.
+
+    Raises:
+        SupernetError: a setting that cannot be, or a pattern that names no matrix.
+    """
+
+    name: ClassVar[str] = "routed"
+
+    experts: int = 2
+    """How many times a mixed parameter is stored; one is entangled sharing."""
+    per: str = "layer"
+    """"layer": one router a block, which all its mixed parameters share. "neuron": one router a module, which gives
+    coefficients to each output neuron, to its row of the weight and to its bias alike."""
+    mixed: tuple[str, ...] = FEED_FORWARD
+    """Name patterns of the mixed parameters; of those, the ones of a module with a matrix or kernel are."""
+    hidden: int = 128
+    """Units of a router's one hidden layer."""
+    init: str = "auto"
+    """"independent": each expert drawn by the module's own initialisation. "copies": each the value there is, give or
+    take noise. "auto": copies of what a supernet was given (``init=``), independent what was drawn."""
+    noise: float = 0.01
+    """Standard deviation of the noise of copies, as a share of the parameter's own root mean square."""
+
+    def __post_init__(self) -> None:
+        for name, holds, rule in (
+            ("experts", self.experts >= 1, "1 or more; 2 is the published choice"),
+            ("per", self.per in GRANULARITIES, f"one of {', '.join(GRANULARITIES)}"),
+            ("hidden", self.hidden >= 1, "1 or more; 128 is the published choice"),
+            ("init", self.init in INITIALISATIONS, f"one of {', '.join(INITIALISATIONS)}"),
+            ("noise", self.noise >= 0 and isfinite(self.noise), "0 or more and finite"),
+        ):
+            if not holds:
+                raise SupernetError(f"routed: {name} = {getattr(self, name)!r}: it must be {rule}")
+
+    def bind(self, ground: Ground) -> Weights:
+        return _Routed(self, ground)
+
+    def num_elements(self, shapes: Mapping[str, Shape]) -> int:
+        routes = self.routes(shapes)
+        copies = sum(prod(shapes[name]) for name in routes)
+        outputs = {route.router: route.rows * self.experts for route in routes.values()}
+        # what a router's input adds is unknown here, and little beside its head or the experts
+        routers = sum((self.hidden + 1) * num_outputs + 2 * self.hidden for num_outputs in outputs.values())
+        return super().num_elements(shapes) + (self.experts - 1) * copies + routers
+
+    def routes(self, shapes: Mapping[str, Shape]) -> dict[str, Route]:
+        """How each mixed parameter gets its coefficients, from the largest shapes of all parameters.
+
+        Raises:
+            SupernetError: a pattern names no parameter of a module with a matrix.
+        """
+        owners = {name.rpartition(".")[0] for name, shape in shapes.items() if len(shape) > 1}
+        candidates = [name for name in shapes if name.rpartition(".")[0] in owners]
+        self._check_patterns(candidates, shapes)
+        names = [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in self.mixed)]
+        if self.per == "layer":
+            return {name: Route(_router(_block(name.rpartition(".")[0])), None, 1) for name in names}
+        routes: dict[str, Route] = {}
+        for name in names:
+            owner = name.rpartition(".")[0]
+            axis = _neurons(name, shapes)
+            rows = shapes[name][axis]
+            # parameters of one module that have other rows, as of a projection in a recurrent layer, are routed apart
+            taken = {route.rows for route in routes.values() if route.router == _router(owner)}
+            routes[name] = Route(_router(owner if taken <= {rows} else name), axis, rows)
+        return routes
+
+    def _check_patterns(self, candidates: Sequence[str], shapes: Mapping[str, Shape]) -> None:
+        idle = [pattern for pattern in self.mixed if not any(fnmatchcase(name, pattern) for name in candidates)]
+        if len(idle) == len(self.mixed) or (idle and self.mixed != FEED_FORWARD):
+            known = candidates or list(shapes)
+            what = (
+                f"mixed pattern {idle[0]!r} names" if self.mixed != FEED_FORWARD and idle else "the usual names match"
+            )
+            example = known[0].rpartition(".")[0]
+            raise SupernetError(
+                f"routed: {what} no matrix of a feed-forward layer; the model has {', '.join(known[:8])}"
+                f"{', ...' * (len(known) > 8)}: name some, as in routed(mixed=*{example}.*)"
+            )
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where the coefficients of one parameter come from."""
+
+    router: str
+    axis: int | None  # of the output neurons; None: one set of coefficients for all
+    rows: int  # sets of coefficients at the largest size
+
+
+def _router(group: str) -> str:
+    return f"@router.{group}" if group else "@router"
+
+
+def _block(owner: str) -> str:
+    """The block an owner stands in: what is above it up to the last number, or the module that holds it."""
+    above = owner.split(".")[:-1]
+    last = max((i for i, part in enumerate(above) if part.isdigit()), default=len(above) - 1)
+    return ".".join(above[: last + 1])
+
+
+def _neurons(name: str, shapes: Mapping[str, Shape]) -> int:
+    """The axis of output neurons: as long as a vector of the same module, so that weight and bias go together.
+
+    The first one for most; the second for transposed matrices and convolutions.
+    """
+    owner, shape = name.rpartition(".")[0], shapes[name]
+    vectors = {other[0] for key, other in shapes.items() if len(other) == 1 and key.rpartition(".")[0] == owner}
+    return next((axis for axis, size in enumerate(shape) if size in vectors), 0)
+
+
+# --- what is stored -----------------------------------------------------------------------------------------------
+
+PARTS = ("hidden.weight", "hidden.bias", "head.weight", "head.bias")
+
+
+class _Routed(Weights):
+    def __init__(self, sharing: Routed, ground: Ground) -> None:
+        super().__init__(ground)
+        self._space = ground.space
+        self._num_experts = sharing.experts
+        self._routes = sharing.routes(ground.survey.shapes)
+        _add_experts(sharing, ground, list(self._routes))
+        generator = torch.Generator().manual_seed(ground.seed)
+        for name, route in self._routes.items():
+            if f"{route.router}.{PARTS[0]}" not in self.store.parameters:
+                _add_router(sharing, ground, name, route, generator)
+
+    def at(self, arch: Architecture, route: int) -> Callable[[str, Shape], Reading]:
+        features = torch.from_numpy(self._space.encode([arch]))
+        coefficients: dict[tuple[str, int], _Coefficients] = {}
+
+        def read(name: str, shape: Shape) -> Reading:
+            route = self._routes.get(name)
+            if route is None:
+                return self.store.parameters[name].leaf(shape)
+            rows = 1 if route.axis is None else shape[route.axis]
+            if (route.router, rows) not in coefficients:
+                router = [self.store.parameters[f"{route.router}.{part}"] for part in PARTS]
+                coefficients[route.router, rows] = _Coefficients(router, features, self._num_experts, rows)
+            experts = [self.store.parameters[expert] for expert in _names(name, self._num_experts)]
+            across = _across(experts[0].axes, shape, route.axis)
+            return _Mixed(coefficients[route.router, rows], across, [expert.leaf(shape) for expert in experts])
+
+        return read
+
+
+def _names(name: str, num_experts: int) -> list[str]:
+    """Of the experts; the first has the plain name, so that pretrained weights find it."""
+    return [name, *(f"{name}@{expert}" for expert in range(1, num_experts))]
+
+
+def _across(axes: Axes, shape: Shape, axis: int | None) -> Shape:
+    """The shape, 1 but for the neurons, in which coefficients are multiplied with a blocked tensor."""
+    return tuple(
+        size if index == axis else 1
+        for index, (length, count) in enumerate(zip(shape, axes.blocks, strict=True))
+        for size in ((count, length // count) if count > 1 else (length,))
+    )
+
+
+def _add_experts(sharing: Routed, ground: Ground, names: Sequence[str]) -> None:
+    """Store further values of each mixed parameter beside the one there is."""
+    store, num_experts = ground.store.parameters, sharing.experts
+    copied = set(names) if sharing.init == "copies" else set()
+    if sharing.init == "auto":
+        own = ground.initialise(0)
+        copied = {name for name in names if not torch.equal(own[name], store[name].value)}
+    generator = torch.Generator().manual_seed(ground.seed + 1)
+    drawn: dict[str, list[Tensor]] = {name: [store[name].value] for name in names}
+    for index in range(1, num_experts) if len(copied) < len(names) else ():
+        another = ground.initialise(index)
+        for name in names:
+            drawn[name].append(another[name])
+    for name in names:
+        first = store[name]
+        noisy = partial(_copies, first.value, num_experts, sharing.noise, generator)
+        values = noisy() if name in copied else _independent(drawn[name])
+        for expert, value in zip(_names(name, num_experts), values, strict=True):
+            store[expert] = SharedTensor(expert, value, first.axes, first.trainable)
+
+
+def _independent(drawn: Sequence[Tensor]) -> list[Tensor]:
+    """Independent values, larger by sqrt(m): the mean of m, which the mix is at first, varies as one of them did.
+
+    Constants, drawn alike each time, stay as they are.
+    """
+    alike = all(torch.equal(value, drawn[0]) for value in drawn)
+    return [value if alike else value * sqrt(len(drawn)) for value in drawn]
+
+
+def _copies(value: Tensor, count: int, noise: float, generator: torch.Generator) -> list[Tensor]:
+    """The value with noise that adds up to nothing over the copies: their mean, and a single one, is the value."""
+    deviations = torch.randn((count, *value.shape), generator=generator, dtype=value.dtype)
+    deviations = (deviations - deviations.mean(0)) * (noise * value.square().mean().sqrt())
+    return list(value + deviations)
+
+
+def _add_router(sharing: Routed, ground: Ground, name: str, route: Route, generator: torch.Generator) -> None:
+    """Linear, ReLU, Linear, as torch draws them: a head of zeros would begin at a saddle where experts are alike.
+
+    The head is neuron-major: the outputs of neuron j are rows j * m to j * m + m - 1, so that it is sliced like the
+    neurons themselves, fused ones too. The router of a single expert has nothing to learn.
+    """
+    mixed = ground.store.parameters[name]
+    num_inputs, num_outputs = ground.space.encode([ground.space.largest()]).shape[1], route.rows * sharing.experts
+    count = 1 if route.axis is None else mixed.axes.blocks[route.axis]
+    if route.axis is not None and route.axis in mixed.axes.centred:
+        raise SupernetError(f"routed: the neurons of {name} are cut from the centre: use per=layer, or leave it out")
+    trainable = sharing.experts > 1 and mixed.trainable
+    shapes = ((sharing.hidden, num_inputs), (sharing.hidden,), (num_outputs, sharing.hidden), (num_outputs,))
+    fans, counts = (num_inputs, num_inputs, sharing.hidden, sharing.hidden), (1, 1, count, count)
+    for part, shape, fan, blocks in zip(PARTS, shapes, fans, counts, strict=True):
+        value = torch.rand(shape, generator=generator, dtype=mixed.value.dtype).mul_(2).sub_(1) / sqrt(max(fan, 1))
+        axes = Axes((blocks, *[1] * (len(shape) - 1)), frozenset())
+        ground.store.parameters[f"{route.router}.{part}"] = SharedTensor(
+            f"{route.router}.{part}", value, axes, trainable
+        )
+
+
+# --- what is read -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """One parameter of one network, mixed whenever it is read."""
+
+    coefficients: _Coefficients
+    across: Shape
+    experts: Sequence[Tensor]
+
+    def __call__(self) -> Tensor:
+        mixed: Tensor = _Mix.apply(self.coefficients(), self.across, *self.experts)  # type: ignore[no-untyped-call]
+        return mixed
+
+
+class _Coefficients:
+    """What one router gives one architecture, ``(rows, experts)``: computed anew when its weights have changed.
+
+    A leaf, which all parameters of a block read. However many did, backward fills its gradient once and hands it on to
+    the router then; the router's own pass is repeated there, so nothing is kept between forward and backward that two
+    forwards before two backwards, or a recomputed activation, could find used up.
+    """
+
+    def __init__(self, router: Sequence[SharedTensor], features: Tensor, num_experts: int, rows: int) -> None:
+        hidden, head = router[0].shape[0], rows * num_experts
+        shapes = (router[0].shape, (hidden,), (head, hidden), (head,))
+        self._leaves = [tensor.leaf(shape) for tensor, shape in zip(router, shapes, strict=True)]
+        self._evaluate = partial(_routing, self._leaves, features.to(self._leaves[0]), num_experts)
+        self._known: tuple[list[int], Tensor] | None = None
+
+    def __call__(self) -> Tensor:
+        version = [leaf._version for leaf in self._leaves]
+        if self._known is None or self._known[0] != version:
+            self._known = version, self._computed()
+        return self._known[1]
+
+    def _computed(self) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            value = self._evaluate()
+        if self._leaves[0].requires_grad:
+            hand_on = partial(_hand_on, self._evaluate)
+            value.requires_grad_().register_post_accumulate_grad_hook(hand_on)  # type: ignore[no-untyped-call]
+        return value
+
+
+def _routing(router: Sequence[Tensor], features: Tensor, num_experts: int) -> Tensor:
+    """(1, inputs) encoded architecture to (rows, experts) coefficients, in the router's own precision."""
+    weight, bias, head, head_bias = router
+    with torch.autocast(features.device.type, enabled=False):
+        hidden = F.linear(features, weight, bias).relu()
+        logits = F.linear(hidden, head.reshape(-1, head.shape[-1]), head_bias.reshape(-1))
+        return logits.view(-1, num_experts).softmax(-1)
+
+
+def _hand_on(evaluate: Callable[[], Tensor], leaf: Tensor) -> None:
+    grad, leaf.grad = leaf.grad, None
+    with torch.enable_grad():
+        evaluate().backward(grad)  # type: ignore[no-untyped-call]
+
+
+class _Mix(torch.autograd.Function):
+    """sum_e a_e * W_e; a direct backward, for what autograd would do by itself takes twice the passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor, across: Shape, *experts: Tensor) -> Tensor:
+        ctx.save_for_backward(coefficients, *experts)
+        ctx.across = across
+        factors = [column.view(across) for column in coefficients.unbind(1)]
+        mixed = experts[0] * factors[0]
+        for expert, factor in zip(experts[1:], factors[1:], strict=True):
+            mixed.addcmul_(expert, factor)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        coefficients, *experts = ctx.saved_tensors
+        learns, _, *trained = ctx.needs_input_grad
+        routed = None
+        if learns:
+            products = [(grad * expert).sum_to_size(ctx.across).reshape(-1) for expert in experts]
+            routed = torch.stack(products, 1)
+        factors = [column.view(ctx.across) for column in coefficients.unbind(1)]
+        grads = (grad * factor if wanted else None for factor, wanted in zip(factors, trained, strict=True))
+        return routed, None, *grads
