@@ -26,7 +26,7 @@ TABLE = "@assignment"
 BALANCE = "@balance"
 
 MAX_ROWS = 10_000
-MAX_ROUNDS = 10_000
+MAX_ROUNDS = 1_000
 SHARPEST = 100.0
 MEMORY = 0.9  # of a cell of the table, when it hears of another score
 NUM_PERIODS = 100  # at least so many times the columns are balanced
@@ -72,7 +72,8 @@ def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
     num_rows, num_columns = logits.shape
     found = np.zeros(num_columns)
     for _ in range(MAX_ROUNDS):
-        means = _logsumexp(log_probabilities(logits, found), axis=0) - math.log(num_rows)
+        scaled = logits - found
+        means = _logsumexp(scaled - _logsumexp(scaled, axis=1)[:, None], axis=0) - math.log(num_rows)
         divergence = float(np.sum(np.exp(means) * (means + math.log(num_columns))))
         if abs(divergence) <= tolerance:
             break
@@ -80,10 +81,11 @@ def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
     return found
 
 
-def log_probabilities(logits: FloatArray, scaling: FloatArray) -> FloatArray:
-    """(A, M) or (M,) logarithms of the row-wise softmax of scaled logits."""
+def probabilities(logits: FloatArray, scaling: FloatArray) -> FloatArray:
+    """(A, M) or (M,): the row-wise softmax of scaled logits."""
     scaled = logits - scaling
-    return scaled - _logsumexp(scaled, axis=-1)[..., None]
+    found: FloatArray = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return found / found.sum(axis=-1, keepdims=True)
 
 
 def _logsumexp(values: FloatArray, axis: int) -> FloatArray:
@@ -120,17 +122,17 @@ class BalancedWeights(Copies):
         scaling = scalings(sharp * self.store.buffers[TABLE].cpu().numpy())
         self.store.buffers[BALANCE].copy_(torch.tensor([sharp, *scaling], dtype=torch.float64))
 
-    def log_probabilities(self, row: int) -> FloatArray:
-        """(M,) of a group, by the table as it is now and the scaling of the last balance."""
+    def probabilities(self, row: int) -> FloatArray:
+        """(M,) of the models for a group, by the table as it is now and the scaling of the last balance."""
         sharp, *scaling = self.store.buffers[BALANCE].tolist()
-        return log_probabilities(sharp * self.store.buffers[TABLE][row].cpu().numpy(), np.array(scaling))
+        return probabilities(sharp * self.store.buffers[TABLE][row].cpu().numpy(), np.array(scaling))
 
     def learn(self, row: int, model: int, score: float) -> None:
         cell = self.store.buffers[TABLE][row, model]
         cell.mul_(MEMORY).add_((1 - MEMORY) * score)
 
     def route(self, arch: Architecture) -> int:
-        return int(self.log_probabilities(self.row(arch)).argmax())
+        return int(self.probabilities(self.row(arch)).argmax())
 
     def accompany(self, plan: Plan, course: Course) -> Plan:
         return _Balancing(plan, course, self)
@@ -167,11 +169,13 @@ def _combinations(space: Space, slots: list[int]) -> list[tuple[int, ...]]:
 
 
 def _consistent(space: Space, codes: Mapping[int, int]) -> bool:
-    """Whether active choices have their conditions fulfilled, as far as these codes tell."""
-    return all(
-        code < 0 or all(codes.get(parent, -2) in (*allowed, -2) for parent, allowed in space.slots[slot].conditions)
-        for slot, code in codes.items()
-    )
+    """Whether the choices that are active are those whose conditions hold, as far as these codes tell."""
+    for slot, code in codes.items():
+        conditions = space.slots[slot].conditions
+        known = [codes[parent] in allowed for parent, allowed in conditions if parent in codes]
+        if not all(known) if code >= 0 else all(known) and len(known) == len(conditions):
+            return False
+    return True
 
 
 def _count(space: Space) -> int | None:
@@ -218,5 +222,5 @@ class _Balancing(Plan):
     def _routed(self, one: Pass, rng: np.random.Generator) -> Pass:
         if one.route is not None:
             return one
-        probabilities = np.exp(self._weights.log_probabilities(self._weights.row(one.arch)))
-        return replace(one, route=int(rng.choice(len(probabilities), p=probabilities / probabilities.sum())))
+        shares = self._weights.probabilities(self._weights.row(one.arch))
+        return replace(one, route=int(rng.choice(len(shares), p=shares)))
