@@ -344,7 +344,7 @@ def ranks_figure(rows: pd.DataFrame, name: str = "error", noise: float | None = 
             ),
         )
     )
-    figure.update_layout(template=theme.TEMPLATE, height=440)
+    figure.update_layout(template=theme.TEMPLATE, height=430)
     span = [low - pad, high + pad]
     figure.update_xaxes(
         title={"text": f"trained alone: {named.axis}"}, range=span, constrain="domain", constraintoward="left", **ticks
@@ -364,7 +364,7 @@ def _trained_again(digests: "pd.Series[str]", inherited: Any, again: Any, named:
         x=again[again.notna()],
         y=inherited[again.notna()],
         mode="markers",
-        name="trained again with another seed",
+        name="trained again",
         marker={"size": 9, "color": theme.PAPER, "line": {"width": 1.5, "color": theme.ACCENT}},
         text=[str(digest)[:8] for digest in digests[again.notna()]],
         hovertemplate=f"<b>%{{text}}</b> again<br>alone %{{x:{named.hover_format}}} {named.unit}<extra></extra>",

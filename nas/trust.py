@@ -26,8 +26,8 @@ def facts(trust: Trust) -> list[Fact]:
         ("Spearman's rho", _span(trust.rho, trust.rho_low, trust.rho_high)),
         ("two trainings alone", _ceiling(trust, named)),
         *((f"{one['name']} alone", _baseline(one)) for one in trust.baselines),
-        ("choosing the first", _regret(trust.regret, named)),
-        (f"choosing of the first {trust.k}", _regret(trust.regret_k, named) if trust.k > 1 else ""),
+        ("regret of the first", _regret(trust.regret, named)),
+        (f"regret of the first {trust.k}", _regret(trust.regret_k, named) if trust.k > 1 else ""),
         (f"best {trust.k} found", f"{100 * trust.top_k:.0f} %" if trust.top_k is not None and trust.k > 1 else ""),
         ("inherited − alone", _gap(trust.gap, trust.absolute_gap, named)),
         *((f"of {one['size']} networks", _gap(one["mean"], one["absolute"], named)) for one in trust.gaps),
@@ -77,7 +77,7 @@ def _ceiling(trust: Trust, named: Metric) -> str:
 
 def _baseline(one: dict[str, float]) -> str:
     margin = f"{one['margin']:+.2f} ({one['margin_low']:+.2f} to {one['margin_high']:+.2f})"
-    return f"tau {one['tau']:.2f}; inherited metrics {margin}".replace("-", _MINUS)
+    return f"tau {one['tau']:.2f}; margin over it {margin}".replace("-", _MINUS)
 
 
 def _regret(regret: float | None, named: Metric) -> str:
@@ -87,4 +87,4 @@ def _regret(regret: float | None, named: Metric) -> str:
 def _gap(mean: float | None, absolute: float | None, named: Metric) -> str:
     if mean is None or absolute is None:
         return ""
-    return f"{signed(mean, named)} in the mean, {named.text(absolute)} apart"
+    return f"mean {signed(mean, named)}, mean distance {named.text(absolute)}"

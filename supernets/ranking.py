@@ -281,7 +281,7 @@ class _Figures:
     confidence: float
 
     def interval(self) -> str:
-        return f"tau {self.tau:.2f}, {self.confidence:.0%} interval {self.low:.2f} to {self.high:.2f}"
+        return _written(f"tau {self.tau:.2f}, {self.confidence:.0%} interval {self.low:.2f} to {self.high:.2f}")
 
     def basis(self) -> str:
         return f"{self.interval()}, {len(self.inherited)} networks trained alone"
@@ -289,16 +289,24 @@ class _Figures:
     def best_baseline(self) -> Baseline | None:
         return max(self.baselines, key=lambda baseline: baseline.tau, default=None)
 
+    def hides_order(self) -> bool:
+        """Whether noise does: two trainings would agree little, and there is no size either that they agree with."""
+        best = self.best_baseline()
+        seen = self.ceiling if best is None or self.ceiling is None else max(self.ceiling, best.tau)
+        return seen is not None and seen < NOISY
+
     def banner(self) -> str:
         best = self.best_baseline()
         if best is None or self.tau is None or best.margin_low > 0:
             return ""
         claim = "No better than" if best.margin <= 0 else "Not shown to be better than"
-        return (
-            f"{claim} ranking by {best.name}: tau {self.tau:.2f} by inherited metrics, {best.tau:.2f} by {best.name} "
-            f"alone (difference {best.margin:+.2f}, {self.confidence:.0%} interval {best.margin_low:+.2f} to "
-            f"{best.margin_high:+.2f})."
-        )
+        taus = f"tau {self.tau:.2f} by inherited metrics, {best.tau:.2f} by {best.name} alone"
+        interval = f"{self.confidence:.0%} interval {best.margin_low:+.2f} to {best.margin_high:+.2f}"
+        return f"{claim} ranking by {best.name}: " + _written(f"{taus} (difference {best.margin:+.2f}, {interval}).")
+
+
+def _written(figures: str) -> str:
+    return figures.replace("-", "−")
 
 
 def _judged(figures: _Figures, caveat: str) -> tuple[Level, str]:
@@ -323,8 +331,7 @@ def _judged(figures: _Figures, caveat: str) -> tuple[Level, str]:
 def _compared(figures: _Figures, tau: float, low: float) -> tuple[Level, str]:
     """Where there is a tau to speak of: against chance, against size, and against a second stand-alone training."""
     best, basis = figures.best_baseline(), figures.basis()
-    is_noisy = figures.ceiling is not None and figures.ceiling < NOISY
-    if low <= 0 and is_noisy:
+    if low <= 0 and figures.hides_order():
         return "unreliable", f"The ranks are lost in noise ({basis}). {_against_ceiling(figures, tau)}"
     if low <= 0:
         remedy = "Train the supernet longer, or compare more networks."
@@ -343,7 +350,7 @@ def _against_ceiling(figures: _Figures, tau: float) -> str:
     if ceiling is None:
         return ""
     other = f"Two stand-alone trainings would agree to about {ceiling:.2f}"
-    if ceiling < NOISY:
+    if figures.hides_order():
         return f"{other} only: these networks differ little more than two trainings of one of them."
     if tau >= ceiling - NEAR:
         return f"{other}, so little more can be had."

@@ -31,14 +31,11 @@ def show_trust() -> None:
     with left:
         st.subheader("Agreement with stand-alone training", anchor=False)
         shell.show_figure(charts.agreement_figure(trust), "agreement")
-        st.caption("Points with 95 % intervals. No supernet can be seen to agree more than a second training does.")
+        st.caption("Points with 95 % intervals. Noise keeps even a second training from the same order.")
+        _show_networks(trust)
     with right:
         st.subheader("In figures", anchor=False)
         _show_facts(trust)
-    left, right = st.columns([5, 6], gap="large")
-    with left:
-        _show_networks(trust)
-    with right:
         _show_curves(trust, digest)
 
 

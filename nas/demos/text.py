@@ -21,6 +21,6 @@ run = Run(
     evaluations=80,
     batch=16,
     measured=30,
-    trust=0.5,  # a tenth of so short a training teaches a network little
+    trust=0.5,  # in a tenth of so short a training networks learn little
     trust_networks=6,
 )

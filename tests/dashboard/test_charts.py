@@ -108,7 +108,7 @@ def test_ranks_lie_about_one_diagonal_of_equal_axes() -> None:
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
     assert len(trace(figure, "networks").x) == len(rows) == 12
     assert trace(figure, "networks").error_x.value == pytest.approx(0.5), "in per cent, as the axis"
-    again = trace(figure, "trained again with another seed")
+    again = trace(figure, "trained again")
     assert len(again.x) == 4 and set(again.y) <= set(trace(figure, "networks").y)
 
 

@@ -157,7 +157,7 @@ def test_the_trust_page_has_the_figures_and_the_curves(browse: Open) -> None:
     test = browse("trust", "digits-cnn")
     facts = test.table[0].value["value"]
     assert facts["Kendall's tau"] == "0.76 (0.52 to 0.94)"
-    assert facts["of small networks"] == "+2.8 % in the mean, 2.1 % apart"
+    assert facts["of small networks"] == "mean +2.8 %, mean distance 2.1 %"
     assert "Error with inherited weights" in texts(test) and "standard deviation" in texts(test)
 
 

@@ -85,7 +85,7 @@ def test_a_search_tells_its_story(done: tuple[Path, str]) -> None:
     assert re.search(plan, out, re.MULTILINE)
     assert re.search(r"^trust report\n(The|Not determined: ).*3 networks trained alone", out, re.MULTILINE)
     assert re.search(r"^Kendall's tau +−?[\d.]+ \(−?[\d.]+ to −?[\d.]+\)$", out, re.MULTILINE)
-    assert re.search(r"^parameters alone +tau −?[\d.]+; inherited metrics [+−][\d.]+ \(", out, re.MULTILINE)
+    assert re.search(r"^parameters alone +tau −?[\d.]+; margin over it [+−][\d.]+ \(", out, re.MULTILINE)
     assert re.search(r"^trained alone +3 networks, 3 of them twice, 5 steps each; [\d.]+ % of the", out, re.MULTILINE)
     assert out.endswith(
         "\ntake a network home:  nas export tiny --to my_network\nlook around:          nas dashboard\n"

@@ -38,13 +38,13 @@ def test_every_figure_has_a_name_and_a_unit() -> None:
         ("Kendall's tau", "0.61 (−0.05 to 0.90)"),
         ("Spearman's rho", "0.70 (0.20 to 0.95)"),
         ("two trainings alone", "tau 0.85 (0.40 to 0.96) with one another; one training is good to ±0.42 %"),
-        ("parameters alone", "tau 0.55; inherited metrics +0.06 (−0.20 to +0.30)"),
-        ("choosing the first", "1.2 % worse than the best"),
-        ("choosing of the first 2", "0 % worse than the best"),
+        ("parameters alone", "tau 0.55; margin over it +0.06 (−0.20 to +0.30)"),
+        ("regret of the first", "1.2 % worse than the best"),
+        ("regret of the first 2", "0 % worse than the best"),
         ("best 2 found", "50 %"),
-        ("inherited − alone", "−0.4 % in the mean, 2 % apart"),
-        ("of small networks", "+3 % in the mean, 3 % apart"),
-        ("of large networks", "−1 % in the mean, 1.2 % apart"),
+        ("inherited − alone", "mean −0.4 %, mean distance 2 %"),
+        ("of small networks", "mean +3 %, mean distance 3 %"),
+        ("of large networks", "mean −1 %, mean distance 1.2 %"),
         ("trained alone", "3 networks, 1 of them twice, 1,500 steps each; 10 % of the supernet's computation, 34 s"),
     ]
 
@@ -54,7 +54,7 @@ def test_what_is_not_determined_is_left_out() -> None:
     one = Trust("", "unknown", noise=0.01, regret=0.0, regret_k=0.0, top_k=1.0, metric="loss")
     assert [(fact.name, fact.text) for fact in facts(one)][:-1] == [
         ("two trainings alone", "one training is good to ±0.01"),
-        ("choosing the first", "0 worse than the best"),
+        ("regret of the first", "0 worse than the best"),
     ]
 
 

@@ -186,6 +186,16 @@ def test_networks_that_hardly_differ_are_lost_in_noise() -> None:
     assert "lost in noise" in result.verdict and "little more than two trainings of one of them" in result.verdict
 
 
+def test_where_sizes_order_networks_noise_does_not_hide_their_order() -> None:
+    """The repetitions say that nothing can be ranked, but parameters do rank; so the supernet is to blame."""
+    inherited = np.random.default_rng(2).permutation(12)
+    again = [(i + 9.0,) for i in range(4)] + [()] * 8
+    pairs = list(zip(inherited, range(12), strict=True))
+    hidden, seen = report(rows(pairs, again=again)), report(rows(pairs, again=again, params=[-i for i in range(12)]))
+    assert hidden.ceiling == seen.ceiling and hidden.ceiling is not None and hidden.ceiling < 0.2
+    assert "lost in noise" in hidden.verdict and "lost in noise" not in seen.verdict
+
+
 # --- ranking by size ---
 
 ORDER = list(range(12))
