@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import toy
-from toy import Digits, ToySpace
 from torch import nn
+from toy import Digits, ToySpace
 
 from search_spaces import Space, choice
 from supernets.sharing import Balanced

@@ -28,7 +28,7 @@ class Conditional(Space):
     width = choice(8, 16)
 
     @constraint
-    def small(kernel, width):  # type: ignore[no-untyped-def] # noqa: N805
+    def small(kernel, width):  # type: ignore[no-untyped-def]
         return kernel < 11 or width < 16
 
 
