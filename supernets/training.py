@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_A_ROW = 20
 NUM_RANDOM_WATCHED = 3
+NUM_BATCHES_FOR_A_SCORE = 1
 NUM_KEPT_MODULES = 8192  # of networks bound before, about 5 kB each
 
 
@@ -378,7 +379,7 @@ class _Loop:
                 buffer.copy_(before)
             self._skip(index, losses)
         outputs = tuple(self._output_gradients(one) for one in ran) if "outputs" in step.watch else ()
-        valid = tuple(self._valid(one.network, index) for one in ran) if "valid" in step.watch else ()
+        valid = self._valid(index, step, networks) if "valid" in step.watch else ()
         self.plan.observe(Feedback(index, step, tuple(losses), finite, gradients, outputs, valid))
 
     def _freeze(self, arch: Architecture) -> None:
@@ -447,7 +448,13 @@ class _Loop:
         norms: npt.NDArray[np.float64] = gradient.reshape(len(losses), -1).double().norm(dim=1).cpu().numpy()
         return norms
 
-    def _valid(self, network: nn.Module, index: int) -> float:
+    def _valid(self, index: int, step: Step, networks: list[nn.Module]) -> tuple[float, ...]:
+        return tuple(self._score(index, one, network) for one, network in zip(step.passes, networks, strict=True))
+
+    def _score(self, index: int, one: Pass, network: nn.Module) -> float:
+        if calibrate.has_batch_norm(network):  # the shared statistics are of whatever networks and models ran last
+            network = self.learner.subnet(one.arch, one.route)
+            network = calibrate.recalibrate(network, self.task.calibration(NUM_BATCHES_FOR_A_SCORE))
         return self._capable("score").score(network, index, self.config.seed)
 
     def _capable(self, method: str) -> SamplingTask:

@@ -262,3 +262,24 @@ def test_a_task_that_cannot_score_is_refused() -> None:
 
     with pytest.raises(TrainingError, match=r"'digits' has no score\(\), which this strategy or sharing needs"):
         train(made(), Plain(), toy.config(), progress=False)
+
+
+def test_networks_with_batch_norm_are_scored_with_statistics_of_their_own() -> None:
+    """The shared running statistics mix all models; scores by them would tell little of any one."""
+    scored: list[tuple[int, float]] = []
+
+    class Watching(Digits):
+        def score(self, module: nn.Module, step: int, seed: int) -> float:
+            assert isinstance(module, nn.Sequential)
+            norm = next(child for child in module.modules() if isinstance(child, nn.BatchNorm1d))
+            assert norm.running_mean is not None and norm.num_batches_tracked is not None
+            shared = supernet.state_dict()["1.0.0.running_mean"].untyped_storage().data_ptr()
+            scored.append(
+                (int(norm.num_batches_tracked), float(norm.running_mean.untyped_storage().data_ptr() == shared))
+            )
+            return super().score(module, step, seed)
+
+    supernet = Supernet(ToySpace(), toy.build_normed, sharing=Balanced(models=2), seed=1)
+    result = train(supernet, Watching(), toy.config(strategy="sandwich", steps=3), progress=False)
+    assert scored == [(1, 0.0)] * 12 and result.skipped == 0
+    assert int(supernet.state_dict()["1.0.0.num_batches_tracked"]) == 12  # of the training passes alone
