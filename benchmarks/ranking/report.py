@@ -1,0 +1,163 @@
+"""The rows as tables and as one picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ranking.figures import NUM_CHOSEN, Figures, figures, floor, rank_sums
+from benchmarks.ranking.methods import ENTANGLED
+from benchmarks.ranking.rows import Job, Outcome, Rows
+from benchmarks.ranking.truths import Truth
+from benchmarks.report import machine, markdown
+
+Truths = Mapping[str, Truth]
+
+
+@dataclass(frozen=True)
+class Method:
+    strategy: str
+    sharing: str
+
+    def __str__(self) -> str:
+        return self.strategy if self.sharing == ENTANGLED else f"{self.strategy} · {self.sharing}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row that has ranks, and what they are worth."""
+
+    job: Job
+    outcome: Outcome
+    figures: Figures
+
+
+Runs = dict[Method, list[Run]]
+
+
+def of_task(truth: Truth, rows: Mapping[Job, Outcome]) -> Runs:
+    """The runs of one task by method, failures left out; the best median tau first."""
+    runs: Runs = {}
+    for job, outcome in rows.items():
+        if job.task == truth.name and not outcome.error:
+            run = Run(job, outcome, figures(truth, outcome.inherited))
+            runs.setdefault(Method(job.strategy, job.sharing), []).append(run)
+    return dict(sorted(runs.items(), key=lambda item: -float(np.median([run.figures.tau for run in item[1]]))))
+
+
+def write(truths: Truths, rows: Rows, path: Path, *, threads: int = 1) -> None:
+    """The report beside the rows: the same name with .md, and .png for the picture."""
+    from benchmarks.ranking.picture import draw
+
+    of = {name: of_task(truth, rows) for name, truth in truths.items()}
+    path.with_suffix(".md").write_text(text(truths, rows, of, path.with_suffix(".png").name, threads), encoding="utf-8")
+    draw(truths, of, path.with_suffix(".png"))
+
+
+def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threads: int) -> str:
+    parts = [
+        "# How well supernets rank\n\n",
+        f"{machine(threads=threads)} a run; written by `python -m benchmarks.ranking`.\n\n",
+        _METHOD.format(budgets=_budgets(truths, rows), num=NUM_CHOSEN),
+        f"![Kendall's tau by method and task]({picture})\n\n",
+    ]
+    for name, truth in truths.items():
+        parts += [f"## {name}\n\n", _floor(truth), _table(truth, of[name]), "\n"]
+    parts += [_best(truths, rows), _failures(rows)]
+    return "".join(parts).rstrip() + "\n"
+
+
+_METHOD = """\
+A supernet is trained by each method with the same number of forward and backward passes: {budgets}. A step of several
+passes sums their gradients, clipped to norm 1, so all methods have the learning rate and the optimiser of the task's
+stand-alone trainings; nothing is tuned for any of them. What a sharing beside its steps runs forward and backward, to
+find where to split, is not in the budget and told as "beside"; forward passes alone (of a frozen teacher, on validation
+data) are not counted; the times hold both. Every architecture is then evaluated on the validation split with inherited,
+calibrated weights, and held against the mean of its stand-alone trainings.
+
+Figures are medians over seeds, with quartiles. Tau is Kendall's tau-b. Regret: the best true value among the {num} best
+by inherited rank, less the best of all. Gap: inherited less true metric, its mean and the mean of its distance from 0;
+below 0 shared weights do better. A pass is told in processor time, with all that its step needs beside.
+
+"""
+
+
+def _budgets(truths: Truths, rows: Rows) -> str:
+    budgets = {(job.task, job.budget) for job in rows}
+    told = [
+        f"{budget / truths[task].training.steps:g} stand-alone trainings on {task} ({budget:,} passes of "
+        f"{truths[task].task.batch_size} examples)"
+        for task, budget in sorted(budgets)
+    ]
+    return " and ".join(told) or "nothing yet"
+
+
+def unit(truth: Truth) -> tuple[str, float]:
+    """What the metric is told in, and how many of it are 1."""
+    return ("points of error", 100.0) if truth.metric == "error" else ("nats", 1.0)
+
+
+def _floor(truth: Truth) -> str:
+    bottom, (name, factor) = floor(truth), unit(truth)
+    n, seeds = truth.values.shape
+    worst, best, noise = (value * factor for value in (truth.mean.max(), truth.mean.min(), bottom.deviation))
+    return (
+        f"{n} architectures, each trained alone {seeds} times with {truth.training.steps:,} steps. The metric is in "
+        f"{name}, from {best:.2f} to {worst:.2f}, with a standard deviation of {noise:.2f} between trainings of one. "
+        f"Tau between two trainings: {bottom.repetition:.3f}; of a perfect predictor with their mean: "
+        f"{bottom.ceiling:.3f}; of the order by parameters: {bottom.params:.3f}; by multiply-accumulates: "
+        f"{bottom.macs:.3f}.\n\n"
+    )
+
+
+def _table(truth: Truth, runs: Runs) -> str:
+    name, factor = unit(truth)
+    columns: list[tuple[str, Callable[[Run], float], str]] = [
+        ("tau", lambda run: run.figures.tau, ".3f"),
+        ("Spearman", lambda run: run.figures.rho, ".3f"),
+        (f"regret, {name}", lambda run: run.figures.regret * factor, ".2f"),
+        (f"gap, {name}", lambda run: run.figures.gap * factor, "+.2f"),
+        (f"mean distance, {name}", lambda run: run.figures.absolute_gap * factor, ".2f"),
+        ("ms a pass", lambda run: run.outcome.ms_per_pass, ".2f"),
+        ("training, s", lambda run: run.outcome.train_s, ".0f"),
+    ]
+    header = ["strategy", "sharing", "seeds", "steps", "beside", *(title for title, _, _ in columns)]
+    lines = [
+        [
+            method.strategy,
+            method.sharing,
+            str(len(of)),
+            f"{np.median([run.outcome.steps for run in of]):.0f}",
+            f"{np.median([run.outcome.passes_beside for run in of]):.0f}",
+            *(_spread([value(run) for run in of], form) for _, value, form in columns),
+        ]
+        for method, of in runs.items()
+    ]
+    return markdown(header, lines)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _best(truths: Truths, rows: Rows) -> str:
+    sums = rank_sums(truths, rows)
+    if not sums:
+        return ""
+    lines = [[name, f"{total:g}"] for name, total in sums.items()]
+    told = "Sums over the tasks of the ranks by median tau, entangled weights; the first two go into stage 2."
+    return f"## Strategies by rank\n\n{told}\n\n" + markdown(["strategy", "sum of ranks"], lines) + "\n"
+
+
+def _failures(rows: Rows) -> str:
+    failed = Counter(
+        f"{job.task}, {job.strategy}, {job.sharing}: {outcome.error}" for job, outcome in rows.items() if outcome.error
+    )
+    if not failed:
+        return ""
+    return "## Runs that failed\n\n" + "".join(f"- {what} ({n} seeds)\n" for what, n in sorted(failed.items()))

@@ -1,0 +1,86 @@
+"""The tasks and what is known of their architectures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import Architecture, Space
+from supernets.skeleton import Build
+from supernets.tasks import Task
+from supernets.training import TrainingConfig
+
+Vector = npt.NDArray[np.float64]
+TOY = "toy"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A task, and the metric of each architecture trained alone: lower is better."""
+
+    name: str
+    space: Space
+    build: Build
+    task: Task
+    training: TrainingConfig
+    """Of one architecture alone."""
+    metric: str
+    archs: tuple[Architecture, ...]
+    values: Vector
+    """(n x seeds)"""
+    params: Vector
+    """(n,)"""
+    macs: Vector
+    """(n,)"""
+
+    @cached_property
+    def mean(self) -> Vector:
+        """(n,) over the trainings of each: what inherited metrics are held against."""
+        means: Vector = self.values.mean(1)
+        return means
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any architecture or value."""
+        rows = [[arch.digest, *values] for arch, values in zip(self.archs, self.values.tolist(), strict=True)]
+        return hashlib.sha256(json.dumps([self.task.digest, self.metric, rows]).encode()).hexdigest()[:12]
+
+
+def names() -> tuple[str, ...]:
+    from benchmarks.truth import TASKS
+
+    return tuple(TASKS)
+
+
+@lru_cache(maxsize=2)
+def find(name: str) -> Truth:
+    """The truth of a task; TruthError or DataError where it is not there."""
+    if name == TOY:
+        from benchmarks.ranking.toy import toy
+
+        return toy()
+    from benchmarks.truth import TruthError, load
+    from benchmarks.truth.table import truth
+
+    made, table = load(name), truth(name)
+    if table.settings != made.settings:
+        raise TruthError(
+            f"the table of {name} is of settings {table.settings}, the task of {made.settings}: make it anew"
+        )
+    return Truth(
+        name,
+        made.space,
+        made.build,
+        made.task,
+        made.training,
+        made.metric,
+        table.archs,
+        table.values,
+        table.params.astype(np.float64),
+        table.macs.astype(np.float64),
+    )

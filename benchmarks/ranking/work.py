@@ -1,0 +1,107 @@
+"""Doing jobs, in this process or in several, and saying how far they are."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.ranking.rows import Job, Outcome
+from benchmarks.ranking.run import run
+
+Say = Callable[[str], None]
+"""Told a line when a job has ended."""
+
+
+def done(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Outcome]]:
+    """Each job with its outcome, as it ends; with one process all happens in this one."""
+    if processes == 1:
+        yield from ((job, run(job)) for job in jobs)
+        return
+    waiting = list(jobs)
+    while waiting:
+        yield from _pooled(waiting, processes)
+
+
+def _pooled(waiting: list[Job], processes: int) -> Iterator[tuple[Job, Outcome]]:
+    """Take jobs off the list and do them, until none is left or a process died; what was running then has failed."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_with_parent)
+    running: dict[Future[Outcome], Job] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                job = waiting.pop(0)
+                running[pool.submit(run, job)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except BrokenProcessPool:
+        yield from (
+            (job, Outcome(error="a process ended while it ran: killed, or out of memory")) for job in running.values()
+        )
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    logging.disable(logging.WARNING)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# --- progress -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reporting(title: str, total: int) -> Iterator[Say]:
+    """A bar with rate and time left on a terminal, above it or without it a line for each job."""
+    began = time.monotonic()
+    count = 0
+
+    def pace() -> str:
+        per_job = (time.monotonic() - began) / max(count, 1)
+        return f"{3600 / per_job:.0f} runs an hour, {(total - count) * per_job / 60:.0f} min left" if count else ""
+
+    if not sys.stderr.isatty():
+
+        def plain(line: str) -> None:
+            nonlocal count
+            count += 1
+            print(f"{title} {count} of {total}: {line}; {pace()}", file=sys.stderr, flush=True)
+
+        yield plain
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, pace="")
+
+        def above(line: str) -> None:
+            nonlocal count
+            count += 1
+            bar.console.print(line, highlight=False)
+            bar.update(task, completed=count, pace=pace())
+
+        yield above
