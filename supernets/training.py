@@ -29,13 +29,14 @@ from torch import Tensor, nn
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
 from supernets.errors import SupernetError
+from supernets.features import FeatureHead, listening
 from supernets.learners import Alone, Learner
 from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
 from supernets.spelling import spell
 from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
-from supernets.tasks import SamplingTask, Task, to_device
+from supernets.tasks import SamplingTask, Task, evaluating, to_device
 
 logger = logging.getLogger(__name__)
 
@@ -222,13 +223,17 @@ def train(
     def look(which: str) -> float:
         return fmean(calibrate.evaluate(supernet, arch, task)[task.metric] for arch in watched[which])
 
-    course = Course(space, config.seed, config.steps, lambda k: learning_rate(config, k) / config.lr, supernet, task)
+    def rate(step: int) -> float:
+        return learning_rate(config, step) / config.lr
+
+    course = Course(space, config.seed, config.steps, rate, supernet, task, teacher is not None)
     loop = _Loop(
         learner=supernet,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, supernet.device, supernet.subnet(space.largest())),
         plan=supernet.weights.accompany(chosen.plan(course), course),
+        largest=space.largest(),
         watched=tuple(watched),
         look=look,
         identity={
@@ -285,6 +290,17 @@ class _Itself(Plan):
 
 
 @dataclass(frozen=True)
+class _Said:
+    """What a network makes of a batch; its features where they are wanted."""
+
+    outputs: Tensor
+    features: Tensor | None
+
+    def detach(self) -> _Said:
+        return _Said(self.outputs.detach(), None if self.features is None else self.features.detach())
+
+
+@dataclass(frozen=True)
 class _Ran:
     """A pass that was run: what feedback is measured on."""
 
@@ -307,7 +323,9 @@ class _Loop:
     look: Callable[[str], float]
     identity: dict[str, str]
     on_curve: OnCurve | None
+    largest: Architecture = Alone.arch
     teacher: nn.Module | None = None
+    head: FeatureHead | None = None  # from features to the teacher's, made when a step first asks for it
     frozen: Architecture | None = None  # of which the teacher is a copy, where a step froze one
     losses: list[float] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -316,7 +334,8 @@ class _Loop:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.optimizer = self.learner.optimizer(OptimizerConfig(config.optimizer, config.lr, config.weight_decay))
+        self.rule = OptimizerConfig(config.optimizer, config.lr, config.weight_decay)
+        self.optimizer = self.learner.optimizer(self.rule)
         self.networks = _Networks(self.learner)
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
@@ -368,6 +387,8 @@ class _Loop:
         if all(math.isfinite(loss) for loss in losses):
             rate = learning_rate(self.config, index) if step.lr is None else self.config.lr * step.lr
             norm = self.optimizer.step(lr=rate, clip=self.config.clip)
+            if self.head is not None and math.isfinite(norm):
+                self.head.step(lr=rate, clip=self.config.clip)
         else:
             self.optimizer.zero_grad()
             norm = math.nan
@@ -375,6 +396,8 @@ class _Loop:
         if finite:
             self.skipped_in_a_row = 0
         else:
+            if self.head is not None:
+                self.head.forget()
             for buffer, before in statistics:
                 buffer.copy_(before)
             self._skip(index, losses)
@@ -400,25 +423,32 @@ class _Loop:
 
     def _backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[_Ran]:
         """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
-        first: Tensor | None = None
+        first: _Said | None = None
         ran = []
+        deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
         for one, network, batch in zip(step.passes, networks, self._batches(index, step), strict=False):
             with torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                outputs = self.task.outputs(network, batch)
-                loss = self._loss(one, outputs, batch, first, step.example_weights)
-            first = outputs.detach() if first is None else first
+                said = self._say(network, batch, deep)
+                loss = self._loss(one, said, batch, first, step.example_weights)
+            first = said.detach() if first is None else first
             (loss * one.weight).backward()  # type: ignore[no-untyped-call]
-            ran.append(_Ran(network, outputs.detach(), batch, loss.detach().float()))
+            ran.append(_Ran(network, said.outputs.detach(), batch, loss.detach().float()))
         return ran
 
+    def _say(self, network: nn.Module, batch: Any, deep: bool) -> _Said:
+        if not deep:
+            return _Said(self.task.outputs(network, batch), None)
+        with listening(network) as heard:
+            return _Said(self.task.outputs(network, batch), heard.features())
+
     def _loss(
-        self, one: Pass, outputs: Tensor, batch: Any, first: Tensor | None, weights: tuple[float, ...] | None
+        self, one: Pass, said: _Said, batch: Any, first: _Said | None, weights: tuple[float, ...] | None
     ) -> Tensor:
         terms = []
         if one.task:
-            terms.append(one.task * self._task_loss(outputs, batch, weights))
+            terms.append(one.task * self._task_loss(said.outputs, batch, weights))
         if one.distil is not None:
-            terms.append(one.distil.weight * one.distil.loss(outputs, self._taught(one.distil, batch, first)))
+            terms.append(one.distil.weight * self._imitation(one.distil, said, batch, first))
         if not terms:
             raise TrainingError(f"a pass of {one.arch.json()} has no loss: give it the task's or something to distil")
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
@@ -429,7 +459,23 @@ class _Loop:
         losses = self._capable("losses").losses(outputs, batch)
         return (losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)).mean()
 
-    def _taught(self, distil: Distil, batch: Any, first: Tensor | None) -> Tensor:
+    def _imitation(self, distil: Distil, said: _Said, batch: Any, first: _Said | None) -> Tensor:
+        taught = self._taught(distil, batch, first)
+        if distil.what == "outputs":
+            return distil.loss(said.outputs, taught.outputs)
+        assert said.features is not None and taught.features is not None
+        if self.head is None:
+            network = self.learner.subnet(self.largest)
+            with evaluating(network):
+                widest = self._say(network, batch, deep=True).features
+            assert widest is not None
+            self.head = self._head(widest.shape[-1], taught.features.shape[-1])
+        return distil.loss(self.head(said.features, taught.features), taught.features)
+
+    def _head(self, width: int, target: int) -> FeatureHead:
+        return FeatureHead(width, target, self.learner.device, self.rule, self.config.seed)
+
+    def _taught(self, distil: Distil, batch: Any, first: _Said | None) -> _Said:
         """What the teacher makes of the batch."""
         if distil.teacher == "first":
             if first is None:
@@ -438,7 +484,7 @@ class _Loop:
         if self.teacher is None:
             raise TrainingError("a step distils from a frozen teacher before there is one: let a step freeze it")
         with torch.no_grad():
-            return self.task.outputs(self.teacher, batch)
+            return self._say(self.teacher, batch, distil.what == "features")
 
     def _output_gradients(self, ran: _Ran) -> npt.NDArray[np.float64]:
         outputs = ran.outputs.requires_grad_()
@@ -501,6 +547,11 @@ class _Loop:
                 self.frozen = Architecture.from_json(found.meta["frozen"])
                 self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
                 self.teacher.load_state_dict(_under("teacher.", found.tensors))
+            head = _under("head.", found.tensors)
+            if head:
+                target, width = head["weight"].shape
+                self.head = self._head(width, target)
+                self.head.load_state_dict(head)
             self.losses = found.tensors["losses"].tolist()
             self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
             self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
@@ -514,6 +565,7 @@ class _Loop:
             **{f"weights.{name}": tensor for name, tensor in self.learner.state_dict().items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_dict().items()},
             **{f"plan.{name}": tensor for name, tensor in self.plan.state().items()},
+            **{f"head.{name}": tensor for name, tensor in (self.head.state_dict() if self.head else {}).items()},
             **self._teachers_tensors(),
         }
 

@@ -9,6 +9,7 @@ from supernets.strategies.sandwich import Sandwich
 from supernets.strategies.shrinking import DelayedShrinking
 from supernets.strategies.sorting import Sorted
 from supernets.strategies.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
+from supernets.strategies.two_stage import TwoStage
 
 __all__ = [
     "STRATEGIES",
@@ -26,13 +27,14 @@ __all__ = [
     "Step",
     "Strategy",
     "StrategyError",
+    "TwoStage",
     "Uniform",
     "strategy",
 ]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     method.name: method
-    for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted, ImportanceSampling)
+    for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted, ImportanceSampling, TwoStage)
 }
 
 

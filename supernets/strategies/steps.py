@@ -118,6 +118,8 @@ class Course:
     """From a step to the schedule's factor of the configured learning rate."""
     supernet: Supernet
     task: Task
+    taught: bool = False
+    """Whether a frozen teacher was handed over, so that a step's `freeze` is ignored."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", lru_cache(maxsize=4096)(self.supernet.count_parameters))
