@@ -116,7 +116,7 @@ class Routed(Sharing):
             example = known[0].rpartition(".")[0]
             raise SupernetError(
                 f"routed: {what} no matrix of a feed-forward layer; the model has {', '.join(known[:8])}"
-                f"{', ...' * (len(known) > 8)}: name some, as in routed(mixed=*{example}.*)"
+                f"{', ...' * (len(known) > 8)}: name some, as in routed(mixed={example}.*)"
             )
 
 
