@@ -127,6 +127,15 @@ class SharingContract:
             one, moved = (net.extract(arch).eval()(self.example()) for net in (supernet, other))
             assert torch.equal(one, moved)
 
+    def test_what_training_decided_moves_with_the_state(self, method: Sharing) -> None:
+        trained, other = (Supernet(ToySpace(), toy.build, sharing=method, seed=seed) for seed in (1, 99))
+        train(trained, Digits(), toy.config(strategy="sandwich"), progress=False)
+        other.load_state_dict(trained.state_dict())
+        for arch in self.archs():
+            assert other.route(arch) == trained.route(arch)
+            one, moved = (net.extract(arch).eval()(Digits().example(9)) for net in (trained, other))
+            assert torch.equal(one, moved)
+
     def test_equal_seeds_give_equal_weights(self, method: Sharing) -> None:
         assert self.made(method, seed=3).digest() == self.made(method, seed=3).digest()
 

@@ -14,6 +14,9 @@ TEXTS = (
         for per in ("layer", "neuron")
     ),
     "routed(mixed=0.*+1.*.2.*, hidden=16, init=copies)",
+    "split(groups=width:8+16|12;depth:1|2)",
+    "split(models=3, until=0.25, restart=yes)",
+    "balanced(models=2, by=width)",
 )
 """What each is tried with."""
 
