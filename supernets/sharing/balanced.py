@@ -84,8 +84,9 @@ def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
 def probabilities(logits: FloatArray, scaling: FloatArray) -> FloatArray:
     """(A, M) or (M,): the row-wise softmax of scaled logits."""
     scaled = logits - scaling
-    found: FloatArray = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return found / found.sum(axis=-1, keepdims=True)
+    raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    found: FloatArray = raised / raised.sum(axis=-1, keepdims=True)
+    return found
 
 
 def _logsumexp(values: FloatArray, axis: int) -> FloatArray:
