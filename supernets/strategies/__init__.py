@@ -1,6 +1,7 @@
 """The training strategies; `strategy` finds one by its text."""
 
 from supernets.spelling import parse
+from supernets.strategies.attentive import Attentive
 from supernets.strategies.fair import Fair
 from supernets.strategies.importance import ImportanceSampling
 from supernets.strategies.paths import Uniform
@@ -13,6 +14,7 @@ from supernets.strategies.two_stage import TwoStage
 
 __all__ = [
     "STRATEGIES",
+    "Attentive",
     "Course",
     "DelayedShrinking",
     "Distil",
@@ -34,7 +36,17 @@ __all__ = [
 
 STRATEGIES: dict[str, type[Strategy]] = {
     method.name: method
-    for method in (Uniform, Fair, Sandwich, Progressive, DelayedShrinking, Sorted, ImportanceSampling, TwoStage)
+    for method in (
+        Uniform,
+        Fair,
+        Sandwich,
+        Attentive,
+        Progressive,
+        DelayedShrinking,
+        Sorted,
+        ImportanceSampling,
+        TwoStage,
+    )
 }
 
 
