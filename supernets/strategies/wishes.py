@@ -23,10 +23,10 @@ def granted(space: Space, wish: Sequence[int]) -> Architecture:
 
 
 def keeping(space: Space, kept: Sequence[Collection[int]]) -> Space:
-    """The space with only these codes in each slot; where that is all of them, the slot is left alone."""
+    """The space with only these codes in each slot; where there are none, or all, the slot is left as it is."""
     options = {
         slot.path: [slot.options[code] for code in sorted(codes)]
         for slot, codes in zip(space.slots, kept, strict=True)
-        if len(codes) < len(slot.options)
+        if 0 < len(codes) < len(slot.options)
     }
     return space.where(**options)
