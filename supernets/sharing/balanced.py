@@ -41,6 +41,9 @@ class Balanced(Sharing):
     A group is what `by` does not tell apart. Each pass of a step draws its model; afterwards the group's cell of the
     table becomes 0.9 of itself and 0.1 of the score. All cells begin at 1, the best there is, so all are tried.
     Outside training an architecture's model is the likeliest one at full sharpness, of equal ones the first.
+
+    A cell tells little before it has heard of some ten passes: where there are many architectures for the length of
+    the training, group them by the one or two choices that are most at odds.
     """
 
     name: ClassVar[str] = "balanced"
