@@ -173,8 +173,8 @@ def report(
         baselines=baselines,
         k=k,
         top_k=float(_among_best(inherited, k) @ _among_best(standalone, k)) / k if n else None,
-        regret=_regret(inherited, standalone, 1) if n else None,
-        regret_k=_regret(inherited, standalone, k) if n else None,
+        regret=regret(inherited, standalone, 1) if n else None,
+        regret_k=regret(inherited, standalone, k) if n else None,
         gap=float((inherited - standalone).mean()) if n else None,
         absolute_gap=float(np.abs(inherited - standalone).mean()) if n else None,
         gaps=_gaps(sound),
@@ -233,7 +233,7 @@ def _among_best(values: Vector, k: int) -> Vector:
     return np.where(below, 1.0, tied * (k - below.sum()) / tied.sum())
 
 
-def _regret(inherited: Vector, standalone: Vector, k: int) -> float:
+def regret(inherited: Vector, standalone: Vector, k: int) -> float:
     """Lowest stand-alone metric among the k lowest inherited ones, less the lowest of all.
 
     Expected over all ways to break ties: of t tied networks m are taken, and the one with the j-th lowest stand-alone

@@ -40,5 +40,7 @@ def steps_within(passes: Callable[[int], int], budget: int) -> tuple[int, int]:
         else:
             high, at_high = guess, at_guess
     if low == 0:
-        raise BudgetError(f"a budget of {budget} passes does not pay for one step of {at_high}: give at least {at_high}")
+        raise BudgetError(
+            f"a budget of {budget} passes does not pay for one step of {at_high}: give at least {at_high}"
+        )
     return low, at_low

@@ -15,7 +15,7 @@ from benchmarks.ranking.rows import Job, Outcome
 from benchmarks.ranking.truths import Truth, Vector
 from supernets import correlation
 from supernets.errors import SupernetError
-from supernets.ranking import _regret
+from supernets.ranking import regret
 
 NUM_CHOSEN = 5
 """Networks that a search takes home, for its regret."""
@@ -43,7 +43,7 @@ def figures(truth: Truth, inherited: Iterable[float]) -> Figures:
     return Figures(
         tau=_tau(values, true),
         rho=float(np.nan_to_num(correlation.rhos(values, true, every)[0])),
-        regret=_regret(values, true, min(NUM_CHOSEN, len(true))),
+        regret=regret(values, true, min(NUM_CHOSEN, len(true))),
         gap=float((values - true).mean()),
         absolute_gap=float(np.abs(values - true).mean()),
     )

@@ -96,32 +96,32 @@ def _budgets(truths: Truths, rows: Rows) -> str:
     return " and ".join(told) or "nothing yet"
 
 
-def unit(truth: Truth) -> tuple[str, float]:
-    """What the metric is told in, and how many of it are 1."""
-    return ("points of error", 100.0) if truth.metric == "error" else ("nats", 1.0)
+def unit(truth: Truth) -> tuple[str, float, int]:
+    """What the metric is told in, how many of it are 1, and with how many digits."""
+    return ("points of error", 100.0, 2) if truth.metric == "error" else ("nats", 1.0, 3)
 
 
 def _floor(truth: Truth) -> str:
-    bottom, (name, factor) = floor(truth), unit(truth)
+    bottom, (name, factor, digits) = floor(truth), unit(truth)
     n, seeds = truth.values.shape
     worst, best, noise = (value * factor for value in (truth.mean.max(), truth.mean.min(), bottom.deviation))
     return (
         f"{n} architectures, each trained alone {seeds} times with {truth.training.steps:,} steps. The metric is in "
-        f"{name}, from {best:.2f} to {worst:.2f}, with a standard deviation of {noise:.2f} between trainings of one. "
-        f"Tau between two trainings: {bottom.repetition:.3f}; of a perfect predictor with their mean: "
-        f"{bottom.ceiling:.3f}; of the order by parameters: {bottom.params:.3f}; by multiply-accumulates: "
+        f"{name}, from {best:.{digits}f} to {worst:.{digits}f}, with a standard deviation of {noise:.{digits}f} "
+        f"between trainings of one. Tau between two trainings: {bottom.repetition:.3f}; of a perfect predictor with "
+        f"their mean: {bottom.ceiling:.3f}; of the order by parameters: {bottom.params:.3f}; by multiply-accumulates: "
         f"{bottom.macs:.3f}.\n\n"
     )
 
 
 def _table(truth: Truth, runs: Runs) -> str:
-    name, factor = unit(truth)
+    name, factor, digits = unit(truth)
     columns: list[tuple[str, Callable[[Run], float], str]] = [
         ("tau", lambda run: run.figures.tau, ".3f"),
         ("Spearman", lambda run: run.figures.rho, ".3f"),
-        (f"regret, {name}", lambda run: run.figures.regret * factor, ".2f"),
-        (f"gap, {name}", lambda run: run.figures.gap * factor, "+.2f"),
-        (f"mean distance, {name}", lambda run: run.figures.absolute_gap * factor, ".2f"),
+        (f"regret, {name}", lambda run: run.figures.regret * factor, f".{digits}f"),
+        (f"gap, {name}", lambda run: run.figures.gap * factor, f"+.{digits}f"),
+        (f"mean distance, {name}", lambda run: run.figures.absolute_gap * factor, f".{digits}f"),
         ("ms a pass", lambda run: run.outcome.ms_per_pass, ".2f"),
         ("training, s", lambda run: run.outcome.train_s, ".0f"),
     ]
@@ -160,4 +160,4 @@ def _failures(rows: Rows) -> str:
     )
     if not failed:
         return ""
-    return "## Runs that failed\n\n" + "".join(f"- {what} ({n} seeds)\n" for what, n in sorted(failed.items()))
+    return "## Runs that failed\n\n" + "".join(f"- {what} ({n} times)\n" for what, n in sorted(failed.items()))
