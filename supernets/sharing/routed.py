@@ -321,13 +321,15 @@ def _hand_on(evaluate: Callable[[], Tensor], leaf: Tensor) -> None:
 
 
 class _Mix(torch.autograd.Function):
-    """sum_e a_e * W_e; a direct backward, for what autograd would do by itself takes twice the passes over memory."""
+    """sum_e a_e * W_e, with a backward that passes over memory as rarely as elementwise operations can."""
 
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, across: Shape, *experts: Tensor) -> Tensor:
         ctx.save_for_backward(coefficients, *experts)
         ctx.across = across
         factors = [column.view(across) for column in coefficients.unbind(1)]
+        if len(experts) == 2:  # one pass in place of two; the coefficients of a softmax add up to one
+            return torch.lerp(experts[0], experts[1], factors[1])
         mixed = experts[0] * factors[0]
         for expert, factor in zip(experts[1:], factors[1:], strict=True):
             mixed.addcmul_(expert, factor)
@@ -337,11 +339,14 @@ class _Mix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         coefficients, *experts = ctx.saved_tensors
-        learns, _, *trained = ctx.needs_input_grad
-        routed = None
-        if learns:
-            products = [(grad * expert).sum_to_size(ctx.across).reshape(-1) for expert in experts]
-            routed = torch.stack(products, 1)
-        factors = [column.view(ctx.across) for column in coefficients.unbind(1)]
-        grads = (grad * factor if wanted else None for factor, wanted in zip(factors, trained, strict=True))
+        learns = ctx.needs_input_grad[0]
+        whole = tuple(grad.shape) == ctx.across  # each number has its own coefficient: there is nothing to sum
+        products: list[Tensor] = []
+        grads: list[Tensor] = []
+        for expert, column in zip(experts, coefficients.unbind(1), strict=True):
+            memory = torch.empty_like(grad)  # used twice: fresh memory costs as much as what is computed
+            if learns:
+                products.append(grad * expert if whole else torch.mul(grad, expert, out=memory).sum_to_size(ctx.across))
+            grads.append(torch.mul(grad, column.view(ctx.across), out=memory))
+        routed = torch.stack([product.reshape(-1) for product in products], 1) if learns else None
         return routed, None, *grads
