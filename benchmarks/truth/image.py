@@ -28,7 +28,7 @@ from supernets.training import TrainingConfig
 
 
 class ImageSpace(Space):
-    """3^5 = 243 networks, of 300 to 10,000 parameters."""
+    """3^5 = 243 networks, of 386 to 9,563 parameters."""
 
     width = choice(8, 16, 24)
     depth = choice(1, 2, 3)

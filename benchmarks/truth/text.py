@@ -29,7 +29,7 @@ HEAD_SIZE = 8
 
 
 class TextSpace(Space):
-    """4 x 3 x 2^3 = 96 networks, of 2,000 to 17,000 parameters."""
+    """4 x 3 x 2^3 = 96 networks, of 2,112 to 20,224 parameters."""
 
     width = choice(16, 24, 32)
     depth = choice(1, 2)
