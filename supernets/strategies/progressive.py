@@ -81,7 +81,8 @@ def phases(strategy: Progressive, space: Space, steps: int) -> list[Phase]:
     """One after the other, those too short for a step left out; the first is the full network's."""
     openings = list(_openings(space, _opening_order(space, strategy.order)))
     whole = sum(opening.share for opening in openings)
-    found = [Phase(space, 1, 1.0, 0, max(1, round(strategy.full * steps)) if openings else steps)]
+    alone = keeping(space, _shut(space))
+    found = [Phase(alone, 1, 1.0, 0, max(1, round(strategy.full * steps)) if openings else steps)]
     done = 0.0
     for opening in openings:
         done += opening.share / whole
@@ -103,11 +104,7 @@ class _Opening:
 
 def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
     """Ever wider spaces, each with the largest network; those that constraints leave as they were are left out."""
-    options = offered(space)
-    kept = [
-        {code} if code >= 0 else set(codes[-1:])
-        for code, codes in zip(space.codes([space.largest()])[0].tolist(), options, strict=True)
-    ]
+    options, kept = offered(space), _shut(space)
     before = offered(keeping(space, kept))
     for number, name in enumerate(order):
         slots = [index for index, slot in enumerate(space.slots) if _choice(slot.path) == name]
@@ -120,6 +117,12 @@ def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
                 before = offered(opened)
                 share = FIRST_OPENING if two else 1 - FIRST_OPENING if gradual else 1.0
                 yield _Opening(opened, min(2**number, MAX_SUBNETS), share, 1 / 3 if two else 1.0)
+
+
+def _shut(space: Space) -> list[set[int]]:
+    """For each slot the code it has in the largest network, where it is active in that."""
+    largest = space.codes([space.largest()])[0].tolist()
+    return [{code} if code >= 0 else set(codes[-1:]) for code, codes in zip(largest, offered(space), strict=True)]
 
 
 def _opening_order(space: Space, first: tuple[str, ...]) -> list[str]:
