@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from nas.trust import planned
 if TYPE_CHECKING:
     from torch import nn
 
+    from nas.run import Run
     from nas.study import Study
     from nas.workflow import Workflow
     from supernets.export import Exported
@@ -50,6 +53,13 @@ Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_
 Digest = Annotated[
     str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")
 ]
+Strategy = Annotated[
+    str, typer.Option(help="Training strategy in place of the run file's, as in 'sandwich(num_random=1)': nas methods.")
+]
+Sharing = Annotated[
+    str, typer.Option(help="Sharing of weights in place of the run file's, as in 'routed(experts=2)': nas methods.")
+]
+Name = Annotated[str, typer.Option(help="Name in place of the run file's: another study, in a folder of its own.")]
 RUNS = Path("runs")
 _INTERRUPTED = 130  # what a shell makes of SIGINT
 
@@ -116,6 +126,9 @@ def settings(
 @app.command()
 def demo(
     task: Annotated[str, typer.Option(help="images: handwritten digits; text: a language model.")] = "images",
+    strategy: Strategy = "",
+    sharing: Sharing = "",
+    name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
@@ -124,7 +137,8 @@ def demo(
     """The whole job on real data that comes with a package: train, search, front, trust report, export."""
     from nas import demos
 
-    with _workflow(demos.run_file(task), storage, runs, cluster, workers) as workflow:
+    change = _change(strategy, sharing, name)
+    with _workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
         study = _search(workflow)
         share = workflow.dominated_share(study)
         display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
@@ -136,23 +150,35 @@ def demo(
 
 
 @app.command()
-def train(run_file: RunFile, storage: Storage = DEFAULT_URL, runs: Runs = RUNS) -> None:
+def train(
+    run_file: RunFile,
+    strategy: Strategy = "",
+    sharing: Sharing = "",
+    name: Name = "",
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+) -> None:
     """Train the supernet of a run; a training that was stopped goes on."""
-    with _workflow(run_file, storage, runs) as workflow:
+    with _workflow(run_file, _change(strategy, sharing, name), storage, runs) as workflow:
         _train(workflow)
-        display.say(f"next: nas search {_quoted(run_file)}{_places(storage, runs)}")
+        given = {"strategy": strategy, "sharing": sharing, "name": name}
+        flags = "".join(f" --{flag} {_quoted(value)}" for flag, value in given.items() if value)
+        display.say(f"next: nas search {_quoted(run_file)}{flags}{_places(storage, runs)}")
 
 
 @app.command()
 def search(
     run_file: RunFile,
+    strategy: Strategy = "",
+    sharing: Sharing = "",
+    name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
     workers: Workers = 2,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
-    with _workflow(run_file, storage, runs, cluster, workers) as workflow:
+    with _workflow(run_file, _change(strategy, sharing, name), storage, runs, cluster, workers) as workflow:
         _search(workflow)
         _outlook(workflow.run.name, storage, runs)
 
@@ -171,14 +197,24 @@ def resume(
         _outlook(study, storage, runs)
 
 
+Change = Callable[["Run"], "Run"]
+
+
+def _change(strategy: str, sharing: str, name: str) -> Change:
+    """What the flags of a command make of a run file's run."""
+    from nas.run import changed
+
+    return partial(changed, strategy=strategy, sharing=sharing, name=name)
+
+
 @contextmanager
 def _workflow(
-    run_file: Path, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
+    run_file: Path, change: Change, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
 ) -> Iterator[Workflow]:
     from nas.run import blaming, load
     from nas.workflow import Workflow
 
-    run = load(run_file)
+    run = change(load(run_file))
     show = not display.quiet()
     with (
         blaming(run_file),
@@ -191,22 +227,25 @@ def _workflow(
 def _workflow_of(
     study: str, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
 ) -> Iterator[Workflow]:
-    """The workflow that a study in the database came from."""
+    """The workflow that a study in the database came from, its supernet made as the database says."""
+    from nas.run import as_trained
+
     with _reading(storage) as repository:
-        run_file = repository.study(study).run_file
-    if run_file is None:
-        raise NasError(
-            f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
-        )
-    with _workflow(Path(run_file), storage, runs, cluster, workers) as workflow:
-        if workflow.run.name != study:
-            raise NasError(f"{run_file} now has the run {workflow.run.name!r}: give it the name {study!r} again")
+        record = repository.study(study)
+        if record.run_file is None or record.supernet_digest is None:
+            raise NasError(
+                f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
+            )
+        supernet = repository.supernet(record.supernet_digest)
+    change = partial(as_trained, study=record, supernet=supernet)
+    with _workflow(Path(record.run_file), change, storage, runs, cluster, workers) as workflow:
         yield workflow
 
 
 def _train(workflow: Workflow) -> None:
     run, supernet = workflow.run, workflow.initial
-    display.headline(f"{run.name}: {run.space.count():,} architectures, {supernet.num_parameters:,} shared parameters")
+    shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
+    display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
     display.profiles(supernet.profiles(run.task.example(), sample=2))
     display.trained(workflow.result, run.training.strategy, workflow.weights)
     display.curve(workflow.repository.curve(workflow.weights), run.task.metric)
@@ -263,6 +302,22 @@ def _quoted(text: object) -> str:
     return shlex.quote(str(text))
 
 
+@app.command()
+def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """List the strategies to train a supernet by and the ways to share weights, with their settings."""
+    from supernets.catalogue import catalogue
+    from supernets.sharing import SHARINGS
+    from supernets.strategies import STRATEGIES
+
+    found = {"strategy": catalogue(STRATEGIES), "sharing": catalogue(SHARINGS)}
+    if as_json:
+        sys.stdout.write(json.dumps({kind: list(map(asdict, those)) for kind, those in found.items()}, indent=2) + "\n")
+        return
+    display.methods("training strategies", "as in --strategy 'sandwich(num_random=1)'", found["strategy"])
+    display.say("")
+    display.methods("sharings of weights", "as in --sharing 'routed(experts=2)'", found["sharing"])
+
+
 # --- look ------------------------------------------------------------------------
 
 
@@ -304,7 +359,9 @@ def show(
             found = fronts.find(repository, study, architecture)
             display.architecture(found, repository.verified(study).get(found.arch.digest, {}))
         else:
-            display.study(repository.study(study), repository.num_evaluations()[study])
+            record = repository.study(study)
+            supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
+            display.study(record, repository.num_evaluations()[study], supernet)
 
 
 @app.command()

@@ -17,12 +17,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
+from nas.records import CurvePoint, Evaluation, StudyRecord, SupernetRecord, Trust
 from nas.trust import facts
 from nas.units import metric
 
 if TYPE_CHECKING:
     from nas.front import Row
+    from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
     from supernets.training import TrainingResult
@@ -139,6 +140,16 @@ def profiles(found: Mapping[str, Profile]) -> None:
         _show(table)
 
 
+def methods(title: str, option: str, found: Sequence[Entry]) -> None:
+    """What there is to choose from for an option of the command line."""
+    _out.print(f"[bold]{escape(title)}[/bold], {escape(option)}", soft_wrap=True)
+    table = _table("name", "settings", "what it does", "paper")
+    for entry in found:
+        row = (entry.name, entry.settings or "-", entry.summary, " ".join(entry.papers) or "-")
+        table.add_row(*map(escape, row))
+    _show(table)
+
+
 def trained(result: TrainingResult, strategy: str, weights: str) -> None:
     """What was done now to have a trained supernet, and what it cost."""
     if result.resumed_from == result.steps:
@@ -176,10 +187,11 @@ def studies(found: Sequence[StudyRecord], counts: Mapping[str, int], as_json: bo
         _show(table)
 
 
-def study(record: StudyRecord, num_evaluations: int) -> None:
-    """One study, field by field."""
+def study(record: StudyRecord, num_evaluations: int, supernet: SupernetRecord | None) -> None:
+    """One study, field by field, and how its supernet was trained."""
     table = _table("", "", header=False)
-    for name, value in (asdict(record) | {"evaluations": num_evaluations}).items():
+    how = {} if supernet is None else {"sharing": supernet.sharing, "strategy": supernet.settings.get("strategy")}
+    for name, value in (asdict(record) | {"evaluations": num_evaluations} | how).items():
         table.add_row(name.replace("_", " "), escape(_listed(value) or "-"))
     _show(table)
 

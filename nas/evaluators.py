@@ -8,6 +8,7 @@ evaluation of quality serves every target.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from nas.predictors import Predictor
 from nas.run import COSTS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.sharing import sharing
 
 if TYPE_CHECKING:
     from supernets.tasks import Task
+    from supernets.training import TrainingConfig
 
 CALIBRATION_BATCHES = calibrate.NUM_BATCHES
 
@@ -93,7 +96,9 @@ class CostModel:
 
 def untrained(run: Run) -> Supernet:
     """The supernet of a run with its initial weights."""
-    return Supernet(run.space, run.build, layout=run.layout, init=run.init, seed=run.training.seed)
+    return Supernet(
+        run.space, run.build, sharing=sharing(run.sharing), layout=run.layout, init=run.init, seed=run.training.seed
+    )
 
 
 def trained(run: Run, directory: Path | str) -> Supernet:
@@ -112,9 +117,13 @@ def trained(run: Run, directory: Path | str) -> Supernet:
     return supernet
 
 
-def load_evaluator(run_file: str, directory: str) -> SubnetEvaluator:
-    """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint."""
-    run = load(run_file)
+def load_evaluator(run_file: str, directory: str, sharing: str, training: TrainingConfig) -> SubnetEvaluator:
+    """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint.
+
+    Args:
+        sharing, training: those of the driver, which may not be the file's.
+    """
+    run = replace(load(run_file), sharing=sharing, training=training)
     return SubnetEvaluator(trained(run, directory), run.task)
 
 

@@ -14,16 +14,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError
 from nas.limits import parse
+from nas.records import StudyRecord, SupernetRecord
 from nas.searchers import SEARCHERS
 from nas.targets import TARGETS
 from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
+from supernets.sharing import sharing
+from supernets.spelling import spell
 from supernets.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -66,6 +69,9 @@ class Run:
     """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Of the supernet."""
+    sharing: str = "entangled"
+    """How architectures share weights, with settings where it has some: ``routed(experts=2)``. One of
+    `supernets.sharing.SHARINGS`."""
     layout: Layouts = field(default_factory=dict)
     """Fused axes of the model's parameters: see `supernets.Blocks`."""
     init: dict[str, Tensor] | None = None
@@ -89,6 +95,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._check_types()
+        object.__setattr__(self, "sharing", spell(sharing(self.sharing)))  # one spelling, and an error early
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
             raise RunError(f"name = {self.name!r}: {rule}")
@@ -156,6 +163,29 @@ class Run:
     def targets(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
+
+
+def changed(run: Run, *, strategy: str = "", sharing: str = "", name: str = "") -> Run:
+    """The run with another training strategy, another way to share weights or another name, where they are given."""
+    training = replace(run.training, strategy=strategy) if strategy else run.training
+    return replace(run, training=training, sharing=sharing or run.sharing, name=name or run.name)
+
+
+def as_trained(run: Run, study: StudyRecord, supernet: SupernetRecord) -> Run:
+    """The run as it was when the supernet of a study was trained, whatever the command line or the file said since.
+
+    Raises:
+        RunError: it searches another space now.
+    """
+    if run.space.digest != study.space_digest:
+        raise RunError(
+            f"the run file now has another space than study {study.name!r} was searched in: bring back the file it was "
+            "started with"
+        )
+    names = {setting.name for setting in fields(TrainingConfig)}
+    settings = {name: value for name, value in supernet.settings.items() if name in names}
+    settings |= {"clip": math.inf} if settings.get("clip", 0.0) is None else {}  # JSON has none
+    return replace(run, name=study.name, sharing=supernet.sharing, training=TrainingConfig(**settings))
 
 
 def load(path: Path | str) -> Run:

@@ -32,6 +32,7 @@ from nas.study import OnBatch, Study
 from nas.targets import TARGETS, Target, target_record
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
+from supernets.checkpoints import CheckpointError
 from supernets.export import Exported, Format, export, rebuilt
 from supernets.spelling import spell
 from supernets.tasks import Task
@@ -101,9 +102,13 @@ class Workflow:
     @cached_property
     def result(self) -> training.TrainingResult:
         """What training came to; where `resumed_from` is the last step, it had been finished before."""
-        return training.train(
-            self.initial, self.run.task, self.run.training, directory=self.checkpoints, progress=self.progress
-        )
+        try:
+            return training.train(
+                self.initial, self.run.task, self.run.training, directory=self.checkpoints, progress=self.progress
+            )
+        except CheckpointError as error:
+            remedy = "or give this one a name, and with it a study and a folder, of its own: --name NAME"
+            raise CheckpointError(f"{error}; {remedy}") from error
 
     @cached_property
     def weights(self) -> str:
@@ -230,7 +235,8 @@ class Workflow:
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:
             return evaluators.SubnetEvaluator(self.supernet, self.run.task)
-        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), str(self.checkpoints.absolute())))
+        place, run = str(self.checkpoints.absolute()), self.run
+        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), place, run.sharing, run.training))
 
     @cached_property
     def _executor(self) -> Executor:

@@ -41,7 +41,7 @@ def parse(text: str, known: Mapping[str, type[Method]], kind: str) -> Method:
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*", text) if isinstance(text, str) else None
     if match is None or match[1] not in known:
         what = text if match is None else match[1]
-        raise SpellingError(f"no {kind} is called {what!r}: choose one of {', '.join(known)}")
+        raise SpellingError(f"no {kind} is called {what!r}: choose one of {', '.join(map(_outline, known.values()))}")
     method = known[match[1]]
     settings: dict[str, Any] = {}
     hints = get_type_hints(method)
@@ -55,12 +55,18 @@ def parse(text: str, known: Mapping[str, type[Method]], kind: str) -> Method:
     return _made(method, settings, f"{kind} {match[1]!r}")
 
 
+def _outline(method: type[Named]) -> str:
+    names = ", ".join(field.name for field in fields(method))  # type: ignore[arg-type]
+    return f"{method.name}({names})" if names else method.name
+
+
 def signature(method: type[Named]) -> str:
     """A method's name with all its settings and their defaults."""
-    return f"{method.name}({', '.join(f'{f.name}={_default(f)}' for f in fields(method))})"  # type: ignore[arg-type]
+    return f"{method.name}({', '.join(f'{f.name}={default_text(f)}' for f in fields(method))})"  # type: ignore[arg-type]
 
 
-def _default(field: Any) -> str:
+def default_text(field: Any) -> str:
+    """The default of a method's field, as it is spelled."""
     return "..." if field.default is MISSING else _written(field.default)
 
 

@@ -24,8 +24,8 @@ from nas.cluster import RayExecutor
 from nas.data import DataError
 from nas.errors import NasError
 from nas.migrations import tables
-from nas.records import Evaluation, SpaceRecord, StudyRecord
-from nas.run import Run, RunError, load
+from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord
+from nas.run import Run, RunError, as_trained, load
 from nas.searchers import EvolutionarySearch
 from nas.storage import Repository
 from nas.study import Study
@@ -37,7 +37,6 @@ from supernets._sources import SourceError
 from supernets.checkpoints import CheckpointError
 from supernets.export import ExportError, export
 from supernets.spelling import SpellingError
-from supernets.strategies import STRATEGIES
 from supernets.tasks import Classification, LanguageModelling, TaskError
 from supernets.training import TrainingConfig, TrainingError, train
 from tests.nas.command import TINY
@@ -151,6 +150,19 @@ def cut(path: Path) -> None:
 def no_weights_to_export(folder: Path) -> object:
     with Workflow(tiny(), studied(folder), folder / "runs", TINY, progress=False) as workflow:
         return workflow.require_trained("done")
+
+
+def of_other_settings_under_the_same_name(folder: Path) -> object:
+    for sharing in ("entangled", "routed"):
+        made = replace(tiny(), sharing=sharing, training=TrainingConfig(steps=2, evaluate_every=0))
+        with Workflow(made, Repository("sqlite://"), folder / "tiny", TINY, progress=False) as workflow:
+            assert workflow.result.steps == 2
+    return None
+
+
+def of_a_study_elsewhere(folder: Path) -> object:
+    study = StudyRecord("done", "0" * 16, "1" * 16, ("error",), (), "random", 0)
+    return as_trained(tiny(), study, SupernetRecord("1" * 16, "0" * 16, "tiny", "entangled", "", "", 2))
 
 
 # --- databases
@@ -486,7 +498,34 @@ MISTAKES: dict[str, Mistake] = {
     "training: unknown strategy": Mistake(
         lambda folder: TrainingConfig(strategy="fairest"),
         SpellingError,
-        f"no strategy is called 'fairest': choose one of {', '.join(STRATEGIES)}",
+        "no strategy is called 'fairest': choose one of uniform(over), fair, sandwich(num_random, ...",
+    ),
+    "training: unknown setting of a strategy": Mistake(
+        lambda folder: TrainingConfig(strategy="uniform(power=2)"),
+        SpellingError,
+        "strategy 'uniform' has no setting 'power=2': its settings are over=...",
+    ),
+    "run: unknown sharing": Mistake(
+        run(sharing="mixture"),
+        SpellingError,
+        "no sharing is called 'mixture': choose one of entangled, multiplexed(repeat, transform, ...",
+    ),
+    "run: a sharing's setting that is no number": Mistake(
+        run(sharing="routed(experts=many)"),
+        SpellingError,
+        "sharing 'routed': experts = 'many': it must be a whole number",
+    ),
+    "run: another training in its folder": Mistake(
+        of_other_settings_under_the_same_name,
+        CheckpointError,
+        'FOLDER/tiny/supernet holds checkpoints of another training: shapes is "..." there and "..." here; sharing is '
+        '"entangled" there and "routed" here: go on with the settings it was begun with, choose another directory, or '
+        "delete this one; or give this one a name, and with it a study and a folder, of its own: --name NAME",
+    ),
+    "run: a study of another space": Mistake(
+        of_a_study_elsewhere,
+        RunError,
+        "the run file now has another space than study 'done' was searched in: bring back the file it was started with",
     ),
     "training: unknown precision": Mistake(
         lambda folder: TrainingConfig(precision="fp8"),

@@ -1,6 +1,7 @@
 """What the README says: its code runs, and every command is in it."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,21 @@ def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
     front = study.run(quick.evaluations)
     assert len(study.evaluations) == 10
     assert front and all("latency_ms@cpu" in evaluation.metrics for evaluation in front)
+
+
+def test_the_readmes_flags_are_for_its_run_file(tmp_path: Path) -> None:
+    from nas.evaluators import untrained
+    from nas.run import changed, load
+
+    code, command = re.search(r"```python\n(.*?)```", README, re.DOTALL), re.search(r"nas search .*--sharing.*", README)
+    assert code is not None and command is not None
+    file = tmp_path / "my_run.py"
+    file.write_text(code.group(1), encoding="utf-8")
+    words = shlex.split(command.group())
+    flags = dict(zip([word.removeprefix("--") for word in words[3::2]], words[4::2], strict=True))
+    run = changed(load(file), **flags)
+    assert (run.training.strategy, run.sharing, run.name) == (flags["strategy"], flags["sharing"], flags["name"])
+    assert untrained(run).num_parameters > untrained(load(file)).num_parameters
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -18,8 +18,9 @@ def show_training() -> None:
         return
     supernet = shell.repository().supernet(digest)
     curves = queries.curve_table(shell.repository().curve(digest))
-    sharing = f"{supernet.sharing} weights"
-    st.caption(f"Supernet {supernet.name}, weights {digest[:8]}, {sharing}, {supernet.steps:,} steps")
+    strategy = f" of {supernet.settings['strategy']}" if "strategy" in supernet.settings else ""
+    steps = f"{supernet.steps:,} steps{strategy}, shared weights: {supernet.sharing}"
+    st.caption(f"Supernet {supernet.name}, weights {digest[:8]}, {steps}")
     if not len(curves):
         shell.note(_NO_CURVE)
         return

@@ -71,7 +71,7 @@ def digests(text: str) -> list[str]:
 
 def test_a_search_tells_its_story(done: tuple[Path, str]) -> None:
     out = done[1]
-    assert out.startswith("\ntiny: 104 architectures, 8,962 shared parameters\n")
+    assert out.startswith("\ntiny: 104 architectures, 8,962 shared parameters (entangled)\n")
     assert re.search(r"^network +parameters +MACs +activations$", out, re.MULTILINE)
     assert re.search(r"^supernet: trained 40 steps of 'sandwich' in \d+ s, weights [0-9a-f]{16}$", out, re.MULTILINE)
     assert re.search(
@@ -407,7 +407,7 @@ def test_help_names_every_command(nas_: Nas) -> None:
     status, out, _ = nas_("--help")
     assert status == 0
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(re.search(rf"^  {name} +[A-Z]", out, re.MULTILINE) for name in names), out
     assert nas_() == (2, "", out), "nas alone explains itself"
     for name in names:

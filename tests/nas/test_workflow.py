@@ -377,7 +377,9 @@ def test_progress_is_told(run: Run, place: Path) -> None:
 
 
 def test_a_worker_builds_the_evaluator_from_the_file_and_the_checkpoint(run: Run, place: Path) -> None:
-    evaluate = evaluators.load_evaluator(str(TINY), str(place / "runs" / "tiny" / "supernet"))
+    evaluate = evaluators.load_evaluator(
+        str(TINY), str(place / "runs" / "tiny" / "supernet"), run.sharing, run.training
+    )
     with opened(run, place) as workflow:
         stored = workflow.repository.evaluations("tiny")[:5]
     for evaluation in stored:

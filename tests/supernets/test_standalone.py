@@ -14,6 +14,7 @@ from search_spaces import Space, choice
 from supernets import standalone
 from supernets.ranking import Row
 from supernets.standalone import FEWEST, MOST, StandalonePlan, measure, num_networks, num_repeated, spread, trust_sample
+from supernets.strategies import STRATEGIES
 
 ARCHS = list(ToySpace().enumerate())
 
@@ -136,6 +137,14 @@ def test_a_supernets_cost_is_that_of_its_passes(strategy: str, passes: dict[int,
     found = standalone.training_cost(supernet, Digits(), config, lambda arch: float(arch.width))
     expected = sum(width * share for width, share in passes.items())
     assert found / 3000 == pytest.approx(expected, rel=0.12)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategys_cost_can_be_told_before_it_is_trained(strategy: str) -> None:
+    supernet, config = toy.supernet(), toy.config(steps=100, strategy=strategy)
+    before = supernet.digest()
+    cost = standalone.training_cost(supernet, Digits(), config, lambda arch: 1.0)
+    assert 100 <= cost <= 1000 and supernet.digest() == before
 
 
 def test_the_cost_of_a_pass_is_counted_in_multiply_accumulates() -> None:

@@ -1,0 +1,47 @@
+"""What there is to choose from, as text: the methods of a registry with their settings, a line on each and its papers.
+
+All of it is read off the declarations, so a new method has nothing to be kept in step with.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from typing import Any
+
+from supernets.spelling import Named, default_text
+
+LONGEST_DEFAULT = 16
+"""Characters; a longer default value is left out."""
+
+_PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
+_ASIDE = re.compile(r"\s*\([^()]*(?:arXiv:|\b(?:19|20)\d\d\b)[^()]*\)")  # where a paper is named
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method."""
+
+    name: str
+    settings: str
+    """With their defaults, separated by commas."""
+    summary: str
+    papers: tuple[str, ...]
+
+
+def catalogue(registry: Mapping[str, type[Named]]) -> list[Entry]:
+    """An entry for each method of `supernets.strategies.STRATEGIES` or `supernets.sharing.SHARINGS`."""
+    return [_entry(method) for method in registry.values()]
+
+
+def _entry(method: type[Named]) -> Entry:
+    settings = ", ".join(map(_setting, fields(method)))  # type: ignore[arg-type] # methods are dataclasses
+    told, about = method.__doc__ or "", sys.modules[method.__module__].__doc__ or ""
+    papers = dict.fromkeys(_PAPER.findall(told) or _PAPER.findall(about))
+    summary = _ASIDE.sub("", " ".join(told.split("\n\n")[0].split()))
+    return Entry(method.name, settings, summary.removesuffix("."), tuple(papers))
+
+
+def _setting(field: Field[Any]) -> str:
+    value = default_text(field)
+    return f"{field.name}={value}" if 0 < len(value) <= LONGEST_DEFAULT else field.name

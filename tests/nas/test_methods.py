@@ -1,0 +1,181 @@
+"""Every training strategy and every sharing of weights, from the command line to the database and back."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas import evaluators
+from nas.records import StudyRecord, SupernetRecord
+from nas.run import Run, RunError, as_trained, changed, load
+from nas.storage import Repository
+from supernets.sharing import SHARINGS
+from supernets.strategies import STRATEGIES
+from tests.nas.command import TINY, Nas, caller, variant
+
+ROUTED = "routed(experts=3)"
+
+
+@pytest.fixture
+def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Nas:
+    for name in ("NAS_STORAGE", "NAS_RUNS", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return caller(monkeypatch, capsys)
+
+
+def short(folder: Path, steps: int = 4, more: str = "") -> Path:
+    training = f"training=replace(tiny.run.training, steps={steps}, evaluate_every=0, checkpoint_every=3)"
+    return variant(folder, f"{training}, evaluations=6, trust=0{more}")
+
+
+def recorded(folder: Path) -> SupernetRecord:
+    with Repository(f"sqlite:///{folder / 'nas.db'}", read_only=True) as repository:
+        (record,) = repository.supernets()
+    return record
+
+
+# --- each of them
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_trains_a_supernet(strategy: str, nas_: Nas, tmp_path: Path) -> None:
+    status, out, err = nas_("train", short(tmp_path), "--strategy", strategy)
+    assert status == 0, err
+    assert f"supernet: trained 4 steps of '{strategy}' in " in out
+    assert recorded(tmp_path).settings["strategy"] == strategy
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_every_sharing_is_trained_and_found_again_by_a_worker(sharing: str, nas_: Nas, tmp_path: Path) -> None:
+    path = short(tmp_path)
+    status, out, err = nas_("train", path, "--sharing", sharing)
+    assert status == 0, err
+    assert re.search(rf"^tiny: 104 architectures, [\d,]+ shared parameters \({sharing}\)$", out, re.MULTILINE)
+    record = recorded(tmp_path)
+    assert record.sharing == sharing
+    evaluate = evaluators.load_evaluator(str(path), record.weights_path, sharing, load(path).training)
+    assert evaluate.supernet.digest() == record.digest
+    assert 0 <= evaluate(load(path).space.largest())["error"] <= 1
+
+
+def test_settings_have_one_spelling(nas_: Nas, tmp_path: Path) -> None:
+    flags = ("--strategy", "sandwich( num_random = 1,distil=kl)", "--sharing", "routed(experts=3, per=layer)")
+    assert nas_("train", short(tmp_path), *flags).status == 0
+    record = recorded(tmp_path)
+    assert (record.settings["strategy"], record.sharing) == ("sandwich(num_random=1)", ROUTED)
+
+
+def test_a_training_of_learning_methods_that_is_stopped_goes_on(
+    nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from supernets.training import _Loop
+
+    path, flags = short(tmp_path, steps=8), ("--strategy", "pada", "--sharing", "balanced(models=2)")
+    assert nas_("train", path, *flags, "--name", "whole", "--storage", "sqlite:///whole.db").status == 0
+    step = _Loop._step
+
+    def dies(self: Any, index: int, passes: Any) -> None:
+        if index == 7:
+            raise OSError(28, "No space left on device", "weights.part")
+        step(self, index, passes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "_step", dies)
+        assert nas_("train", path, *flags, "--name", "stopped").status == 1
+    out = nas_("train", path, *flags, "--name", "stopped").out
+    assert re.search(r"^supernet: went on from step 6 to 8 steps of 'pada'", out, re.MULTILINE)
+    with Repository("sqlite:///whole.db", read_only=True) as repository:
+        (whole,) = repository.supernets()
+    assert recorded(tmp_path).digest == whole.digest
+
+
+# --- found again
+
+
+def test_a_study_goes_on_without_its_flags(nas_: Nas, tmp_path: Path) -> None:
+    path = short(tmp_path)
+    flags = ("--strategy", "uniform(over=choices)", "--sharing", ROUTED, "--name", "other")
+    out = nas_("train", path, *flags).out
+    told = f"next: nas search {path} --strategy 'uniform(over=choices)' --sharing '{ROUTED}' --name other"
+    assert out.splitlines()[-1] == told
+    status, out, err = nas_("search", path, *flags)
+    assert status == 0, err
+    assert "supernet: found trained, 4 steps of 'uniform(over=choices)'" in out
+
+    for command in (["resume", "other"], ["export", "other", "--to", "a"], ["finetune", "other", "--to", "b"]):
+        status, out, err = nas_(*command, *([] if command[0] == "resume" else ["--formats", "safetensors"]))
+        assert status == 0, err
+    assert "found trained, 4 steps of 'uniform(over=choices)'" in nas_("resume", "other").out
+    told = nas_("show", "other").out
+    assert re.search(rf"^sharing +{re.escape(ROUTED)}$", told, re.MULTILINE)
+    assert re.search(r"^strategy +uniform\(over=choices\)$", told, re.MULTILINE)
+    record = json.loads((tmp_path / "a" / "architecture.json").read_text())
+    assert record["metadata"]["weights"] == recorded(tmp_path).digest
+
+
+def test_two_studies_of_one_run_file_stand_beside_each_other(nas_: Nas, tmp_path: Path) -> None:
+    path = short(tmp_path)
+    assert nas_("search", path).status == nas_("search", path, "--sharing", ROUTED, "--name", "mixed").status == 0
+    assert [study["name"] for study in json.loads(nas_("studies", "--json").out)] == ["tiny", "mixed"]
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == ["mixed", "tiny"]
+
+
+def test_a_folder_of_other_settings_says_how_to_name_this_one(nas_: Nas, tmp_path: Path) -> None:
+    path = short(tmp_path)
+    assert nas_("train", path).status == 0
+    for flag, value, there in (("--sharing", "routed", '"entangled"'), ("--strategy", "fair", '"sandwich"')):
+        status, _, err = nas_("train", path, flag, value)
+        assert status == 1 and err.count("\n") == 1
+        assert f'is {there} there and "{value}" here' in err
+        assert err.endswith("--name NAME\n")
+
+
+@pytest.fixture
+def run() -> Run:
+    return load(TINY)
+
+
+def trained_records(run: Run, **settings: Any) -> tuple[StudyRecord, SupernetRecord]:
+    study = StudyRecord("other", run.space.digest, "0" * 16, ("error",), (), "random", 0)
+    known = {"steps": 7, "lr": 0.5, "strategy": "fair", "skipped": 3, "clip": None, "precision": "bf16"}
+    return study, SupernetRecord("0" * 16, run.space.digest, "x", ROUTED, "", "", 7, known | settings)
+
+
+def test_what_the_database_says_of_a_training_is_taken_over(run: Run) -> None:
+    found = as_trained(run, *trained_records(run))
+    config = found.training
+    assert (found.name, found.sharing, config.steps, config.lr) == ("other", ROUTED, 7, 0.5)
+    assert (config.strategy, config.clip, config.precision) == ("fair", float("inf"), "bf16")
+    assert found.objectives == run.objectives
+
+
+def test_another_space_is_refused(run: Run) -> None:
+    with pytest.raises(RunError, match="another space than study 'other' was searched in: bring back the file"):
+        as_trained(replace(run, space=run.space.at(depth=0)), *trained_records(run))
+
+
+def test_flags_change_what_they_name(run: Run) -> None:
+    assert changed(run) == run
+    found = changed(run, strategy="fair()", sharing="split( models=2)", name="n")
+    assert (found.training.strategy, found.sharing, found.name) == ("fair", "split(models=2)", "n")
+    assert replace(found, training=run.training, sharing=run.sharing, name=run.name) == run
+
+
+# --- listed
+
+
+def test_methods_are_listed_with_settings_and_papers(nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = nas_("methods").out
+    assert re.search(
+        r"^uniform +over=networks +One architecture a step, sampled uniformly +arXiv:1904\.00420$", out, re.M
+    )
+    assert re.search(r"^sandwich +num_random=2, .*arXiv:1903\.05134 arXiv:2003\.11142$", out, re.M)
+    assert re.search(r"^entangled +- +Every architecture uses its box .*arXiv:2107\.00651$", out, re.M)
+    listed = json.loads(nas_("methods", "--json").out)
+    assert [entry["name"] for entry in listed["strategy"]] == list(STRATEGIES)
+    assert [entry["name"] for entry in listed["sharing"]] == list(SHARINGS)
+    assert all(entry["summary"] and "arXiv" not in entry["summary"] for those in listed.values() for entry in those)
