@@ -10,8 +10,7 @@ from supernets.spelling import Named, SpellingError, spell
 from supernets.strategies import strategy
 
 STRATEGIES = (
-    "uniform",
-    "uniform(over=choices)",
+    "uniform",  # over=choices draws the same in these spaces, where no choice depends on another
     "fair",
     "sandwich(distil=none)",
     "sandwich",
