@@ -266,7 +266,7 @@ def _search(workflow: Workflow) -> Study:
         if not workflow.trust_is_known():
             plan = workflow.trust_plan
             text = planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)
-            display.say(f"trust report: {text}")
+            display.say(f"trust report: {text}" + (f"; {plan.caveat}" if plan.caveat else ""))
         with display.bar("training alone, for the trust report") as tick:
             workflow.trust(tick)
     _show_front(workflow.repository, study.name)
