@@ -61,7 +61,7 @@ def write(truths: Truths, rows: Rows, path: Path, *, threads: int = 1) -> None:
 def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threads: int) -> str:
     parts = [
         "# How well supernets rank\n\n",
-        f"{machine(threads=threads)} a run; written by `python -m benchmarks.ranking`.\n\n",
+        f"{machine(threads=threads)}; written by `python -m benchmarks.ranking`, which says how to make it anew.\n\n",
         _METHOD.format(budgets=_budgets(truths, rows), num=NUM_CHOSEN),
         f"![Kendall's tau by method and task]({picture})\n\n",
     ]
@@ -72,12 +72,13 @@ def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threa
 
 
 _METHOD = """\
-A supernet is trained by each method with the same number of forward and backward passes: {budgets}. A step of several
-passes sums their gradients, clipped to norm 1, so all methods have the learning rate and the optimiser of the task's
-stand-alone trainings; nothing is tuned for any of them. What a sharing beside its steps runs forward and backward, to
-find where to split, is not in the budget and told as "beside"; forward passes alone (of a frozen teacher, on validation
-data) are not counted; the times hold both. Every architecture is then evaluated on the validation split with inherited,
-calibrated weights, and held against the mean of its stand-alone trainings.
+A supernet is trained by each method with the same number of forward and backward passes,
+{budgets}.
+A step of several passes sums their gradients, clipped to norm 1, so all methods have the learning rate and the
+optimiser of the task's stand-alone trainings; nothing is tuned for any of them. What a sharing beside its steps runs
+forward and backward, to find where to split, is not in the budget and told as "beside"; forward passes alone (of a
+frozen teacher, on validation data) are not counted; the times hold both. Every architecture is then evaluated on the
+validation split with inherited, calibrated weights, and held against the mean of its stand-alone trainings.
 
 Figures are medians over seeds, with quartiles. Tau is Kendall's tau-b. Regret: the best true value among the {num} best
 by inherited rank, less the best of all. Gap: inherited less true metric, its mean and the mean of its distance from 0;
