@@ -30,7 +30,7 @@ SHARINGS = (
     "routed(experts=4)",
     "split",
     "balanced(models=4)",
-    "multiplexed",
+    # multiplexed shares more rather than less: it is there to save memory
 )
 ENTANGLED = "entangled"
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import median
 from typing import Any, ClassVar, cast
 
@@ -65,17 +66,20 @@ def _run(job: Job, truth: Truth) -> Outcome:
 
 
 def num_steps(job: Job, truth: Truth) -> tuple[int, int]:
-    """Steps of the job's training and all their passes, by its strategy."""
-    method, supernet = strategy(job.strategy), _supernet(job, truth)
+    """Steps of the job's training and all their passes: by its strategy, whatever the seed and the sharing."""
+    return _num_steps(job.strategy, job.budget, truth)
+
+
+@lru_cache(maxsize=64)
+def _num_steps(text: str, budget: int, truth: Truth) -> tuple[int, int]:
+    method, supernet = strategy(text), Supernet(truth.space, truth.build)
 
     def passes(steps: int) -> int:
         config = replace(truth.training, steps=steps)
-        course = Course(
-            truth.space, job.seed, steps, lambda k: learning_rate(config, k) / config.lr, supernet, truth.task
-        )
+        course = Course(truth.space, 0, steps, lambda k: learning_rate(config, k) / config.lr, supernet, truth.task)
         return count_passes(method.plan(course), steps)
 
-    return steps_within(passes, job.budget)
+    return steps_within(passes, budget)
 
 
 def inherited(supernet: Supernet, truth: Truth) -> list[float]:
