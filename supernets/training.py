@@ -86,7 +86,7 @@ class TrainingConfig:
     """Longest gradient; longer ones are scaled down to it. math.inf clips nothing."""
     precision: str = "auto"
     """fp32, bf16 (autocast; weights stay as they are), or auto: see `resolve_precision`."""
-    strategy: str = "sandwich"
+    strategy: str = "sandwich(distil=none)"
     """One of STRATEGIES, with settings where it has some: ``sandwich(num_random=1)``; single networks have none."""
     seed: int = 0
     """Of the order of architectures and data, and of dropout."""

@@ -35,7 +35,7 @@ run = Run(
     build=partial(mobilenet.build, num_classes=len(data.classes), strides=(1, 2, 2)),
     task=Classification(data.train, data.valid, data.test, batch_size=64, name=data.name),
     objectives=("error", "latency_ms@cpu", "params"),
-    training=TrainingConfig(steps=300, lr=1e-2, evaluate_every=100, checkpoint_every=50),
+    training=TrainingConfig(steps=300, lr=1e-2, strategy="sandwich", evaluate_every=100, checkpoint_every=50),
     evaluations=360,
     measured=30,
     trust=0.75,  # in a tenth of so short a training networks learn little
