@@ -103,9 +103,7 @@ def ratios(pairs: list[Pair]) -> dict[str, list[float]]:
     return {
         "forward + backward": [p.routed.network / p.entangled.network for p in pairs],
         "... and AdamW": [p.routed.step / p.entangled.step for p in pairs],
-        "... and building": [
-            (p.routed.build + p.routed.step) / (p.entangled.build + p.entangled.step) for p in pairs
-        ],
+        "... and building": [(p.routed.build + p.routed.step) / (p.entangled.build + p.entangled.step) for p in pairs],
     }
 
 

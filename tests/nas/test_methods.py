@@ -127,7 +127,10 @@ def test_two_studies_of_one_run_file_stand_beside_each_other(nas_: Nas, tmp_path
 def test_a_folder_of_other_settings_says_how_to_name_this_one(nas_: Nas, tmp_path: Path) -> None:
     path = short(tmp_path)
     assert nas_("train", path).status == 0
-    for flag, value, there in (("--sharing", "routed", '"entangled"'), ("--strategy", "uniform", '"sandwich(distil=none)"')):
+    for flag, value, there in (
+        ("--sharing", "routed", '"entangled"'),
+        ("--strategy", "uniform", '"sandwich(distil=none)"'),
+    ):
         status, _, err = nas_("train", path, flag, value)
         assert status == 1 and err.count("\n") == 1
         assert f'is {there} there and "{value}" here' in err
