@@ -23,9 +23,12 @@ from tests.nas.command import TINY, Nas, caller, variant
 ROOT = Path(__file__).parents[2]
 
 
+SETTINGS = ("NAS_STORAGE", "NAS_RUNS", "COLUMNS")  # of whoever runs the tests
+
+
 @pytest.fixture
 def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
-    for name in ("NAS_STORAGE", "NAS_RUNS", "COLUMNS"):
+    for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return caller(monkeypatch, capsys)
 
@@ -36,6 +39,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("searched")
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as streams:
         out = io.StringIO()
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["nas", "search", str(TINY)])
         streams.setattr(sys, "stdout", out)
@@ -73,7 +78,9 @@ def test_a_search_tells_its_story(done: tuple[Path, str]) -> None:
     out = done[1]
     assert out.startswith("\ntiny: 104 architectures, 8,962 shared parameters (entangled)\n")
     assert re.search(r"^network +parameters +MACs +activations$", out, re.MULTILINE)
-    assert re.search(r"^supernet: trained 40 steps of 'sandwich' in \d+ s, weights [0-9a-f]{16}$", out, re.MULTILINE)
+    assert re.search(
+        r"^supernet: trained 40 steps of 'sandwich\(distil=none\)' in \d+ s, weights [0-9a-f]{16}$", out, re.MULTILINE
+    )
     assert re.search(
         r"^error of its networks: smallest [\d.]+ %, random [\d.]+ %, largest [\d.]+ %$", out, re.MULTILINE
     )
@@ -100,7 +107,9 @@ def test_nothing_is_cut_off_in_a_pipe(done: tuple[Path, str]) -> None:
 def test_a_second_search_says_that_it_found_everything(here: Path, nas_: Nas, done: tuple[Path, str]) -> None:
     status, out, err = nas_("search", TINY)
     assert status == 0 and err == ""
-    assert re.search(r"^supernet: found trained, 40 steps of 'sandwich', weights [0-9a-f]{16}$", out, re.MULTILINE)
+    assert re.search(
+        r"^supernet: found trained, 40 steps of 'sandwich\(distil=none\)', weights [0-9a-f]{16}$", out, re.MULTILINE
+    )
     assert "trained 40 steps" not in out and "\ntrust report: " not in out
     assert out[out.index("front of tiny") :] == done[1][done[1].index("front of tiny") :]
 
@@ -116,7 +125,7 @@ def test_training_names_the_next_command(tmp_path: Path, nas_: Nas) -> None:
     storage, runs = f"sqlite:///{tmp_path / 'a b.db'}", tmp_path / "runs"
     status, out, _ = nas_("train", path, "--storage", storage, "--runs", runs)
     assert status == 0
-    assert re.search(r"^supernet: trained 4 steps of 'sandwich' in \d+ s", out, re.MULTILINE)
+    assert re.search(r"^supernet: trained 4 steps of 'sandwich\(distil=none\)' in \d+ s", out, re.MULTILINE)
     assert out.endswith(f"\nnext: nas search {path} --storage '{storage}' --runs {runs}\n")
     assert list((runs / "tiny" / "supernet").glob("step-*4.json"))
 
@@ -138,7 +147,9 @@ def test_a_training_that_goes_on_says_from_where(tmp_path: Path, nas_: Nas, monk
         status, _, err = nas_("train", path)
     remedy = "see that the place exists, has room and may be written to"
     assert (status, err) == (1, f"error: weights.part: No space left on device; {remedy}\n")
-    assert re.search(r"^supernet: went on from step 3 to 8 steps of 'sandwich'", nas_("train", path).out, re.MULTILINE)
+    assert re.search(
+        r"^supernet: went on from step 3 to 8 steps of 'sandwich\(distil=none\)'", nas_("train", path).out, re.MULTILINE
+    )
 
 
 def test_the_demo_does_the_whole_job(here: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
