@@ -4,7 +4,7 @@ Where a constraint is too wide for the plan (`loose`), its verdict is asked afte
 bounded number of times.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -95,6 +95,30 @@ class Operators:
                 codes = self._largest_having(_forced(self.layout, index, code), solve)
                 if codes is not None:
                     yield f"{slot.path}={slot.options[code]}", codes
+
+    def largest_with(
+        self, codes: Mapping[int, int], solve: Callable[[Sequence[tuple[int, ...]], frozenset[int]], Solution]
+    ) -> Row | None:
+        """The largest network whose slots have these codes."""
+        forced: dict[int, frozenset[int]] = {}
+        for slot, code in codes.items():
+            for parent, allowed in _forced(self.layout, slot, code).items():
+                forced[parent] = forced.get(parent, allowed) & allowed
+        return self._largest_having(forced, solve) if all(forced.values()) else None
+
+    def likeliest(self, weights: OptionWeights) -> Row:
+        """The feasible code of the largest weight, slot after slot; the likeliest of draws under loose constraints."""
+
+        def best(slot: int, feasible: tuple[int, ...]) -> int:
+            return max(feasible, key=lambda code: (weights[slot][code + 1] if slot in weights else 1.0, code))
+
+        codes = self.plan.walk(best)
+        if self.holds(codes):
+            return codes
+        draws = self.draw(TRIES, np.random.default_rng(0), weights)
+        chances = [self.plan.probability(row[None], weights) for row in draws]
+        likeliest: Row = draws[int(np.argmax(chances))].tolist()
+        return likeliest
 
     def _largest_having(
         self,

@@ -92,6 +92,11 @@ class Space(Subspace):
         """The variables of the space, parents first; the same for all its narrowings."""
         return tuple(self._layout.slots)
 
+    @property
+    def domains(self) -> tuple[tuple[int, ...], ...]:
+        """For each slot the codes (positions among its options) that the space keeps."""
+        return self._domains
+
     def __repr__(self) -> str:
         return f"{self.name}()" + (f".where(**{self._kept()!r})" if self._kept() else "")
 
@@ -192,6 +197,18 @@ class Space(Subspace):
     def smallest(self) -> Architecture:
         """The first option everywhere; under constraints the first feasible one, choice after choice."""
         return self._layout.read(self._operators.extreme(last=False))
+
+    def largest_with(self, codes: Mapping[int, int]) -> Architecture | None:
+        """The largest architecture in which these slots, by position in `slots`, have these codes; None if none has."""
+        row = self._operators.largest_with(codes, self._solve)
+        return None if row is None else self._layout.read(row)
+
+    def likeliest(self, weights: OptionChances) -> Architecture:
+        """Choice after choice the feasible option of the largest weight, the last of equal ones.
+
+        Weights are those of `sample`; choices without any take their last feasible option.
+        """
+        return self._layout.read(self._operators.likeliest(self._weighted(weights)))
 
     def variants(self) -> Iterator[tuple[str, Architecture]]:
         """The largest architecture, and for every slot and option the largest that has it: label and architecture.

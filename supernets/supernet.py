@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
-from supernets.errors import MemoryLimitError, ShapeError
+from supernets.errors import MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Layouts, Shape
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
+from supernets.relaxation.anatomy import Anatomy
+from supernets.relaxation.mixture import Mixture
 from supernets.sharing import Entangled, Ground, Reading, Sharing
 from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import spell
@@ -100,7 +102,7 @@ class Supernet:
         Args:
             route: of a sharing with several whole models, which one; None is the one the architecture belongs to.
         """
-        return self._bind(arch, self._readings(arch, route), leading)
+        return self._bind(build_skeleton(self.build, arch), self._readings(arch, route), leading)
 
     def extract(self, arch: Architecture) -> nn.Module:
         """An independent ordinary module of ``arch`` with its own copy of the weights, dense where they are mixed."""
@@ -110,7 +112,37 @@ class Supernet:
             value = _value(read(name, shape)).clone(memory_format=torch.contiguous_format)
             return nn.Parameter(value.view(shape), self._survey.trainable[name])
 
-        return self._bind(arch, parameter, lambda buffer, shape: leading(buffer, shape).clone())
+        skeleton = build_skeleton(self.build, arch)
+        return self._bind(skeleton, parameter, lambda buffer, shape: leading(buffer, shape).clone())
+
+    def relax(self, mixture: Mixture) -> nn.Module:
+        """The module of the largest architecture, computing the expectation over a mixture of architectures.
+
+        Every parameter is the expectation of the padded slices that architectures read, blocks of a `stack` are gated,
+        operations of a `one_of` are mixed, and layer, RMS and group norm are the mixture of the widths': a differentiable
+        function of the mixture's probabilities at about the cost of the largest network. Where they are one-hot it is
+        the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients as that of a
+        subnet does. Source: TangleNAS (arXiv:2312.10440) for the idea, weights put together in another way.
+
+        Raises:
+            RelaxationError: the model has alternatives that neither sizes, `stack` nor `one_of` express.
+            SupernetError: the mixture is of another space, or weights are not entangled.
+        """
+        if mixture.space.slots != self.space.slots:
+            raise SupernetError(
+                f"the mixture is over {mixture.space.name}, the supernet over {self.space.name}: give Mixture(supernet.space)"
+            )
+        if not isinstance(self.sharing, Entangled):
+            raise SupernetError(f"sharing is {spell(self.sharing)}: only entangled weights can be relaxed, so leave it out")
+
+        def expected(name: str, shape: Shape) -> Reading:
+            return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)
+
+        return self._bind(self._anatomy.skeleton(mixture), expected, leading)
+
+    @cached_property
+    def _anatomy(self) -> Anatomy:
+        return Anatomy(self.space, self.build, self._survey)
 
     def route(self, arch: Architecture) -> int:
         """Which of several whole models an architecture belongs to now; 0 where there is one."""
@@ -119,15 +151,21 @@ class Supernet:
     def _readings(self, arch: Architecture, route: int | None = None) -> Callable[[str, Shape], Reading]:
         if arch not in self.space:
             self.space.architecture(arch.to_dict())  # says what is wrong with it
-        return self.weights.at(arch, self.weights.route(arch) if route is None else route)
+        at = self.weights.at(arch, self.weights.route(arch) if route is None else route)
+
+        def read(name: str, shape: Shape) -> Reading:
+            self._check_known(name, shape, arch)
+            return at(name, shape)
+
+        return read
 
     def _bind(
         self,
-        arch: Architecture,
+        module: nn.Module,
         parameter: Callable[[str, Shape], Reading],
         buffer: Callable[[Tensor, Shape], Tensor],
     ) -> nn.Module:
-        module = build_skeleton(self.build, arch)
+        """Put tensors in the place of the skeleton's parameters and buffers."""
         bound: dict[int, Reading] = {}  # tied parameters are one object under several names
         for path, owner in module.named_modules():
             prefix = path + "." if path else ""
@@ -138,7 +176,6 @@ class Supernet:
                 shape = tuple(meta.shape)
                 reading = bound.get(id(meta))
                 if reading is None:
-                    self._check_known(prefix + attribute, shape, arch)
                     reading = bound[id(meta)] = parameter(prefix + attribute, shape)
                 if not isinstance(reading, nn.Parameter):
                     del owner._parameters[attribute]

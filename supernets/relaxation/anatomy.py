@@ -1,0 +1,213 @@
+"""What of a user's model moves with which choices, and the model with all its alternatives in place.
+
+The skeleton is that of the largest architecture, with every alternative of a `one_of` beside the largest's own.
+Modules whose forward an expectation changes become instances of subclasses of their own class: see `modules`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from functools import cached_property
+
+from torch import nn
+
+from search_spaces import Architecture, Space
+from supernets.layout import Shape
+from supernets.relaxation import modules
+from supernets.relaxation.grouped import Regrouped, keeps_groups
+from supernets.relaxation.masks import Mask, mask_of
+from supernets.relaxation.mixture import Mixture
+from supernets.relaxation.tables import RelaxationError, Table, tabulate, walk
+from supernets.sharing.base import Reading
+from supernets.skeleton import Build, build_skeleton
+from supernets.structure import OneOf, Stack
+from supernets.survey import Survey
+
+Features = Mapping[tuple[Hashable, ...], Hashable]
+
+
+class Anatomy:
+    """The tables, masks and skeletons of one model over one space.
+
+    Raises:
+        RelaxationError: the model has alternatives that neither sizes, `stack` nor `one_of` express.
+    """
+
+    def __init__(self, space: Space, build: Build, surveyed: Survey) -> None:
+        self.space = space
+        self.build = build
+        self.survey = surveyed
+        self._looked: dict[Architecture, Features] = {}
+        self.tables = tabulate(space, self._observe)
+        self._check_presence()
+        self._check_classes()
+        self.masks = self._masks()
+
+    # --- looking
+
+    def _observe(self, arch: Architecture) -> Features:
+        if arch not in self._looked:
+            self._looked[arch] = _features(build_skeleton(self.build, arch))
+        return self._looked[arch]
+
+    def _check_presence(self) -> None:
+        """A parameter may be absent only where a `stack` or a `one_of` above it says so."""
+        for arch, features in self._looked.items():
+            for name in self.survey.shapes:
+                there = ("owner", name) in features
+                if there != self._placed(name, features):
+                    other = next(a for a, f in self._looked.items() if (("owner", name) in f) != there)
+                    here, away = (arch, other) if there else (other, arch)
+                    raise RelaxationError(
+                        f"{name} is there in {here.json()} and not in {away.json()}, and nothing in the model says why: "
+                        "build the alternatives with one_of, or the blocks with stack"
+                    )
+
+    def _placed(self, name: str, features: Features) -> bool:
+        for path in walk(name):
+            below = name[len(path) :].lstrip(".").partition(".")[0]
+            if ("length", path) in self.tables:
+                length = features.get(("length", path), 0)
+                if not isinstance(length, int) or int(below) >= length:
+                    return False
+            elif ("chosen", path) in self.tables and features.get(("chosen", path)) != below:
+                return False
+        return True
+
+    def _check_classes(self) -> None:
+        for (kind, *rest), table in self.tables.items():
+            if kind == "class" and len(found := list(dict.fromkeys(table.values))) > 1:
+                raise RelaxationError(
+                    f"{rest[0]} is a {found[0]} in some networks and a {found[1]} in others: build the alternatives with "
+                    "one_of, which gives each a name"
+                )
+
+    def _masks(self) -> dict[str, Mask | Regrouped]:
+        axes: dict[str, dict[int, Table]] = defaultdict(dict)
+        for (kind, *rest), table in self.tables.items():
+            if kind == "size" and len(set(table.values)) > 1:
+                name, axis = rest
+                assert isinstance(name, str) and isinstance(axis, int)
+                axes[name][axis] = table
+        masks: dict[str, Mask | Regrouped] = {}
+        for name, tables in axes.items():
+            try:
+                masks[name] = self._mask(name, tables)
+            except ValueError as error:
+                raise RelaxationError(f"{name} cannot be relaxed: {error}; let it depend on choices of sizes") from error
+        return masks
+
+    def _mask(self, name: str, tables: dict[int, Table]) -> Mask | Regrouped:
+        shape, axes = self.survey.shapes[name], self.survey.axes[name]
+        table = self.tables.get(("convolution", name))
+        if table is None or keeps_groups(table):
+            return mask_of(axes, shape, tables)
+        kernel = {axis: table for axis, table in tables.items() if axis > 1}
+        return Regrouped(table, shape, mask_of(axes, shape, kernel))
+
+    # --- building
+
+    def reading(self, name: str, leaf: nn.Parameter, mixture: Mixture) -> Reading:
+        """What the relaxed module reads as a parameter."""
+        mask = self.masks.get(name)
+        if mask is None or name in self._unmasked:
+            return leaf
+
+        return modules.Expected(leaf, mask, mixture)
+
+    @cached_property
+    def _unmasked(self) -> set[str]:
+        """The weights of norms that mix widths: the mixture has their mask in it."""
+        return {f"{path}.weight".lstrip(".") for kind, path, *_ in self.tables if kind == "widths" and self._mixes(path)}
+
+    @cached_property
+    def _row_wise(self) -> dict[str, Mask | Regrouped]:
+        """The masks of parameters that are stored as they are read: no axis is fused."""
+        return {name: mask for name, mask in self.masks.items() if not self.survey.axes[name].fused}
+
+    def _mixes(self, path: Hashable) -> bool:
+        return len(set(self.tables["widths", path].values)) > 1
+
+    def skeleton(self, mixture: Mixture) -> nn.Module:
+        """A fresh module with meta parameters at full size, following a mixture."""
+        module = build_skeleton(self.build, self.space.largest())
+        self._graft(module)
+        self._check_full(module)
+        for path, own in list(module.named_modules()):
+            if isinstance(own, OneOf) and self._varies("chosen", path):
+                modules.mix(own, self.tables["chosen", path], mixture)
+            elif self._varies("widths", path):
+                modules.mix_widths(own, self.tables["widths", path], mixture)
+            elif isinstance(mask := self.masks.get(f"{path}.weight"), Regrouped):
+                mask.widen(own)
+        for path, own in list(module.named_modules()):
+            if isinstance(own, Stack) and self._varies("length", path):
+                modules.gate(own, self.tables["length", path], mixture)
+            else:
+                modules.mask_activations(own, self._row_wise.get(f"{path}.weight".lstrip(".")))
+        module.register_forward_pre_hook(lambda _, __: mixture.forget())
+        return module
+
+    def _varies(self, kind: str, path: str) -> bool:
+        table = self.tables.get((kind, path))
+        return table is not None and len(set(table.values)) > 1
+
+    def _graft(self, module: nn.Module) -> None:
+        """Hang every alternative of every `one_of` beside the largest network's own, from a network that has it."""
+        donors: dict[Architecture, nn.Module] = {}
+        done: set[str] = set()
+        while todo := [(p, m) for p, m in module.named_modules() if isinstance(m, OneOf) and p not in done]:
+            path, own = todo[0]
+            done.add(path)
+            for option in dict.fromkeys(self.tables["chosen", path].values):
+                if option not in own._modules:
+                    arch = self._largest_having(path, option)
+                    donor = donors.setdefault(arch, build_skeleton(self.build, arch))
+                    own.add_module(option, donor.get_submodule(f"{path}.{option}"))
+
+    def _largest_having(self, path: str, option: str) -> Architecture:
+        """Of the networks looked at that have an alternative, the one whose parameters there are largest."""
+        inside = [name for name in self.survey.shapes if name.startswith(f"{path}.{option}.")]
+
+        def size(arch: Architecture) -> int:
+            features = self._looked[arch]
+            return sum(sum(features.get(("size", n, a), 0) for a in range(len(self.survey.shapes[n]))) for n in inside)  # type: ignore[misc]
+
+        return max((arch for arch, found in self._looked.items() if found.get(("chosen", path)) == option), key=size)
+
+    def _check_full(self, module: nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            shape: Shape = tuple(parameter.shape)
+            if shape != self.survey.shapes[name]:
+                raise RelaxationError(
+                    f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give the options "
+                    "of each choice from small to large, so that one network has every parameter at its full size"
+                )
+
+
+def _features(module: nn.Module) -> Features:
+    """Everything of a network that an expectation has to know."""
+    found: dict[tuple[Hashable, ...], Hashable] = {}
+    for name, parameter in module.named_parameters():
+        found["owner", name] = True
+        for axis, size in enumerate(parameter.shape):
+            found["size", name, axis] = size
+    for path, own in module.named_modules():
+        found["class", path] = type(own).__name__
+        if isinstance(own, Stack):
+            found["length", path] = len(own)
+        elif isinstance(own, OneOf):
+            found["chosen", path] = own.chosen
+        elif isinstance(own, nn.LayerNorm | nn.RMSNorm):
+            found["widths", path] = (*own.normalized_shape,)
+        elif isinstance(own, nn.GroupNorm):
+            found["widths", path] = (own.num_channels, own.num_groups)
+        elif isinstance(own, nn.modules.conv._ConvNd) and own.groups > 1:
+            found["convolution", f"{path}.weight".lstrip(".")] = (
+                own.out_channels,
+                own.in_channels,
+                own.groups,
+                own.transposed,
+            )
+    return found

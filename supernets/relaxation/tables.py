@@ -1,0 +1,265 @@
+"""Features of networks as functions of the few choices they depend on, found by building networks.
+
+Which choices move a feature is seen by moving one choice at a time; its values under all combinations of these choices
+are then read off networks that have them, many combinations of different features in each. Networks drawn at random
+check the result: where two that agree on a feature's choices disagree on it, the choices they differ in join in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from search_spaces import Architecture, Space
+from supernets.errors import SupernetError
+from supernets.relaxation.mixture import Joint
+
+Key = Hashable
+Observe = Callable[[Architecture], Mapping[Key, Hashable]]
+Row = tuple[int, ...]
+
+MAX_ROWS = 4096
+"""Combinations of choices that one feature may depend on."""
+CHECKED = 8
+"""Networks drawn at random to check the tables."""
+
+
+class RelaxationError(SupernetError):
+    """The model cannot be relaxed as it is; the message says where, and what to write instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The value of a feature for every combination of choices that it depends on and is there for."""
+
+    joint: Joint
+    values: tuple[Any, ...]
+
+
+def tabulate(space: Space, observe: Observe, *, counting: bool = False) -> dict[Key, Table]:
+    """A table for every feature that `observe` tells of some network.
+
+    Args:
+        counting: features are numbers, and absent ones count 0. Otherwise combinations in which a feature is absent
+            are left out.
+
+    Raises:
+        RelaxationError: a feature depends on too many choices together.
+    """
+    return _Survey(space, observe, counting).tables()
+
+
+def combinations(space: Space, slots: Sequence[int]) -> list[Row]:
+    """All codes of some slots, in order: -1 where the others turn one off; what is outside them is taken to be on."""
+    rows: list[Row] = [()]
+    for column, slot in enumerate(slots):
+        conditions = [(slots.index(p), allowed) for p, allowed in space.slots[slot].conditions if p in slots[:column]]
+        rows = [
+            (*row, code)
+            for row in rows
+            for code in (space.domains[slot] if all(row[at] in allowed for at, allowed in conditions) else (-1,))
+        ]
+        if len(rows) > MAX_ROWS:
+            break
+    return rows
+
+
+@dataclass
+class _Seen:
+    """One network: its codes and what was observed of it."""
+
+    codes: Row
+    features: Mapping[Key, Hashable]
+
+    def row(self, slots: Sequence[int]) -> Row:
+        return tuple(self.codes[slot] for slot in slots)
+
+
+@dataclass
+class _Group:
+    """Features that depend on the same choices and are at home in the same networks."""
+
+    slots: tuple[int, ...]
+    home: dict[int, int]
+    features: list[Key] = field(default_factory=list)
+    known: dict[Row, dict[Key, Any]] = field(default_factory=dict)  # a feature that is absent has None
+    impossible: set[Row] = field(default_factory=set)
+
+    def at_home(self, seen: _Seen) -> bool:
+        return all(seen.codes[slot] == code for slot, code in self.home.items())
+
+    def note(self, seen: _Seen) -> None:
+        if self.at_home(seen):
+            found = self.known.setdefault(seen.row(self.slots), {})
+            for key in self.features:
+                if found.get(key) is None:
+                    found[key] = seen.features.get(key)
+
+
+class _Survey:
+    def __init__(self, space: Space, observe: Observe, counting: bool) -> None:
+        self.space = space
+        self.observe = observe
+        self.counting = counting
+        self.seen: list[_Seen] = []
+        labelled = list(space.variants())
+        for _, arch in labelled:
+            self._look(arch)
+        self.labels = [label.partition("=")[0] for label, _ in labelled]
+        self.keys = list(dict.fromkeys(key for seen in self.seen for key in seen.features))
+        self.slots = self._dependencies()
+        for arch in space.sample_many(CHECKED, np.random.default_rng(0), uniform="choices"):
+            self._look(arch)
+
+    def tables(self) -> dict[Key, Table]:
+        tables: dict[Key, Table] = {}
+        todo = self.keys
+        while todo:
+            groups = self._grouped(todo)
+            self._cover(groups)
+            tables |= {key: self._table(group, key) for group in groups for key in group.features}
+            todo = [key for key in self.keys if self._joined(key)]
+        return tables
+
+    def _look(self, arch: Architecture) -> _Seen:
+        seen = _Seen(tuple(self.space.codes([arch])[0].tolist()), self.observe(arch))
+        self.seen.append(seen)
+        return seen
+
+    # --- which choices move what
+
+    def _dependencies(self) -> dict[Key, set[int]]:
+        moved: dict[Key, set[int]] = {key: set() for key in self.keys}
+        decided: dict[Key, set[int]] = {key: set() for key in self.keys}  # whether it is there
+        codes = np.array([seen.codes for seen in self.seen])
+        paths = {slot.path: index for index, slot in enumerate(self.space.slots)}
+        for number, label in enumerate(self.labels[1:], start=1):
+            differing = (codes != codes[number]) & (codes >= 0) & (codes[number] >= 0)
+            differing[~differing[:, paths[label]]] = False
+            counts = np.where(differing.any(1), differing.sum(1), len(paths) + 1)
+            for other in np.flatnonzero(counts == counts.min()):
+                slots = set(np.flatnonzero(differing[other]).tolist())
+                if slots:
+                    self._compare(self.seen[number], self.seen[int(other)], slots, moved, decided)
+        for key, slots in moved.items():
+            if self.counting or slots & decided[key]:
+                slots |= decided[key]
+        return moved
+
+    def _compare(
+        self, a: _Seen, b: _Seen, slots: set[int], moved: dict[Key, set[int]], decided: dict[Key, set[int]]
+    ) -> None:
+        for key in self.keys:
+            one, other = a.features.get(key), b.features.get(key)
+            if (one is None) != (other is None):
+                decided[key] |= slots
+            elif one != other:
+                moved[key] |= slots
+
+    def _joined(self, key: Key) -> bool:
+        """Whether networks contradict each other on a feature; the choices they differ in then join its own."""
+        slots = tuple(sorted(self.slots[key]))
+        first: dict[Row, _Seen] = {}
+        for seen in self.seen:
+            if key not in seen.features and not self.counting:
+                continue
+            known = first.setdefault(seen.row(slots), seen)
+            if known.features.get(key) != seen.features.get(key):
+                differing = {i for i, (a, b) in enumerate(zip(known.codes, seen.codes, strict=True)) if a != b}
+                self.slots[key] |= differing
+                return True
+        return False
+
+    # --- their values under all combinations
+
+    def _grouped(self, keys: Sequence[Key]) -> list[_Group]:
+        groups: dict[Any, _Group] = {}
+        for key in keys:
+            slots = tuple(sorted(self.slots[key]))
+            home = {} if self.counting else self._home(key, slots)
+            group = groups.setdefault((slots, tuple(home.items())), _Group(slots, home))
+            group.features.append(key)
+        for group in groups.values():
+            for seen in self.seen:
+                group.note(seen)
+        return list(groups.values())
+
+    def _home(self, key: Key, slots: Row) -> dict[int, int]:
+        """The choices, other than its own, in which the first network with a feature is not like the largest."""
+        largest, first = self.seen[0], next(seen for seen in self.seen if key in seen.features)
+        return {
+            slot: code
+            for slot, (code, usual) in enumerate(zip(first.codes, largest.codes, strict=True))
+            if code != usual and code >= 0 and slot not in slots
+        }
+
+    def _cover(self, groups: Sequence[_Group]) -> None:
+        """Look at networks until every group knows all its combinations."""
+        rows = {id(group): self._rows(group) for group in groups}
+        while True:
+            waiting = [
+                (group, [row for row in rows[id(group)] if row not in group.known and row not in group.impossible])
+                for group in groups
+            ]
+            waiting = sorted((pair for pair in waiting if pair[1]), key=lambda pair: -len(pair[1]))
+            if not waiting:
+                return
+            arch = self._showing(waiting)
+            if arch is None:
+                group, pending = waiting[0]
+                arch = self.space.largest_with(_forced(group, pending[0]))
+                if arch is None:
+                    group.impossible.add(pending[0])
+                    continue
+            seen = self._look(arch)
+            for group in groups:
+                group.note(seen)
+
+    def _rows(self, group: _Group) -> list[Row]:
+        rows = combinations(self.space, group.slots)
+        if len(rows) > MAX_ROWS:
+            paths = [self.space.slots[slot].path for slot in group.slots]
+            size = prod(len(self.space.domains[slot]) for slot in group.slots)
+            raise RelaxationError(
+                f"{_named(group.features[0])} depends on {', '.join(paths)} together, {size:,} combinations; at most "
+                f"{MAX_ROWS:,} can be tabulated: let it depend on fewer choices, or narrow the space with where(...)"
+            )
+        return rows
+
+    def _showing(self, waiting: Sequence[tuple[_Group, list[Row]]]) -> Architecture | None:
+        """A network that has as many of the combinations waited for as go together."""
+        forced: dict[int, int] = {}
+        for group, pending in waiting:
+            for row in pending:
+                wanted = _forced(group, row)
+                if all(forced.get(slot, code) == code for slot, code in wanted.items()):
+                    forced |= wanted
+                    break
+        return self.space.largest_with(forced)
+
+    def _table(self, group: _Group, key: Key) -> Table:
+        pairs = [(row, found[key]) for row, found in group.known.items() if self.counting or found[key] is not None]
+        order = {row: index for index, row in enumerate(self._rows(group))}
+        pairs = sorted((pair for pair in pairs if pair[0] in order), key=lambda pair: order[pair[0]])
+        codes = np.array([row for row, _ in pairs], dtype=np.int16).reshape(len(pairs), len(group.slots))
+        values = tuple((value or 0) if self.counting else value for _, value in pairs)
+        return Table(Joint(group.slots, codes, missing=len(pairs) < len(order)), values)
+
+
+def _forced(group: _Group, row: Row) -> dict[int, int]:
+    return group.home | {slot: code for slot, code in zip(group.slots, row, strict=True) if code >= 0}
+
+
+def _named(key: Key) -> str:
+    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def walk(path: str) -> Iterator[str]:
+    """The paths above a path, from the root down: "", "a", "a.b" of "a.b.c"."""
+    parts = path.split(".")
+    return itertools.chain([""], (".".join(parts[:n]) for n in range(1, len(parts))))
