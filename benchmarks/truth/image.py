@@ -4,7 +4,8 @@
 
 A block mixes places channel by channel, normalises, and has a hidden layer over channels (the order of ConvNeXt,
 arXiv:2201.03545). Three choices are sizes. The other two are not: the operator that mixes, and the pooling, which wants
-other features of the same weights for each of its options.
+other features of the same weights for each of its options. Both are operations of a `one_of`, as a relaxation needs
+them; the two kernels are one operation of two sizes, so that they share their weight.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.truth.task import TruthTask
 from nas.data import fashion_mnist
 from search_spaces import Space, choice
-from supernets.structure import stack
+from supernets.structure import OneOf, one_of, stack
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig
 
@@ -49,6 +50,13 @@ class Squeeze(nn.Module):
         return x * gate[:, :, None, None]
 
 
+class MeanPool(nn.Module):
+    """The mean over places (N, C, P)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(-1)
+
+
 class AttentionPool(nn.Module):
     """The mean over places (N, C, P), weighted by a learned score."""
 
@@ -61,29 +69,38 @@ class AttentionPool(nn.Module):
         return (x @ weights).squeeze(-1)
 
 
-def depthwise(width: int, kernel: int) -> nn.Conv2d:
-    """Each channel filtered on its own. Kernels of all sizes are one parameter: a smaller one is its centre."""
-    return nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+class MaxPool(nn.Module):
+    """The largest over places (N, C, P)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(-1)
 
 
-MIXERS: dict[str, Callable[[int], nn.Module]] = {
-    "squeeze": Squeeze,
-    "conv3": partial(depthwise, kernel=3),
-    "conv5": partial(depthwise, kernel=5),
-}
-POOLS: dict[str, Callable[[int], Callable[[Tensor], Tensor]]] = {
-    "mean": lambda width: partial(torch.mean, dim=-1),
-    "attention": AttentionPool,
-    "max": lambda width: partial(torch.amax, dim=-1),
-}
+KERNELS = {"conv3": 3, "conv5": 5}
+
+
+def mixer(name: str, width: int) -> OneOf:
+    """What mixes places: each channel filtered on its own, or a gate.
+
+    Kernels of all sizes are one parameter: a smaller one is its centre.
+    """
+    kernel = KERNELS.get(name, max(KERNELS.values()))  # a squeeze has none
+    convolution = partial(nn.Conv2d, width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+    options: dict[str, Callable[[], nn.Module]] = {"squeeze": partial(Squeeze, width), "conv": convolution}
+    return one_of("conv" if name in KERNELS else "squeeze", options)
+
+
+def pool(name: str, width: int) -> OneOf:
+    """What is left of a channel's places."""
+    return one_of(name, {"mean": MeanPool, "attention": partial(AttentionPool, width), "max": MaxPool})
 
 
 class Block(nn.Module):
     """Mixing over places and a hidden layer over channels, added to the input."""
 
-    def __init__(self, width: int, mixer: str, hidden: int) -> None:
+    def __init__(self, width: int, mixed_by: str, hidden: int) -> None:
         super().__init__()
-        self.mixer = MIXERS[mixer](width)
+        self.mixer = mixer(mixed_by, width)
         self.norm = nn.BatchNorm2d(width)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
@@ -105,7 +122,7 @@ class Network(nn.Module):
         hidden = round(arch.width * arch.ratio)
         self.blocks = stack(Block(arch.width, arch.mixer, hidden) for _ in range(arch.depth))
         self.norm = nn.BatchNorm2d(arch.width)
-        self.pool = POOLS[arch.head](arch.width)
+        self.pool = pool(arch.head, arch.width)
         self.classifier = nn.Linear(arch.width, 10)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from nas.data import DataError
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
 from supernets.profile import profile_network
+from supernets.skeleton import build_skeleton
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig
 
@@ -83,6 +84,13 @@ def test_a_table_is_of_the_task_as_it_is_now(name: str) -> None:
     for index in chosen:
         cost = profile_network(task.build(known.archs[index]), task.task.example())
         assert (cost.params, cost.macs) == (known.params[index], known.macs[index])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_has_the_parameters_of_its_row(name: str) -> None:
+    task, known = loaded(name), truth(name)
+    built = [sum(p.numel() for p in build_skeleton(task.build, arch).parameters()) for arch in known.archs]
+    assert built == known.params.tolist()
 
 
 @pytest.mark.slow
