@@ -19,11 +19,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hard
 class Block(nn.Module):
     """Inverted residual: 1x1 up to `hidden` channels, depthwise `kernel` x `kernel`, 1x1 down to `width`.
 
-    The input is added where the output has its shape.
+    The input is added where the block is `residual`: its output must then have the input's shape.
     """
 
     def __init__(
-        self, in_width: int, width: int, kernel: int, expansion: float, stride: int, activation: type[nn.Module]
+        self,
+        in_width: int,
+        width: int,
+        kernel: int,
+        expansion: float,
+        stride: int,
+        activation: type[nn.Module],
+        *,
+        residual: bool,
     ) -> None:
         super().__init__()
         hidden = round(in_width * expansion)
@@ -34,7 +42,7 @@ class Block(nn.Module):
         self.project = nn.Conv2d(hidden, width, 1, bias=False)
         self.project_norm = nn.BatchNorm2d(width)
         self.activation = activation()
-        self.residual = stride == 1 and in_width == width
+        self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.expand_norm(self.expand(x)))
@@ -44,7 +52,11 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """One block that changes width and resolution, then a stack of blocks that keep them."""
+    """One block that sets width and resolution, then a stack of residual blocks that keep them.
+
+    The first adds no input even where width and resolution happen to stay: whether they do depends on two choices, and
+    what `forward` computes on none, so that a relaxation can take it.
+    """
 
     def __init__(
         self,
@@ -56,9 +68,11 @@ class Stage(nn.Module):
         activation: type[nn.Module],
     ) -> None:
         super().__init__()
-        self.first = Block(in_width, width, kernels[0], expansions[0], stride, activation)
+        self.first = Block(in_width, width, kernels[0], expansions[0], stride, activation, residual=False)
         later = zip(kernels[1:], expansions[1:], strict=True)
-        self.rest = stack(Block(width, width, kernel, expansion, 1, activation) for kernel, expansion in later)
+        self.rest = stack(
+            Block(width, width, kernel, expansion, 1, activation, residual=True) for kernel, expansion in later
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.rest(self.first(x))

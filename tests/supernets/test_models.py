@@ -111,7 +111,21 @@ def test_a_mobilenet_reads_attributes_alone() -> None:
     arch = SimpleNamespace(stem=8, head=16, stages=[stage])
     module = mobilenet.build(arch, strides=[1])
     assert isinstance(module.stages[0].rest, Stack)
-    assert [block.residual for block in (module.stages[0].first, *module.stages[0].rest)] == [True, True]
+
+
+@pytest.mark.parametrize("stem", [8, 12])
+def test_the_first_block_of_a_stage_is_never_residual(stem: int) -> None:
+    """Were it residual where the widths happen to agree, no mixture of widths could be computed."""
+    stage = SimpleNamespace(width=8, kernel=[3, 5], expansion=[2, 4])
+    module = mobilenet.build(SimpleNamespace(stem=stem, head=16, stages=[stage]), strides=[1])
+    module.eval()
+    with torch.no_grad():
+        for block in (module.stages[0].first, *module.stages[0].rest):
+            block.project_norm.weight.zero_()
+        x = torch.randn(2, stem, 4, 4)
+        assert not module.stages[0].first(x).any()
+        y = torch.randn(2, 8, 4, 4)
+        assert torch.equal(module.stages[0].rest(y), y)
 
 
 def test_a_mobilenet_strides_where_it_is_told() -> None:
