@@ -17,6 +17,7 @@ from supernets.layout import Layouts, Shape
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
 from supernets.relaxation.anatomy import Anatomy
+from supernets.relaxation.cost import Cost, counted_macs, counted_params
 from supernets.relaxation.mixture import Mixture
 from supernets.sharing import Entangled, Ground, Reading, Sharing
 from supernets.skeleton import Build, build_initialised, build_skeleton
@@ -139,6 +140,18 @@ class Supernet:
             return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)
 
         return self._bind(self._anatomy.skeleton(mixture), expected, leading)
+
+    def expected(self, metric: str, example: Example | None = None) -> Cost:
+        """The cost "params", or "macs" of an ``example``, whose expectation over a mixture is exact.
+
+        Raises:
+            SupernetError: another metric, or no example for "macs".
+        """
+        if metric == "params":
+            return counted_params(self.space, self.build)
+        if metric == "macs" and example is not None:
+            return counted_macs(self.space, self.build, example)
+        raise SupernetError(f"expected({metric!r}): there is 'params', and 'macs' with an example of the input")
 
     @cached_property
     def _anatomy(self) -> Anatomy:
