@@ -9,6 +9,7 @@ from typing import Any
 
 _MODULES = {
     "CurvePoint": "records",
+    "Distribution": "records",
     "Evaluation": "records",
     "Limit": "limits",
     "Measurement": "records",

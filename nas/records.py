@@ -6,8 +6,9 @@ comes back from the database as a list. Times are ISO 8601 strings in UTC. Diges
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Which = Literal["smallest", "random", "largest", "train"]
 Level = Literal["reliable", "rough", "unreliable", "unknown"]
+TOLERANCE = 1e-4  # by how much probabilities may miss a sum of 1: they were float32
+FLOOR = 1e-12  # of a probability when architectures are drawn: `Space.sample` wants weights above 0
 
 
 def now() -> str:
@@ -193,6 +196,83 @@ class Trust:
     """What the stand-alone trainings cost, as a share of the cost of training the supernet."""
     seconds: float = 0.0
     """Of the stand-alone trainings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What a gradient search has learnt: a probability for every option of every choice, followed over its steps.
+
+    A choice that is not active in an architecture takes no part in it, so probabilities are those given that it is.
+    Numbers become plain floats in tuples, so a distribution equals itself as it comes back from the database.
+
+    Raises:
+        NasError: steps that do not ascend, a choice without a vector for each of them, vectors of different lengths, a
+            vector that does not sum to 1, or a derived architecture that is no JSON object.
+    """
+
+    study: str
+    """Name of the study it was learnt for; empty as long as it belongs to none."""
+    method: str
+    """As it is spelled with its settings: "drnas(concentration=1.0)"."""
+    label: str
+    """Which of several that one search has learnt, as in "cpu 0.25"; empty where it is the only one."""
+    steps: tuple[int, ...]
+    """When it was looked at, ascending; the last is the end."""
+    probabilities: Mapping[str, Sequence[Sequence[float]]]
+    """By path of a choice: for each of `steps` one probability an option of the declaration."""
+    derived: str
+    """Canonical JSON of the derived architecture."""
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(map(int, self.steps)))
+        plain = {path: tuple(tuple(map(float, vector)) for vector in rows) for path, rows in self.probabilities.items()}
+        object.__setattr__(self, "probabilities", plain)
+        object.__setattr__(self, "warnings", tuple(map(_storable, self.warnings)))
+        object.__setattr__(self, "seconds", float(self.seconds))
+        if not self.steps or list(self.steps) != sorted({step for step in self.steps if step >= 0}):
+            raise NasError(f"the steps of distribution {self.label!r} are {self.steps}; give ascending ones from 0 on")
+        for path, rows in plain.items():
+            _check_vectors(path, rows, len(self.steps))
+        if not _is_object(self.derived):
+            rule = "give the canonical JSON of an architecture, as in arch.json()"
+            raise NasError(f"the derived architecture of distribution {self.label!r} is {self.derived!r}; {rule}")
+
+    @property
+    def arch(self) -> Architecture:
+        """The derived architecture."""
+        from search_spaces import Architecture
+
+        return Architecture.from_json(self.derived)
+
+    @property
+    def final(self) -> dict[str, tuple[float, ...]]:
+        """What was learnt in the end, by path."""
+        return {path: tuple(rows[-1]) for path, rows in self.probabilities.items()}
+
+    def weights(self) -> dict[str, tuple[float, ...]]:
+        """`final` as `Space.sample(rng, weights=...)` takes it: above 0 everywhere."""
+        return {path: tuple(max(value, FLOOR) for value in vector) for path, vector in self.final.items()}
+
+
+def _check_vectors(path: str, rows: Sequence[Sequence[float]], num_steps: int) -> None:
+    if len(rows) != num_steps:
+        raise NasError(f"{path} has probabilities at {len(rows)} steps of {num_steps}; give one vector for each step")
+    for vector in rows:
+        if len(vector) != len(rows[0]):
+            raise NasError(f"{path} has vectors of {len(rows[0])} and of {len(vector)} options; give one length")
+        if not all(0 <= value <= 1 + TOLERANCE for value in vector) or abs(sum(vector) - 1) > TOLERANCE:
+            shown = ", ".join(f"{value:.3g}" for value in vector)
+            raise NasError(f"{path} has probabilities ({shown}); give numbers from 0 to 1 that sum to 1")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (TypeError, ValueError):
+        return False
 
 
 def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

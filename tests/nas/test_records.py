@@ -11,7 +11,7 @@ import pytest
 
 import nas
 from nas.errors import NasError
-from nas.records import Evaluation, StudyRecord, now
+from nas.records import Distribution, Evaluation, StudyRecord, now
 from search_spaces import Architecture
 
 ARCH = Architecture.from_json('{"is":"Net","width":64}')
@@ -75,6 +75,51 @@ def test_a_study_must_make_sense(changes, message):
     values = {"name": "a", "objectives": ("error",), "seed": 0} | changes
     with pytest.raises(NasError, match=message):
         StudyRecord(space_digest="s", supernet_digest=None, limits=(), searcher="random", **values)
+
+
+LEARNT = {
+    "study": "digits",
+    "method": "drnas",
+    "label": "",
+    "steps": (0, 10),
+    "probabilities": {"width": [[0.5, 0.5], [1.0, 0.0]], "depth.0": [[1.0], [1.0]]},
+    "derived": ARCH.json(),
+}
+
+
+def test_a_distribution_is_plain_and_says_what_was_learnt():
+    rows = np.array([[0.25, 0.75], [0.9, 0.1]], dtype=np.float32)
+    learnt = Distribution(**LEARNT | {"probabilities": {"width": rows}, "steps": [np.int64(0), np.int64(5)]})
+    assert learnt.steps == (0, 5)
+    assert learnt.final == {"width": (pytest.approx(0.9), pytest.approx(0.1))}
+    assert {type(value) for value in learnt.final["width"]} == {float}
+    assert learnt.arch == ARCH
+    assert learnt == Distribution(**LEARNT | {"probabilities": {"width": rows.tolist()}, "steps": (0, 5)})
+
+
+def test_weights_of_a_distribution_are_above_zero():
+    assert Distribution(**LEARNT).weights() == {"width": (1.0, 1e-12), "depth.0": (1.0,)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": ()}, r"steps of distribution '' are \(\); give ascending ones from 0 on"),
+        ({"steps": (5, 5)}, "give ascending ones"),
+        ({"steps": (-1, 5)}, "give ascending ones"),
+        ({"steps": (0, 5, 10)}, "width has probabilities at 2 steps of 3; give one vector for each step"),
+        ({"probabilities": {"width": [[1.0], [0.5, 0.5]]}}, "width has vectors of 1 and of 2 options; give one length"),
+        ({"probabilities": {"width": [[1.0], [0.9]]}}, r"width has probabilities \(0.9\); give numbers from 0 to 1"),
+        ({"probabilities": {"width": [[1.5, -0.5]] * 2}}, "that sum to 1"),
+        ({"probabilities": {"width": [[math.nan, 1.0]] * 2}}, "that sum to 1"),
+        ({"probabilities": {"width": [[], []]}}, "that sum to 1"),
+        ({"derived": "[]"}, "the derived architecture of distribution '' is '\\[\\]'; give the canonical JSON"),
+        ({"derived": "width"}, "give the canonical JSON"),
+    ],
+)
+def test_a_distribution_must_make_sense(changes, message):
+    with pytest.raises(NasError, match=message):
+        Distribution(**LEARNT | changes)
 
 
 def test_times_are_in_utc():
