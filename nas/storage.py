@@ -20,7 +20,7 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -32,6 +32,7 @@ from nas.errors import NasError
 from nas.migrations import opening, tables
 from nas.records import (
     CurvePoint,
+    Distribution,
     Evaluation,
     Measurement,
     SpaceRecord,
@@ -50,7 +51,7 @@ _CHUNK = 500  # digests a query: below every database's limit on parameters, abo
 
 
 class Repository:
-    """Reads and writes spaces, supernets, studies, evaluations, measurements, training curves and trust reports.
+    """Reads and writes spaces, supernets, studies, evaluations, measurements, curves, trust reports, distributions.
 
     Args:
         url: An SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
@@ -237,9 +238,11 @@ class Repository:
             self.study(name)  # raises the error that lists what there is
 
     def delete_study(self, name: str) -> None:
-        """Removes a study; its evaluations stay known to other studies."""
+        """Removes a study and its distributions; its evaluations stay known to other studies."""
         with self._writing() as connection:
             found = connection.execute(sa.delete(tables.studies).where(tables.studies.c.name == name)).rowcount
+            if found:
+                connection.execute(sa.delete(tables.distributions).where(tables.distributions.c.study == name))
         self._next.pop(name, None)
         if not found:
             self.study(name)
@@ -474,6 +477,46 @@ class Repository:
             return None
         values: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(report).items()}
         return Trust(**values)
+
+    # --- distributions
+
+    def put_distributions(self, study_name: str, key: str, distributions: Sequence[Distribution]) -> None:
+        """Stores what a gradient search has learnt for a study, in place of what another one had, in one transaction.
+
+        The study need not be there yet: it begins with what is stored here.
+
+        Args:
+            key: Digest of all that the search depends on: weights, data, method, settings.
+        """
+        rows = [
+            {
+                "study": study_name,
+                "position": position,
+                "key": key,
+                "content": _dumps("a distribution", asdict(replace(found, study=study_name))),
+            }
+            for position, found in enumerate(distributions)
+        ]
+        with self._writing() as connection:
+            connection.execute(sa.delete(tables.distributions).where(tables.distributions.c.study == study_name))
+            if rows:
+                connection.execute(sa.insert(tables.distributions), rows)
+
+    def distributions(self, study_name: str) -> list[Distribution]:
+        """What was learnt for a study, in the order of learning; empty if there was no gradient search."""
+        return self._distributions(tables.distributions.c.study == study_name)
+
+    def known_distributions(self, key: str) -> list[Distribution]:
+        """What a gradient search of this key has learnt, whichever study it was for; empty if there was none."""
+        c = tables.distributions.c
+        first = sa.select(sa.func.min(c.study)).where(c.key == key).scalar_subquery()
+        return self._distributions((c.key == key) & (c.study == first))
+
+    def _distributions(self, condition: sa.ColumnElement[bool]) -> list[Distribution]:
+        c = tables.distributions.c
+        with self._reading() as connection:
+            texts = connection.execute(sa.select(c.content).where(condition).order_by(c.position)).scalars().all()
+        return [Distribution(**json.loads(text)) for text in texts]
 
     # --- transactions
 

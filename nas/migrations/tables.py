@@ -152,4 +152,13 @@ curve_points = _table(
     sqlite_with_rowid=False,
 )
 
+# What a gradient search has learnt is stored before the study it is for begins, so there need not be one of the name.
+distributions = _table(
+    "distributions",
+    _text("study", primary_key=True),
+    sa.Column("position", sa.Integer(), primary_key=True, autoincrement=False),
+    _text("key", index=True),
+    _text("content"),
+)
+
 trust = _table("trust", _text("supernet_digest", primary_key=True), _text("report"))

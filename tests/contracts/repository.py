@@ -15,6 +15,7 @@ import pytest
 from nas.errors import NasError
 from nas.records import (
     CurvePoint,
+    Distribution,
     Evaluation,
     Measurement,
     SpaceRecord,
@@ -67,6 +68,13 @@ def digests(*numbers: int) -> list[str]:
 def measurement(i: int, target: str = "cpu", **changes: Any) -> Measurement:
     arch = evaluation(i).arch
     return replace(Measurement(arch.digest, arch.json(), target, 1.5 + i, 0.1, 30, {"threads": 1}), **changes)
+
+
+def learnt(label: str = "", **changes: Any) -> Distribution:
+    vectors = {"width": [[0.25, 0.75], [0.1, 0.9]], "kernel.0": [[1.0], [1.0]]}
+    arch = evaluation(0).arch.json()
+    found = Distribution("first", "drnas", label, (0, 10), vectors, arch, ("collapsed \x00",), {"steps": 10}, 2.5)
+    return replace(found, **changes)
 
 
 def with_study(repository: Repository, *names: str) -> Repository:
@@ -411,3 +419,41 @@ class RepositoryContract:
         assert undefined == Trust("Not determined.", "unknown") and undefined.tau is None and undefined.rows == ()
         repository.put_trust("w", trust)
         assert repository.trust("w") == trust
+
+    # --- distributions
+
+    def test_distributions_come_back_in_order(self, repository: Repository) -> None:
+        front = [learnt(f"cpu {share}") for share in (0.75, 0.25, 0.5)]
+        repository.put_distributions("first", "k", front)
+        assert repository.distributions("first") == front
+        assert repository.distributions("absent") == []
+
+    def test_distributions_wait_for_their_study(self, repository: Repository) -> None:
+        repository.put_distributions("later", "k", [learnt(study="")])
+        assert repository.distributions("later") == [learnt(study="later")]
+
+    def test_another_search_replaces_distributions(self, repository: Repository) -> None:
+        repository.put_distributions("first", "k", [learnt("a"), learnt("b")])
+        repository.put_distributions("first", "other", [learnt(method="darts")])
+        assert repository.distributions("first") == [learnt(method="darts")]
+        assert repository.known_distributions("k") == []
+
+    def test_distributions_are_known_to_other_studies(self, repository: Repository) -> None:
+        for name in ("first", "second"):
+            repository.put_distributions(name, "k", [learnt("a"), learnt("b")])
+        assert repository.known_distributions("k") == [learnt("a"), learnt("b")]
+        assert repository.known_distributions("other") == []
+
+    def test_deleting_a_study_takes_its_distributions_along(self, repository: Repository) -> None:
+        with_study(repository, "second")
+        for name in ("first", "second"):
+            repository.put_distributions(name, "k", [learnt()])
+        repository.delete_study("first")
+        assert repository.distributions("first") == []
+        assert repository.distributions("second") == [learnt(study="second")]
+
+    def test_what_is_no_json_is_refused(self, repository: Repository) -> None:
+        repository.put_distributions("first", "k", [learnt()])
+        with pytest.raises(NasError, match="a distribution cannot be stored as JSON"):
+            repository.put_distributions("first", "k", [learnt(settings={"lr": math.nan})])
+        assert repository.distributions("first") == [learnt()]

@@ -37,6 +37,15 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "distributions",
+        sa.Column("study", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("study", "position", name="pk_distributions"),
+    )
+    op.create_index("ix_distributions_key", "distributions", ["key"])
+    op.create_table(
         "spaces",
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -156,6 +165,7 @@ def downgrade() -> None:
     op.drop_table("trust")
     op.drop_table("targets")
     op.drop_table("spaces")
+    op.drop_table("distributions")
     op.drop_table("curve_points")
     op.drop_table("contexts")
     op.drop_table("architectures")
