@@ -155,10 +155,7 @@ class Space(Subspace):
         equal, are drawn as by ``uniform="choices"``, with the same random numbers.
         Raises SpaceError where a constraint that is too wide to solve rejects every network drawn.
         """
-        if weights is None:
-            return self.sample_many(1, rng, uniform=uniform)[0]
-        self._check_request(1, rng, uniform)
-        return self._layout.read(self._operators.draw(1, rng, self._weighted(weights))[0].tolist())
+        return self.sample_many(1, rng, uniform=uniform, weights=weights)[0]
 
     def probability(self, arch: Architecture, *, weights: OptionChances | None = None) -> float:
         """How likely `sample` with these weights draws an architecture of this space; None: ``uniform="choices"``.
@@ -168,11 +165,18 @@ class Space(Subspace):
         return self._solution.plan.probability(self.codes([arch]), self._weighted(weights or {}))
 
     def sample_many(
-        self, n: int, rng: np.random.Generator, *, uniform: Uniform = "networks", distinct: bool = False
+        self,
+        n: int,
+        rng: np.random.Generator,
+        *,
+        uniform: Uniform = "networks",
+        weights: OptionChances | None = None,
+        distinct: bool = False,
     ) -> list[Architecture]:
-        """`n` architectures; with `distinct` no two are equal (SpaceError if the space has fewer)."""
+        """`n` architectures, as `sample` draws them; with `distinct` no two are equal (SpaceError for want of them)."""
         self._check_request(n, rng, uniform)
-        codes = self._distinct(n, rng, uniform) if distinct else self._operators.draw(n, rng, uniform)
+        by: Uniform | OptionWeights = uniform if weights is None else self._weighted(weights)
+        codes = self._distinct(n, rng, by) if distinct else self._operators.draw(n, rng, by)
         return self._layout.read_all(codes.tolist())
 
     def sample_codes(self, n: int, rng: np.random.Generator, *, uniform: Uniform = "networks") -> npt.NDArray[np.int16]:
@@ -416,12 +420,12 @@ class Space(Subspace):
                 found[own.slot] = np.concatenate([[1.0], np.maximum(array / array.max(), TINY)])
         return found
 
-    def _distinct(self, n: int, rng: np.random.Generator, uniform: Uniform) -> npt.NDArray[np.int16]:
+    def _distinct(self, n: int, rng: np.random.Generator, by: Uniform | OptionWeights) -> npt.NDArray[np.int16]:
         """The first `n` different ones of a stream of draws."""
         total = self._solution.plan.total
         if n > total:
             raise SpaceError(f"{n} distinct architectures asked of {self.name}, which has {total}; ask for fewer")
-        if uniform == "networks" and total <= max(2 * n, 1000):
+        if by == "networks" and total <= max(2 * n, 1000):
             rows = self._solution.plan.rows()
             rows = rows[[self._operators.holds(codes) for codes in rows.tolist()]]
             if n > len(rows):
@@ -429,13 +433,13 @@ class Space(Subspace):
                     f"{n} distinct architectures asked of {self.name}, which has {len(rows)}; ask for fewer"
                 )
             return rows[rng.permutation(len(rows))[:n]]
-        found = self._operators.draw(n, rng, uniform)
+        found = self._operators.draw(n, rng, by)
         for _ in range(1000):
             _, first = np.unique(found, axis=0, return_index=True)
             found = found[np.sort(first)]
             if len(found) >= n:
                 return found[:n]
-            found = np.concatenate([found, self._operators.draw(max(64, 2 * (n - len(found))), rng, uniform)])
+            found = np.concatenate([found, self._operators.draw(max(64, 2 * (n - len(found))), rng, by)])
         raise SpaceError(
             f"{self.name}: only {len(found)} distinct architectures turned up instead of {n}; ask for fewer"
         )

@@ -95,3 +95,18 @@ def test_weights_of_what_is_no_choice_are_refused() -> None:
 def test_a_weight_beyond_all_measure_is_no_dead_end() -> None:
     narrow = Net().where(width=(8,))
     assert narrow.sample(np.random.default_rng(0), weights={"width": (5e-324, 1e300, 1)}).width == 8
+
+
+def test_many_are_drawn_as_one_is() -> None:
+    weights = {"width": (0.2, 0.5, 0.3), "heads": (1, 1, 8)}
+    drawn = Net().sample_many(4000, np.random.default_rng(0), weights=weights)
+    for arch, times in Counter(drawn).items():
+        assert times / 4000 == pytest.approx(Net().probability(arch, weights=weights), abs=0.03)
+    assert Net().sample(np.random.default_rng(1), weights=weights) in drawn
+
+
+def test_distinct_ones_are_drawn_by_weight() -> None:
+    weights = {"kernel": (1e-9, 1e-9, 1, 1)}
+    drawn = Wide().sample_many(50, np.random.default_rng(0), weights=weights, distinct=True)
+    assert len(set(drawn)) == 50
+    assert {value for arch in drawn for value in arch.kernel} == {5, 7}
