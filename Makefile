@@ -40,7 +40,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-BENCHMARKS := subnet_step routed_step storage
+BENCHMARKS := subnet_step routed_step relaxed_step storage
 
 bench: $(STAMP)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
