@@ -6,6 +6,7 @@ comes back from the database as a list. Times are ISO 8601 strings in UTC. Diges
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -251,6 +252,12 @@ class Distribution:
     def final(self) -> dict[str, tuple[float, ...]]:
         """What was learnt in the end, by path."""
         return {path: tuple(rows[-1]) for path, rows in self.probabilities.items()}
+
+    @property
+    def digest(self) -> str:
+        """Of what was learnt in the end: of equal ones the same search begins."""
+        text = json.dumps([self.derived, self.final], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def weights(self) -> dict[str, tuple[float, ...]]:
         """`final` as `Space.sample(rng, weights=...)` takes it: above 0 everywhere."""

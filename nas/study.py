@@ -18,7 +18,7 @@ from nas import pareto
 from nas.errors import NasError
 from nas.executors import Evaluate, Executor, InProcess
 from nas.limits import Limit
-from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.records import Distribution, Evaluation, SpaceRecord, StudyRecord
 from nas.screening import Predict, Screen
 from nas.searchers import SEARCHERS, EvolutionarySearch, Searcher
 from nas.storage import Repository
@@ -37,7 +37,8 @@ class Study:
         evaluate: metrics of one architecture by name; what raises is a failed evaluation.
         objectives: names of the metrics to minimise together.
         limits: such as "params <= 2e6"; what breaks one is kept and marked, and never on the front.
-        searcher: the class that proposes architectures; `settings` are its keyword arguments.
+        searcher: the class that proposes architectures; `settings` are its keyword arguments. They are stored with the
+            study, of distributions their digests.
         executor: where evaluations run.
         predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated, and every
             evaluation is completed with them: quality is evaluated once, cost is told for each study's targets.
@@ -216,13 +217,25 @@ class Study:
             limits=tuple(str(limit) for limit in self.limits),
             searcher=_name_of(searcher),
             seed=self.seed,
-            settings={"batch": self.batch, "data": self.data, **settings},
+            settings={"batch": self.batch, "data": self.data, **_storable(settings)},
             run_file=run_file,
         )
         return self.repository.create_study(record, load_if_exists=True)
 
     def _set_status(self, status: str) -> None:
         self.repository.set_status(self.name, status)
+
+
+def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON has them: of distributions, which lie in a table of their own, the digests."""
+    return {
+        name: [found.digest for found in value] if _are_distributions(value) else value
+        for name, value in settings.items()
+    }
+
+
+def _are_distributions(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(item, Distribution) for item in value)
 
 
 def _name_of(searcher: Callable[..., Searcher]) -> str:

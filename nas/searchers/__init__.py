@@ -7,6 +7,7 @@ import numpy as np
 
 from nas.records import Evaluation
 from nas.searchers.bayesian import BayesianSearch
+from nas.searchers.distribution import DistributionSearch
 from nas.searchers.evolution import EvolutionarySearch
 from nas.searchers.random import RandomSearch
 from search_spaces import Architecture
@@ -30,10 +31,24 @@ class Searcher(Protocol):
         ...
 
 
-SEARCHERS: dict[str, type[RandomSearch] | type[EvolutionarySearch] | type[BayesianSearch]] = {
+SEARCHERS: dict[
+    str, type[RandomSearch] | type[EvolutionarySearch] | type[BayesianSearch] | type[DistributionSearch]
+] = {
     "random": RandomSearch,
     "evolution": EvolutionarySearch,
     "bayesian": BayesianSearch,
+    "gradient": DistributionSearch,
 }
 
-__all__ = ["SEARCHERS", "BayesianSearch", "EvolutionarySearch", "RandomSearch", "Searcher"]
+LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "gradient": "distributions"}
+"""The setting in which a searcher takes the distributions of a gradient search."""
+
+__all__ = [
+    "LEARNS_FROM",
+    "SEARCHERS",
+    "BayesianSearch",
+    "DistributionSearch",
+    "EvolutionarySearch",
+    "RandomSearch",
+    "Searcher",
+]

@@ -13,9 +13,10 @@ import numpy as np
 
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Evaluation
-from nas.searchers._candidates import Feasible, everything, first_proposals, mutants, pick
+from nas.records import Distribution, Evaluation
+from nas.searchers._candidates import Feasible, Propose, everything, first_proposals, mutants, pick
 from nas.searchers._history import History, objective_values, violations
+from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Slot, Space
 
 
@@ -27,6 +28,7 @@ class BayesianSearch:
             beginning with the largest and the smallest network.
         memory: evaluations the model sees at most: the best ones by constrained domination and as many of the
             latest others. It bounds the time of one `ask`.
+        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class BayesianSearch:
         *,
         startup: int = 32,
         memory: int = 400,
+        prior: Sequence[Distribution] = (),
     ) -> None:
         if startup < 2:
             raise NasError(f"startup is {startup}; the model needs at least 2 evaluations")
@@ -47,6 +50,7 @@ class BayesianSearch:
         self.feasible = feasible
         self.startup = startup
         self.memory = memory
+        self._prior = Learnt(space, prior)
         self._history = History(objectives, limits)
         self._slots = _Slots(space)
 
@@ -55,12 +59,17 @@ class BayesianSearch:
         parents = [evaluation.arch for evaluation in ranked[: self.startup]]
         known = self._history.digests
         if len(ranked) < self.startup:
-            first = first_proposals(self.space, rng, with_anchors=not known)
-            return pick(self.space, n, rng, known, self.feasible, (first, 64 * n), parents=parents)
+            return pick(self.space, n, rng, known, self.feasible, *self._first(n, rng), parents=parents)
         with _quiet_optuna():
             model = _Model(self._slots, self._remembered(ranked), self._history, rng)
             proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
             return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
+
+    def _first(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
+        """Where candidates come from before there is enough to learn from."""
+        if self._prior and not self._history.digests:
+            return self._prior.proposals(n, rng)
+        return [(first_proposals(self.space, rng, with_anchors=not self._history.digests), 64 * n)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

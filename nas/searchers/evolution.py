@@ -6,9 +6,10 @@ import numpy as np
 
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Evaluation
-from nas.searchers._candidates import Feasible, everything, first_proposals, pick
+from nas.records import Distribution, Evaluation
+from nas.searchers._candidates import Feasible, Propose, everything, first_proposals, pick
 from nas.searchers._history import History
+from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Space
 
 
@@ -22,6 +23,7 @@ class EvolutionarySearch:
         population: number of parents. Until as many were told, candidates are drawn choice by choice, uniformly,
             beginning with the largest and the smallest network.
         crossover: probability that a child has two parents; every child is mutated.
+        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class EvolutionarySearch:
         *,
         population: int = 20,
         crossover: float = 0.5,
+        prior: Sequence[Distribution] = (),
     ) -> None:
         if population < 2:
             raise NasError(f"population is {population}; evolution needs at least 2 parents")
@@ -42,16 +45,22 @@ class EvolutionarySearch:
         self.feasible = feasible
         self.population = population
         self.crossover = crossover
+        self._prior = Learnt(space, prior)
         self._history = History(objectives, limits)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         parents = [evaluation.arch for evaluation in self._history.best_first()[: self.population]]
         known = self._history.digests
         if len(self._history) < self.population or len(parents) < 2:
-            first = first_proposals(self.space, rng, with_anchors=not known)
-            return pick(self.space, n, rng, known, self.feasible, (first, 64 * n), parents=parents)
+            return pick(self.space, n, rng, known, self.feasible, *self._first(n, rng), parents=parents)
         children = (lambda size: [self._child(parents, rng) for _ in range(size)], 64 * n)
         return pick(self.space, n, rng, known, self.feasible, children, parents=parents)
+
+    def _first(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
+        """Where candidates come from before there is enough to learn from."""
+        if self._prior and not self._history.digests:
+            return self._prior.proposals(n, rng)
+        return [(first_proposals(self.space, rng, with_anchors=not self._history.digests), 64 * n)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

@@ -1,18 +1,29 @@
 """The searchers: the contract, their settings, and that they find more than chance does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nas import pareto
+from nas.errors import NasError
 from nas.limits import parse
 from nas.records import Evaluation
-from nas.searchers import SEARCHERS, BayesianSearch, EvolutionarySearch, RandomSearch, Searcher
+from nas.searchers import (
+    LEARNS_FROM,
+    SEARCHERS,
+    BayesianSearch,
+    DistributionSearch,
+    EvolutionarySearch,
+    RandomSearch,
+    Searcher,
+)
 from search_spaces import Architecture, Space, choice
-from tests.contracts.searcher import OBJECTIVES, Blocks, SearcherContract, evaluate, settings_are_refused
+from tests.contracts.searcher import OBJECTIVES, Blocks, SearcherContract, Tiny, evaluate, settings_are_refused
+from tests.nas.learnt import learnt
 
 
 class TestRandomSearch(SearcherContract):
@@ -70,6 +81,81 @@ class TestBayesianSearch(SearcherContract):
     def test_settings_are_checked(self) -> None:
         assert "startup is 1" in settings_are_refused(BayesianSearch, startup=1)
         assert "memory is 5" in settings_are_refused(BayesianSearch, memory=5)
+
+
+class TestDistributionSearch(SearcherContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return lambda space, *args, **kwargs: DistributionSearch(
+            space, *args, distributions=[learnt(space, 1), learnt(space, 2)], **kwargs
+        )
+
+    def test_goes_on_when_a_certain_distribution_is_drawn_out(self) -> None:
+        certain = learnt(Blocks(), 3, concentration=1e-3)
+        told = self.live(DistributionSearch(Blocks(), OBJECTIVES, distributions=[certain]), batches=4)
+        assert told[0].arch == certain.arch
+        assert len({e.arch for e in told}) == 32
+        weights = {path: [value ** (1 / 8) for value in vector] for path, vector in certain.weights().items()}
+        flat = [Blocks().probability(e.arch, weights=weights) for e in told]
+        assert min(flat) > Blocks().probability(certain.arch, weights=weights) / 1e4, "near what was learnt"
+
+    def test_settings_are_checked(self) -> None:
+        assert "distributions is empty; give what a gradient search has learnt" in settings_are_refused(
+            DistributionSearch, distributions=[]
+        )
+
+
+@pytest.mark.parametrize("name", LEARNS_FROM)
+class TestWhatWasLearnt:
+    def asked(self, name: str, n: int, **changes: Any) -> list[Architecture]:
+        found = [learnt(Blocks(), 1, concentration=0.3), learnt(Blocks(), 2, concentration=0.3)]
+        searcher = SEARCHERS[name](Blocks(), OBJECTIVES, **{LEARNS_FROM[name]: found}, **changes)
+        return searcher.ask(n, np.random.default_rng(0))
+
+    def test_derived_architectures_come_first(self, name: str) -> None:
+        found = [learnt(Blocks(), seed, concentration=0.3) for seed in (1, 2)]
+        assert self.asked(name, 8)[:2] == [one.arch for one in found]
+
+    def test_draws_are_from_all_distributions_alike(self, name: str) -> None:
+        found = [learnt(Blocks(), seed, concentration=0.3) for seed in (1, 2)]
+        drawn = self.asked(name, 24)[2:]
+        chances = [[Blocks().probability(arch, weights=one.weights()) for one in found] for arch in drawn]
+        from_first = sum(first > second for first, second in chances)
+        assert 8 <= from_first <= 14
+        uniform = Blocks().sample_many(30, np.random.default_rng(0), uniform="choices")
+        usual = median(max(Blocks().probability(arch, weights=one.weights()) for one in found) for arch in uniform)
+        assert median(max(pair) for pair in chances) > 10 * usual
+
+    def test_what_is_not_feasible_is_left_out(self, name: str) -> None:
+        derived = learnt(Blocks(), 1, concentration=0.3).arch
+
+        def narrow(archs: Sequence[Architecture]) -> np.ndarray:
+            return np.array([arch.depth != derived.depth for arch in archs], dtype=bool)
+
+        archs = self.asked(name, 8, feasible=narrow)
+        assert len(set(archs)) == 8
+        assert narrow(archs).all()
+
+    def test_distributions_of_another_space_are_refused(self, name: str) -> None:
+        def made(space: Space, of: Space) -> None:
+            SEARCHERS[name](space, OBJECTIVES, **{LEARNS_FROM[name]: [learnt(of, label="cpu 0.5")]})
+
+        with pytest.raises(
+            NasError, match=r"'cpu 0\.5' of drnas has 5 options for op\.0 and the space Tiny no such choice"
+        ):
+            made(Tiny(), of=Cells())
+        narrow = Tiny(a=next(a for a in (1, 2, 3) if a != learnt(Tiny()).arch.a))
+        with pytest.raises(NasError, match=r"which is not in Tiny.*: give one learnt in this space"):
+            made(narrow, of=Tiny())
+
+
+@pytest.mark.parametrize("name", ["evolution", "bayesian"])
+def test_after_the_first_batch_a_prior_plays_no_part(name: str) -> None:
+    usual, primed = (SEARCHERS[name](Blocks(), OBJECTIVES, prior=prior) for prior in ((), [learnt(Blocks(), 1)]))
+    told = [evaluate(arch) for arch in primed.ask(8, np.random.default_rng(0))]
+    for searcher in (usual, primed):
+        searcher.tell(told)
+    assert usual.ask(8, np.random.default_rng(1)) == primed.ask(8, np.random.default_rng(1))
 
 
 class Cells(Space):

@@ -1,6 +1,7 @@
 """The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from nas.searchers import SEARCHERS, RandomSearch, Searcher
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture, Space, choice
+from tests.nas.learnt import learnt
 
 OBJECTIVES = ("error", "params")
 
@@ -58,6 +60,12 @@ def study(repository: Repository, name: str = "s", run: Evaluate = evaluate, **c
     return Study(name, changes.pop("space", Net()), run, OBJECTIVES, repository, **{"batch": 6, **changes})
 
 
+def settings_of(searcher: type, space: Space, startup: int = 32) -> dict[str, Any]:
+    """What a searcher needs, and an early end of its first phase."""
+    needed = {"bayesian": {"startup": startup}, "gradient": {"distributions": [learnt(space)]}}
+    return next((settings for name, settings in needed.items() if SEARCHERS[name] is searcher), {})
+
+
 def found(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[str, float], str | None]]:
     """What of evaluations does not depend on clocks and workers."""
     return [(evaluation.arch.json(), evaluation.metrics, evaluation.error) for evaluation in evaluations]
@@ -91,7 +99,7 @@ def killed_at(number: int) -> Evaluate:
 
 @pytest.mark.parametrize("searcher", SEARCHERS.values())
 def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) -> None:
-    settings = {"startup": 18} if searcher is SEARCHERS["bayesian"] else {}
+    settings = settings_of(searcher, Net(), startup=18)
     first, second, far, other = (
         study(repository, name, searcher=searcher, settings=settings, seed=seed, **changes)
         for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": Backwards()}), ("d", 2, {}))
@@ -108,7 +116,7 @@ def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) 
 def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
     searcher: type, number: int, repository: Repository
 ) -> None:
-    settings = {"startup": 15} if searcher is SEARCHERS["bayesian"] else {}
+    settings = settings_of(searcher, Net(), startup=15)
     whole = study(repository, "whole", searcher=searcher, settings=settings)
     whole.run(30)
     with pytest.raises(Killed):
@@ -175,13 +183,14 @@ def test_all_failing_evaluations_end_no_study(repository: Repository) -> None:
 @pytest.mark.parametrize("batch", [2, 6, 20])
 @pytest.mark.parametrize("searcher", SEARCHERS.values())
 def test_an_exhausted_space_ends_the_study(searcher: type, batch: int, repository: Repository) -> None:
-    one = study(repository, run=tiny, space=Tiny(), searcher=searcher, batch=batch)
+    changes = {"searcher": searcher, "settings": settings_of(searcher, Tiny()), "batch": batch}
+    one = study(repository, run=tiny, space=Tiny(), **changes)
     front = one.run(50)
     assert {e.arch for e in one.evaluations} == set(Tiny().enumerate())
     assert len(one.evaluations) == 9
     assert len(front) == 3
     assert repository.study("s").status == "finished"
-    assert len(study(repository, run=tiny, space=Tiny(), searcher=searcher, batch=batch).run(50)) == 3
+    assert len(study(repository, run=tiny, space=Tiny(), **changes).run(50)) == 3
     assert len(repository.evaluations("s")) == 9
 
 
@@ -320,3 +329,13 @@ def test_evolution_beats_chance_in_studies(repository: Repository) -> None:
 
     shares = {name: [volume(name, SEARCHERS[name], seed) for seed in range(5)] for name in ("random", "evolution")}
     assert np.median(shares["evolution"]) > np.median(shares["random"])
+
+
+def test_of_distributions_a_study_keeps_digests(repository: Repository) -> None:
+    one, other = learnt(Net(), 1), learnt(Net(), 2)
+    settings = {"prior": [one, other], "population": 6}
+    assert study(repository, settings=settings).record.settings["prior"] == [one.digest, other.digest]
+    later = {"prior": [replace(one, study="t", seconds=3.0), other], "population": 6}
+    study(repository, settings=later).run(6)
+    with pytest.raises(NasError, match="study 's' is another search"):
+        study(repository, settings=settings | {"prior": [other]})

@@ -1,0 +1,73 @@
+"""Architectures that learnt distributions speak for: those derived from them, and draws from all of them alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.records import Distribution
+from nas.searchers._candidates import Propose
+from search_spaces import Architecture, Space
+
+_FLATNESS = (1, 2, 4, 8)
+"""What was learnt may be near certain: where it is drawn out, roots of its probabilities, of these degrees, follow."""
+_TRIES = 32
+"""Draws of each flatness for one architecture wanted."""
+
+
+class Learnt:
+    """Some distributions over one space.
+
+    Raises:
+        NasError: one of them is over another space, or is derived to an architecture outside this one.
+    """
+
+    def __init__(self, space: Space, distributions: Sequence[Distribution]) -> None:
+        for found in distributions:
+            _check(space, found)
+        self._space = space
+        self._weights = [found.weights() for found in distributions]
+        self.derived = list(dict.fromkeys(found.arch for found in distributions))
+
+    def __bool__(self) -> bool:
+        return bool(self._weights)
+
+    def proposals(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
+        """The derived architectures, then as many draws from each distribution, as `pick` takes them for `n`."""
+        return [(self._draws(rng, flatness), _TRIES * n) for flatness in _FLATNESS]
+
+    def _draws(self, rng: np.random.Generator, flatness: int) -> Propose:
+        waiting = list(self.derived) if flatness == 1 else []
+        weights = [
+            {path: [value ** (1 / flatness) for value in vector] for path, vector in table.items()}
+            for table in self._weights
+        ]
+        num_drawn = 0
+
+        def propose(n: int) -> list[Architecture]:
+            nonlocal num_drawn
+            first, waiting[:] = waiting[:n], waiting[n:]
+            turns = [(num_drawn + turn) % len(weights) for turn in range(n - len(first))]
+            num_drawn += len(turns)
+            drawn = [
+                iter(self._space.sample_many(turns.count(index), rng, weights=table))
+                for index, table in enumerate(weights)
+            ]
+            return [*first, *(next(drawn[index]) for index in turns)]
+
+        return propose
+
+
+def _check(space: Space, found: Distribution) -> None:
+    options = {slot.path: len(slot.options) for slot in space.slots}
+    name = (
+        f"the distribution {found.label!r} of {found.method}" if found.label else f"the distribution of {found.method}"
+    )
+    for path, vector in found.final.items():
+        if options.get(path) != len(vector):
+            there = f"and the space {space.name} {options.get(path, 'no such choice')}"
+            raise NasError(f"{name} has {len(vector)} options for {path} {there}: give one learnt in this space")
+    if found.arch not in space:
+        raise NasError(
+            f"{name} is derived to {found.derived}, which is not in {space!r}: give one learnt in this space"
+        )

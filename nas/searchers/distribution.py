@@ -1,0 +1,48 @@
+"""Search among what a gradient search has learnt: its distributions are drawn from, their best architectures first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.limits import Limit
+from nas.records import Distribution, Evaluation
+from nas.searchers._candidates import Feasible, everything, pick
+from nas.searchers._history import History
+from nas.searchers._learnt import Learnt
+from search_spaces import Architecture, Space
+
+
+class DistributionSearch:
+    """The derived architectures, then draws from all distributions alike, without repetition.
+
+    Where little new turns up any more, the distributions are flattened step by step, in the end to a uniform one.
+
+    Args:
+        distributions: what was learnt of this space, one or more.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[str],
+        limits: Sequence[Limit] = (),
+        feasible: Feasible = everything,
+        *,
+        distributions: Sequence[Distribution],
+    ) -> None:
+        if not distributions:
+            raise NasError("distributions is empty; give what a gradient search has learnt, one distribution or more")
+        self.space = space
+        self.feasible = feasible
+        self._learnt = Learnt(space, distributions)
+        self._history = History(objectives, limits)
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        parents = [evaluation.arch for evaluation in self._history.best_first()[:n]]
+        return pick(
+            self.space, n, rng, self._history.digests, self.feasible, *self._learnt.proposals(n, rng), parents=parents
+        )
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._history.add(evaluations)
