@@ -68,6 +68,10 @@ class Layer:
     def axis(self) -> int:
         return self.shape.index(-1)
 
+    def outputs_of(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of what the full layer gives."""
+        return (*x.shape[: self.axis], self.outputs, *x.shape[self.axis + 1 :])
+
     def example(self) -> Tensor:
         return torch.randn([self.inputs if size < 0 else size for size in self.shape])
 
@@ -149,10 +153,9 @@ def padded_weights(layer: Layer, space: Space, dense: nn.Module) -> Way:
         p, q = probabilities(logits).values()
         total, offset = torch.zeros_like(weight), torch.zeros_like(bias)
         for i, outputs in enumerate(spaced(layer.outputs, len(p))):
-            offset = offset + p[i] * grown(bias[:outputs], 0, layer.outputs)
+            offset = offset + p[i] * grown(bias[:outputs], bias.shape)
             for j, inputs in enumerate(spaced(layer.inputs, len(q))):
-                part = grown(grown(weight[:outputs, :inputs], 1, layer.inputs), 0, layer.outputs)
-                total = total + p[i] * q[j] * part
+                total = total + p[i] * q[j] * grown(weight[:outputs, :inputs], weight.shape)
         return layer.run(x, total, offset)
 
     return Way("padded weights added", forward, (weight, bias), clearing(weight, bias), list(logits.values()))
@@ -169,7 +172,7 @@ def mixed_outputs(layer: Layer, space: Space, dense: nn.Module) -> Way:
         for i, outputs in enumerate(spaced(layer.outputs, len(p))):
             for j, inputs in enumerate(spaced(layer.inputs, len(q))):
                 y = layer.run(x.narrow(layer.axis, 0, inputs), weight[:outputs, :inputs], bias[:outputs])
-                parts.append(p[i] * q[j] * grown(y, layer.axis, layer.outputs))
+                parts.append(p[i] * q[j] * grown(y, layer.outputs_of(x)))
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -178,10 +181,10 @@ def mixed_outputs(layer: Layer, space: Space, dense: nn.Module) -> Way:
     return Way("outputs mixed", forward, (weight, bias), clearing(weight, bias), list(logits.values()))
 
 
-def grown(tensor: Tensor, axis: int, size: int) -> Tensor:
-    """Padded with zeros at the end of an axis."""
-    later = (tensor.dim() - 1 - axis) * 2
-    return F.pad(tensor, (0,) * later + (0, size - tensor.shape[axis]))
+def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Padded with zeros at the ends of its axes."""
+    missing = [full - size for full, size in zip(shape, tensor.shape, strict=True)]
+    return F.pad(tensor, [size for more in reversed(missing) for size in (0, more)])
 
 
 def clearing(*tensors: Tensor) -> Callable[[], None]:

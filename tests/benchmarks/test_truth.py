@@ -20,6 +20,7 @@ from nas.data import DataError
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
 from supernets.profile import profile_network
+from supernets.relaxation import Mixture
 from supernets.skeleton import build_skeleton
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig
@@ -114,6 +115,28 @@ def test_subnets_are_the_networks_they_stand_for(name: str) -> None:
         with torch.no_grad():
             ours, theirs = supernet.subnet(arch).eval()(inputs), supernet.extract(arch).eval()(inputs)
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_relaxation_of_one_network_is_that_network(name: str) -> None:
+    task = loaded(name)
+    supernet, inputs = Supernet(task.space, task.build), task.task.example(3)
+    narrow = task.space.at(width=task.space.smallest().width)
+    for _, arch in (*task.space.variants(), *narrow.variants()):
+        with torch.no_grad():
+            relaxed = supernet.relax(Mixture.one_hot(task.space, arch)).eval()(inputs)
+            assert torch.allclose(relaxed, supernet.subnet(arch).eval()(inputs), rtol=0, atol=1e-5), arch
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mixture_has_a_value_and_gradients(name: str) -> None:
+    task = loaded(name)
+    logits = {slot.path: torch.zeros(len(slot.options), requires_grad=True) for slot in task.space.slots}
+    mixture = Mixture(task.space, {path: leaf.softmax(0) for path, leaf in logits.items()})
+    outputs = Supernet(task.space, task.build).relax(mixture)(task.task.example(3))
+    torch.autograd.backward(outputs.square().mean())
+    for leaf in logits.values():
+        assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.any()
 
 
 @pytest.mark.parametrize("order", ["none", "shift", "distance", "learned"])
