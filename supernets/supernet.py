@@ -17,6 +17,7 @@ from supernets.layout import Layouts, Shape
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
 from supernets.relaxation.anatomy import Anatomy
+from supernets.relaxation.check import check
 from supernets.relaxation.cost import Cost, counted_macs, counted_params
 from supernets.relaxation.mixture import Mixture
 from supernets.sharing import Entangled, Ground, Reading, Sharing
@@ -140,6 +141,14 @@ class Supernet:
             return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)
 
         return self._bind(self._anatomy.skeleton(mixture), expected, leading)
+
+    def check_relaxation(self, example: Example) -> None:
+        """Make sure that `relax` is right for this model: where a mixture is one network, it computes that network.
+
+        Raises:
+            RelaxationError: it does not; the message names what in the model stands against it.
+        """
+        check(self, example)
 
     def expected(self, metric: str, example: Example | None = None) -> Cost:
         """The cost "params", or "macs" of an ``example``, whose expectation over a mixture is exact.

@@ -8,7 +8,7 @@ check the result: where two that agree on a feature's choices disagree on it, th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -69,6 +69,18 @@ def combinations(space: Space, slots: Sequence[int]) -> list[Row]:
     return rows
 
 
+def closed(space: Space, slots: Iterable[int]) -> tuple[int, ...]:
+    """The slots, in order, with whatever stands between one of them and another that may turn it off."""
+    own = set(slots)
+    above = {slot: _ancestors(space, slot) for slot in own}
+    return tuple(sorted(own.union(*(found for found in above.values() if found & own))))
+
+
+def _ancestors(space: Space, slot: int) -> set[int]:
+    parents = {parent for parent, _ in space.slots[slot].conditions}
+    return parents.union(*(_ancestors(space, parent) for parent in parents))
+
+
 @dataclass
 class _Seen:
     """One network: its codes and what was observed of it."""
@@ -90,15 +102,18 @@ class _Group:
     known: dict[Row, dict[Key, Any]] = field(default_factory=dict)  # a feature that is absent has None
     impossible: set[Row] = field(default_factory=set)
 
-    def at_home(self, seen: _Seen) -> bool:
-        return all(seen.codes[slot] == code for slot, code in self.home.items())
-
     def note(self, seen: _Seen) -> None:
-        if self.at_home(seen):
-            found = self.known.setdefault(seen.row(self.slots), {})
-            for key in self.features:
-                if found.get(key) is None:
-                    found[key] = seen.features.get(key)
+        """Take what a network has; what is absent at home is absent, elsewhere that may have other reasons."""
+        row = seen.row(self.slots)
+        home = all(seen.codes[slot] == code for slot, code in self.home.items())
+        for key in self.features:
+            value = seen.features.get(key)
+            if value is not None or home:
+                known = self.known.setdefault(row, {})
+                known[key] = value if known.get(key) is None else known[key]
+
+    def waits(self, row: Row) -> bool:
+        return row not in self.impossible and len(self.known.get(row, {})) < len(self.features)
 
 
 class _Survey:
@@ -112,7 +127,7 @@ class _Survey:
             self._look(arch)
         self.labels = [label.partition("=")[0] for label, _ in labelled]
         self.keys = list(dict.fromkeys(key for seen in self.seen for key in seen.features))
-        self.slots = self._dependencies()
+        self.slots, self.decided = self._dependencies()
         for arch in space.sample_many(CHECKED, np.random.default_rng(0), uniform="choices"):
             self._look(arch)
 
@@ -133,9 +148,10 @@ class _Survey:
 
     # --- which choices move what
 
-    def _dependencies(self) -> dict[Key, set[int]]:
+    def _dependencies(self) -> tuple[dict[Key, set[int]], dict[Key, set[int]]]:
+        """The choices that move each feature, and those that decide whether it is there."""
         moved: dict[Key, set[int]] = {key: set() for key in self.keys}
-        decided: dict[Key, set[int]] = {key: set() for key in self.keys}  # whether it is there
+        decided: dict[Key, set[int]] = {key: set() for key in self.keys}
         codes = np.array([seen.codes for seen in self.seen])
         paths = {slot.path: index for index, slot in enumerate(self.space.slots)}
         for number, label in enumerate(self.labels[1:], start=1):
@@ -149,7 +165,7 @@ class _Survey:
         for key, slots in moved.items():
             if self.counting or slots & decided[key]:
                 slots |= decided[key]
-        return moved
+        return moved, decided
 
     def _compare(
         self, a: _Seen, b: _Seen, slots: set[int], moved: dict[Key, set[int]], decided: dict[Key, set[int]]
@@ -162,16 +178,22 @@ class _Survey:
                 moved[key] |= slots
 
     def _joined(self, key: Key) -> bool:
-        """Whether networks contradict each other on a feature; the choices they differ in then join its own."""
-        slots = tuple(sorted(self.slots[key]))
+        """Whether choices had to join those of a feature, because networks contradict each other on it without them.
+
+        Two that agree on the feature's choices differ in the feature, or it is there while one of its choices is off.
+        """
+        slots = closed(self.space, self.slots[key])
         first: dict[Row, _Seen] = {}
         for seen in self.seen:
             if key not in seen.features and not self.counting:
                 continue
+            off = [s for s in slots if seen.codes[s] < 0 and not _ancestors(self.space, s) & set(slots)]
             known = first.setdefault(seen.row(slots), seen)
+            if off:
+                self.slots[key] |= _ancestors(self.space, off[0])
+                return True
             if known.features.get(key) != seen.features.get(key):
-                differing = {i for i, (a, b) in enumerate(zip(known.codes, seen.codes, strict=True)) if a != b}
-                self.slots[key] |= differing
+                self.slots[key] |= {i for i, (a, b) in enumerate(zip(known.codes, seen.codes, strict=True)) if a != b}
                 return True
         return False
 
@@ -180,7 +202,7 @@ class _Survey:
     def _grouped(self, keys: Sequence[Key]) -> list[_Group]:
         groups: dict[Any, _Group] = {}
         for key in keys:
-            slots = tuple(sorted(self.slots[key]))
+            slots = closed(self.space, self.slots[key])
             home = {} if self.counting else self._home(key, slots)
             group = groups.setdefault((slots, tuple(home.items())), _Group(slots, home))
             group.features.append(key)
@@ -190,12 +212,12 @@ class _Survey:
         return list(groups.values())
 
     def _home(self, key: Key, slots: Row) -> dict[int, int]:
-        """The choices, other than its own, in which the first network with a feature is not like the largest."""
-        largest, first = self.seen[0], next(seen for seen in self.seen if key in seen.features)
+        """The choices, other than its own, that decide whether a feature is there, as the first network with it has."""
+        first = next(seen for seen in self.seen if key in seen.features)
         return {
-            slot: code
-            for slot, (code, usual) in enumerate(zip(first.codes, largest.codes, strict=True))
-            if code != usual and code >= 0 and slot not in slots
+            slot: first.codes[slot]
+            for slot in sorted(self.decided[key])
+            if slot not in slots and first.codes[slot] >= 0
         }
 
     def _cover(self, groups: Sequence[_Group]) -> None:
@@ -203,22 +225,21 @@ class _Survey:
         rows = {id(group): self._rows(group) for group in groups}
         while True:
             waiting = [
-                (group, [row for row in rows[id(group)] if row not in group.known and row not in group.impossible])
+                (group, [row for row in rows[id(group)] if group.waits(row)])
                 for group in groups
             ]
             waiting = sorted((pair for pair in waiting if pair[1]), key=lambda pair: -len(pair[1]))
             if not waiting:
                 return
-            arch = self._showing(waiting)
-            if arch is None:
-                group, pending = waiting[0]
-                arch = self.space.largest_with(_forced(group, pending[0]))
-                if arch is None:
-                    group.impossible.add(pending[0])
-                    continue
-            seen = self._look(arch)
-            for group in groups:
-                group.note(seen)
+            group, pending = waiting[0]
+            tried = [self._showing(waiting)]
+            tried += [self.space.largest_with(wanted) for wanted in _ways(group, pending[0])] if tried[0] is None else []
+            for arch in filter(None, tried):
+                seen = self._look(arch)
+                for other in groups:
+                    other.note(seen)
+            if tried[0] is None and group.waits(pending[0]):
+                group.impossible.add(pending[0])
 
     def _rows(self, group: _Group) -> list[Row]:
         rows = combinations(self.space, group.slots)
@@ -236,14 +257,14 @@ class _Survey:
         forced: dict[int, int] = {}
         for group, pending in waiting:
             for row in pending:
-                wanted = _forced(group, row)
+                wanted = _ways(group, row)[0]
                 if all(forced.get(slot, code) == code for slot, code in wanted.items()):
                     forced |= wanted
                     break
         return self.space.largest_with(forced)
 
     def _table(self, group: _Group, key: Key) -> Table:
-        pairs = [(row, found[key]) for row, found in group.known.items() if self.counting or found[key] is not None]
+        pairs = [(row, found[key]) for row, found in group.known.items() if self.counting or found.get(key) is not None]
         order = {row: index for index, row in enumerate(self._rows(group))}
         pairs = sorted((pair for pair in pairs if pair[0] in order), key=lambda pair: order[pair[0]])
         codes = np.array([row for row, _ in pairs], dtype=np.int16).reshape(len(pairs), len(group.slots))
@@ -251,8 +272,10 @@ class _Survey:
         return Table(Joint(group.slots, codes, missing=len(pairs) < len(order)), values)
 
 
-def _forced(group: _Group, row: Row) -> dict[int, int]:
-    return group.home | {slot: code for slot, code in zip(group.slots, row, strict=True) if code >= 0}
+def _ways(group: _Group, row: Row) -> list[dict[int, int]]:
+    """What to ask for so as to see a combination: at home, or wherever it can be under the constraints."""
+    codes = {slot: code for slot, code in zip(group.slots, row, strict=True) if code >= 0}
+    return [group.home | codes, codes]
 
 
 def _named(key: Key) -> str:
