@@ -60,7 +60,7 @@ class _Gated(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         gate: Tensor = self.__dict__["_gate"]()
         mixture: Mixture = self.__dict__["_mixture"]
-        if mixture.sparse and float(gate) == 0:
+        if mixture.sparse and float(gate.detach()) == 0:
             return x
         output = super().forward(x, *args, **kwargs)
         _check_tensor(output, "a block of a stack")
