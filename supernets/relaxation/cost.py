@@ -24,8 +24,8 @@ from supernets.skeleton import Build, build_skeleton
 
 MAX_COLUMNS = 4000
 """Entries of fitted tables, beyond which pairs are left out and choices stand alone."""
-RIDGE = 1e-3
-"""Times the number of samples: the weight of the squares of fitted entries."""
+RIDGE = 1e-4
+"""The weight of the squares of fitted entries, against the mean square of a sample's indicators."""
 HELD_OUT = 5
 """One sample in so many is not fitted but tells how well the fit does."""
 
@@ -141,8 +141,8 @@ def fitted(space: Space, archs: Sequence[Architecture], values: Sequence[float])
 def _ridge(columns: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
     """Coefficients and constant: the indicators of a table sum to 1, so the constant is the mean."""
     mean = float(y.mean())
-    gram = columns.T @ columns + RIDGE * len(y) / columns.shape[1] * np.eye(columns.shape[1])
-    return np.linalg.solve(gram, columns.T @ (y - mean)), mean
+    gram = columns @ columns.T  # there are more entries than samples, mostly
+    return columns.T @ np.linalg.solve(gram + RIDGE * np.trace(gram) / len(y) * np.eye(len(y)), y - mean), mean
 
 
 def _pairs(space: Space) -> list[Joint]:

@@ -123,7 +123,7 @@ class Mixture:
         """Of one architecture of the space."""
         found = 1.0
         for index, code in enumerate(self.space.codes([arch])[0]):
-            found *= float(self._probabilities[index][int(code)]) if code >= 0 else 1.0
+            found *= float(self._probabilities[index].detach()[int(code)]) if code >= 0 else 1.0
         return found
 
     def weights(self) -> dict[str, npt.NDArray[np.float64]]:

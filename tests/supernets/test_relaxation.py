@@ -68,16 +68,6 @@ class Slotted(nn.Module):
         return self.head(self.product(self.base(x))) + sum(branch(x) for branch in self.branches)
 
 
-def free_of_constraints(space: Space) -> bool:
-    return not space.declaration()["constraints"] and space.count() == np.prod(
-        [1.0]
-    ) * _combinations(space)
-
-
-def _combinations(space: Space) -> int:
-    return sum(1 for _ in space.enumerate()) if space.count() <= 2000 else space.count()
-
-
 def supernet_of(space: Space) -> Supernet:
     return Supernet(space, lambda arch: Slotted(space, arch), dtype=torch.float64)
 
@@ -105,3 +95,268 @@ def test_one_hot_is_the_subnet_in_random_spaces(space: Space, seed: int) -> None
         for name, gradient in net.gradients().items():
             assert torch.allclose(ours[name], gradient, rtol=1e-9, atol=1e-10), name
         net._store.zero_grad()
+
+
+@pytest.mark.parametrize("name", RELAXABLE)
+def test_one_hot_is_the_subnet_of_models_unlike_each_other(name: str) -> None:
+    case = ZOO[name]
+    net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)
+    mixture = Mixture(case.space)
+    relaxed = net.relax(mixture).eval()  # one module follows its mixture
+    for arch in case.space.sample_many(8, np.random.default_rng(0)):
+        mixture.update({path: Mixture.one_hot(case.space, arch)[path] for path in mixture.free})
+        found, wanted = relaxed(case.example()), net.subnet(arch).eval()(case.example())
+        assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_one_hot_is_the_vision_transformer_with_its_gradients() -> None:
+    space = ViTSpace()
+    net = Supernet(space, vit.build, dtype=torch.float64)
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for arch in space.sample_many(5, np.random.default_rng(0)):
+        relaxed, subnet = net.relax(Mixture.one_hot(space, arch)), net.subnet(arch)
+        assert torch.allclose(relaxed(x), subnet(x), rtol=0, atol=1e-12)
+        relaxed(x).square().sum().backward()
+        ours = net.gradients()
+        net._store.zero_grad()
+        subnet(x).square().sum().backward()
+        for name, gradient in net.gradients().items():
+            assert torch.allclose(ours[name], gradient, rtol=1e-8, atol=1e-12), name
+        net._store.zero_grad()
+
+
+def padded(net: Supernet, arch: Architecture, name: str) -> Tensor:
+    """What an architecture reads under a name, in its place in zeros of the stored shape."""
+    shared = net._store.parameters[name]
+    shape = tuple(dict(net.extract(arch).named_parameters())[name].shape)
+    box, whole = shared.axes.box(shape, shared.shape), torch.zeros_like(shared.blocked)
+    box.of(whole).copy_(box.of(shared.blocked))
+    return whole.view(shared.shape)
+
+
+@pytest.mark.parametrize("name", ["conv", "fused"])
+def test_weights_are_the_sum_of_padded_slices(name: str) -> None:
+    case = ZOO[name]
+    depth = max(case.space.slots[1].options)
+    space = case.space.where(depth=depth)  # so that every parameter is in every network
+    net = Supernet(space, case.build, layout=case.layout, dtype=torch.float64)
+    probabilities = drawn(space)
+    mixture = Mixture(space, probabilities)
+    relaxed = net.relax(mixture)
+    compared = 0
+    for name, row in zip(net._survey.shapes, net.coverage().rows, strict=True):
+        if not row.axes or name in net._anatomy._unmasked:
+            continue
+        slots = {slot for slot in space.slots if any(slot.path in moved for moved in row.axes.values())}
+        mixture.forget()
+        found = parameter(relaxed, name)
+        explicit = torch.zeros_like(found)
+        for arch in _all_of(space, [slot.path for slot in slots]):
+            explicit = explicit + _chance(space, probabilities, arch, slots) * padded(net, arch, name).view_as(found)
+        assert torch.allclose(found, explicit, rtol=0, atol=1e-14)
+        direction = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        leaves = [probabilities[slot.path] for slot in slots]
+        for ours, theirs in zip(
+            torch.autograd.grad((found * direction).sum(), leaves),
+            torch.autograd.grad((explicit * direction).sum(), leaves),
+            strict=True,
+        ):
+            assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+        compared += 1
+    assert compared > 4
+
+
+def _all_of(space: Space, paths: list[str]) -> Iterator[Architecture]:
+    """One network for each combination of some choices, the others at their largest."""
+    fixed = {slot.path: slot.options[-1] for slot in space.slots if slot.path not in paths}
+    return space.where(**fixed).enumerate()
+
+
+def _chance(space: Space, probabilities: dict[str, Tensor], arch: Architecture, slots: Any) -> Tensor:
+    codes = space.codes([arch])[0]
+    chance = torch.ones((), dtype=torch.float64)
+    for slot, code in zip(space.slots, codes, strict=True):
+        if slot in slots:
+            chance = chance * probabilities[slot.path][int(code)]
+    return chance
+
+
+@given(space=random_spaces(constraints=False, most=16), seed=st.integers(0, 1000))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+def test_expected_parameters_and_macs_are_those_of_enumeration(space: Space, seed: int) -> None:
+    assume(any(not slot.conditions for slot in space.slots))
+    net = supernet_of(space)
+    example = torch.zeros(2, 3)
+    mixture = Mixture(space, drawn(space, seed))
+    archs = list(space.enumerate())
+    chances = np.array([mixture.probability(arch) for arch in archs])
+    assert chances.sum() == pytest.approx(1)
+    for metric in ("params", "macs"):
+        cost = net.expected(metric, example)
+        counted = [getattr(net.profile(arch, example), metric) for arch in archs]
+        assert [cost.of(arch) for arch in archs] == counted
+        assert cost(mixture).item() == pytest.approx(chances @ np.array(counted), rel=1e-9)
+
+
+def test_the_gradient_of_an_expected_cost_is_what_an_option_costs_more() -> None:
+    space = ViTSpace(width=64, depth=2, heads=2, **{"ratio.1": 1})
+    net = Supernet(space, vit.build)
+    cost, probabilities = net.expected("params"), drawn(space)
+    (gradient,) = torch.autograd.grad(cost(Mixture(space, probabilities)), [probabilities["ratio.0"]])
+    counted = [cost.of(arch) for arch in space.enumerate()]
+    assert (gradient - gradient[0]).tolist() == pytest.approx([one - counted[0] for one in counted])
+
+
+def test_a_cost_is_fitted_to_what_was_measured() -> None:
+    space = ViTSpace()
+    net = Supernet(space, vit.build)
+    counted = net.expected("macs", torch.zeros(1, 1, 8, 8))
+    archs = space.sample_many(600, np.random.default_rng(0), uniform="choices")
+    cost = fitted(space, archs, [counted.of(arch) for arch in archs])
+    assert cost.r2 > 0.99
+    fresh = space.sample_many(50, np.random.default_rng(1))
+    assert np.corrcoef([cost.of(arch) for arch in fresh], [counted.of(arch) for arch in fresh])[0, 1] > 0.99
+    with pytest.raises(SupernetError, match="10 or more"):
+        fitted(space, archs[:4], [1.0] * 4)
+
+
+def test_norms_mix_what_every_width_would_give() -> None:
+    from supernets.relaxation.norms import mixed_group_norm, mixed_layer_norm
+
+    x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True, generator=None) + 3
+    chances = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64, requires_grad=True)
+    widths = (4, 6, 12)
+    layer = sum(
+        p * nn.functional.pad(nn.functional.layer_norm(x[..., :w], (w,)), (0, 12 - w))
+        for p, w in zip(chances, widths, strict=True)
+    )
+    assert torch.allclose(mixed_layer_norm(x, widths, chances, 1e-5), layer, rtol=0, atol=1e-13)
+    rms = sum(
+        p * nn.functional.pad(nn.functional.rms_norm(x[..., :w], (w,), eps=1e-6), (0, 12 - w))
+        for p, w in zip(chances, widths, strict=True)
+    )
+    assert torch.allclose(mixed_layer_norm(x, widths, chances, 1e-6, centred=False), rms, rtol=0, atol=1e-13)
+    maps = torch.randn(2, 12, 3, 3, dtype=torch.float64) - 1
+    options = [(4, 2), (6, 2), (12, 3)]
+    group = sum(
+        p * nn.functional.pad(nn.functional.group_norm(maps[:, :c], g), (0, 0, 0, 0, 0, 12 - c))
+        for p, (c, g) in zip(chances, options, strict=True)
+    )
+    assert torch.allclose(mixed_group_norm(maps, options, chances, 1e-5), group, rtol=0, atol=1e-13)
+
+
+class OperationSpace(Space):
+    op = choice("conv3", "conv5", "skip")
+    width = choice(2, 4)
+
+
+def operations(arch: Architecture) -> nn.Module:
+    kernel = {"conv5": 5}.get(arch.op, 3)
+    convolution = nn.Conv2d(arch.width, arch.width, kernel, padding=kernel // 2)
+    edge = one_of(
+        "conv" if arch.op.startswith("conv") else "skip",
+        {"conv": lambda: nn.Sequential(convolution, nn.BatchNorm2d(arch.width)), "skip": nn.Identity},
+    )
+    return nn.Sequential(nn.Conv2d(1, arch.width, 1), edge, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_operations_that_share_a_kernel_are_superposed_and_carry_the_mass_of_their_group() -> None:
+    space = OperationSpace().where(width=4)
+    net = Supernet(space, operations, dtype=torch.float64)
+    p = torch.tensor([0.3, 0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    relaxed = net.relax(Mixture(space, {"op": p}))
+    x = torch.randn(3, 1, 6, 6, dtype=torch.float64)
+    stem, edge = relaxed[0](x), relaxed[1]
+    whole = net._store.parameters["1.conv.0.weight"].value
+    centre = torch.zeros_like(whole)
+    centre[..., 1:4, 1:4] = whole[..., 1:4, 1:4]
+    kernel = (p[0] * centre + p[1] * whole) / (p[0] + p[1])
+    bias = net._store.parameters["1.conv.0.bias"].value
+    mixed = nn.functional.batch_norm(
+        nn.functional.conv2d(stem, kernel, bias, padding=2), None, None, training=True,
+        weight=net._store.parameters["1.conv.1.weight"].value, bias=net._store.parameters["1.conv.1.bias"].value,
+    )  # fmt: skip
+    wanted = (p[0] + p[1]) * mixed + p[2] * stem
+    assert torch.allclose(edge(stem), wanted, rtol=0, atol=1e-12)
+    (gradient,) = torch.autograd.grad(edge(stem).square().sum(), [p])
+    assert gradient.abs().min() > 1e-3  # batch norm does not hide the mass
+
+
+def test_what_is_not_run_is_exact_where_it_has_no_probability() -> None:
+    space = OperationSpace()
+    net = Supernet(space, operations, dtype=torch.float64)
+    x = torch.randn(3, 1, 6, 6, dtype=torch.float64)
+    vector = {"op": torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)}
+    dense, sparse = net.relax(Mixture(space, vector)), net.relax(Mixture(space, vector, sparse=True))
+    called = []
+    sparse.get_submodule("1.conv").register_forward_hook(lambda *_: called.append(1))
+    assert torch.equal(dense(x), sparse(x))
+    assert not called
+
+
+def test_gradients_reach_the_store_and_stay_where_probability_is() -> None:
+    space = ViTSpace()
+    net = Supernet(space, vit.build)
+    net.relax(Mixture.one_hot(space, space.smallest()))(torch.randn(2, 1, 8, 8)).square().sum().backward()
+    assert net.gradients()["blocks.0.mlp.up.weight"][32:].abs().max() == 0
+    assert net.gradients()["blocks.0.mlp.up.weight"][:32, :32].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("recurrent", "cell.lstm.weight_ih_l1 is there in .* one_of"), ("u_shaped", "down.1.weight is there in .* stack")],
+)
+def test_alternatives_that_nothing_says_are_an_error(name: str, message: str) -> None:
+    case = ZOO[name]
+    net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)
+    with pytest.raises(RelaxationError, match=message):
+        net.relax(Mixture(case.space))
+
+
+def test_a_model_whose_forward_depends_on_the_architecture_is_found_out() -> None:
+    case = ZOO["encoder"]  # its heads have width / 2 features: their number is fixed and their size is not
+    net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)
+    with pytest.raises(RelaxationError, match="away from the network; .*these change with it: .*head_dim"):
+        net.check_relaxation(case.example())
+    good = ZOO["fused"]
+    Supernet(good.space, good.build, layout=good.layout, dtype=torch.float64).check_relaxation(good.example())
+
+
+def test_wrong_mixtures_name_the_choice_and_the_rule() -> None:
+    space = ViTSpace(width=(32, 64))
+    net = Supernet(space, vit.build)
+    for vector, message in [
+        (torch.tensor([0.5, 0.5]), "shape"),
+        (torch.tensor([0.5, 0.0, 0.6]), "sum to 1"),
+        (torch.tensor([float("nan"), 0.0, 1.0]), "sum to 1"),
+        (torch.tensor([0.3, 0.3, 0.4]), "narrowed"),
+    ]:
+        with pytest.raises(SupernetError, match=f"width .*{message}"):
+            Mixture(space, {"width": vector})
+    with pytest.raises(SupernetError, match="no choice of ViTSpace"):
+        Mixture(space, {"widht": torch.ones(3) / 3})
+    with pytest.raises(SupernetError, match="is over OperationSpace"):
+        net.relax(Mixture(OperationSpace()))
+    with pytest.raises(SupernetError, match="'macs' with an example"):
+        net.expected("macs")
+
+
+def test_the_derived_architecture_is_the_likeliest() -> None:
+    space = ViTSpace()
+    arch = space.sample(np.random.default_rng(3))
+    mixture = Mixture.one_hot(space, arch)
+    assert mixture.likeliest() == arch
+    assert mixture.probability(arch) == 1
+    assert space.sample(np.random.default_rng(0), weights=mixture.weights()) == arch
+
+
+def test_unordered_options_ask_for_order() -> None:
+    class Unordered(Space):
+        width = choice(8, 4)
+        extra = choice(1, 2)
+
+    net = Supernet(
+        Unordered(), lambda arch: stack([nn.Linear(3, 3 + arch.width - arch.width), nn.Linear(3, arch.width)])
+    )
+    with pytest.raises(RelaxationError, match="from small to large"):
+        net.relax(Mixture(net.space))
