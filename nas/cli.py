@@ -59,6 +59,16 @@ Strategy = Annotated[
 Sharing = Annotated[
     str, typer.Option(help="Sharing of weights in place of the run file's, as in 'routed(experts=2)': nas methods.")
 ]
+SearcherName = Annotated[
+    str, typer.Option("--searcher", help="random, evolution, bayesian or gradient, in place of the run file's.")
+]
+Gradient = Annotated[
+    str,
+    typer.Option(
+        help="Learn distributions by gradients first, as in 'drnas(concentration=2)': nas methods. The searchers "
+        "evolution and bayesian begin with them, gradient draws from nothing else."
+    ),
+]
 Name = Annotated[str, typer.Option(help="Name in place of the run file's: another study, in a folder of its own.")]
 RUNS = Path("runs")
 _INTERRUPTED = 130  # what a shell makes of SIGINT
@@ -128,6 +138,8 @@ def demo(
     task: Annotated[str, typer.Option(help="images: handwritten digits; text: a language model.")] = "images",
     strategy: Strategy = "",
     sharing: Sharing = "",
+    searcher: SearcherName = "",
+    gradient: Gradient = "",
     name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
@@ -137,7 +149,7 @@ def demo(
     """The whole job on real data that comes with a package: train, search, front, trust report, export."""
     from nas import demos
 
-    change = _change(strategy, sharing, name)
+    change = _change(strategy, sharing, name, searcher, gradient)
     with _workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
         study = _search(workflow)
         share = workflow.dominated_share(study)
@@ -171,6 +183,8 @@ def search(
     run_file: RunFile,
     strategy: Strategy = "",
     sharing: Sharing = "",
+    searcher: SearcherName = "",
+    gradient: Gradient = "",
     name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
@@ -178,7 +192,8 @@ def search(
     workers: Workers = 2,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
-    with _workflow(run_file, _change(strategy, sharing, name), storage, runs, cluster, workers) as workflow:
+    change = _change(strategy, sharing, name, searcher, gradient)
+    with _workflow(run_file, change, storage, runs, cluster, workers) as workflow:
         _search(workflow)
         _outlook(workflow.run.name, storage, runs)
 
@@ -200,11 +215,11 @@ def resume(
 Change = Callable[["Run"], "Run"]
 
 
-def _change(strategy: str, sharing: str, name: str) -> Change:
+def _change(strategy: str, sharing: str, name: str, searcher: str = "", gradient: str = "") -> Change:
     """What the flags of a command make of a run file's run."""
     from nas.run import changed
 
-    return partial(changed, strategy=strategy, sharing=sharing, name=name)
+    return partial(changed, strategy=strategy, sharing=sharing, name=name, searcher=searcher, gradient=gradient)
 
 
 @contextmanager
@@ -237,7 +252,8 @@ def _workflow_of(
                 f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
             )
         supernet = repository.supernet(record.supernet_digest)
-    change = partial(as_trained, study=record, supernet=supernet)
+        learnt = repository.distributions(study)
+    change = partial(as_trained, study=record, supernet=supernet, distributions=learnt)
     with _workflow(Path(record.run_file), change, storage, runs, cluster, workers) as workflow:
         yield workflow
 
@@ -256,6 +272,8 @@ def _search(workflow: Workflow) -> Study:
     _train(workflow)
     with display.bar("measuring networks") as tick:
         predictors = workflow.measure(tick)
+    if run.gradient:
+        display.learnt(workflow.distributions(predictors))
     with display.bar(f"searching ({run.searcher})") as tick:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
@@ -304,18 +322,21 @@ def _quoted(text: object) -> str:
 
 @app.command()
 def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List the strategies to train a supernet by and the ways to share weights, with their settings."""
+    """List training strategies, ways to share weights and gradient methods, with their settings."""
+    from nas.searchers.gradient.methods import METHODS
     from supernets.catalogue import catalogue
     from supernets.sharing import SHARINGS
     from supernets.strategies import STRATEGIES
 
-    found = {"strategy": catalogue(STRATEGIES), "sharing": catalogue(SHARINGS)}
+    found = {"strategy": catalogue(STRATEGIES), "sharing": catalogue(SHARINGS), "gradient": catalogue(METHODS)}
     if as_json:
         sys.stdout.write(json.dumps({kind: list(map(asdict, those)) for kind, those in found.items()}, indent=2) + "\n")
         return
     display.methods("training strategies", "as in --strategy 'sandwich(num_random=1)'", found["strategy"])
     display.say("")
     display.methods("sharings of weights", "as in --sharing 'routed(experts=2)'", found["sharing"])
+    display.say("")
+    display.methods("gradient methods", "as in --gradient 'drnas(concentration=2)'", found["gradient"])
 
 
 # --- look ------------------------------------------------------------------------
@@ -361,7 +382,7 @@ def show(
         else:
             record = repository.study(study)
             supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
-            display.study(record, repository.num_evaluations()[study], supernet)
+            display.study(record, repository.num_evaluations()[study], supernet, repository.distributions(study))
 
 
 @app.command()

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.records import CurvePoint, Evaluation, StudyRecord, SupernetRecord, Trust
+from nas.records import CurvePoint, Distribution, Evaluation, StudyRecord, SupernetRecord, Trust
 from nas.trust import facts
 from nas.units import metric
 
@@ -34,6 +34,7 @@ _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _WIDE = 10_000  # characters of a line that nobody's window bounds
 
+_T = TypeVar("_T")
 Tick = Callable[[int, int], None]
 
 
@@ -187,13 +188,38 @@ def studies(found: Sequence[StudyRecord], counts: Mapping[str, int], as_json: bo
         _show(table)
 
 
-def study(record: StudyRecord, num_evaluations: int, supernet: SupernetRecord | None) -> None:
-    """One study, field by field, and how its supernet was trained."""
+def study(
+    record: StudyRecord,
+    num_evaluations: int,
+    supernet: SupernetRecord | None,
+    distributions: Sequence[Distribution] = (),
+) -> None:
+    """One study, field by field, how its supernet was trained, and what had been learnt before by gradients."""
     table = _table("", "", header=False)
     how = {} if supernet is None else {"sharing": supernet.sharing, "strategy": supernet.settings.get("strategy")}
     for name, value in (asdict(record) | {"evaluations": num_evaluations} | how).items():
         table.add_row(name.replace("_", " "), escape(_listed(value) or "-"))
     _show(table)
+    if distributions:
+        learnt(distributions)
+
+
+def learnt(distributions: Sequence[Distribution]) -> None:
+    """What a gradient search has learnt, and all that it warns of."""
+    first = distributions[0]
+    say(f"gradient search: {first.steps[-1]:,} steps of {first.method!r} in {first.seconds:.0f} s")
+    for found in _spread_out(distributions, _MOST_ROWS):
+        label = f"for {found.label}: " if found.label else ""
+        say(f"{label}derived {found.arch.digest[:_DIGEST]}, {_certainty(found)}")
+    warnings = {(warning, found.label): None for found in distributions for warning in found.warnings}
+    for warning, label in warnings:
+        _warn(f"{label}: {warning}" if label else warning)
+
+
+def _certainty(found: Distribution) -> str:
+    """How much a distribution leaves open."""
+    likeliest = [max(vector) for vector in found.final.values() if len(vector) > 1]
+    return f"likeliest options at {sum(likeliest) / len(likeliest):.0%} on average" if likeliest else "no choice left"
 
 
 def front(
@@ -232,8 +258,8 @@ def front(
         say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
 
 
-def _spread_out(rows: Sequence[Row], most: int) -> Sequence[Row]:
-    """At most so many rows, evenly spread from the first to the last."""
+def _spread_out(rows: Sequence[_T], most: int) -> Sequence[_T]:
+    """At most so many, evenly spread from the first to the last."""
     if len(rows) <= most:
         return rows
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]

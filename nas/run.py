@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError
 from nas.limits import parse
-from nas.records import StudyRecord, SupernetRecord
-from nas.searchers import SEARCHERS
+from nas.records import Distribution, StudyRecord, SupernetRecord
+from nas.searchers import LEARNS_FROM, SEARCHERS
+from nas.searchers.gradient.config import GradientConfig
+from nas.searchers.gradient.methods import method
 from nas.targets import TARGETS
 from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
@@ -40,6 +42,7 @@ COSTS = ("params", "macs", "activation_bytes")
 """Metrics that are counted."""
 
 _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
+_SAMPLING = ("num_train", "batch_size", "select", "losses")
 _LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust_networks": 3, "trust_steps": 1}
 _MAY_BE_NONE = ("trust_networks", "trust_steps")
 
@@ -78,6 +81,12 @@ class Run:
     """Pretrained values, by parameter name."""
     searcher: str = "evolution"
     """One of `nas.searchers.SEARCHERS`."""
+    gradient: str = ""
+    """How distributions over architectures are learnt by gradients before the search, with settings where the method
+    has some: ``drnas(concentration=2)``. Evolution and Bayesian search begin with them; "gradient" draws from nothing
+    else and takes the method of `gradient_search` where this is empty. One of `nas.searchers.gradient.METHODS`."""
+    gradient_search: GradientConfig = field(default_factory=lambda: GradientConfig(train_weights=False))
+    """Its other settings: steps, whether the weights are trained further (in a copy), and how limits are kept."""
     evaluations: int = 300
     """Architectures to evaluate with inherited weights."""
     batch: int = 20
@@ -103,6 +112,7 @@ class Run:
             raise RunError(f"objectives = {self.objectives!r}: name each metric once")
         if self.searcher not in SEARCHERS:
             raise RunError(f"searcher = {self.searcher!r} is unknown: choose one of {', '.join(SEARCHERS)}")
+        self._check_gradient()
         for name, least in _LEAST.items():
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -112,6 +122,22 @@ class Run:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
         self._check_metrics()
+
+    def _check_gradient(self) -> None:
+        chosen = self.gradient or (self.gradient_search.method if self.searcher == "gradient" else "")
+        if not chosen:
+            return
+        object.__setattr__(self, "gradient", spell(method(chosen)))
+        if self.searcher not in LEARNS_FROM:
+            rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
+            raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")
+        if method(chosen).order == 2 and not self.gradient_search.train_weights:
+            remedy = "write order=1, or gradient_search=GradientConfig(train_weights=True)"
+            raise RunError(f"gradient = {self.gradient!r} looks ahead by a step of weights that stay: {remedy}")
+        missing = [name for name in _SAMPLING if not hasattr(self.task, name)]
+        if missing:
+            remedy = "see supernets.tasks.SamplingTask"
+            raise RunError(f"gradient = {self.gradient!r}: the task has no {', '.join(missing)} to draw by: {remedy}")
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
@@ -130,6 +156,12 @@ class Run:
             raise RunError(f"task = {self.task!r} is no task, it has no {', '.join(missing) or 'data'}: {remedy}")
         if not isinstance(self.training, TrainingConfig):
             raise RunError(f"training = {self.training!r} is no TrainingConfig: write TrainingConfig(steps=...)")
+        if not isinstance(self.gradient, str):
+            raise RunError(f"gradient = {self.gradient!r} is no text: give one such as 'drnas', or '' for none")
+        if not isinstance(self.gradient_search, GradientConfig):
+            raise RunError(
+                f"gradient_search = {self.gradient_search!r} is no GradientConfig: write GradientConfig(steps=...)"
+            )
         for name, example in (("objectives", "('error', 'params')"), ("limits", "('params <= 1e5',)")):
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not all(isinstance(text, str) for text in value):
@@ -160,19 +192,42 @@ class Run:
         return tuple(name for name in COSTS if name == "params" or name in metrics)
 
     @property
+    def learning(self) -> GradientConfig:
+        """`gradient_search` by the method of `gradient`."""
+        return replace(self.gradient_search, method=self.gradient or self.gradient_search.method)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
 
 
-def changed(run: Run, *, strategy: str = "", sharing: str = "", name: str = "") -> Run:
-    """The run with another training strategy, another way to share weights or another name, where they are given."""
+def changed(
+    run: Run, *, strategy: str = "", sharing: str = "", name: str = "", searcher: str = "", gradient: str = ""
+) -> Run:
+    """The run with another strategy, way to share weights, name, searcher or gradient method, where they are given.
+
+    Another searcher leaves the gradient method of the run aside.
+    """
     training = replace(run.training, strategy=strategy) if strategy else run.training
-    return replace(run, training=training, sharing=sharing or run.sharing, name=name or run.name)
+    kept = run.gradient if searcher in ("", run.searcher) else ""
+    return replace(
+        run,
+        training=training,
+        sharing=sharing or run.sharing,
+        name=name or run.name,
+        searcher=searcher or run.searcher,
+        gradient=gradient or kept,
+    )
 
 
-def as_trained(run: Run, study: StudyRecord, supernet: SupernetRecord) -> Run:
-    """The run as it was when the supernet of a study was trained, whatever the command line or the file said since.
+def as_trained(
+    run: Run, study: StudyRecord, supernet: SupernetRecord, distributions: Sequence[Distribution] = ()
+) -> Run:
+    """The run as a study was begun with, whatever the command line or the file said since: its supernet, its searcher.
+
+    Args:
+        distributions: what had been learnt for the study.
 
     Raises:
         RunError: it searches another space now.
@@ -185,7 +240,25 @@ def as_trained(run: Run, study: StudyRecord, supernet: SupernetRecord) -> Run:
     names = {setting.name for setting in fields(TrainingConfig)}
     settings = {name: value for name, value in supernet.settings.items() if name in names}
     settings |= {"clip": math.inf} if settings.get("clip", 0.0) is None else {}  # JSON has none
-    return replace(run, name=study.name, sharing=supernet.sharing, training=TrainingConfig(**settings))
+    return replace(
+        run,
+        name=study.name,
+        sharing=supernet.sharing,
+        training=TrainingConfig(**settings),
+        searcher=study.searcher,
+        gradient=distributions[0].method if distributions else "",
+        gradient_search=_as_learnt(run.gradient_search, distributions),
+    )
+
+
+def _as_learnt(config: GradientConfig, distributions: Sequence[Distribution]) -> GradientConfig:
+    """The settings that distributions were learnt with; those here, where there are none."""
+    if not distributions:
+        return config
+    names = {setting.name for setting in fields(GradientConfig)}
+    settings: dict[str, Any] = {name: value for name, value in distributions[0].settings.items() if name in names}
+    settings |= {name: math.inf for name, value in settings.items() if value == "inf"}
+    return replace(config, **settings)
 
 
 def load(path: Path | str) -> Run:

@@ -1,4 +1,4 @@
-"""The life of a run: train the supernet, measure, search, verify the front, ask whether to trust its ranks, export.
+"""The life of a run: train the supernet, measure, learn by gradients, search, verify the front, judge it, export.
 
 Each step finds what an earlier call has done in the database and the run's folder, and does the rest: calling any of
 them again after a kill loses nothing and computes nothing twice.
@@ -19,14 +19,14 @@ from typing import Any, Self
 import numpy as np
 from torch import nn
 
-from nas import evaluators, records
+from nas import evaluators, learning, records
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
 from nas.predictors import Predictor, Ridge
-from nas.records import Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
+from nas.records import Distribution, Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
 from nas.run import COSTS, Run
-from nas.searchers import SEARCHERS
+from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import TARGETS, Target, target_record
@@ -207,6 +207,38 @@ class Workflow:
     def _counts(self) -> evaluators.CostModel:
         return evaluators.CostModel(self.supernet, self.run.task, {})
 
+    # --- what gradients tell
+
+    def distributions(self, predictors: dict[str, Predictor], name: str | None = None) -> list[Distribution]:
+        """What the gradient search of the run has learnt for its study: learnt now or found; nothing where it has none.
+
+        Raises:
+            NasError: the study is there and began with something else.
+        """
+        if not self.run.gradient:
+            return []
+        study, key = name or self.run.name, learning.key(self.run, self.weights)
+        found = self.repository.known_distributions(key)
+        if not found or _digests(found) != _digests(self.repository.distributions(study)):
+            self._refuse_begun(study)
+            self.repository.put_distributions(study, key, found or self._learnt(predictors, key))
+        return self.repository.distributions(study)
+
+    def _learnt(self, predictors: dict[str, Predictor], key: str) -> list[Distribution]:
+        predict, place = (
+            evaluators.CostModel(self.supernet, self.run.task, predictors),
+            self.directory / "gradient" / key,
+        )
+        return learning.learn(self.run, self.supernet, predict, directory=place, progress=self.progress)
+
+    def _refuse_begun(self, study: str) -> None:
+        """What a study began with is never replaced."""
+        if study in {record.name for record in self.repository.studies()}:
+            raise NasError(
+                f"study {study!r} is there and began otherwise than with what {self.run.gradient!r} learns now: "
+                "give this one a name of its own (--name NAME), or the settings that one was begun with"
+            )
+
     # --- the search
 
     def study(
@@ -214,6 +246,7 @@ class Workflow:
     ) -> Study:
         """The study of the run, as far as it has come."""
         run = self.run
+        learnt = self.distributions(predictors, name)
         return Study(
             name or run.name,
             run.space,
@@ -222,6 +255,7 @@ class Workflow:
             self.repository,
             limits=run.limits,
             searcher=SEARCHERS[run.searcher],
+            settings={LEARNS_FROM[run.searcher]: learnt} if learnt else None,
             executor=self._executor,
             predict=evaluators.CostModel(self.supernet, run.task, predictors, run.costs),
             weights=self.weights,
@@ -392,6 +426,10 @@ class Workflow:
         place = self.directory / "finetuned" / f"{arch.digest}-{settings[:8]}"
         result = training.train_network(network, self.run.task, config, directory=place, progress=self.progress)
         return evaluators.recalibrated(network, self.run.task), result
+
+
+def _digests(distributions: Sequence[Distribution]) -> list[str]:
+    return [found.digest for found in distributions]
 
 
 def has_test(task: Task) -> bool:
