@@ -27,7 +27,7 @@ def to_uniform(probabilities: Tensor) -> Tensor:
 def dirichlet_kl(concentration: Tensor, anchor: float = 1.0) -> Tensor:
     """Kullback-Leibler divergence of a Dirichlet distribution to the symmetric one of this concentration.
 
-    With 1, the uniform distribution on the simplex, it is the regulariser of DrNAS (arXiv:2006.10355, section 3.2).
+    With 1, the uniform distribution on the simplex, it is the regulariser of DrNAS (arXiv:2006.10355).
     """
     other = torch.full_like(concentration, anchor)
     total = concentration.sum()
