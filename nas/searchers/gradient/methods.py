@@ -64,7 +64,7 @@ class Darts:
     sparse: ClassVar[bool] = False
 
     order: int = 1
-    """2: the architecture's gradient goes through one step of the weights, at three times the time of a step."""
+    """2: the architecture's gradient goes through one step of the weights, at several times the cost."""
     regulariser: str = "decay"
     """none, decay (of logits), entropy (what a choice leaves open) or uniform (distance to equal probabilities)."""
     strength: float = 1e-3

@@ -20,9 +20,10 @@ def by_perturbation(
 ) -> Table:
     """Decide choice after choice, in random order, for the option without which the mixture does worst.
 
-    The size of a learnt probability says little about what its option does in the mixture; taking the option out, with
-    the others' probabilities scaled up to a sum of 1, says it (the authors' code leaves the others as they are). Of equal options the more probable one is taken. It takes as many scores as
-    there are options, those of probability 0 left aside.
+    The size of a learnt probability says little about what its option does in the mixture; taking the option out says
+    it. The others' probabilities are then scaled to a sum of 1 (the authors' code leaves them as they are). Of equal
+    options the more probable one is taken. It takes as many scores as there are options, those of probability 0 left
+    aside.
 
     Args:
         probabilities: learnt, of choices with any number of options.
