@@ -1,0 +1,351 @@
+"""Gradient search: weights and architecture learn in turn, each from its half of the training examples.
+
+DARTS (arXiv:1806.09055) and, by other methods, what came after it. What happens in a step depends on the state and on
+(seed, step) alone, so a search that was killed and is started again in the same directory ends with the same bits as
+one never stopped. (On a GPU as far as its kernels are deterministic.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.limits import Limit
+from nas.records import Distribution
+from nas.searchers.gradient import collapse
+from nas.searchers.gradient.config import GradientConfig, GradientSearchError
+from nas.searchers.gradient.constraints import Constraints, Kept, Measured
+from nas.searchers.gradient.history import History, moments
+from nas.searchers.gradient.logits import Condition, Source, Table, initial
+from nas.searchers.gradient.methods import method
+from nas.searchers.gradient.objectives import ExpectedCost, Objectives
+from nas.searchers.gradient.operations import parameter_free
+from nas.searchers.gradient.relaxed import Relaxed
+from nas.searchers.gradient.stepper import Draw, Stepper
+from search_spaces import Architecture
+from supernets import Supernet, checkpoints
+from supernets.progress import Interruption, reporting
+from supernets.relaxation import Mixture
+from supernets.spelling import spell
+from supernets.tasks import SamplingTask
+from supernets.training import resolve_precision
+
+logger = logging.getLogger(__name__)
+
+NUM_CHECKS = 5
+"""Times it is looked whether the search goes astray, and the mixture is compared with what is derived from it."""
+
+
+def search(
+    supernet: Supernet,
+    task: SamplingTask,
+    config: GradientConfig | None = None,
+    *,
+    costs: Mapping[str, ExpectedCost] | None = None,
+    objectives: Sequence[str] = (),
+    limits: Sequence[Limit] = (),
+    measured: Measured | None = None,
+    directory: Path | str | None = None,
+    progress: bool = True,
+) -> list[Distribution]:
+    """Learn one distribution over the architectures of a supernet, and derive an architecture from it.
+
+    The weights are trained in place, so give a copy of a supernet that is still wanted; with
+    ``config.train_weights=False`` they stay as they are, bit for bit.
+
+    Args:
+        costs: expected costs by metric: what objectives and limits may be about.
+        objectives: what is minimised, the task's metric and costs, all alike; that metric alone if there are none.
+        limits: on costs; the derived architecture keeps them, or a warning says which it does not.
+        measured: further or better values of an architecture's costs, which limits are then checked on.
+        directory: for checkpoints; a search that was begun there with the same settings goes on. None writes none.
+        progress: a bar on a terminal, log lines elsewhere.
+
+    Raises:
+        GradientSearchError: an objective or a limit without a cost, a limit that no architecture seems to keep, or too
+            many steps in a row without a finite loss or gradient.
+        CheckpointError: the directory holds the checkpoints of another search.
+    """
+    config = config or GradientConfig()
+    names = ordered(objectives or (task.metric,), task.metric, costs or {})
+    relaxed = relax(supernet, task, config)
+    start = initial(relaxed.method, relaxed.free, config.seed)
+    wanted = Condition(names, (1 / len(names),) * len(names))
+    loop = build(
+        relaxed, config, Table(start), [wanted], lambda step, stream: (wanted,), costs=costs or {}, limits=limits
+    )
+    return loop.run(directory, measured, progress)
+
+
+# --- what a search is made of ---------------------------------------------------------------------------------------
+
+
+def ordered(objectives: Sequence[str], metric: str, costs: Mapping[str, ExpectedCost]) -> tuple[str, ...]:
+    """The objectives, the task's metric first.
+
+    Raises:
+        GradientSearchError: the task's metric is missing, or another has no expected cost.
+    """
+    if metric not in objectives:
+        raise GradientSearchError(
+            f"objectives = {tuple(objectives)!r}: gradients come from the task's loss, so name its metric too, "
+            f"{metric!r}"
+        )
+    for name in objectives:
+        if name != metric and name not in costs:
+            raise GradientSearchError(
+                f"the objective {name!r} has no expected cost; there is: {', '.join(costs) or 'none'}: hand "
+                "it over in costs"
+            )
+    return (metric, *(name for name in dict.fromkeys(objectives) if name != metric))
+
+
+def relax(supernet: Supernet, task: SamplingTask, config: GradientConfig) -> Relaxed:
+    """The relaxed network of a configuration's method.
+
+    Raises:
+        GradientSearchError: the space leaves no choice, or the method unrolls a step of weights that are not trained.
+    """
+    chosen = method(config.method)
+    if chosen.order == 2 and not config.train_weights:
+        raise GradientSearchError(
+            f"method = {config.method!r} goes through a step of the weights, which train_weights=False leaves alone: "
+            "use order=1"
+        )
+    precision = resolve_precision(config.precision, supernet.device, supernet.subnet(supernet.space.largest()))
+    relaxed = Relaxed(supernet, chosen, task, precision)
+    if not relaxed.free:
+        raise GradientSearchError(f"the space {supernet.space!r} leaves no choice: there is nothing to search")
+    return relaxed
+
+
+def build(
+    relaxed: Relaxed,
+    config: GradientConfig,
+    source: Source,
+    watched: Sequence[Condition],
+    draw: Draw,
+    *,
+    costs: Mapping[str, ExpectedCost],
+    limits: Sequence[Limit],
+    scalarisation: str = "linear",
+) -> Loop:
+    """A search, ready to run; what cannot be is said before anything is trained."""
+    for limit in limits:
+        if limit.metric not in costs:
+            raise GradientSearchError(
+                f"the limit '{limit}' is on a metric without expected cost; there is: {', '.join(costs) or 'none'}: "
+                "hand it over in costs, or leave the limit to a search that evaluates"
+            )
+    names = [name for condition in watched for name in condition.objectives[1:]]
+    names += [limit.metric for limit in limits]
+    objectives = Objectives(relaxed.supernet.space, costs, names, scalarisation=scalarisation, seed=config.seed)
+    constraints = Constraints(relaxed, config, objectives, limits, source.logits(watched[0]))
+    for condition in {one.target: one for one in watched}.values():
+        constraints.require(source.logits(condition), condition)
+    return Loop(Stepper(relaxed, config, source, watched, draw, objectives, constraints))
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loop:
+    """One search, from its newest checkpoint to its end."""
+
+    stepper: Stepper
+    identity: dict[str, Any] = field(default_factory=dict)
+    """Further settings, which must be equal for a search to go on."""
+    warnings: list[list[str]] = field(default_factory=list)
+    """Of each distribution."""
+    scores: list[list[tuple[int, float, float]]] = field(default_factory=list)
+    """Of each distribution after some steps: how good the mixture is, and the architecture derived from it."""
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.watched = self.stepper.watched
+        self.config, self.relaxed, self.source = self.stepper.config, self.stepper.relaxed, self.stepper.source
+        self.history = History(len(self.watched))
+        self.moments = moments(self.config.first, self.config.steps)
+        self.checks = moments(self.config.first, self.config.steps, NUM_CHECKS) - {
+            0,
+            self.config.first,
+            self.config.steps,
+        }
+        self.warnings, self.scores = [[] for _ in self.watched], [[] for _ in self.watched]
+        self.free = parameter_free(self.stepper.supernet)
+
+    def run(self, directory: Path | str | None, measured: Measured | None, progress: bool) -> list[Distribution]:
+        """Search to the end, and derive an architecture from each distribution."""
+        began = time.monotonic()
+        done = 0 if directory is None else self._resume(directory)
+        with (
+            _own_random_numbers(),
+            Interruption() as interruption,
+            reporting("gradient search", done, self.config.steps, wanted=progress) as report,
+        ):
+            self._look(done)
+            while done < self.config.steps and not self.stopped:
+                loss = self.stepper.take(done)
+                done += 1
+                report(done, loss)
+                self._look(done)
+                leaving = interruption.signal is not None
+                if directory is not None and (leaving or self._due(done)):
+                    checkpoints.write(directory, done, self._tensors(), self._meta())
+                if leaving:
+                    interruption.leave()
+        return [self._result(index, measured, began) for index in range(len(self.watched))]
+
+    def _due(self, done: int) -> bool:
+        every = self.config.checkpoint_every
+        return self.stopped or done == self.config.steps or (every > 0 and done % every == 0)
+
+    # --- looking
+
+    @torch.no_grad()
+    def _look(self, done: int) -> None:
+        """Note what has been learnt, and compare it with what it becomes."""
+        if done in self.history.steps:
+            return
+        mixtures = [self.relaxed.learnt(self.source.logits(condition)) for condition in self.watched]
+        if done in self.checks:
+            self._check(done, mixtures)
+        if done in self.moments or self.stopped:
+            self.history.add(done, mixtures)
+
+    def _check(self, done: int, mixtures: Sequence[Mixture]) -> None:
+        """Note the gap of discretisation, and warn of collapse while there is time to stop."""
+        for index, mixture in enumerate(mixtures):
+            self.scores[index].append((done, *self._scores(mixture, mixture.likeliest())))
+            line = collapse.parameter_free_preferred(self._kept(mixture), self._operations(self.watched[index]))
+            if line is not None:
+                self._warn(index, f"after step {done} {line}")
+                self.stopped = self.config.stop_on_collapse
+
+    def _symptoms(self, index: int, kept: Kept) -> tuple[str, ...]:
+        """Of the end."""
+        mixed, derived = self._scores(kept.mixture, kept.arch)
+        self.scores[index].append((self.history.steps[-1], mixed, derived))
+        operations = self._operations(self.watched[index])
+        return collapse.warnings(self._kept(kept.mixture), operations, mixed=mixed, derived=derived)
+
+    def _scores(self, mixture: Mixture, arch: Architecture) -> tuple[float, float]:
+        return self.relaxed.scores(mixture, arch, 0, self.config.seed)  # always the same batch
+
+    def _kept(self, mixture: Mixture) -> dict[str, list[float]]:
+        """Probabilities of the options that are kept."""
+        return {path: mixture[path][list(kept)].tolist() for path, kept in self.relaxed.free.items()}
+
+    def _operations(self, condition: Condition) -> dict[str, list[bool]]:
+        """Those without parameters; none where costs count more than the loss: they are then rightly preferred."""
+        wanted = condition.preference[0] >= sum(condition.preference[1:])
+        return {path: [free[code] for code in self.relaxed.free[path]] for path, free in self.free.items() if wanted}
+
+    def _warn(self, index: int, line: str) -> None:
+        label = self.watched[index].label
+        self.warnings[index].append(line)
+        logger.warning("%s", f"{label}: {line}" if label else line)
+
+    def _result(self, index: int, measured: Measured | None, began: float) -> Distribution:
+        condition = self.watched[index]
+        with torch.no_grad():
+            logits = self.source.logits(condition)
+        kept = self.stepper.constraints.keep(logits, condition, measured)
+        for line in (*kept.broken, *self._symptoms(index, kept)):
+            self._warn(index, line)
+        return Distribution(
+            study="",
+            method=self.config.method,
+            label=condition.label,
+            steps=tuple(self.history.steps),
+            probabilities=self.history.probabilities(index, kept.mixture),
+            derived=kept.arch.json(),
+            warnings=tuple(self.warnings[index]),
+            settings=self._described(index),
+            seconds=time.monotonic() - began,
+        )
+
+    def _described(self, index: int) -> dict[str, Any]:
+        condition = self.watched[index]
+        config = {name: value if value != math.inf else "inf" for name, value in asdict(self.config).items()}
+        return {
+            **config,
+            **self.identity,
+            "objectives": list(condition.objectives),
+            "preference": list(condition.preference),
+            "limits": [str(limit) for limit in self.stepper.constraints.limits],
+            "skipped": self.stepper.skipped,
+            "scores": [list(row) for row in self.scores[index]],
+        }
+
+    # --- checkpoints
+
+    def _resume(self, directory: Path | str) -> int:
+        found = checkpoints.newest(directory)
+        for line in found.rejected:
+            logger.warning("%s", line)
+        if found.step > 0:
+            checkpoints.require_same(directory, found.meta["settings"], self._settings())
+            self.stepper.load_state_dict(_under("stepper.", found.tensors), found.meta["stepper"])
+            self.history.load_state_dict(_under("history.", found.tensors))
+            self.warnings, self.stopped = found.meta["warnings"], found.meta["stopped"]
+            self.scores = [[tuple(row) for row in rows] for rows in found.meta["scores"]]
+            if found.step < self.config.steps:
+                logger.info("going on from step %d of %s", found.step, directory)
+        return found.step
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            **{f"stepper.{name}": tensor for name, tensor in self.stepper.state_dict().items()},
+            **{f"history.{name}": tensor for name, tensor in self.history.state_dict().items()},
+        }
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings(),
+            "stepper": self.stepper.meta(),
+            "warnings": self.warnings,
+            "scores": self.scores,
+            "stopped": self.stopped,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be equal for a search to go on; how often it is saved need not."""
+        config, supernet = asdict(self.config), self.stepper.supernet
+        del config["checkpoint_every"]
+        shapes = "".join(f"{name}{tuple(t.shape)}{t.dtype}\n" for name, t in sorted(supernet.state_dict().items()))
+        return {
+            **self.identity,
+            "config": config,
+            "space": supernet.space.digest,
+            "sharing": spell(supernet.sharing),
+            "task": self.relaxed.task.digest,
+            "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "weights": "" if self.config.train_weights else supernet.digest(),
+            "distributions": [asdict(condition) for condition in self.watched],
+            "limits": [str(limit) for limit in self.stepper.constraints.limits],
+            "costs": {name: asdict(found) for name, found in self.stepper.objectives.ranges.items()},
+        }
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """torch's global generators inside are the search's; the caller's come back as they were."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        yield
