@@ -12,13 +12,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import truths
 from benchmarks.ranking import __doc__ as about
-from benchmarks.ranking import methods, truths
+from benchmarks.ranking import methods
 from benchmarks.ranking.figures import best_two, figures
 from benchmarks.ranking.report import write
-from benchmarks.ranking.rows import Job, Outcome, Rows, append, missing, read
-from benchmarks.ranking.truths import Truth, find
-from benchmarks.ranking.work import done, reporting
+from benchmarks.ranking.rows import Job, Outcome, Rows, append, died, missing, read
+from benchmarks.ranking.run import run
+from benchmarks.truths import Truth, find
+from benchmarks.work import done, reporting
 from supernets.errors import SupernetError
 
 RESULTS = Path("benchmarks/results/ranking.jsonl")
@@ -104,7 +106,7 @@ class _Work:
         """Those that are not done, each written when it ends."""
         todo = missing(jobs, read(self._rows_at), again=self._arguments.again)
         with reporting(title, len(todo)) as say:
-            for job, outcome in done(todo, self._arguments.processes):
+            for job, outcome in done(todo, self._arguments.processes, run, died):
                 append(self._rows_at, job, outcome)
                 say(_line(job, outcome, self.tasks[job.task]))
 

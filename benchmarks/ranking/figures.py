@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from benchmarks.ranking.methods import ENTANGLED
 from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.ranking.truths import Truth, Vector
+from benchmarks.truths import Truth, Vector
 from supernets import correlation
 from supernets.errors import SupernetError
 from supernets.ranking import regret

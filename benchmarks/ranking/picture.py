@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.ranking.figures import floor
 from benchmarks.ranking.methods import ENTANGLED
-from benchmarks.ranking.truths import Truth
+from benchmarks.truths import Truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

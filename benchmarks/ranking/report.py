@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.ranking.figures import NUM_CHOSEN, Figures, figures, floor, rank_sums
 from benchmarks.ranking.methods import ENTANGLED
 from benchmarks.ranking.rows import Job, Outcome, Rows
-from benchmarks.ranking.truths import Truth
 from benchmarks.report import machine, markdown
+from benchmarks.truths import Truth
 
 Truths = Mapping[str, Truth]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.ranking.budget import count_passes, steps_within
 from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.ranking.truths import Truth, find
+from benchmarks.truths import Truth, find
 from supernets import calibrate
 from supernets.errors import SupernetError
 from supernets.sharing import sharing

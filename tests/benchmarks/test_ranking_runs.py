@@ -11,13 +11,14 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from benchmarks import work
 from benchmarks.ranking import __main__ as command
 from benchmarks.ranking import figures as ranking
-from benchmarks.ranking import methods, rows, run, work
+from benchmarks.ranking import methods, rows, run
 from benchmarks.ranking.budget import BudgetError, steps_within
 from benchmarks.ranking.report import text
 from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.ranking.truths import TOY, Truth, find
+from benchmarks.truths import TOY, Truth, find
 from supernets.strategies import STRATEGIES
 
 BUDGET = 40
@@ -48,7 +49,7 @@ class Runs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.jobs: list[Job] = []
-        monkeypatch.setattr(work, "run", self)
+        monkeypatch.setattr(command, "run", self)
 
     def __call__(self, one: Job) -> Outcome:
         self.jobs.append(one)
@@ -111,7 +112,7 @@ def test_stage_two_takes_the_two_best(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ran.append(one)
         return ordered(swapped[one.strategy])
 
-    monkeypatch.setattr(work, "run", fake)
+    monkeypatch.setattr(command, "run", fake)
     words = ["--tasks", TOY, "--seeds", "2", "--strategies", *swapped, "--sharings", "entangled", "split"]
     assert command.main([*words, "--rows", str(tmp_path / "r.jsonl")]) == 0
     later = [(one.strategy, one.sharing) for one in ran if one.sharing != "entangled"]
@@ -284,7 +285,7 @@ def test_gaps_of_errors_are_told_in_points() -> None:
 @pytest.mark.slow
 def test_processes_share_the_work(tmp_path: Path) -> None:
     jobs = [job(seed=seed) for seed in range(3)]
-    shared = dict(work.done(jobs, 2))
+    shared = dict(work.done(jobs, 2, run.run, rows.died))
     for one in jobs:
         assert shared[one].inherited == run.run(one).inherited
 
@@ -296,9 +297,8 @@ def _dies(one: Job) -> Outcome:
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_fails_what_ran_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "run", _dies)
-    ended = dict(work.done([job(seed=seed) for seed in range(6)], 2))
+def test_a_process_that_dies_fails_what_ran_and_no_more() -> None:
+    ended = dict(work.done([job(seed=seed) for seed in range(6)], 2, _dies, rows.died))
     assert len(ended) == 6 and "killed" in ended[job(seed=1)].error
     assert sum(bool(held.error) for held in ended.values()) <= 2
     assert ended[job(seed=5)].steps == 5

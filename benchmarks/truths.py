@@ -62,7 +62,7 @@ def names() -> tuple[str, ...]:
 def find(name: str) -> Truth:
     """The truth of a task; TruthError or DataError where it is not there."""
     if name == TOY:
-        from benchmarks.ranking.toy import toy
+        from benchmarks.toy import toy
 
         return toy()
     from benchmarks.truth import TruthError, load

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.ranking.truths import TOY, Truth
+from benchmarks.truths import TOY, Truth
 from search_spaces import Architecture, Space, choice
 from supernets.calibrate import recalibrate
 from supernets.profile import profile_network

@@ -12,28 +12,38 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.ranking.run import run
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 
 Say = Callable[[str], None]
 """Told a line when a job has ended."""
 
 
-def done(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Outcome]]:
-    """Each job with its outcome, as it ends; with one process all happens in this one."""
+def done(
+    jobs: Sequence[Job], processes: int, run: Callable[[Job], Outcome], died: Callable[[str], Outcome]
+) -> Iterator[tuple[Job, Outcome]]:
+    """Each job with its outcome, as it ends; with one process all happens in this one.
+
+    Args:
+        run: does a job, and gives an error as an outcome; a function of a module, for other processes to find.
+        died: the outcome of a job whose process ended, from the reason.
+    """
     if processes == 1:
         yield from ((job, run(job)) for job in jobs)
         return
     waiting = list(jobs)
     while waiting:
-        yield from _pooled(waiting, processes)
+        yield from _pooled(waiting, processes, run, died)
 
 
-def _pooled(waiting: list[Job], processes: int) -> Iterator[tuple[Job, Outcome]]:
+def _pooled(
+    waiting: list[Job], processes: int, run: Callable[[Job], Outcome], died: Callable[[str], Outcome]
+) -> Iterator[tuple[Job, Outcome]]:
     """Take jobs off the list and do them, until none is left or a process died; what was running then has failed."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_with_parent)
@@ -46,9 +56,7 @@ def _pooled(waiting: list[Job], processes: int) -> Iterator[tuple[Job, Outcome]]
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool:
-        yield from (
-            (job, Outcome(error="a process ended while it ran: killed, or out of memory")) for job in running.values()
-        )
+        yield from ((job, died("a process ended while it ran: killed, or out of memory")) for job in running.values())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

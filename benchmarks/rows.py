@@ -1,0 +1,72 @@
+"""A file of results: one line of JSON for each run that ended, well or not.
+
+A line holds the fields of two frozen dataclasses: the job, which says what the run is, and its outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from supernets.errors import SupernetError
+
+
+class Ended(Protocol):
+    """What every outcome has."""
+
+    @property
+    def error(self) -> str:
+        """Why the run gave nothing; empty where it gave something."""
+        ...
+
+
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
+Failing = TypeVar("Failing", bound=Ended)
+
+
+class RowsError(SupernetError):
+    """The file of results holds something else."""
+
+
+def read(path: Path, job: type[Job], outcome: type[Outcome]) -> dict[Job, Outcome]:
+    """What was done; the last line of a job counts. A last line that was cut off is not there.
+
+    Raises:
+        RowsError: another line is damaged.
+    """
+    if not path.exists():
+        return {}
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    lines = enumerate(filter(None, whole.split("\n")), 1)
+    return dict(_row(line, f"{path}, line {number}", job, outcome) for number, line in lines)
+
+
+def append(path: Path, job: Any, outcome: Any) -> None:
+    """Write one line, to the disk; a line that was cut off before makes place for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({**asdict(job), **asdict(outcome)}, allow_nan=False, separators=(",", ":")) + "\n"
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def missing(jobs: Iterable[Job], rows: Mapping[Job, Failing], *, again: bool = False) -> list[Job]:
+    """Jobs without a row, each once; `again` counts failures as not done."""
+    return [job for job in dict.fromkeys(jobs) if job not in rows or (again and rows[job].error)]
+
+
+def _row(line: str, place: str, job: type[Job], outcome: type[Outcome]) -> tuple[Job, Outcome]:
+    try:
+        held: dict[str, Any] = json.loads(line)
+        of_job = {field.name: held.pop(field.name) for field in fields(job)}  # type: ignore[arg-type]
+        return job(**of_job), outcome(**{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
+    except (ValueError, KeyError, TypeError) as error:
+        raise RowsError(f"{place} is no row of this benchmark ({error}): remove it") from error
