@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.counted import Counted
 from benchmarks.ranking.budget import count_passes, steps_within
 from benchmarks.ranking.rows import Job, Outcome
 from benchmarks.truths import Truth, find
@@ -47,7 +48,7 @@ def _run(job: Job, truth: Truth) -> Outcome:
     )
     supernet = _supernet(job, truth)
     method = _Timed(strategy(job.strategy))
-    task = _Counted(truth.task)
+    task = Counted(truth.task)
     trained = train(supernet, cast(Task, task), config, method=method, progress=False)
     began = time.monotonic()
     values = inherited(supernet, truth)
@@ -93,21 +94,6 @@ def _supernet(job: Job, truth: Truth) -> Supernet:
 
 
 # --- what a training costs ----------------------------------------------------------------------------------------
-
-
-class _Counted:
-    """A task that counts how often the outputs of a network are wanted with their gradients."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.passes = 0
-
-    def outputs(self, module: nn.Module, batch: Any) -> Tensor:
-        self.passes += torch.is_grad_enabled()
-        return self._task.outputs(module, batch)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
 
 
 @dataclass(frozen=True)
