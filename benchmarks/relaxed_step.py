@@ -61,10 +61,10 @@ FULL = Plan(
     layers=(linear(2560, 640, 197), linear(2560, 640, 1576), convolution(128, 64, 14, 8)),
     options=(3, 8, 16),
     mixed=(3, 8),
-    name="Vision Transformer (AutoFormer-T, 64 px), batch 8, with AdamW",
+    name="Vision Transformer (AutoFormer-T, 224 px), batch 8, with AdamW",
     space=AutoFormerTinySpace(),
-    build=partial(vit.build, num_classes=100, in_channels=3, image_size=64, patch_size=8, head_size=64),
-    images=(8, 3, 64, 64),
+    build=partial(vit.build, num_classes=100, in_channels=3, image_size=224, patch_size=16, head_size=64),
+    images=(8, 3, 224, 224),
 )
 QUICK = Plan(
     layers=(linear(24, 16, 5), convolution(6, 4, 8, 2)),

@@ -121,9 +121,9 @@ class Supernet:
         """The module of the largest architecture, computing the expectation over a mixture of architectures.
 
         Every parameter is the expectation of the padded slices that architectures read, blocks of a `stack` are gated,
-        operations of a `one_of` are mixed, and layer, RMS and group norm are the mixture of the widths': a differentiable
-        function of the mixture's probabilities at about the cost of the largest network. Where they are one-hot it is
-        the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients as that of a
+        operations of a `one_of` are mixed, and layer, RMS and group norm are the mixture of the widths': a
+        differentiable function of the mixture's probabilities at about the cost of the largest network. Where they are
+        one-hot it is the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients as that of a
         subnet does. Source: TangleNAS (arXiv:2312.10440) for the idea, weights put together in another way.
 
         Raises:
@@ -132,10 +132,13 @@ class Supernet:
         """
         if mixture.space.slots != self.space.slots:
             raise SupernetError(
-                f"the mixture is over {mixture.space.name}, the supernet over {self.space.name}: give Mixture(supernet.space)"
+                f"the mixture is over {mixture.space.name}, the supernet over {self.space.name}: "
+                "give Mixture(supernet.space)"
             )
         if not isinstance(self.sharing, Entangled):
-            raise SupernetError(f"sharing is {spell(self.sharing)}: only entangled weights can be relaxed, so leave it out")
+            raise SupernetError(
+                f"sharing is {spell(self.sharing)}: only entangled weights can be relaxed, so leave it out"
+            )
 
         def expected(name: str, shape: Shape) -> Reading:
             return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)

@@ -18,13 +18,13 @@ from supernets.relaxation import modules
 from supernets.relaxation.grouped import Regrouped, keeps_groups
 from supernets.relaxation.masks import Mask, mask_of
 from supernets.relaxation.mixture import Mixture
-from supernets.relaxation.tables import RelaxationError, Table, tabulate, walk
+from supernets.relaxation.tables import Key, RelaxationError, Table, tabulate, walk
 from supernets.sharing.base import Reading
 from supernets.skeleton import Build, build_skeleton
 from supernets.structure import OneOf, Stack
 from supernets.survey import Survey
 
-Features = Mapping[tuple[Hashable, ...], Hashable]
+Features = Mapping[Key, Hashable]
 
 
 class Anatomy:
@@ -60,8 +60,8 @@ class Anatomy:
                     other = next(a for a, f in self._looked.items() if (("owner", name) in f) != there)
                     here, away = (arch, other) if there else (other, arch)
                     raise RelaxationError(
-                        f"{name} is there in {here.json()} and not in {away.json()}, and nothing in the model says why: "
-                        "build the alternatives with one_of, or the blocks with stack"
+                        f"{name} is there in {here.json()} and not in {away.json()}, and nothing in the model says "
+                        "why: build the alternatives with one_of, or the blocks with stack"
                     )
 
     def _placed(self, name: str, features: Features) -> bool:
@@ -79,8 +79,8 @@ class Anatomy:
         for (kind, *rest), table in self.tables.items():
             if kind == "class" and len(found := list(dict.fromkeys(table.values))) > 1:
                 raise RelaxationError(
-                    f"{rest[0]} is a {found[0]} in some networks and a {found[1]} in others: build the alternatives with "
-                    "one_of, which gives each a name"
+                    f"{rest[0]} is a {found[0]} in some networks and a {found[1]} in others: build the alternatives "
+                    "with one_of, which gives each a name"
                 )
 
     def _masks(self) -> dict[str, Mask | Regrouped]:
@@ -95,7 +95,9 @@ class Anatomy:
             try:
                 masks[name] = self._mask(name, tables)
             except ValueError as error:
-                raise RelaxationError(f"{name} cannot be relaxed: {error}; let it depend on choices of sizes") from error
+                raise RelaxationError(
+                    f"{name} cannot be relaxed: {error}; let it depend on choices of sizes"
+                ) from error
         return masks
 
     def _mask(self, name: str, tables: dict[int, Table]) -> Mask | Regrouped:
@@ -119,7 +121,9 @@ class Anatomy:
     @cached_property
     def _unmasked(self) -> set[str]:
         """The weights of norms that mix widths: the mixture has their mask in it."""
-        return {f"{path}.weight".lstrip(".") for kind, path, *_ in self.tables if kind == "widths" and self._mixes(path)}
+        return {
+            f"{path}.weight".lstrip(".") for kind, path, *_ in self.tables if kind == "widths" and self._mixes(path)
+        }
 
     @cached_property
     def _row_wise(self) -> dict[str, Mask | Regrouped]:
@@ -145,7 +149,7 @@ class Anatomy:
             if isinstance(own, Stack) and self._varies("length", path):
                 modules.gate(own, self.tables["length", path], mixture)
             else:
-                modules.mask_activations(own, self._row_wise.get(f"{path}.weight".lstrip(".")))
+                modules.mask_matrix(own, self._row_wise.get(f"{path}.weight".lstrip(".")))
         module.register_forward_pre_hook(lambda _, __: mixture.forget())
         return module
 
@@ -181,14 +185,14 @@ class Anatomy:
             shape: Shape = tuple(parameter.shape)
             if shape != self.survey.shapes[name]:
                 raise RelaxationError(
-                    f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give the options "
-                    "of each choice from small to large, so that one network has every parameter at its full size"
+                    f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give the "
+                    "options of each choice from small to large, so that one network has every parameter at its full size"
                 )
 
 
 def _features(module: nn.Module) -> Features:
     """Everything of a network that an expectation has to know."""
-    found: dict[tuple[Hashable, ...], Hashable] = {}
+    found: dict[Key, Hashable] = {}
     for name, parameter in module.named_parameters():
         found["owner", name] = True
         for axis, size in enumerate(parameter.shape):

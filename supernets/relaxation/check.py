@@ -46,7 +46,8 @@ def check(supernet: Supernet, example: Tensor | tuple[Tensor, ...], n: int = 4, 
         missed = float((found - wanted).abs().max()) / (float(wanted.abs().max()) or 1.0)
         if not missed <= TOLERANCE:
             raise RelaxationError(
-                f"the relaxation of {arch.json()} is {missed:.1e} of the output away from the network; {_hint(supernet)}"
+                f"the relaxation of {arch.json()} is {missed:.1e} of the output away from the network; "
+                f"{_hint(supernet)}"
             )
 
 
@@ -69,7 +70,5 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, object]]:
                 yield f"{path}.{name}".lstrip("."), value
 
 
-_SIZES = frozenset(
-    "in_features out_features in_channels out_channels num_features normalized_shape num_channels num_embeddings "
-    "embedding_dim groups kernel_size padding training".split()
-)
+_SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features", "normalized_shape"}
+_SIZES |= {"num_channels", "num_embeddings", "embedding_dim", "groups", "kernel_size", "padding", "training"}

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
 from supernets.relaxation.mixture import Joint, Mixture
-from supernets.relaxation.tables import Table, combinations, tabulate
+from supernets.relaxation.tables import Key, Table, combinations, tabulate
 from supernets.skeleton import Build, build_skeleton
 
 MAX_COLUMNS = 4000
@@ -45,10 +45,12 @@ class Cost:
 
     def __call__(self, mixture: Mixture) -> Tensor:
         """The expectation over a mixture, a scalar."""
-        total = torch.tensor(self.constant)
+        total = torch.tensor(self.constant, dtype=torch.float64)
         for table in self.tables:
             chances = mixture.chances(table.joint)
-            total = total + chances @ torch.tensor(table.values, dtype=chances.dtype, device=chances.device)
+            total = (
+                total.to(chances.device) + chances.double() @ torch.tensor(table.values, device=chances.device).double()
+            )
         return total
 
     def of(self, arch: Architecture) -> float:
@@ -64,8 +66,8 @@ class Cost:
 def counted_params(space: Space, build: Build) -> Cost:
     """Parameters, tied ones once."""
 
-    def count(arch: Architecture) -> Mapping[Hashable, int]:
-        return {name: parameter.numel() for name, parameter in build_skeleton(build, arch).named_parameters()}
+    def count(arch: Architecture) -> Mapping[Key, int]:
+        return {(name,): parameter.numel() for name, parameter in build_skeleton(build, arch).named_parameters()}
 
     return _counted(space, tabulate(space, count, counting=True))
 
@@ -74,13 +76,13 @@ def counted_macs(space: Space, build: Build, example: Tensor | tuple[Tensor, ...
     """Multiply-accumulates of one example, as `Profile.macs`: what each module runs itself."""
     inputs = tuple(tensor.to("meta") for tensor in (example if isinstance(example, tuple) else (example,)))
 
-    def count(arch: Architecture) -> Mapping[Hashable, int]:
+    def count(arch: Architecture) -> Mapping[Key, int]:
         return _own_macs(build_skeleton(build, arch).to("meta").eval(), inputs)
 
     return _counted(space, tabulate(space, count, counting=True))
 
 
-def _own_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[Hashable, int]:
+def _own_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[Key, int]:
     """Multiply-accumulates by module path, those of its children left out."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -93,10 +95,10 @@ def _own_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[Hashable, i
             parent = parent.rpartition(".")[0]
         if parent:
             own[parent] -= total
-    return {name: flops // 2 // inputs[0].shape[0] for name, flops in own.items() if flops}
+    return {(name,): flops // 2 // inputs[0].shape[0] for name, flops in own.items() if flops}
 
 
-def _counted(space: Space, tables: Mapping[Hashable, Table]) -> Cost:
+def _counted(space: Space, tables: Mapping[Key, Table]) -> Cost:
     """Tables of the same combinations added up."""
     sums: dict[Hashable, tuple[Joint, npt.NDArray[np.float64]]] = {}
     constant = 0.0
@@ -122,8 +124,8 @@ def fitted(space: Space, archs: Sequence[Architecture], values: Sequence[float])
     y = np.asarray(values, dtype=np.float64)
     if len(archs) < 2 * HELD_OUT or len(archs) != len(y) or not np.isfinite(y).all():
         raise SupernetError(
-            f"{len(archs)} architectures and {len(y)} values, all of them finite: {bool(np.isfinite(y).all())}; a cost is "
-            f"fitted to {2 * HELD_OUT} or more architectures with a finite value each"
+            f"{len(archs)} architectures and {len(y)} values, {int((~np.isfinite(y)).sum())} of them not finite: a cost "
+            f"is fitted to {2 * HELD_OUT} or more architectures with a finite value each"
         )
     codes = space.codes(archs)
     joints = _pairs(space)
@@ -165,4 +167,5 @@ def _joint(space: Space, slots: tuple[int, ...]) -> Joint:
 
 def _indicators(joint: Joint, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
     """(n, combinations) 1 where a network has the combination."""
-    return (codes[:, None, list(joint.slots)] == joint.codes[None]).all(-1).astype(np.float64)
+    found: npt.NDArray[np.bool_] = (codes[:, None, list(joint.slots)] == joint.codes[None]).all(-1)
+    return found.astype(np.float64)

@@ -38,7 +38,7 @@ class Regrouped:
         self.full = _ends(max(table.values, key=lambda value: value[0] * value[1]))[:2]
         self.places = [_place(value, shape[1], self.full[1]) for value in table.values]
 
-    def widen(self, convolution: nn.Module) -> None:
+    def widen(self, convolution: Any) -> None:
         """Let a convolution take the dense kernel."""
         inner = convolution.weight.shape[2:]
         convolution.groups = 1

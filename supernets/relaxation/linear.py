@@ -26,12 +26,17 @@ class _SpreadProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         tensor, grid = ctx.saved_tensors
         own = grad * _spread(grid, ctx.places, ctx.cells, tensor.dim()) if ctx.needs_input_grad[0] else None
-        return own, _gathered(grad * tensor, grid, ctx.places, ctx.cells) if ctx.needs_input_grad[1] else None, None, None
+        return (
+            own,
+            _gathered(grad * tensor, grid, ctx.places, ctx.cells) if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+        )
 
 
 def spread_product(tensor: Tensor, grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...]) -> Tensor:
     """``tensor`` times the mask whose value at index i of axis ``places[n]`` is that of ``grid`` at ``cells[n][i]``."""
-    return _SpreadProduct.apply(tensor, grid, places, cells)  # type: ignore[no-any-return, no-untyped-call]
+    return _SpreadProduct.apply(tensor, grid, places, cells)  # type: ignore[no-any-return]
 
 
 def _spread(grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...], dim: int) -> Tensor:
@@ -52,40 +57,102 @@ def _gathered(product: Tensor, grid: Tensor, places: tuple[int, ...], cells: tup
     return summed
 
 
-class _MaskedLinear(torch.autograd.Function):
-    """(x * inputs) @ weight.T * outputs, masking activations: their gradient reads nothing of the weight's size."""
+# --- linear layers --------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
-        plain = torch.nn.functional.linear(x * inputs, weight)
-        ctx.save_for_backward(x, weight, outputs, inputs, plain if ctx.needs_input_grad[2] else None)
-        return plain * outputs
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        x, weight, outputs, inputs, plain = ctx.saved_tensors
-        for_x, for_weight, for_outputs, for_inputs = ctx.needs_input_grad
-        masked = grad * outputs
-        into = masked @ weight if for_x or for_inputs else None
-        return (
-            into * inputs if for_x and into is not None else None,
-            masked.flatten(0, -2).T @ (x * inputs).flatten(0, -2) if for_weight else None,
-            (grad * plain).flatten(0, -2).sum(0) if for_outputs else None,
-            (into * x).flatten(0, -2).sum(0) if for_inputs and into is not None else None,
-        )
+ACTIVATION_PASSES, WEIGHT_PASSES = 3.5, 6
+"""How often the elementwise parts of a step go over activations, and over weights, where these are masked."""
 
 
-def masked_linear(x: Tensor, weight: Tensor, outputs: Tensor, inputs: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer of independent output and input masks.
+def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:
+    """A linear layer whose mask is ``outputs[i] * inputs[j]``, put on weight or activations, whichever is smaller.
 
     Args:
         x: (..., num_in); weight: (num_out, num_in); outputs: (num_out,); inputs: (num_in,).
         bias: (num_out,), masked already.
     """
-    rows = x.numel() // x.shape[-1]
-    if rows > weight.shape[1] or x.dim() < 2:  # masking the weight is cheaper
-        y = torch.nn.functional.linear(x, weight * outputs[:, None] * inputs)
-    else:
-        y = _MaskedLinear.apply(x, weight, outputs, inputs)  # type: ignore[no-untyped-call]
-    return y if bias is None else y + bias
+    num_out, num_in = weight.shape
+    flat = x.reshape(-1, num_in)
+    cheap = ACTIVATION_PASSES * len(flat) * (num_in + num_out) < WEIGHT_PASSES * num_in * num_out
+    layer = _ActivationsMasked if cheap else _VectorsMasked
+    y: Tensor = layer.apply(flat, weight, bias, outputs, inputs)
+    return y.view(*x.shape[:-1], num_out)
+
+
+def grid_linear(x: Tensor, weight: Tensor, bias: Tensor | None, grid: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
+    """A linear layer whose mask is ``grid[cells[0][i], cells[1][j]]``; otherwise as `vectors_linear`."""
+    y: Tensor = _GridMasked.apply(x.reshape(-1, x.shape[-1]), weight, bias, grid, cells)
+    return y.view(*x.shape[:-1], len(weight))
+
+
+Grads = tuple[Tensor | None, ...]
+
+
+class _ActivationsMasked(torch.autograd.Function):
+    """Nothing is read of the weight's size beside the products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:
+        plain = (x * inputs) @ weight.T
+        ctx.save_for_backward(x, weight, outputs, inputs, plain if ctx.needs_input_grad[3] else None)
+        return plain * outputs if bias is None else torch.addcmul(bias, plain, outputs)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, weight, outputs, inputs, plain = ctx.saved_tensors
+        for_x, for_weight, for_bias, for_outputs, for_inputs = ctx.needs_input_grad
+        masked = grad * outputs
+        into = masked @ weight if for_x or for_inputs else None
+        return (
+            into * inputs if for_x and into is not None else None,
+            masked.T @ (x * inputs) if for_weight else None,
+            grad.sum(0) if for_bias else None,
+            (grad * plain).sum(0) if for_outputs else None,
+            (into * x).sum(0) if for_inputs and into is not None else None,
+        )
+
+
+class _VectorsMasked(torch.autograd.Function):
+    """Nothing is read of the activations' size beside the products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, outputs, inputs)
+        return torch.nn.functional.linear(x, (weight * inputs).mul_(outputs[:, None]), bias)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, weight, outputs, inputs = ctx.saved_tensors
+        for_x, for_weight, for_bias, for_outputs, for_inputs = ctx.needs_input_grad
+        into = grad @ (weight * inputs).mul_(outputs[:, None]) if for_x else None
+        whole = grad.T @ x
+        product = whole * weight if for_outputs or for_inputs else None
+        return (
+            into,
+            whole.mul_(inputs).mul_(outputs[:, None]) if for_weight else None,
+            grad.sum(0) if for_bias else None,
+            product @ inputs if for_outputs and product is not None else None,
+            outputs @ product if for_inputs and product is not None else None,
+        )
+
+
+class _GridMasked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, grid: Tensor, cells: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, grid)
+        ctx.cells = cells
+        return torch.nn.functional.linear(x, _spread(grid, (0, 1), cells, 2).mul_(weight), bias)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, weight, grid = ctx.saved_tensors
+        for_x, for_weight, for_bias, for_grid, _ = ctx.needs_input_grad
+        mask = _spread(grid, (0, 1), ctx.cells, 2)
+        whole = grad.T @ x
+        for_cells = _gathered(whole * weight, grid, (0, 1), ctx.cells) if for_grid else None
+        into = grad @ (mask * weight) if for_x else None
+        return into, whole.mul_(mask) if for_weight else None, grad.sum(0) if for_bias else None, for_cells, None

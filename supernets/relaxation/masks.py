@@ -125,7 +125,9 @@ def mask_of(axes: Axes, shape: Shape, tables: Mapping[int, Table]) -> Mask:
     places = np.cumsum([0, *(2 if k > 1 else 1 for k in axes.blocks)])
     made = {number: _axis(axes, shape, number, int(places[number + 1]) - 1, table) for number, table in tables.items()}
     groups = [
-        _corners([made[number] for number in group], [_divided(tables[number], axes.blocks[number]) for number in group])
+        _corners(
+            [made[number] for number in group], [_divided(tables[number], axes.blocks[number]) for number in group]
+        )
         for group in _connected(tables)
     ]
     return Mask(tuple(groups))

@@ -163,8 +163,8 @@ class Mixture:
         outside = [code for code in range(len(values)) if code not in kept and values[code] > TOLERANCE]
         if outside:
             raise SupernetError(
-                f"{slot.path} has probability {values[outside[0]]:.3g} on {slot.options[outside[0]]!r}, which the space "
-                "was narrowed not to have: give it 0"
+                f"{slot.path} has probability {values[outside[0]]:.3g} on {slot.options[outside[0]]!r}, which the "
+                "space was narrowed not to have: give it 0"
             )
 
 

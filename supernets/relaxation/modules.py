@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernets.relaxation.grouped import Regrouped
-from supernets.relaxation.linear import masked_linear
+from supernets.relaxation.linear import grid_linear, vectors_linear
 from supernets.relaxation.masks import Corners, Mask
 from supernets.relaxation.mixture import Mixture
 from supernets.relaxation.norms import mixed_group_norm, mixed_layer_norm
@@ -31,7 +31,7 @@ class _Mixing(OneOf):
         run = [n for n, chance in enumerate(chances.tolist()) if chance != 0] if mixture.sparse else range(len(names))
         total: Tensor | None = None
         for number in run:
-            output = self._modules[names[number]](*args, **kwargs)  # type: ignore[misc] # there, by construction
+            output = self._modules[names[number]](*args, **kwargs)
             _check_tensor(output, f"an operation of one_of ({names[number]})")
             part = output * chances[number].to(output)
             total = part if total is None else total + part
@@ -92,56 +92,49 @@ def gate(own: Stack, table: Table, mixture: Mixture) -> None:
 class _MixedLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         widths, chances = self.__dict__["_widths"]()
-        return _affine(self, mixed_layer_norm(x, widths, chances.to(x), self.eps))
+        return mixed_layer_norm(x, widths, chances.to(x), self.eps, self.weight, self.bias)
 
 
 class _MixedRMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         widths, chances = self.__dict__["_widths"]()
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        return _affine(self, mixed_layer_norm(x, widths, chances.to(x), eps, centred=False))
+        return mixed_layer_norm(x, widths, chances.to(x), eps, self.weight, centred=False)
 
 
 class _MixedGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         options, chances = self.__dict__["_widths"]()
         y = mixed_group_norm(x, options, chances.to(x), self.eps)
-        return _affine(self, y, (-1,) + (1,) * (x.dim() - 2))
-
-
-def _affine(norm: nn.Module, y: Tensor, shape: tuple[int, ...] = (-1,)) -> Tensor:
-    """Times weight, which needs no mask after the mixture, plus the masked bias."""
-    if norm.weight is not None:
-        y = y * norm.weight.view(shape)
-    if getattr(norm, "bias", None) is not None:
-        y = y + norm.bias.view(shape)
-    return y
+        if not self.affine:
+            return y
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))  # the mixture has the weight's mask
 
 
 def mix_widths(own: nn.Module, table: Table, mixture: Mixture) -> None:
     """Let a norm mix what the widths would give; `table` tells its `normalized_shape`, or channels and groups."""
-    for known, mixing in _NORMS.items():
-        if isinstance(own, known) and type(own).forward is known.forward:  # type: ignore[attr-defined]
-            options = sorted(set(table.values))
-            if known is not nn.GroupNorm:
-                if any(len(option) != 1 for option in options):
-                    raise RelaxationError(
-                        f"{type(own).__name__} normalises over shapes {options[0]} to {options[-1]}: only the last axis "
-                        "may have several sizes"
-                    )
-                options = [option[0] for option in options]
-            index = torch.tensor([options.index(v if known is nn.GroupNorm else v[0]) for v in table.values])
+    known = next((k for k in _NORMS if isinstance(own, k) and type(own).forward is k.forward), None)  # type: ignore[attr-defined]
+    if known is None:
+        raise RelaxationError(
+            f"{type(own).__name__} is a norm of several widths with a forward of its own: use nn.LayerNorm, nn.RMSNorm "
+            "or nn.GroupNorm"
+        )
+    values = table.values
+    if known is not nn.GroupNorm:
+        if any(len(value) != 1 for value in values):
+            raise RelaxationError(
+                f"{type(own).__name__} normalises over shapes such as {values[0]}: only a last axis may have several sizes"
+            )
+        values = tuple(value[0] for value in values)
+    options = sorted(set(values))
+    index = torch.tensor([options.index(value) for value in values])
 
-            def widths() -> tuple[list[Any], Tensor]:
-                rows = mixture.chances(table.joint)
-                return options, rows.new_zeros(len(options)).index_add(0, index.to(rows.device), rows)
+    def widths() -> tuple[list[Any], Tensor]:
+        rows = mixture.chances(table.joint)
+        return options, rows.new_zeros(len(options)).index_add(0, index.to(rows.device), rows)
 
-            _become(own, mixing, _widths=widths)
-            return
-    raise RelaxationError(
-        f"{type(own).__name__} is a norm of several widths with a forward of its own: use nn.LayerNorm, nn.RMSNorm or "
-        "nn.GroupNorm"
-    )
+    _become(own, _NORMS[known], _widths=widths)
 
 
 _NORMS: dict[type[nn.Module], type[nn.Module]] = {
@@ -150,7 +143,7 @@ _NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.GroupNorm: _MixedGroupNorm,
 }
 
-# --- layers whose mask is cheaper on activations --------------------------------------------------------------------
+# --- matrices, whose masks go into their products --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,32 +160,43 @@ class Expected:
 
 class _MaskedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
-        leaf, outputs, inputs = _masks(self)
-        return masked_linear(x, leaf, outputs, inputs, self.bias)
+        leaf, mask, mixture = _expected(self)
+        if mask.separable:
+            return vectors_linear(x, leaf, self.bias, *_vectors(leaf, mask, mixture))
+        corners = mask.groups[0]
+        grid = corners.mask(mixture).to(leaf)
+        return grid_linear(x, leaf, self.bias, grid, (corners.axes[0].cells, corners.axes[1].cells))
 
 
 class _MaskedEmbedding(nn.Embedding):
     def forward(self, numbers: Tensor) -> Tensor:
-        leaf, rows, features = _masks(self)
+        leaf, mask, mixture = _expected(self)
+        if not mask.separable:
+            return super().forward(numbers)
+        rows, features = _vectors(leaf, mask, mixture)
         found = F.embedding(
             numbers, leaf, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
         )
         return found * (rows[numbers][..., None] * features)
 
 
-def _masks(own: nn.Linear | nn.Embedding) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole weight, and the masks of its rows and columns."""
+def _expected(own: nn.Module) -> tuple[nn.Parameter, Mask, Mixture]:
+    """The whole weight of a module, and its mask."""
     expected: Expected = own.__dict__["_computed"]["weight"].function
-    leaf, mask = expected.leaf, expected.mask
-    assert isinstance(mask, Mask)
-    rows, columns = (mask.along(axis, leaf.shape[axis], expected.mixture).to(leaf) for axis in (0, 1))
-    return leaf, rows, columns
+    assert isinstance(expected.mask, Mask)
+    return expected.leaf, expected.mask, expected.mixture
 
 
-def mask_activations(own: nn.Module, weight: Mask | Regrouped | None) -> None:
-    """Let a linear layer or an embedding whose sizes are independent of each other mask activations, not its weight."""
-    masked = {nn.Linear: _MaskedLinear, nn.Embedding: _MaskedEmbedding}.get(type(own))  # type: ignore[call-overload]
-    if masked is not None and isinstance(weight, Mask) and weight.separable and weight.groups:
+def _vectors(leaf: Tensor, mask: Mask, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """The masks of the rows and of the columns of a matrix."""
+    rows, columns = (mask.along(axis, leaf.shape[axis], mixture).to(leaf) for axis in (0, 1))
+    return rows, columns
+
+
+def mask_matrix(own: nn.Module, weight: Mask | Regrouped | None) -> None:
+    """Let a linear layer or an embedding work its mask in where that is cheapest; its `weight` is still masked."""
+    masked = {nn.Linear: _MaskedLinear, nn.Embedding: _MaskedEmbedding}.get(type(own))
+    if masked is not None and isinstance(weight, Mask) and weight.groups:
         _become(own, masked)
 
 
@@ -209,10 +213,9 @@ def _check_tensor(output: Any, what: str) -> None:
 def _become(own: nn.Module, behaviour: type[nn.Module], **state: Any) -> None:
     """Give a module the forward of `behaviour`, in front of its own class."""
     own.__dict__.update(state)
-    own.__class__ = _subclass(type(own), behaviour)
+    own.__class__ = _subclass(type(own), behaviour)  # type: ignore[arg-type] # classes are hashable
 
 
 @cache
 def _subclass(own: type[nn.Module], behaviour: type[nn.Module]) -> type[nn.Module]:
     return type(own.__name__, (behaviour, own), {"__module__": own.__module__})
-

@@ -1,40 +1,113 @@
 """Normalisation of an expectation: the exact mixture of what each of the possible widths would normalise to.
 
 With widths u_1 < u_2 < ... of probabilities p_k, the mixture at channel i is sum over u_k > i of p_k (x_i - m_k) r_k,
-where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. These are prefix sums over
-cells of channels, and the mixture is one affine map a cell: O(d) however many widths there are. Normalising over the
-padded full width instead is wrong even where the mixture has become one-hot.
+where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. All of these come from x by a thin
+matrix product, and go back to channels by another, so the cost is about that of a norm however many widths there are.
+Normalising over the padded full width instead is wrong even where the mixture has become one-hot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
-def mixed_layer_norm(x: Tensor, widths: Sequence[int], chances: Tensor, eps: float, centred: bool = True) -> Tensor:
-    """The mixture, before weight and bias, over the last axis of x (..., d); not `centred` is RMS norm.
+def mixed_layer_norm(
+    x: Tensor,
+    widths: Sequence[int],
+    chances: Tensor,
+    eps: float,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    centred: bool = True,
+) -> Tensor:
+    """The mixture over the last axis of x (..., d); not `centred` is RMS norm.
 
     Args:
         widths: distinct and rising; the last is d.
         chances: (num_widths,) their probabilities.
+        weight: (d,) without a mask, which the mixture has in it.
+        bias: (d,) masked.
     """
-    cell = reduce(gcd, widths)
-    ends = [width // cell - 1 for width in widths]
-    if centred:  # which changes nothing, but sums of squares are then of the size of the variance
-        x = x - x[..., : widths[0]].detach().mean(-1, keepdim=True)
-    cells = x.unflatten(-1, (-1, cell))  # (..., n, cell)
-    count = torch.tensor(widths, dtype=x.dtype, device=x.device)
-    squares = cells.square().sum(-1).cumsum(-1)[..., ends] / count  # (..., num_widths)
-    if centred:
-        means = cells.sum(-1).cumsum(-1)[..., ends] / count
-        scales = chances * torch.rsqrt((squares - means.square()).clamp_min(0) + eps)
-        return (cells * _outward(scales, ends)[..., None] - _outward(scales * means, ends)[..., None]).flatten(-2)
-    return (cells * _outward(chances * torch.rsqrt(squares + eps), ends)[..., None]).flatten(-2)
+    flat = x.reshape(-1, x.shape[-1])
+    weight = torch.ones_like(flat[0]) if weight is None else weight
+    y: Tensor = _MixedLayerNorm.apply(flat, chances, weight, bias, _prefixes(tuple(widths), eps, centred))
+    return y.view(x.shape)
+
+
+class _Prefixes:
+    """Statistics of the leading channels, and the affine maps that follow from them."""
+
+    def __init__(self, widths: tuple[int, ...], eps: float, centred: bool) -> None:
+        self.widths, self.eps, self.centred = widths, eps, centred
+        self._reach = (torch.arange(widths[-1]) < torch.tensor(widths)[:, None]).float()
+
+    def reach(self, like: Tensor) -> Tensor:
+        """(num_widths, d) 1 where a width has a channel."""
+        return self._reach.to(like)
+
+    def means(self, like: Tensor) -> Tensor:
+        """(d, num_widths): a product with it gives the means over the leading channels."""
+        reach = self.reach(like)
+        return (reach / reach.sum(1, keepdim=True)).T
+
+    def maps(self, means: Tensor, squares: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and offset (rows, num_widths) of each width from means of x and of its squares (rows, num_widths)."""
+        variance = (squares - means.square()).clamp_min(0) if self.centred else squares
+        scales = chances * torch.rsqrt(variance + self.eps)
+        return scales, scales * means if self.centred else torch.zeros_like(scales)
+
+
+@cache
+def _prefixes(widths: tuple[int, ...], eps: float, centred: bool) -> _Prefixes:
+    return _Prefixes(widths, eps, centred)
+
+
+class _MixedLayerNorm(torch.autograd.Function):
+    """Written out, autograd would go over the channels several times as often."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, chances: Tensor, weight: Tensor, bias: Tensor | None, prefixes: _Prefixes
+    ) -> Tensor:
+        if prefixes.centred:  # which changes nothing, but sums of squares are then of the size of the variance
+            x = x - x[:, : prefixes.widths[0]].mean(-1, keepdim=True)
+        to_means, reach = prefixes.means(x), prefixes.reach(x) * weight
+        means, squares = x @ to_means, x.square() @ to_means
+        scales, offsets = prefixes.maps(means, squares, chances)
+        ctx.prefixes = prefixes
+        ctx.save_for_backward(x, means, squares, chances, weight)
+        y = (scales @ reach).mul_(x)
+        if prefixes.centred:
+            y.addmm_(offsets, reach, alpha=-1)
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, means, squares, chances, weight = ctx.saved_tensors
+        prefixes: _Prefixes = ctx.prefixes
+        reach, from_means = prefixes.reach(x), prefixes.means(x).T
+        weighted, with_x = reach * weight, grad * x
+        with torch.enable_grad():
+            small = [part.detach().requires_grad_() for part in (means, squares, chances)]
+            maps = prefixes.maps(*small)
+        outputs = [(maps[0], with_x @ weighted.T)] + ([(maps[1], -(grad @ weighted.T))] if prefixes.centred else [])
+        for_means, for_squares, for_chances = torch.autograd.grad(
+            [output for output, _ in outputs], small, [given for _, given in outputs], allow_unused=True
+        )
+        scales, offsets = (part.detach() for part in maps)
+        for_weight = reach * (scales.T @ with_x - (offsets.T @ grad if prefixes.centred else 0))
+        for_x = (scales @ weighted).mul_(grad).addcmul_(x, for_squares @ (2 * from_means))
+        if for_means is not None:
+            for_x.addmm_(for_means, from_means)
+        return for_x, for_chances, for_weight.sum(0), grad.sum(0) if ctx.needs_input_grad[3] else None, None
 
 
 def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Tensor, eps: float) -> Tensor:
@@ -58,13 +131,6 @@ def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Ten
         scale = scale + _padded(factor, used, sums.shape[1])
         offset = offset + _padded(factor * mean, used, sums.shape[1])
     return (cells * scale[..., None, None] - offset[..., None, None]).reshape(x.shape)
-
-
-def _outward(values: Tensor, ends: Sequence[int]) -> Tensor:
-    """(..., num_widths) to (..., n): in each cell the sum over the widths that reach it."""
-    sums = values.flip(-1).cumsum(-1).flip(-1)
-    repeats = [end - start for start, end in zip([-1, *ends[:-1]], ends, strict=True)]
-    return sums.repeat_interleave(torch.tensor(repeats, device=values.device), -1)
 
 
 def _padded(values: Tensor, used: int, total: int) -> Tensor:

@@ -19,7 +19,7 @@ from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
 from supernets.relaxation.mixture import Joint
 
-Key = Hashable
+Key = tuple[Any, ...]
 Observe = Callable[[Architecture], Mapping[Key, Hashable]]
 Row = tuple[int, ...]
 
@@ -224,16 +224,15 @@ class _Survey:
         """Look at networks until every group knows all its combinations."""
         rows = {id(group): self._rows(group) for group in groups}
         while True:
-            waiting = [
-                (group, [row for row in rows[id(group)] if group.waits(row)])
-                for group in groups
-            ]
+            waiting = [(group, [row for row in rows[id(group)] if group.waits(row)]) for group in groups]
             waiting = sorted((pair for pair in waiting if pair[1]), key=lambda pair: -len(pair[1]))
             if not waiting:
                 return
             group, pending = waiting[0]
             tried = [self._showing(waiting)]
-            tried += [self.space.largest_with(wanted) for wanted in _ways(group, pending[0])] if tried[0] is None else []
+            tried += (
+                [self.space.largest_with(wanted) for wanted in _ways(group, pending[0])] if tried[0] is None else []
+            )
             for arch in filter(None, tried):
                 seen = self._look(arch)
                 for other in groups:
@@ -279,7 +278,7 @@ def _ways(group: _Group, row: Row) -> list[dict[int, int]]:
 
 
 def _named(key: Key) -> str:
-    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return " ".join(map(str, key))
 
 
 def walk(path: str) -> Iterator[str]:

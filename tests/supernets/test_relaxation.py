@@ -316,7 +316,7 @@ def test_alternatives_that_nothing_says_are_an_error(name: str, message: str) ->
 def test_a_model_whose_forward_depends_on_the_architecture_is_found_out() -> None:
     case = ZOO["encoder"]  # its heads have width / 2 features: their number is fixed and their size is not
     net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)
-    with pytest.raises(RelaxationError, match="away from the network; .*these change with it: .*head_dim"):
+    with pytest.raises(RelaxationError, match=r"away from the network; .*these change with it: .*head_dim"):
         net.check_relaxation(case.example())
     good = ZOO["fused"]
     Supernet(good.space, good.build, layout=good.layout, dtype=torch.float64).check_relaxation(good.example())
