@@ -91,7 +91,7 @@ def ranked(truth: Truth, rows: Mapping[Trained, Ranked], strategy: str, budget: 
 
 
 def best(truth: Truth, rows: Mapping[Job, Outcome], num: int) -> list[str]:
-    """Methods with the lowest median regret over all runs, joint and queried; equal ones by that over what they drew."""
+    """Methods with the lowest median regret over all runs, joint and queried; equal ones by that of their draws."""
     found: dict[str, list[Figures]] = {}
     for job, outcome in rows.items():
         if job.task == truth.name and not outcome.error:

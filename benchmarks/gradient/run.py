@@ -31,6 +31,7 @@ from supernets.tasks import SamplingTask
 from supernets.training import train
 
 NUM_DRAWN = 10
+MANY_DRAWS = 1000
 TO_UNROLL = 4
 """Passes of an architecture's step through one of the weights: that step, its loss, two for finite differences."""
 SUPERNETS = Path(tempfile.gettempdir()) / "benchmark-supernets"
@@ -124,11 +125,9 @@ def _supernet(job: Job, truth: Truth) -> Supernet:
 
 
 def draw(truth: Truth, found: Distribution, seed: int) -> list[int]:
-    """NUM_DRAWN different architectures, or all where there are fewer."""
-    rng = np.random.default_rng([seed, 17])
-    num = min(NUM_DRAWN, len(truth.archs))
-    archs = truth.space.sample_many(num, rng, weights=found.weights(), distinct=True)
-    return [truth.archs.index(arch) for arch in archs]
+    """NUM_DRAWN different architectures, or as many as turn up in many draws."""
+    archs = truth.space.sample_many(MANY_DRAWS, np.random.default_rng([seed, 17]), weights=found.weights())
+    return [truth.archs.index(arch) for arch in list(dict.fromkeys(archs))[:NUM_DRAWN]]
 
 
 def chances(truth: Truth, found: Distribution) -> list[float]:

@@ -134,14 +134,14 @@ def _table(truth: Truth, runs: Runs) -> str:
             str(len(of)),
             f"{np.median([run.outcome.steps for run in of]):.0f}",
             f"{np.median([run.outcome.passes_beside for run in of]):.0f}",
-            *(_spread([value(run) for run in of], form) for _, value, form in columns),
+            *(spread([value(run) for run in of], form) for _, value, form in columns),
         ]
         for method, of in runs.items()
     ]
     return markdown(header, lines)
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
