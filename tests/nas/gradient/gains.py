@@ -127,4 +127,10 @@ if __name__ == "__main__":
     def say(step: int) -> None:
         print(step, flush=True)
 
-    search(supernet(), Missing(before=say), config(steps=int(sys.argv[2])), directory=Path(sys.argv[1]), progress=False)
+    search(
+        supernet(),
+        Missing(before=say),
+        config(steps=int(sys.argv[2]), checkpoint_every=10),
+        directory=Path(sys.argv[1]),
+        progress=False,
+    )

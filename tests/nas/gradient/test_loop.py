@@ -2,12 +2,16 @@
 
 import logging
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gains
+import normed
 import pytest
 import torch
 from gains import Missing, Price
@@ -19,6 +23,7 @@ from nas.records import Distribution
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.halves import Halves
 from nas.searchers.gradient.loop import search
+from nas.searchers.gradient.operations import parameter_free
 from nas.searchers.gradient.stepper import MAX_SKIPPED_IN_A_ROW
 from search_spaces import Architecture
 from supernets import Supernet
@@ -303,3 +308,77 @@ def test_a_space_without_a_choice_is_said() -> None:
 def test_defaults_are_a_configuration() -> None:
     assert GradientConfig().first == 400 and GradientConfig(train_weights=False).first == 0
     assert GradientConfig().progress(399) == 0 and GradientConfig().progress(1999) == 1
+
+
+# --- batch norm, operations, collapse -----------------------------------------------------------------------------
+
+
+def test_running_statistics_stay_where_weights_do() -> None:
+    supernet = normed.supernet()
+    before = state(supernet)
+    quietly(supernet, normed.task(), steps=4)
+    assert any("running_mean" in name for name in before) and same(state(supernet), before)
+
+
+def test_running_statistics_are_those_of_weight_steps() -> None:
+    """The architecture's steps run in training mode too, and leave no trace in them."""
+    one, other = normed.supernet(), normed.supernet()
+    quietly(one, normed.task(), steps=4, train_weights=True, warmup=0.5, lr_arch=1e-12)
+    quietly(other, normed.task(), steps=4, train_weights=True, warmup=0.75, lr_arch=1e-12)
+    for name, tensor in state(one).items():
+        torch.testing.assert_close(tensor, other.state_dict()[name], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["drnas", "darts(order=2)"])
+def test_batch_norm_resumes_too(tmp_path: Path, method: str) -> None:
+    settings = {"steps": 8, "train_weights": True, "checkpoint_every": 3, "method": method}
+    whole, resumed = normed.supernet(), normed.supernet()
+    expected = quietly(whole, normed.task(), **settings)
+    quietly(normed.supernet(), normed.task(), directory=tmp_path, **settings)
+    for path in tmp_path.glob("*008*"):
+        path.unlink()
+    found = quietly(resumed, normed.task(), directory=tmp_path, **settings)
+    assert untimed(found) == untimed(expected) and same(state(resumed), state(whole))
+
+
+def test_operations_without_parameters_are_known() -> None:
+    assert parameter_free(normed.supernet()) == {f"operation.{i}": (True, False) for i in range(3)}
+    narrow = Supernet(normed.Operations().where(operation=("linear",)), normed.Network)
+    assert parameter_free(narrow) == {}
+
+
+def test_collapse_is_warned_of_and_ends_a_search_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def skipping(self: Any, num_options: int, rng: torch.Generator) -> Tensor:
+        return torch.linspace(5, 0, num_options)
+
+    monkeypatch.setattr("nas.searchers.gradient.methods.Darts.initial", skipping)
+    monkeypatch.setattr("nas.searchers.gradient.collapse.BY_CHANCE", 0.2)  # three choices are few
+    settings = {"steps": 20, "lr_arch": 1e-3}
+    going, stopped = (
+        quietly(normed.supernet(), normed.task(), stop_on_collapse=stop, **settings) for stop in (False, True)
+    )
+    assert going.steps[-1] == 20 and stopped.steps[-1] == 4
+    assert any("after step 4" in line and "without parameters" in line for line in stopped.warnings)
+    assert len(going.settings["scores"]) == 5 and len(stopped.settings["scores"]) == 2
+
+
+def test_a_stopped_search_stays_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.searchers.gradient.collapse.parameter_free_preferred", lambda *_: "it has collapsed")
+    one, other = (quietly(steps=20, stop_on_collapse=True, directory=tmp_path) for _ in range(2))
+    assert untimed(one) == untimed(other) and one.steps[-1] == 4
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_as_never_killed(tmp_path: Path) -> None:
+    command = [sys.executable, gains.__file__, str(tmp_path), "40"]
+    environment = os.environ | {"PYTHONPATH": str(Path(gains.__file__).parents[3])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 41:
+                process.kill()
+                break
+    assert process.returncode == -9
+    touched: list[int] = []
+    found = quietly(task=Missing(before=touched.append), steps=40, directory=tmp_path, checkpoint_every=10)
+    assert min(touched) >= 40 and untimed(found) == untimed(quietly(steps=40, checkpoint_every=10))
