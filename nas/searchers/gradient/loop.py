@@ -22,28 +22,21 @@ from torch import Tensor
 
 from nas.limits import Limit
 from nas.records import Distribution
-from nas.searchers.gradient import collapse
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
-from nas.searchers.gradient.constraints import Constraints, Kept, Measured
-from nas.searchers.gradient.history import History, moments
+from nas.searchers.gradient.constraints import Constraints, Measured
 from nas.searchers.gradient.logits import Condition, Source, Table, initial
 from nas.searchers.gradient.methods import method
 from nas.searchers.gradient.objectives import ExpectedCost, Objectives
-from nas.searchers.gradient.operations import parameter_free
 from nas.searchers.gradient.relaxed import Relaxed
 from nas.searchers.gradient.stepper import Draw, Stepper
-from search_spaces import Architecture
+from nas.searchers.gradient.watch import Watch
 from supernets import Supernet, checkpoints
 from supernets.progress import Interruption, reporting
-from supernets.relaxation import Mixture
 from supernets.spelling import spell
 from supernets.tasks import SamplingTask
 from supernets.training import resolve_precision
 
 logger = logging.getLogger(__name__)
-
-NUM_CHECKS = 5
-"""Times it is looked whether the search goes astray, and the mixture is compared with what is derived from it."""
 
 
 def search(
@@ -166,24 +159,10 @@ class Loop:
     stepper: Stepper
     identity: dict[str, Any] = field(default_factory=dict)
     """Further settings, which must be equal for a search to go on."""
-    warnings: list[list[str]] = field(default_factory=list)
-    """Of each distribution."""
-    scores: list[list[tuple[int, float, float]]] = field(default_factory=list)
-    """Of each distribution after some steps: how good the mixture is, and the architecture derived from it."""
-    stopped: bool = False
 
     def __post_init__(self) -> None:
-        self.watched = self.stepper.watched
-        self.config, self.relaxed, self.source = self.stepper.config, self.stepper.relaxed, self.stepper.source
-        self.history = History(len(self.watched))
-        self.moments = moments(self.config.first, self.config.steps)
-        self.checks = moments(self.config.first, self.config.steps, NUM_CHECKS) - {
-            0,
-            self.config.first,
-            self.config.steps,
-        }
-        self.warnings, self.scores = [[] for _ in self.watched], [[] for _ in self.watched]
-        self.free = parameter_free(self.stepper.supernet)
+        self.config, self.watched = self.stepper.config, self.stepper.watched
+        self.watch = Watch(self.stepper.relaxed, self.config, self.stepper.source, self.watched)
 
     def run(self, directory: Path | str | None, measured: Measured | None, progress: bool) -> list[Distribution]:
         """Search to the end, and derive an architecture from each distribution."""
@@ -194,12 +173,12 @@ class Loop:
             Interruption() as interruption,
             reporting("gradient search", done, self.config.steps, wanted=progress) as report,
         ):
-            self._look(done)
-            while done < self.config.steps and not self.stopped:
+            self.watch.look(done)
+            while done < self.config.steps and not self.watch.stopped:
                 loss = self.stepper.take(done)
                 done += 1
                 report(done, loss)
-                self._look(done)
+                self.watch.look(done)
                 leaving = interruption.signal is not None
                 if directory is not None and (leaving or self._due(done)):
                     checkpoints.write(directory, done, self._tensors(), self._meta())
@@ -209,69 +188,22 @@ class Loop:
 
     def _due(self, done: int) -> bool:
         every = self.config.checkpoint_every
-        return self.stopped or done == self.config.steps or (every > 0 and done % every == 0)
-
-    # --- looking
-
-    @torch.no_grad()
-    def _look(self, done: int) -> None:
-        """Note what has been learnt, and compare it with what it becomes."""
-        if done in self.history.steps:
-            return
-        mixtures = [self.relaxed.learnt(self.source.logits(condition)) for condition in self.watched]
-        if done in self.checks:
-            self._check(done, mixtures)
-        if done in self.moments or self.stopped:
-            self.history.add(done, mixtures)
-
-    def _check(self, done: int, mixtures: Sequence[Mixture]) -> None:
-        """Note the gap of discretisation, and warn of collapse while there is time to stop."""
-        for index, mixture in enumerate(mixtures):
-            self.scores[index].append((done, *self._scores(mixture, mixture.likeliest())))
-            line = collapse.parameter_free_preferred(self._kept(mixture), self._operations(self.watched[index]))
-            if line is not None:
-                self._warn(index, f"after step {done} {line}")
-                self.stopped = self.config.stop_on_collapse
-
-    def _symptoms(self, index: int, kept: Kept) -> tuple[str, ...]:
-        """Of the end."""
-        mixed, derived = self._scores(kept.mixture, kept.arch)
-        self.scores[index].append((self.history.steps[-1], mixed, derived))
-        operations = self._operations(self.watched[index])
-        return collapse.warnings(self._kept(kept.mixture), operations, mixed=mixed, derived=derived)
-
-    def _scores(self, mixture: Mixture, arch: Architecture) -> tuple[float, float]:
-        return self.relaxed.scores(mixture, arch, 0, self.config.seed)  # always the same batch
-
-    def _kept(self, mixture: Mixture) -> dict[str, list[float]]:
-        """Probabilities of the options that are kept."""
-        return {path: mixture[path][list(kept)].tolist() for path, kept in self.relaxed.free.items()}
-
-    def _operations(self, condition: Condition) -> dict[str, list[bool]]:
-        """Those without parameters; none where costs count more than the loss: they are then rightly preferred."""
-        wanted = condition.preference[0] >= sum(condition.preference[1:])
-        return {path: [free[code] for code in self.relaxed.free[path]] for path, free in self.free.items() if wanted}
-
-    def _warn(self, index: int, line: str) -> None:
-        label = self.watched[index].label
-        self.warnings[index].append(line)
-        logger.warning("%s", f"{label}: {line}" if label else line)
+        return self.watch.stopped or done == self.config.steps or (every > 0 and done % every == 0)
 
     def _result(self, index: int, measured: Measured | None, began: float) -> Distribution:
         condition = self.watched[index]
         with torch.no_grad():
-            logits = self.source.logits(condition)
+            logits = self.stepper.source.logits(condition)
         kept = self.stepper.constraints.keep(logits, condition, measured)
-        for line in (*kept.broken, *self._symptoms(index, kept)):
-            self._warn(index, line)
+        self.watch.finish(index, kept)
         return Distribution(
             study="",
             method=self.config.method,
             label=condition.label,
-            steps=tuple(self.history.steps),
-            probabilities=self.history.probabilities(index, kept.mixture),
+            steps=tuple(self.watch.history.steps),
+            probabilities=self.watch.history.probabilities(index, kept.mixture),
             derived=kept.arch.json(),
-            warnings=tuple(self.warnings[index]),
+            warnings=tuple(self.watch.warnings[index]),
             settings=self._described(index),
             seconds=time.monotonic() - began,
         )
@@ -286,7 +218,7 @@ class Loop:
             "preference": list(condition.preference),
             "limits": [str(limit) for limit in self.stepper.constraints.limits],
             "skipped": self.stepper.skipped,
-            "scores": [list(row) for row in self.scores[index]],
+            "scores": self.watch.scores[index],
         }
 
     # --- checkpoints
@@ -298,9 +230,7 @@ class Loop:
         if found.step > 0:
             checkpoints.require_same(directory, found.meta["settings"], self._settings())
             self.stepper.load_state_dict(_under("stepper.", found.tensors), found.meta["stepper"])
-            self.history.load_state_dict(_under("history.", found.tensors))
-            self.warnings, self.stopped = found.meta["warnings"], found.meta["stopped"]
-            self.scores = [[tuple(row) for row in rows] for rows in found.meta["scores"]]
+            self.watch.load_state_dict(_under("watch.", found.tensors), found.meta["watch"])
             if found.step < self.config.steps:
                 logger.info("going on from step %d of %s", found.step, directory)
         return found.step
@@ -308,17 +238,11 @@ class Loop:
     def _tensors(self) -> dict[str, Tensor]:
         return {
             **{f"stepper.{name}": tensor for name, tensor in self.stepper.state_dict().items()},
-            **{f"history.{name}": tensor for name, tensor in self.history.state_dict().items()},
+            **{f"watch.{name}": tensor for name, tensor in self.watch.state_dict().items()},
         }
 
     def _meta(self) -> dict[str, Any]:
-        return {
-            "settings": self._settings(),
-            "stepper": self.stepper.meta(),
-            "warnings": self.warnings,
-            "scores": self.scores,
-            "stopped": self.stopped,
-        }
+        return {"settings": self._settings(), "stepper": self.stepper.meta(), "watch": self.watch.meta()}
 
     def _settings(self) -> dict[str, Any]:
         """What must be equal for a search to go on; how often it is saved need not."""
@@ -330,7 +254,7 @@ class Loop:
             "config": config,
             "space": supernet.space.digest,
             "sharing": spell(supernet.sharing),
-            "task": self.relaxed.task.digest,
+            "task": self.stepper.relaxed.task.digest,
             "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
             "weights": "" if self.config.train_weights else supernet.digest(),
             "distributions": [asdict(condition) for condition in self.watched],

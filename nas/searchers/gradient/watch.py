@@ -1,0 +1,109 @@
+"""What is seen of a search while it runs: what it has learnt, what becomes of that, and whether it goes astray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.searchers.gradient import collapse
+from nas.searchers.gradient.config import GradientConfig
+from nas.searchers.gradient.constraints import Kept
+from nas.searchers.gradient.history import History, moments
+from nas.searchers.gradient.logits import Condition, Source
+from nas.searchers.gradient.operations import parameter_free
+from nas.searchers.gradient.relaxed import Relaxed
+from search_spaces import Architecture
+from supernets.relaxation import Mixture
+
+logger = logging.getLogger(__name__)
+
+NUM_CHECKS = 5
+"""Times it is looked whether the search goes astray, and the mixture is compared with what is derived from it."""
+
+
+class Watch:
+    """Follows the distributions of these conditions.
+
+    Attributes:
+        warnings: of each distribution.
+        scores: of each, after some steps: how good the mixture is and how good the architecture derived from it.
+        stopped: whether a collapse has ended the search.
+    """
+
+    def __init__(self, relaxed: Relaxed, config: GradientConfig, source: Source, watched: Sequence[Condition]) -> None:
+        self._relaxed, self._config, self._source, self._watched = relaxed, config, source, watched
+        self.history = History(len(watched))
+        self.warnings: list[list[str]] = [[] for _ in watched]
+        self.scores: list[list[list[float]]] = [[] for _ in watched]
+        self.stopped = False
+        self._moments = moments(config.first, config.steps)
+        self._checks = moments(config.first, config.steps, NUM_CHECKS) - {0, config.first, config.steps}
+        self._parameter_free = parameter_free(relaxed.supernet)
+
+    @torch.no_grad()
+    def look(self, done: int) -> None:
+        """Note what has been learnt after so many steps, where it is time to."""
+        if done in self.history.steps or done not in self._moments | self._checks:
+            return
+        mixtures = [self._relaxed.learnt(self._source.logits(condition)) for condition in self._watched]
+        if done in self._checks:
+            for index, mixture in enumerate(mixtures):
+                self._check(index, mixture, done)
+        self.history.add(done, mixtures)
+
+    def _check(self, index: int, mixture: Mixture, done: int) -> None:
+        """Warn of collapse while there is time to stop; all else that can be wrong may still come right."""
+        self._score(index, mixture, mixture.likeliest(), done)
+        line = collapse.parameter_free_preferred(self._kept(mixture), self._operations(index))
+        if line is not None:
+            self.warn(index, f"after step {done} {line}")
+            self.stopped = self._config.stop_on_collapse
+
+    def finish(self, index: int, kept: Kept) -> None:
+        """Warn of all that is wrong with a distribution and its architecture in the end."""
+        mixed, derived = self._score(index, kept.mixture, kept.arch, self.history.steps[-1])
+        operations = self._operations(index)
+        symptoms = collapse.warnings(self._kept(kept.mixture), operations, mixed=mixed, derived=derived)
+        for line in (*kept.broken, *symptoms):
+            self.warn(index, line)
+
+    def warn(self, index: int, line: str) -> None:
+        """Keep a warning with its distribution, and log it."""
+        label = self._watched[index].label
+        self.warnings[index].append(line)
+        logger.warning("%s", f"{label}: {line}" if label else line)
+
+    def _score(self, index: int, mixture: Mixture, arch: Architecture, done: int) -> tuple[float, float]:
+        found = self._relaxed.scores(mixture, arch, 0, self._config.seed)  # on the same batch each time
+        self.scores[index].append([done, *found])
+        return found
+
+    def _kept(self, mixture: Mixture) -> dict[str, list[float]]:
+        """Probabilities of the options that are kept."""
+        return {path: mixture[path][list(kept)].tolist() for path, kept in self._relaxed.free.items()}
+
+    def _operations(self, index: int) -> dict[str, list[bool]]:
+        """Which have no parameters; of no choice where costs count more than the loss: these are then rightly liked."""
+        preference = self._watched[index].preference
+        if preference[0] < sum(preference[1:]):
+            return {}
+        return {path: [free[code] for code in self._relaxed.free[path]] for path, free in self._parameter_free.items()}
+
+    # --- checkpoints
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was followed, flat."""
+        return self.history.state_dict()
+
+    def meta(self) -> dict[str, Any]:
+        """The rest, as JSON."""
+        return {"warnings": self.warnings, "scores": self.scores, "stopped": self.stopped}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Take over both."""
+        self.history.load_state_dict(tensors)
+        self.warnings, self.scores, self.stopped = meta["warnings"], meta["scores"], meta["stopped"]
