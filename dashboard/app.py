@@ -31,6 +31,7 @@ def main() -> None:
     studies = st.Page("pages/studies.py", title="Studies", icon=":material/list:", default=True)
     chosen = [
         st.Page("pages/front.py", title="Front", icon=":material/scatter_plot:"),
+        st.Page("pages/gradient.py", title="Gradient", icon=":material/trending_down:"),
         st.Page("pages/history.py", title="History", icon=":material/show_chart:"),
         st.Page("pages/training.py", title="Training", icon=":material/model_training:"),
         st.Page("pages/trust.py", title="Trust", icon=":material/verified:"),

@@ -493,7 +493,7 @@ class Repository:
                 "study": study_name,
                 "position": position,
                 "key": key,
-                "content": _dumps("a distribution", asdict(replace(found, study=study_name))),
+                "content": _dumps("a distribution", asdict(replace(found, study=study_name)), sort_keys=False),
             }
             for position, found in enumerate(distributions)
         ]

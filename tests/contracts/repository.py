@@ -426,6 +426,7 @@ class RepositoryContract:
         front = [learnt(f"cpu {share}") for share in (0.75, 0.25, 0.5)]
         repository.put_distributions("first", "k", front)
         assert repository.distributions("first") == front
+        assert list(repository.distributions("first")[0].probabilities) == ["width", "kernel.0"], "as declared"
         assert repository.distributions("absent") == []
 
     def test_distributions_wait_for_their_study(self, repository: Repository) -> None:

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 
-from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
+from nas.records import CurvePoint, Distribution, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
 from nas.storage import Repository
 from search_spaces import Architecture, Space, choice
 
 OBJECTIVES = ("error", "latency_ms@cpu")
+SHARES = (0.0, 0.5, 1.0)
 LIMITS = ("params <= 2500000", "latency_ms@cpu <= 9")
 
 
@@ -154,6 +155,26 @@ def verified(batch: list[Evaluation]) -> dict[str, dict[str, float]]:
     }
 
 
+def learnt(label: str, seed: int, steps: int = 2000, *, collapsed: bool = False) -> Distribution:
+    """Probabilities that leave the middle and end near one option, or all on the first one."""
+    space, rng = ConvSpace(), np.random.default_rng(seed)
+    moments = tuple(range(0, steps + 1, steps // 50))
+    grown = np.array(moments)[:, None] / steps
+    vectors, end = {}, {}
+    for slot, kept in zip(space.slots, space.domains, strict=True):
+        drift = np.zeros(len(slot.options))
+        drift[list(kept)] = rng.normal(0, 2.2, len(kept))
+        drift[kept[0]] += 6.0 * collapsed
+        wiggle = np.cumsum(rng.normal(0, 0.06, (len(moments), len(slot.options))), axis=0)
+        weights = np.exp(drift * grown + wiggle * grown) * np.isin(np.arange(len(slot.options)), kept)
+        vectors[slot.path] = (weights / weights.sum(axis=1, keepdims=True)).tolist()
+        end[slot.path] = np.maximum(vectors[slot.path][-1], 1e-12)
+    warnings = ("The search collapsed: 91 % of the probability is on operations without parameters.",) * collapsed
+    settings = {"steps": steps, "train_weights": False}
+    derived = space.likeliest(end).json()
+    return Distribution("", "drnas", label, moments, vectors, derived, warnings, settings, 184.0)
+
+
 def seed_database(url: str, n: int = 300) -> None:
     """Fill an empty database with three studies: `digits-cnn` (finished), `digits-cnn-wide` (running), `fresh`."""
     space, rng = ConvSpace(), np.random.default_rng(7)
@@ -194,7 +215,14 @@ def seed_database(url: str, n: int = 300) -> None:
                     status=status,
                 )
             )
-            batch = evaluations(count, seed=count)
+            derived: list[Evaluation] = []
+            if name == "digits-cnn":
+                front = [learnt(f"cpu {share:.2f}", seed, collapsed=share == 1) for seed, share in enumerate(SHARES)]
+                repository.put_distributions(name, "k", front)
+                derived.append(Evaluation(front[0].arch, synthetic_metrics(front[0].arch, rng)))
+            elif status == "running":
+                repository.put_distributions(name, "one", [learnt("", 9)])
+            batch = [*derived, *evaluations(count - len(derived), seed=count)]
             repository.append_evaluations(name, batch, supernet or "none", "digits")
             repository.add_verified(name, verified(batch))
 

@@ -1,5 +1,6 @@
 """Every page, run without a browser by Streamlit's own test driver."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from dashboard.queries import StudyView
 from dashboard.serve import APP
 from nas.storage import Repository
 
-PAGES = ("studies", "front", "history", "training", "trust", "settings")
+PAGES = ("studies", "front", "gradient", "history", "training", "trust", "settings")
 Open = Callable[..., AppTest]
 
 
@@ -165,3 +166,35 @@ def test_settings_tell_the_seed_and_the_run_file(browse: Open) -> None:
     facts = browse("settings", "digits-cnn").table[0].value["value"]
     assert facts["seed"] == "3"
     assert facts["run file"] == "examples/digits.py"
+
+
+def test_a_learnt_distribution_is_shown_with_what_was_derived(browse: Open, url: str) -> None:
+    test = browse("gradient", "digits-cnn")
+    with Repository(url, read_only=True) as repository:
+        first, _, collapsed = repository.distributions("digits-cnn")
+        told = repository.evaluations("digits-cnn")[0]
+    assert told.arch == first.arch
+    assert f"Derived network {first.arch.digest[:8]}" in texts(test)
+    assert "2,000 steps of drnas" in texts(test) and f"error {100 * told.metrics['error']:.2f} %" in texts(test)
+    assert [warning.value for warning in test.warning] == ["Read the warnings of **cpu 1.00** too."]
+    test.selectbox(key="digits-cnn distribution").set_value(2).run()
+    assert not test.exception
+    assert f"Derived network {collapsed.arch.digest[:8]}" in texts(test) and "not evaluated in this study" in texts(
+        test
+    )
+    assert [warning.value for warning in test.warning] == list(collapsed.warnings)
+
+
+def test_positions_of_one_choice_are_shown_on_request(browse: Open) -> None:
+    test = browse("gradient", "digits-cnn-wide")
+    family = test.selectbox(key="digits-cnn-wide family")
+    assert family.options[:2] == ["all choices", "early.op"] and len(family.options) == 10
+    family.set_value("late.kernel").run()
+    assert not test.exception
+    steps = json.loads(test.get("plotly_chart")[1].proto.spec)
+    titles = [note["text"] for note in steps["layout"]["annotations"]]
+    assert titles == [f"late.kernel.{position}" for position in range(4)]
+
+
+def test_a_study_without_a_gradient_search_says_how_to_have_one(browse: Open) -> None:
+    assert "nas search --gradient drnas" in browse("gradient", "fresh").info[0].value

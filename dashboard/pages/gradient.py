@@ -1,0 +1,115 @@
+"""What a gradient search has learnt before the study began: probabilities of all options, and what was derived."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import app, blocks, choices, drawing, probabilities, queries, shell
+from dashboard.choices import Choice
+from dashboard.queries import StudyView
+from nas.records import Distribution
+from nas.units import metric
+
+_NONE = "This study began without a gradient search; `nas search --gradient drnas` learns a distribution first."
+_MOST_PANELS = 12  # more choices than this are shown as means of those that are alike, one at each position
+_ALL = ""  # choices, rather than the positions of one family
+
+
+def show_gradient() -> None:
+    shown = shell.current_view()
+    shell.heading("Gradient", shown)
+    distributions = shell.repository().distributions(shown.study.name)
+    if not distributions:
+        shell.note(_NONE)
+        return
+    found = _pick(shown, distributions)
+    _show_warnings(found, distributions)
+    declaration = shown.space.declaration if shown.space else {}
+    _show_derived(shown, found)
+    st.divider()
+    open_choices = choices.choices(found, declaration)
+    if not open_choices:
+        shell.note("The space leaves no choice, so there was nothing to learn.")
+        return
+    over_time, in_the_end = st.columns([3, 2], gap="large")
+    with over_time:
+        _show_steps(shown, found, open_choices)
+    with in_the_end:
+        st.subheader("In the end", anchor=False)
+        st.caption("The darker the likelier; framed: the derived network, which has no choice that is not framed.")
+        shell.show_figure(probabilities.end_figure(open_choices), "end")
+
+
+def _pick(shown: StudyView, distributions: Sequence[Distribution]) -> Distribution:
+    """The only one, or the one chosen of a front."""
+    if len(distributions) == 1:
+        return distributions[0]
+    place = st.selectbox(
+        f"One of {len(distributions)} distributions",
+        range(len(distributions)),
+        format_func=lambda index: distributions[index].label or f"distribution {index + 1}",
+        key=f"{shown.study.name} distribution",
+        width=420,
+    )
+    return distributions[place]
+
+
+def _show_warnings(found: Distribution, distributions: Sequence[Distribution]) -> None:
+    for warning in found.warnings:
+        st.warning(warning, icon=":material/warning:")
+    others = [f"**{one.label}**" for one in distributions if one.warnings and one is not found]
+    if others:
+        st.warning(f"Read the warnings of {', '.join(others)} too.", icon=":material/flag:")
+
+
+def _show_derived(shown: StudyView, found: Distribution) -> None:
+    """The architecture that the distribution leads to, and what the study found of it."""
+    st.subheader(f"Derived network {found.arch.digest[:8]}", anchor=False)
+    weights = "trained further meanwhile" if found.settings.get("train_weights") else "as they had been trained"
+    facts = [f"{found.steps[-1]:,} steps of {found.method}", f"{found.seconds:.0f} s", f"shared weights {weights}"]
+    st.caption(" · ".join([*facts, *_settings(found), *_evaluated(shown, found)]))
+    declaration = shown.space.declaration if shown.space else {}
+    shell.show_figure(drawing.network_figure(found.arch, None, declaration), "derived")
+
+
+def _settings(found: Distribution) -> list[str]:
+    """Plain values of the whole network, which a drawing of its parts leaves out."""
+    return [f"{name} {value}" for name, value in blocks.settings(found.arch).items()]
+
+
+def _evaluated(shown: StudyView, found: Distribution) -> list[str]:
+    one = shown.by_digest.get(found.arch.digest)
+    if one is None:
+        return ["not evaluated in this study"]
+    if one.error is not None:
+        return [f"its evaluation failed: {one.error}"]
+    broken = [queries.limit_text(limit) for limit in queries.broken_limits(one.metrics, shown.limits)]
+    known = [f"{metric(name).phrase} {metric(name).text(one.metrics[name])}" for name in shown.study.objectives]
+    return [*known, *(f":orange[breaks {text}]" for text in broken)]
+
+
+def _show_steps(shown: StudyView, found: Distribution, open_choices: Sequence[Choice]) -> None:
+    """Every choice where there are few; else the means of those alike, and on request the positions of one family."""
+    st.subheader("Over the steps", anchor=False)
+    grouped = choices.families(open_choices)
+    if len(open_choices) <= _MOST_PANELS or len(grouped) == len(open_choices):
+        st.caption("Probability of each option; the first at the bottom.")
+        shell.show_figure(probabilities.steps_figure(open_choices, found.steps), "steps")
+        return
+    names = [one.family for one in grouped if one.family != one.name]
+    family = st.selectbox(
+        "Show", [_ALL, *names], key=f"{shown.study.name} family", format_func=lambda name: name or "all choices"
+    )
+    st.caption(
+        "Probability of each option; the first at the bottom. Choices of one name at several positions: the mean."
+    )
+    panels = [one for one in open_choices if one.family == family] if family else grouped
+    shell.show_figure(probabilities.steps_figure(panels, found.steps), "steps")
+
+
+def page() -> None:
+    shell.live(show_gradient)
+
+
+if __name__ == "__main__":
+    app.run(page)
