@@ -35,7 +35,7 @@ def quietly(task: Any = None, supernet: Supernet | None = None, **settings: Any)
     objectives = settings.pop("objectives", ("error", *costs))
     limits = [parse(text) for text in settings.pop("limits", ())]
     own = {name: settings.pop(name) for name in list(settings) if name in FrontConfig.__dataclass_fields__}
-    config = FrontConfig(gains.config(**{"method": "darts", "steps": 300, "lr_arch": 0.01, **settings}), **own)
+    config = FrontConfig(gains.config(**{"method": "darts", "steps": 200, "lr_arch": 0.015, **settings}), **own)
     found = front(
         supernet or gains.supernet(), task or Missing(), config,
         costs=costs, objectives=objectives, limits=limits, progress=False, **apart,
@@ -90,7 +90,7 @@ def test_chebyshev_balances_where_a_linear_sum_takes_all_or_nothing() -> None:
 
 @pytest.mark.parametrize("bounds", ["projection", "lagrangian"])
 def test_limits_hold_for_their_target(bounds: str) -> None:
-    found = quietly(costs=DEVICES, limits=["ms@cpu <= 1"], divisions=2, bounds=bounds)
+    found = quietly(costs=DEVICES, limits=["ms@cpu <= 1"], divisions=2, bounds=bounds, steps=100)
     costs = {label: DEVICES[f"ms@{label[:3]}"].of(distribution.arch) for label, distribution in found.items()}
     assert all(cost <= 1 for label, cost in costs.items() if label.startswith("cpu"))
     assert costs["gpu 0.00"] > 4

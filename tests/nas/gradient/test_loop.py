@@ -103,8 +103,8 @@ def test_objectives_are_weighed_by_their_ranges() -> None:
 
 
 def test_it_is_followed_from_the_beginning_to_the_end() -> None:
-    found = quietly(steps=300)
-    assert found.steps[0] == 0 and found.steps[-1] == 300 and 95 <= len(found.steps) <= 101
+    found = quietly(steps=200)
+    assert found.steps[0] == 0 and found.steps[-1] == 200 and 95 <= len(found.steps) <= 101
     assert all(len(rows) == len(found.steps) for rows in found.probabilities.values())
     assert price(found, 0) == pytest.approx(2, abs=0.01) and price(found) > 3.9
 
