@@ -123,8 +123,9 @@ class Supernet:
         Every parameter is the expectation of the padded slices that architectures read, blocks of a `stack` are gated,
         operations of a `one_of` are mixed, and layer, RMS and group norm are the mixture of the widths': a
         differentiable function of the mixture's probabilities at about the cost of the largest network. Where they are
-        one-hot it is the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients as that of a
-        subnet does. Source: TangleNAS (arXiv:2312.10440) for the idea, weights put together in another way.
+        one-hot it is the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients
+        as that of a subnet does. Source: TangleNAS (arXiv:2312.10440) for the idea, weights put together in another
+        way.
 
         Raises:
             RelaxationError: the model has alternatives that neither sizes, `stack` nor `one_of` express.

@@ -124,8 +124,8 @@ def fitted(space: Space, archs: Sequence[Architecture], values: Sequence[float])
     y = np.asarray(values, dtype=np.float64)
     if len(archs) < 2 * HELD_OUT or len(archs) != len(y) or not np.isfinite(y).all():
         raise SupernetError(
-            f"{len(archs)} architectures and {len(y)} values, {int((~np.isfinite(y)).sum())} of them not finite: a cost "
-            f"is fitted to {2 * HELD_OUT} or more architectures with a finite value each"
+            f"{len(archs)} architectures and {len(y)} values, {int((~np.isfinite(y)).sum())} of them not finite: a "
+            f"cost is fitted to {2 * HELD_OUT} or more architectures with a finite value each"
         )
     codes = space.codes(archs)
     joints = _pairs(space)

@@ -22,7 +22,7 @@ class _SpreadProduct(torch.autograd.Function):
         return tensor * _spread(grid, places, cells, tensor.dim())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         tensor, grid = ctx.saved_tensors
         own = grad * _spread(grid, ctx.places, ctx.cells, tensor.dim()) if ctx.needs_input_grad[0] else None
@@ -36,7 +36,7 @@ class _SpreadProduct(torch.autograd.Function):
 
 def spread_product(tensor: Tensor, grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...]) -> Tensor:
     """``tensor`` times the mask whose value at index i of axis ``places[n]`` is that of ``grid`` at ``cells[n][i]``."""
-    return _SpreadProduct.apply(tensor, grid, places, cells)  # type: ignore[no-any-return]
+    return _SpreadProduct.apply(tensor, grid, places, cells)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _spread(grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...], dim: int) -> Tensor:
@@ -74,13 +74,13 @@ def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tens
     flat = x.reshape(-1, num_in)
     cheap = ACTIVATION_PASSES * len(flat) * (num_in + num_out) < WEIGHT_PASSES * num_in * num_out
     layer = _ActivationsMasked if cheap else _VectorsMasked
-    y: Tensor = layer.apply(flat, weight, bias, outputs, inputs)
+    y: Tensor = layer.apply(flat, weight, bias, outputs, inputs)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], num_out)
 
 
 def grid_linear(x: Tensor, weight: Tensor, bias: Tensor | None, grid: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
     """A linear layer whose mask is ``grid[cells[0][i], cells[1][j]]``; otherwise as `vectors_linear`."""
-    y: Tensor = _GridMasked.apply(x.reshape(-1, x.shape[-1]), weight, bias, grid, cells)
+    y: Tensor = _GridMasked.apply(x.reshape(-1, x.shape[-1]), weight, bias, grid, cells)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], len(weight))
 
 
@@ -97,7 +97,7 @@ class _ActivationsMasked(torch.autograd.Function):
         return plain * outputs if bias is None else torch.addcmul(bias, plain, outputs)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Grads:
         x, weight, outputs, inputs, plain = ctx.saved_tensors
         for_x, for_weight, for_bias, for_outputs, for_inputs = ctx.needs_input_grad
@@ -121,7 +121,7 @@ class _VectorsMasked(torch.autograd.Function):
         return torch.nn.functional.linear(x, (weight * inputs).mul_(outputs[:, None]), bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Grads:
         x, weight, outputs, inputs = ctx.saved_tensors
         for_x, for_weight, for_bias, for_outputs, for_inputs = ctx.needs_input_grad
@@ -147,7 +147,7 @@ class _GridMasked(torch.autograd.Function):
         return torch.nn.functional.linear(x, _spread(grid, (0, 1), cells, 2).mul_(weight), bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Grads:
         x, weight, grid = ctx.saved_tensors
         for_x, for_weight, for_bias, for_grid, _ = ctx.needs_input_grad

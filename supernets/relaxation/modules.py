@@ -27,11 +27,11 @@ class _Mixing(OneOf):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         chances = self.__dict__["_chances"]()
         mixture: Mixture = self.__dict__["_mixture"]
-        names = self.__dict__["_names"]
+        names: tuple[str, ...] = self.__dict__["_names"]
         run = [n for n, chance in enumerate(chances.tolist()) if chance != 0] if mixture.sparse else range(len(names))
         total: Tensor | None = None
         for number in run:
-            output = self._modules[names[number]](*args, **kwargs)
+            output = getattr(self, names[number])(*args, **kwargs)
             _check_tensor(output, f"an operation of one_of ({names[number]})")
             part = output * chances[number].to(output)
             total = part if total is None else total + part
@@ -114,7 +114,7 @@ class _MixedGroupNorm(nn.GroupNorm):
 
 def mix_widths(own: nn.Module, table: Table, mixture: Mixture) -> None:
     """Let a norm mix what the widths would give; `table` tells its `normalized_shape`, or channels and groups."""
-    known = next((k for k in _NORMS if isinstance(own, k) and type(own).forward is k.forward), None)  # type: ignore[attr-defined]
+    known = next((k for k in _NORMS if isinstance(own, k) and type(own).forward is k.forward), None)
     if known is None:
         raise RelaxationError(
             f"{type(own).__name__} is a norm of several widths with a forward of its own: use nn.LayerNorm, nn.RMSNorm "
@@ -124,7 +124,8 @@ def mix_widths(own: nn.Module, table: Table, mixture: Mixture) -> None:
     if known is not nn.GroupNorm:
         if any(len(value) != 1 for value in values):
             raise RelaxationError(
-                f"{type(own).__name__} normalises over shapes such as {values[0]}: only a last axis may have several sizes"
+                f"{type(own).__name__} normalises over shapes such as {values[0]}: only a last axis may "
+                "have several sizes"
             )
         values = tuple(value[0] for value in values)
     options = sorted(set(values))

@@ -1,8 +1,9 @@
 """Normalisation of an expectation: the exact mixture of what each of the possible widths would normalise to.
 
 With widths u_1 < u_2 < ... of probabilities p_k, the mixture at channel i is sum over u_k > i of p_k (x_i - m_k) r_k,
-where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. All of these come from x by a thin
-matrix product, and go back to channels by another, so the cost is about that of a norm however many widths there are.
+where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. All of these come from x by a
+thin matrix product, and go back to channels by another, so the cost is about that of a norm however many widths there
+are.
 Normalising over the padded full width instead is wrong even where the mixture has become one-hot.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, reduce
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def mixed_layer_norm(
     """
     flat = x.reshape(-1, x.shape[-1])
     weight = torch.ones_like(flat[0]) if weight is None else weight
-    y: Tensor = _MixedLayerNorm.apply(flat, chances, weight, bias, _prefixes(tuple(widths), eps, centred))
+    y: Tensor = _MixedLayerNorm.apply(flat, chances, weight, bias, _prefixes(tuple(widths), eps, centred))  # type: ignore[no-untyped-call]
     return y.view(x.shape)
 
 
@@ -89,7 +90,7 @@ class _MixedLayerNorm(torch.autograd.Function):
         return y if bias is None else y.add_(bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, means, squares, chances, weight = ctx.saved_tensors
         prefixes: _Prefixes = ctx.prefixes
@@ -119,14 +120,14 @@ def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Ten
     """
     cell = reduce(gcd, (channels // groups for channels, groups in options))
     x = x - x.detach().mean(tuple(range(1, x.dim())), keepdim=True)
-    cells = x.flatten(2).unflatten(1, (-1, cell)) if x.dim() > 2 else x[..., None].unflatten(1, (-1, cell))
-    places = cells.shape[-1]
+    places = prod(x.shape[2:])
+    cells = x.reshape(len(x), -1, cell, places)
     sums, squares = cells.sum((2, 3)), cells.square().sum((2, 3))  # (N, n)
     scale, offset = torch.zeros_like(sums), torch.zeros_like(sums)
     for (channels, groups), chance in zip(options, chances, strict=True):
         used, own = channels // cell, channels // groups * places
-        mean = sums[:, :used].unflatten(1, (groups, -1)).sum(-1) / own  # (N, groups)
-        variance = (squares[:, :used].unflatten(1, (groups, -1)).sum(-1) / own - mean.square()).clamp_min(0)
+        mean = sums[:, :used].reshape(-1, groups, used // groups).sum(-1) / own  # (N, groups)
+        variance = (squares[:, :used].reshape(-1, groups, used // groups).sum(-1) / own - mean.square()).clamp_min(0)
         factor = chance * torch.rsqrt(variance + eps)
         scale = scale + _padded(factor, used, sums.shape[1])
         offset = offset + _padded(factor * mean, used, sums.shape[1])
