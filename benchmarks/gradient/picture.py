@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.gradient.report import Compared, Key
+from benchmarks.gradient.report import LARGEST, Compared, Key
 from benchmarks.gradient.rows import JOINT, QUERIED
 from benchmarks.ranking.report import unit
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = {JOINT: "#1f5fa8", QUERIED: "#b3541e"}
-LINES = (("#2c7a3f", "-"), ("#2c7a3f", "--"), ("#2c7a3f", ":"), ("#7a3f7a", "-"), ("#7a3f7a", "--"))
+RANDOM, SUPERNET, SIZE, MIDDLE = "#2c7a3f", "#7a3f7a", "#c9a227", "#888888"
+STYLES = ("-", "--", "-.", ":")
 
 
 def draw(tasks: Mapping[str, Compared], path: Path) -> None:
@@ -48,11 +50,13 @@ def draw(tasks: Mapping[str, Compared], path: Path) -> None:
 
 def _panel(panel: Axes, one: Compared, keys: list[Key]) -> None:
     name, factor, _ = unit(one.truth)
-    for baseline, (color, style) in zip(one.baselines, LINES, strict=False):
+    used: Counter[str] = Counter()
+    for baseline in one.baselines:
+        color = _color(baseline.name)
+        told = baseline.name.replace(", best", ",\nbest") if color != MIDDLE else "the middle one of the space"
         middle = factor * float(np.median(baseline.regrets))
-        panel.axvline(middle, color=color, ls=style, lw=1.2, label=baseline.name.replace(", best", ",\nbest"))
-    middle = factor * float(np.median(one.baselines[-1].regrets))
-    panel.axvline(middle, color="#888888", ls=":", lw=1.2, label="the middle one of the space")
+        panel.axvline(middle, color=color, ls=STYLES[used[color] % len(STYLES)], lw=1.2, label=told)
+        used[color] += 1
     for y, key in enumerate(keys):
         regrets = [factor * run.figures.regret for run in one.runs.get(key, [])]
         if regrets:
@@ -62,7 +66,12 @@ def _panel(panel: Axes, one: Compared, keys: list[Key]) -> None:
     panel.tick_params(axis="x", labelsize=8)
     panel.grid(axis="y", color="#eeeeee", zorder=0)
     panel.set_axisbelow(True)
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, frameon=False)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize=7, frameon=False)
     for side in ("top", "right", "left"):
         panel.spines[side].set_visible(False)
     panel.tick_params(axis="y", length=0)
+
+
+def _color(name: str) -> str:
+    kinds = {"random search": RANDOM, "supernet": SUPERNET, LARGEST: SIZE}
+    return next((color for kind, color in kinds.items() if name.startswith(kind)), MIDDLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from benchmarks.report import machine, markdown
 from benchmarks.truths import Truth, Vector
 
 PILOT_SEED = 100
+LARGEST = "the largest network"
+SAME = ", the same budget"
 RANKING = Path(__file__).parents[1] / "results/ranking.jsonl"
-RANDOM = (10, 50)
+RANDOM = (10, 12, 50)
 """Networks that a random search trains, beside as many as the budget pays for."""
 
 Truths = Mapping[str, Truth]
@@ -62,6 +65,11 @@ class Compared:
         """The budget in stand-alone trainings."""
         return self.budget / self.truth.training.steps
 
+    @property
+    def random(self) -> float:
+        """Median regret of random search at this budget."""
+        return float(np.median(next(line.regrets for line in self.baselines if line.name.endswith(SAME))))
+
     def regrets(self, key: Key) -> list[float]:
         return [run.figures.regret for run in self.runs[key]]
 
@@ -98,7 +106,7 @@ def baselines(truth: Truth, budget: int) -> list[Baseline]:
     regrets = regret_of_each(truth)
     paid = round(budget / truth.training.steps)
     found = [
-        Baseline(f"random search, {num} trained{', the same budget' * (num == paid)}", random_search(truth, num))
+        Baseline(f"random search, {num} trained{SAME * (num == paid)}", random_search(truth, num))
         for num in sorted({paid, *RANDOM})
     ]
     strategy, rows = STRATEGIES.get(truth.name, STRATEGY), read_ranking(RANKING)
@@ -108,7 +116,7 @@ def baselines(truth: Truth, budget: int) -> list[Baseline]:
         name = f"supernet of {passes:,} passes by `{strategy}`, best of all by inherited metric"
         found.append(Baseline(name, np.array(of_seeds), len(of_seeds)))
     largest = regrets[truth.archs.index(truth.space.largest())]
-    return [*found, Baseline("the largest network", np.array([largest])), Baseline("one network at random", regrets)]
+    return [*found, Baseline(LARGEST, np.array([largest])), Baseline("one network at random", regrets)]
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -121,13 +129,15 @@ def text(tasks: Mapping[str, Compared], rows: Rows, picture: str, threads: int) 
         "examples)"
         for name, one in tasks.items()
     )
+    facts = {"budgets": budgets, "drawn": NUM_DRAWN, "draws": NUM_DRAWS, "rates": _rates(rows)}
     parts = [
         f"# What gradient search finds\n\n{written}\n\n",
-        "".join(f"{number}. {line}\n" for number, line in enumerate(sentences(tasks), 1)) + "\n",
+        "".join(_wrapped(f"{number}. {line}") + "\n" for number, line in enumerate(sentences(tasks), 1)) + "\n",
         f"![Regret by method and task]({picture})\n\n",
         table(tasks),
         "\n",
-        _METHOD.format(budgets=budgets, drawn=NUM_DRAWN, draws=NUM_DRAWS, rates=_rates(rows)),
+        "## How it was measured\n\n",
+        *(_wrapped(part.format(**facts)) + "\n\n" for part in _METHOD.strip().split("\n\n")),
         _pilot(tasks, rows),
         _failures(rows),
     ]
@@ -135,8 +145,6 @@ def text(tasks: Mapping[str, Compared], rows: Rows, picture: str, threads: int) 
 
 
 _METHOD = """\
-## How it was measured
-
 Every run has the same number of forward and backward passes: {budgets}. Joint: from a new supernet; a step of the
 weights under the method's mixture is one pass, a step of the architecture another, of second order four; in the first
 fifth of the steps the weights learn alone. Queried: half of the passes train a supernet (`fair` on image, `uniform`
@@ -149,14 +157,13 @@ Regret: the mean metric of the stand-alone trainings, less that of the best arch
 medians over seeds, with quartiles. Derived: the architecture of likeliest options. Best of {drawn}: of so many
 different architectures drawn from the distribution, the best by inherited metric. Of a draw: the mean regret over the
 distribution. Without parameters: the share of choices among operations whose likeliest option has none. Entropy: as a
-share of that of equal probabilities. Collapsed: runs whose derived architecture is worse than the middle one of the
-space, and how many of them no warning told of. Time: processor time of the search, that of the queried supernet left
-out.
+share of that of equal probabilities. Worse: runs whose derived architecture is worse than the median of random search
+at the same budget, or than the middle one of the space; in brackets how many of them no warning told of. Time:
+processor time of the search, that of the queried supernet left out.
 
 Random search trains so many different networks once each, and takes the best by that; {draws:,} draws from the truth.
 Its choice is one of the trainings that its regret is measured by, which flatters it slightly; and it ends with a
 trained network, where a gradient search has still to train the one it derives.
-
 """
 
 
@@ -173,7 +180,14 @@ def _rates(rows: Rows) -> str:
 def table(tasks: Mapping[str, Compared]) -> str:
     header = [
         *("task", "method", "mode", "seeds", "regret of the derived", "its rank", f"best of {NUM_DRAWN}", "of a draw"),
-        *("without parameters", "entropy", "warned", "collapsed (untold)", "time, s"),
+        *(
+            "without parameters",
+            "entropy",
+            "warned",
+            "worse than random search (untold)",
+            "than the middle (untold)",
+            "time, s",
+        ),
     ]
     lines = [line for name, one in tasks.items() for line in (*_of_runs(name, one), *_of_baselines(name, one, header))]
     return markdown(header, lines)
@@ -187,7 +201,10 @@ def _of_runs(name: str, one: Compared) -> list[list[str]]:
         def told(value: Callable[[Figures], float], scale: float, form: str) -> str:
             return spread([scale * value(run.figures) for run in runs], form)
 
-        collapsed = [run.figures for run in runs if run.figures.collapsed]
+        def worse(than: float) -> str:
+            found = [run.figures for run in runs if run.figures.regret > than]
+            return f"{len(found)} ({sum(not of.warned for of in found)})"
+
         return [
             *(name, f"`{method}`", mode, str(len(runs))),
             told(lambda of: of.regret, factor, form),
@@ -197,7 +214,8 @@ def _of_runs(name: str, one: Compared) -> list[list[str]]:
             f"{np.mean([run.figures.free for run in runs]):.2f}",
             f"{np.median([run.figures.entropy for run in runs]):.2f}",
             str(sum(run.figures.warned for run in runs)),
-            f"{len(collapsed)} ({sum(not of.warned for of in collapsed)})",
+            worse(one.random),
+            worse(float(np.median(regret_of_each(one.truth)))),
             f"{np.median([run.outcome.search_s for run in runs]):.0f}",
         ]
 
@@ -229,13 +247,13 @@ def sentences(tasks: Mapping[str, Compared]) -> list[str]:
 
 def _against_random(name: str, one: Compared) -> str:
     key = min(one.runs, key=lambda key: (np.median(one.regrets(key)), np.mean(one.regrets(key))))
-    paid = next(line for line in one.baselines if line.name.endswith("the same budget"))
-    middle = float(np.median(paid.regrets))
-    better = sum(float(np.median(one.regrets(key))) < middle for key in one.runs)
+    better = sum(float(np.median(one.regrets(key))) < one.random for key in one.runs)
+    largest = next(float(line.regrets[0]) for line in one.baselines if line.name == LARGEST)
     return (
         f"On {name} the best median regret of a derived architecture, that of `{key[0]}` ({key[1]}), is "
         f"{_amount(one.truth, float(np.median(one.regrets(key))))} where random search at the same budget has "
-        f"{_amount(one.truth, middle)}; {better} of {len(one.runs)} ways to search by gradients are better than that."
+        f"{_amount(one.truth, one.random)}, and {better} of {len(one.runs)} ways to search by gradients are better; the "
+        f"largest network, which costs no search, has {_amount(one.truth, largest)}."
     )
 
 
@@ -252,13 +270,17 @@ def _of_modes(name: str, one: Compared) -> str:
 
 
 def _of_collapse(tasks: Sequence[Compared]) -> str:
-    runs = [run.figures for one in tasks for some in one.runs.values() for run in some]
-    collapsed = [run for run in runs if run.collapsed]
-    sound = [run for run in runs if not run.collapsed]
+    runs = [(run, one.random) for one in tasks for some in one.runs.values() for run in some]
+    worse = [run for run, random in runs if run.figures.regret > random]
+    middle = [run.figures for run, _ in runs if run.figures.collapsed]
+    sound = [run.figures for run, random in runs if run.figures.regret <= random]
+    by = Counter(run.job.method for run in worse)
+    told = f" ({', '.join(f'`{name}` {num}' for name, num in by.most_common())})" if by else ""
     return (
-        f"Of {len(runs)} runs {len(collapsed)} ended with an architecture worse than the middle one of the space, "
-        f"{sum(not run.warned for run in collapsed)} of them without a warning; of the other {len(sound)} "
-        f"{sum(run.warned for run in sound)} were warned of."
+        f"Of {len(runs)} runs {len(worse)} derived an architecture worse than the median of random search{told}, "
+        f"{sum(not run.figures.warned for run in worse)} of these without a warning, and {len(middle)} one worse than "
+        f"the middle of the space, {sum(not of.warned for of in middle)} without; {sum(of.warned for of in sound)} of "
+        f"the {len(sound)} others carry a warning."
     )
 
 
@@ -282,9 +304,17 @@ def _pilot(tasks: Mapping[str, Compared], rows: Rows) -> str:
             )
     if not lines:
         return ""
-    told = "One joint run each, with a seed that is not among the others; learning rates of the architecture are of it."
+    told = _wrapped(
+        "One joint run each at half the budget, with a seed that is not among the others. Of the learning rates that "
+        "left less than 95 % of the entropy of equal probabilities, each method has the one with the lowest regret of "
+        "a draw; further spellings of a method have that of the first."
+    )
     header = ["task", "method", "learning rate", "passes", "regret of the derived", "of a draw", "entropy"]
     return f"## Pilot\n\n{told}\n\n{markdown(header, lines)}\n"
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _failures(rows: Rows) -> str:

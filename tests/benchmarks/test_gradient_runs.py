@@ -116,12 +116,12 @@ def test_what_was_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path
         for seed in (0, 1)
         for method, mode in [("darts", JOINT), ("darts", QUERIED), ("darts(order=2)", JOINT)]
     ]
-    assert {one.budget for one in ran} == {360}
+    assert {one.budget for one in ran} == {180}
     ran.clear()
     assert command.main(words) == 0 and ran == []
     assert len(rows.read(file)) == 6
     told = file.with_suffix(".md").read_text()
-    assert "Of 6 runs" in told and "random search, 12 trained, the same budget" in told
+    assert "Of 6 runs" in " ".join(told.split()) and "random search, 6 trained, the same budget" in told
     assert file.with_suffix(".png").stat().st_size > 5_000
 
 
