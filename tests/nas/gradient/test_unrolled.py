@@ -57,9 +57,9 @@ class Quadratic:
 def test_it_is_exact_on_quadratic_losses() -> None:
     toy = Quadratic()
     (loss, found), (expected_loss, expected) = toy.found(), toy.analytic()
-    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-12, atol=0)
+    assert torch.allclose(loss, expected_loss.detach(), rtol=1e-12, atol=0)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_it_is_not_the_first_order_gradient() -> None:
