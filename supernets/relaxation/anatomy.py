@@ -185,9 +185,8 @@ class Anatomy:
             shape: Shape = tuple(parameter.shape)
             if shape != self.survey.shapes[name]:
                 raise RelaxationError(
-                    f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give "
-                    "the options of each choice from small to large, so that one network has every parameter at its full "
-                    "size"
+                    f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give the "
+                    "options of each choice from small to large, so that one network has every parameter at full size"
                 )
 
 
