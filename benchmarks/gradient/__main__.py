@@ -17,7 +17,7 @@ from benchmarks import truths
 from benchmarks.gradient import __doc__ as about
 from benchmarks.gradient import methods
 from benchmarks.gradient.figures import best, figures
-from benchmarks.gradient.report import PILOT_SEED, write
+from benchmarks.gradient.report import write
 from benchmarks.gradient.rows import JOINT, QUERIED, Job, Outcome, Rows, died, read
 from benchmarks.gradient.run import run
 from benchmarks.rows import append, missing
@@ -106,7 +106,7 @@ class _Work:
     def pilot(self, task: str) -> list[Job]:
         """One seed, which is not among the others, at half the budget."""
         names = methods.spelled(methods.PILOTED)
-        jobs = [self._job(task, name, rate, JOINT, PILOT_SEED) for name in names for rate in methods.PILOT]
+        jobs = [self._job(task, name, rate, JOINT, methods.PILOT_SEED) for name in names for rate in methods.PILOT]
         return [replace(job, budget=job.budget // 2) for job in jobs]
 
     def _job(self, task: str, method: str, rate: float, mode: str, seed: int) -> Job:

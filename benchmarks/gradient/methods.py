@@ -22,6 +22,7 @@ METHODS: dict[str, float] = {
 95 % of the entropy of equal probabilities, the one with the lowest mean regret over it."""
 PILOT = (3e-4, 3e-3, 3e-2)
 """Learning rates that the pilot tries."""
+PILOT_SEED = 100
 PILOTED = ("darts", "gdas", "drnas", "snas", "small-temperature")
 STRATEGIES = {"image": "fair", "text": "uniform"}
 """What trains a supernet that is asked, by task: the best with entangled weights (results/ranking.md)."""

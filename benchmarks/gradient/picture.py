@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.gradient.report import LARGEST, Compared, Key
+from benchmarks.gradient.compare import LARGEST, Compared, Key
 from benchmarks.gradient.rows import JOINT, QUERIED
 from benchmarks.ranking.report import unit
 

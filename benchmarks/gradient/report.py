@@ -5,79 +5,22 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gradient.figures import NUM_DRAWS, Figures, figures, random_search, ranked, regret_of_each
-from benchmarks.gradient.methods import STRATEGIES, STRATEGY
-from benchmarks.gradient.rows import JOINT, QUERIED, Job, Outcome, Rows
+from benchmarks.gradient.compare import Compared, Run, compared
+from benchmarks.gradient.figures import NUM_DRAWS, Figures, figures, regret_of_each
+from benchmarks.gradient.methods import PILOT_SEED
+from benchmarks.gradient.rows import Rows
 from benchmarks.gradient.run import NUM_DRAWN
+from benchmarks.gradient.sentences import sentences
 from benchmarks.ranking.report import spread, unit
-from benchmarks.ranking.rows import read as read_ranking
 from benchmarks.report import machine, markdown
-from benchmarks.truths import Truth, Vector
-
-PILOT_SEED = 100
-LARGEST = "the largest network"
-SAME = ", the same budget"
-RANKING = Path(__file__).parents[1] / "results/ranking.jsonl"
-RANDOM = (10, 12, 50)
-"""Networks that a random search trains, beside as many as the budget pays for."""
-
-Truths = Mapping[str, Truth]
-Key = tuple[str, str]
-"""A method and a mode."""
+from benchmarks.truths import Truth
 
 
-@dataclass(frozen=True)
-class Run:
-    """A row that has a result, and what it is worth."""
-
-    job: Job
-    outcome: Outcome
-    figures: Figures
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Something else to do with the budget, or with another."""
-
-    name: str
-    regrets: Vector
-    """Of draws, or of seeds."""
-    seeds: int = 0
-    """How many seeds; 0 where regrets are draws from the truth."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What there is of one task."""
-
-    truth: Truth
-    budget: int
-    runs: dict[Key, list[Run]]
-    baselines: list[Baseline]
-
-    @property
-    def trainings(self) -> float:
-        """The budget in stand-alone trainings."""
-        return self.budget / self.truth.training.steps
-
-    @property
-    def random(self) -> float:
-        """Median regret of random search at this budget."""
-        return float(np.median(next(line.regrets for line in self.baselines if line.name.endswith(SAME))))
-
-    def regrets(self, key: Key) -> list[float]:
-        return [run.figures.regret for run in self.runs[key]]
-
-    def pooled(self, mode: str) -> list[Run]:
-        return [run for (_, its), some in self.runs.items() if its == mode for run in some]
-
-
-def write(truths: Truths, rows: Rows, path: Path, *, budgets: Mapping[str, int], threads: int = 1) -> None:
+def write(truths: Mapping[str, Truth], rows: Rows, path: Path, *, budgets: Mapping[str, int], threads: int = 1) -> None:
     """The report beside the rows: the same name with .md, and .png for the picture."""
     from benchmarks.gradient.picture import draw
 
@@ -85,38 +28,6 @@ def write(truths: Truths, rows: Rows, path: Path, *, budgets: Mapping[str, int],
     told = text(tasks, rows, path.with_suffix(".png").name, threads)
     path.with_suffix(".md").write_text(told, encoding="utf-8")
     draw(tasks, path.with_suffix(".png"))
-
-
-def compared(truth: Truth, rows: Rows, budget: int) -> Compared:
-    """Joint runs, then queried ones, each the lowest median regret first; failures and the pilot left out."""
-    runs: dict[Key, list[Run]] = {}
-    for job, outcome in rows.items():
-        if (job.task, job.budget) == (truth.name, budget) and job.seed != PILOT_SEED and not outcome.error:
-            runs.setdefault((job.method, job.mode), []).append(Run(job, outcome, figures(truth, outcome)))
-
-    def order(item: tuple[Key, list[Run]]) -> tuple[str, float, float]:
-        regrets = [run.figures.regret for run in item[1]]
-        return item[0][1], float(np.median(regrets)), float(np.mean(regrets))
-
-    return Compared(truth, budget, dict(sorted(runs.items(), key=order)), baselines(truth, budget))
-
-
-def baselines(truth: Truth, budget: int) -> list[Baseline]:
-    """Random searches, a supernet that ranks all, and no search at all."""
-    regrets = regret_of_each(truth)
-    paid = round(budget / truth.training.steps)
-    found = [
-        Baseline(f"random search, {num} trained{SAME * (num == paid)}", random_search(truth, num))
-        for num in sorted({paid, *RANDOM})
-    ]
-    strategy, rows = STRATEGIES.get(truth.name, STRATEGY), read_ranking(RANKING)
-    budgets = {job.budget for job in rows if job.task == truth.name and ranked(truth, rows, strategy, job.budget)}
-    for passes in sorted(budgets):
-        of_seeds = ranked(truth, rows, strategy, passes)
-        name = f"supernet of {passes:,} passes by `{strategy}`, best of all by inherited metric"
-        found.append(Baseline(name, np.array(of_seeds), len(of_seeds)))
-    largest = regrets[truth.archs.index(truth.space.largest())]
-    return [*found, Baseline(LARGEST, np.array([largest])), Baseline("one network at random", regrets)]
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -231,62 +142,6 @@ def _of_baselines(name: str, one: Compared, header: Sequence[str]) -> list[list[
             regret += f", mean {factor * baseline.regrets.mean():.{digits}f}"
         lines.append([name, baseline.name, "", str(baseline.seeds or ""), regret])
     return [line + [""] * (len(header) - len(line)) for line in lines]
-
-
-def sentences(tasks: Mapping[str, Compared]) -> list[str]:
-    """What the table says, as far as there is a table."""
-    measured = {name: one for name, one in tasks.items() if one.runs}
-    if not measured:
-        return ["Nothing has been run yet."]
-    return [
-        " ".join(_against_random(name, one) for name, one in measured.items()),
-        " ".join(_of_modes(name, one) for name, one in measured.items()),
-        _of_collapse(list(measured.values())),
-    ]
-
-
-def _against_random(name: str, one: Compared) -> str:
-    key = min(one.runs, key=lambda key: (np.median(one.regrets(key)), np.mean(one.regrets(key))))
-    better = sum(float(np.median(one.regrets(key))) < one.random for key in one.runs)
-    largest = next(float(line.regrets[0]) for line in one.baselines if line.name == LARGEST)
-    return (
-        f"On {name} the best median regret of a derived architecture, that of `{key[0]}` ({key[1]}), is "
-        f"{_amount(one.truth, float(np.median(one.regrets(key))))} where random search at the same budget has "
-        f"{_amount(one.truth, one.random)}, and {better} of {len(one.runs)} ways to search by gradients are better; the "
-        f"largest network, which costs no search, has {_amount(one.truth, largest)}."
-    )
-
-
-def _of_modes(name: str, one: Compared) -> str:
-    both = {mode: [run.figures.regret for run in one.pooled(mode)] for mode in (JOINT, QUERIED)}
-    told = [f"{_amount(one.truth, float(np.median(some)))} {mode}" for mode, some in both.items() if some]
-    drawn = [run.figures.of_drawn for runs in one.runs.values() for run in runs]
-    supernets = [line for line in one.baselines if line.seeds]
-    ranking = "".join(f"; {line.name} has {_amount(one.truth, float(np.median(line.regrets)))}" for line in supernets)
-    return (
-        f"Over all methods on {name} the median regret of what is derived is {' and '.join(told)}, that of the best of "
-        f"{NUM_DRAWN} drawn {_amount(one.truth, float(np.median(drawn)))}{ranking}."
-    )
-
-
-def _of_collapse(tasks: Sequence[Compared]) -> str:
-    runs = [(run, one.random) for one in tasks for some in one.runs.values() for run in some]
-    worse = [run for run, random in runs if run.figures.regret > random]
-    middle = [run.figures for run, _ in runs if run.figures.collapsed]
-    sound = [run.figures for run, random in runs if run.figures.regret <= random]
-    by = Counter(run.job.method for run in worse)
-    told = f" ({', '.join(f'`{name}` {num}' for name, num in by.most_common())})" if by else ""
-    return (
-        f"Of {len(runs)} runs {len(worse)} derived an architecture worse than the median of random search{told}, "
-        f"{sum(not run.figures.warned for run in worse)} of these without a warning, and {len(middle)} one worse than "
-        f"the middle of the space, {sum(not of.warned for of in middle)} without; {sum(of.warned for of in sound)} of "
-        f"the {len(sound)} others carry a warning."
-    )
-
-
-def _amount(truth: Truth, value: float) -> str:
-    name, factor, digits = unit(truth)
-    return f"{value * factor:.{digits}f} {name}"
 
 
 def _pilot(tasks: Mapping[str, Compared], rows: Rows) -> str:
