@@ -126,11 +126,11 @@ class _VectorsMasked(torch.autograd.Function):
         x, weight, outputs, inputs = ctx.saved_tensors
         for_x, for_weight, for_bias, for_outputs, for_inputs = ctx.needs_input_grad
         into = grad @ (weight * inputs).mul_(outputs[:, None]) if for_x else None
-        whole = grad.T @ x
-        product = whole * weight if for_outputs or for_inputs else None
+        whole = grad.T @ x if for_weight or for_outputs or for_inputs else None
+        product = whole * weight if whole is not None and (for_outputs or for_inputs) else None
         return (
             into,
-            whole.mul_(inputs).mul_(outputs[:, None]) if for_weight else None,
+            whole.mul_(inputs).mul_(outputs[:, None]) if for_weight and whole is not None else None,
             grad.sum(0) if for_bias else None,
             product @ inputs if for_outputs and product is not None else None,
             outputs @ product if for_inputs and product is not None else None,
@@ -152,7 +152,8 @@ class _GridMasked(torch.autograd.Function):
         x, weight, grid = ctx.saved_tensors
         for_x, for_weight, for_bias, for_grid, _ = ctx.needs_input_grad
         mask = _spread(grid, (0, 1), ctx.cells, 2)
-        whole = grad.T @ x
-        for_cells = _gathered(whole * weight, grid, (0, 1), ctx.cells) if for_grid else None
         into = grad @ (mask * weight) if for_x else None
-        return into, whole.mul_(mask) if for_weight else None, grad.sum(0) if for_bias else None, for_cells, None
+        whole = grad.T @ x if for_weight or for_grid else None
+        for_cells = _gathered(whole * weight, grid, (0, 1), ctx.cells) if for_grid and whole is not None else None
+        for_whole = whole.mul_(mask) if for_weight and whole is not None else None
+        return into, for_whole, grad.sum(0) if for_bias else None, for_cells, None

@@ -104,11 +104,13 @@ class _MixedLayerNorm(torch.autograd.Function):
             [output for output, _ in outputs], small, [given for _, given in outputs], allow_unused=True
         )
         scales, offsets = (part.detach() for part in maps)
-        for_weight = reach * (scales.T @ with_x - (offsets.T @ grad if prefixes.centred else 0))
+        for_weight: Tensor | None = None
+        if ctx.needs_input_grad[2]:
+            for_weight = (reach * (scales.T @ with_x - (offsets.T @ grad if prefixes.centred else 0))).sum(0)
         for_x = (scales @ weighted).mul_(grad).addcmul_(x, for_squares @ (2 * from_means))
         if for_means is not None:
             for_x.addmm_(for_means, from_means)
-        return for_x, for_chances, for_weight.sum(0), grad.sum(0) if ctx.needs_input_grad[3] else None, None
+        return for_x, for_chances, for_weight, grad.sum(0) if ctx.needs_input_grad[3] else None, None
 
 
 def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Tensor, eps: float) -> Tensor:

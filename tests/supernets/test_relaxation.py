@@ -14,7 +14,7 @@ from search_spaces import Architecture, Space, choice
 from search_spaces.vit import ViTSpace
 from supernets import Supernet, SupernetError, one_of, stack
 from supernets.models import vit
-from supernets.relaxation import Mixture, RelaxationError, fitted
+from supernets.relaxation import Mixture, RelaxationError, fitted, frozen
 from tests.search_spaces.strategies import random_spaces
 from tests.supernets.zoo import ZOO
 
@@ -360,3 +360,35 @@ def test_unordered_options_ask_for_order() -> None:
     )
     with pytest.raises(RelaxationError, match="from small to large"):
         net.relax(Mixture(net.space))
+
+
+@pytest.mark.parametrize("name", ["conv", "grouped", "fused", "tied"])
+def test_frozen_weights_leave_the_gradients_of_probabilities_as_they_are(name: str) -> None:
+    case = ZOO[name]
+    net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)
+    probabilities = drawn(case.space)
+    relaxed = net.relax(Mixture(case.space, probabilities))
+    leaves = list(probabilities.values())
+    wanted = torch.autograd.grad(relaxed(case.example()).square().sum(), leaves)
+    with frozen(relaxed):
+        loss = relaxed(case.example()).square().sum()
+        found = torch.autograd.grad(loss, leaves, retain_graph=True)
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+        reached = accumulators(loss)
+        assert reached <= set(map(id, leaves))  # so nothing on the way can compute a weight's
+    relaxed(case.example()).square().sum().backward()
+    assert net.gradients().keys() == net.state_dict().keys() - net._store.buffers.keys()
+
+
+def accumulators(loss: Tensor) -> set[int]:
+    """The leaves that a loss has a gradient for."""
+    found, seen, todo = set(), set(), [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        todo += [below for below, _ in node.next_functions]
+    return found

@@ -21,6 +21,7 @@ from nas.searchers.gradient.relaxed import Relaxed, statistics_kept
 from nas.searchers.gradient.streams import entropy, generator
 from nas.searchers.gradient.unrolled import unrolled_gradient
 from supernets import OptimizerConfig
+from supernets.relaxation import frozen
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +97,9 @@ class Stepper:
 
     def _direct(self, step: int) -> tuple[Tensor, list[Tensor]]:
         """The architecture's loss and gradient with the weights as they are; the weights get no gradient."""
-        loss = self._architecture_loss(step)
-        gradients = torch.autograd.grad(loss, self.leaves, allow_unused=True)
+        with frozen(self.relaxed.module):
+            loss = self._architecture_loss(step)
+            gradients = torch.autograd.grad(loss, self.leaves, allow_unused=True)
         pairs = zip(self.leaves, gradients, strict=True)
         return loss.detach(), [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in pairs]
 
