@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.cells.rows import Outcome
-from benchmarks.cells.run import LIMITED
-from benchmarks.cells.tables import Tables, Vector
+from benchmarks.cells.tables import TARGETS, Tables, Vector
 from nas import pareto
 
 NUM_DRAWS = 10_000
@@ -44,7 +43,7 @@ def collapsed(outcome: Outcome) -> bool:
 def feasible(tables: Tables, limits: Sequence[float]) -> npt.NDArray[np.bool_]:
     """(n,) which cells keep all limits, as published."""
     kept = np.ones(len(tables.error), dtype=bool)
-    for target, limit in zip(LIMITED, limits, strict=True):
+    for target, limit in zip(TARGETS, limits, strict=True):
         kept &= tables.latency[target] <= limit
     return kept
 

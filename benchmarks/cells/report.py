@@ -23,7 +23,7 @@ from benchmarks.cells.figures import (
     thinned,
 )
 from benchmarks.cells.rows import EVOLUTION, FRONT, LIMITS, METHODS, Job, Outcome, Rows
-from benchmarks.cells.run import BATCH, DIVISIONS, LIMITED, POPULATION, QUANTILE
+from benchmarks.cells.run import BATCH, DIVISIONS, POPULATION, QUANTILE
 from benchmarks.cells.setting import NUM_CALIBRATION, NUM_VALID, Setting
 from benchmarks.cells.tables import TARGETS, Tables, Vector
 from benchmarks.ranking.report import spread
@@ -126,12 +126,12 @@ def _first(tables: Tables, rows: Rows) -> str:
 
 
 def _of_limits(tables: Tables, rows: Rows) -> str:
-    header = ["kept by", "seed", *(f"{name}, ms (limit)" for name in LIMITED), "both kept", "warned of a limit"]
+    header = ["kept by", "seed", *(f"{name}, ms (limit)" for name in TARGETS), "both kept", "warned of a limit"]
     header += ["regret", "beyond the best that keeps both", "r2 of the fitted costs", "time, s"]
     lines = []
     for job, outcome in sorted(of(rows, LIMITS), key=lambda pair: (pair[0].bounds, pair[0].seed)):
         (cell,) = outcome.cells
-        latencies = [f"{tables.latency[t][cell]:.2f} ({b:.2f})" for t, b in zip(LIMITED, outcome.limits, strict=True)]
+        latencies = [f"{tables.latency[t][cell]:.2f} ({b:.2f})" for t, b in zip(TARGETS, outcome.limits, strict=True)]
         keeping = feasible(tables, outcome.limits)
         lines.append(
             [
@@ -171,7 +171,7 @@ def _second(tables: Tables, rows: Rows) -> str:
     best = float(tables.regret[feasible(tables, runs[0][1].limits)].min())
     beyond = [float(tables.regret[o.cells[0]]) - best for _, o in runs]
     return (
-        f"Derived cells keep both limits, on {' and '.join(LIMITED)}, in their published latencies in "
+        f"Derived cells keep both limits, on {' and '.join(TARGETS)}, in their published latencies in "
         f"{' and '.join(told)}; against the best cell that keeps both they miss {_joined(beyond, '.2f')} points of "
         "error."
     )
@@ -239,7 +239,6 @@ def _third(tables: Tables, rows: Rows) -> str:
 
 
 def _how(setting: Setting, rows: Rows) -> str:
-    steps = sorted({job.steps for job in rows if job.steps})
     seconds = sum(outcome.seconds for outcome in rows.values())
     task, training = setting.task, setting.training
     return f"""\
@@ -251,7 +250,7 @@ stages; it learns {task.num_train:,} images ({task.name}, batches of {task.batch
 in each stage. So transfer from small grey images and a small network to CIFAR-10 is part of all regrets here; that of
 search alone is measured in gradient.md.
 
-Searches take {", ".join(map(str, steps)) or "no"} steps: after a fifth of them, in which only the weights learn, each
+Searches take {_steps(rows)} steps: after a fifth of them, in which only the weights learn, each
 is a pass for the weights and one for the architecture. Learning rates of the architecture are those that the pilot of
 benchmarks.gradient chose on another space; nothing was tuned here. Passes are counted as they run; a batch that only
 runs forward counts a third. They are equal in number, not in time: a pass under a mixture runs every operation.
@@ -270,6 +269,11 @@ for each target in turn (population {POPULATION}), and a cell that one target ha
 nothing. Its front is chosen by inherited error and published latency.
 
 """
+
+
+def _steps(rows: Rows) -> str:
+    found = {job.part: job.steps for job in rows if job.steps}
+    return ", ".join(f"{steps} ({part})" for part, steps in found.items()) or "no"
 
 
 def _failures(rows: Rows) -> str:
