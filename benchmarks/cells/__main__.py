@@ -65,7 +65,7 @@ def _main(arguments: argparse.Namespace) -> None:
     rows_at = arguments.rows or RESULTS
     if arguments.quick:
         rows_at = arguments.rows or Path(tempfile.gettempdir()) / "cells-quick.jsonl"
-        arguments.seeds, arguments.steps, arguments.methods = 1, 10, [METHOD]
+        arguments.seeds, arguments.steps, arguments.methods = 1, 4, [METHOD]
     compared = list(methods.spelled(arguments.methods))  # what is misspelt is said before anything is trained
     setting = settings.SETTINGS["toy" if arguments.quick else "real"](load(arguments.tables))
     if not arguments.report:

@@ -97,17 +97,18 @@ def _front(job: Job, setting: Setting) -> Outcome:
 
 
 def limits_of(setting: Setting) -> list[Limit]:
-    """Each keeps the same share of all cells."""
-    latency = setting.tables.latency
-    return [Limit(metric(name), "<=", float(np.quantile(latency[name], QUANTILE))) for name in TARGETS]
+    """Each is kept by the same share of all cells."""
+    rows, latency = setting.tables.within(setting.space), setting.tables.latency
+    return [Limit(metric(name), "<=", float(np.quantile(latency[name][rows], QUANTILE))) for name in TARGETS]
 
 
 def fitted_costs(setting: Setting, targets: Sequence[str], seed: int) -> dict[str, Cost]:
     """Fitted to the published latencies of some cells."""
-    tables = setting.tables
-    rows = np.random.default_rng([seed, 1]).choice(len(tables.error), setting.num_fitted, replace=False)
+    space, tables = setting.space, setting.tables
+    rows = tables.within(space)
+    rows = np.random.default_rng([seed, 1]).choice(rows, setting.num_fitted, replace=False)
     archs = tables.archs(rows)
-    return {metric(name): fitted(tables.space, archs, tables.latency[name][rows].tolist()) for name in targets}
+    return {metric(name): fitted(space, archs, tables.latency[name][rows].tolist()) for name in targets}
 
 
 def _config(job: Job, setting: Setting) -> GradientConfig:
@@ -148,7 +149,8 @@ def _evolution(job: Job, setting: Setting) -> Outcome:
     """Half of the passes train a supernet by random paths, the others evaluate, in turn for each target."""
     task, supernet = Counted(setting.task), setting.supernet(job.seed)
     training = replace(setting.training, steps=max(1, int(job.budget / 2)), strategy="uniform", seed=job.seed)
-    train(supernet, cast(Task, task), training, progress=False)
+    train(supernet, setting.task, training, progress=False)
+    task.passes += training.steps  # a path each; that the training looks at itself in the end is of no use here
     evaluate = Inherited(supernet, task)
     with ExitStack() as stack:
         studies = {name: _study(name, job.seed, evaluate, setting, stack) for name in TARGETS}
@@ -181,7 +183,7 @@ def _study(target: str, seed: int, evaluate: Inherited, setting: Setting, stack:
 
     return Study(
         f"evolution {target}",
-        setting.tables.space,
+        setting.space,
         evaluate,
         [setting.task.metric, name],
         repository,

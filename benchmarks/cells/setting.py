@@ -14,6 +14,7 @@ import torch
 from benchmarks.cells.tables import Tables
 from benchmarks.truth import image
 from nas.data import fashion_mnist
+from search_spaces import Space
 from supernets import Supernet
 from supernets.models import nasbench201
 from supernets.tasks import Array, Classification
@@ -35,10 +36,12 @@ class Setting:
     width: int
     num_fitted: int
     """Cells whose published latencies the expected costs are fitted to."""
+    space: Space
+    """Of the supernet: all cells, or some."""
 
     def supernet(self, seed: int) -> Supernet:
         build = partial(nasbench201.build, in_channels=1, width=self.width, num_cells=1)
-        return Supernet(self.tables.space, build, seed=seed)
+        return Supernet(self.space, build, seed=seed)
 
     @cached_property
     def digest(self) -> str:
@@ -58,7 +61,7 @@ def real(tables: Tables) -> Setting:
     few = np.linspace(0, len(valid[1]) - 1, NUM_VALID).astype(int)
     task = Classification(train, (valid[0][few], valid[1][few]), batch_size=32, name="fashion-mnist of 14 x 14")
     training = TrainingConfig(lr=1.5e-2, weight_decay=0.01, precision="fp32", evaluate_every=0, checkpoint_every=0)
-    return Setting(tables, task, training, width=8, num_fitted=2000)
+    return Setting(tables, task, training, width=8, num_fitted=2000, space=tables.space)
 
 
 def toy(tables: Tables) -> Setting:
@@ -72,7 +75,9 @@ def toy(tables: Tables) -> Setting:
         return (images + rng.normal(size=images.shape)).astype(np.float32)[:, None], torch.from_numpy(labels)
 
     training = TrainingConfig(lr=1.5e-2, precision="fp32", evaluate_every=0, checkpoint_every=0)
-    return Setting(tables, Classification(drawn(64), drawn(16), batch_size=8), training, width=2, num_fitted=400)
+    task = Classification(drawn(64), drawn(8), batch_size=8)
+    space = tables.space.where(op=("skip_connect", "nor_conv_1x1"))
+    return Setting(tables, task, training, width=2, num_fitted=40, space=space)
 
 
 SETTINGS: dict[str, Callable[[Tables], Setting]] = {"real": real, "toy": toy}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
 from search_spaces.nasbench201 import EDGES, NASBench201Space
 from supernets.errors import SupernetError
 
@@ -57,6 +57,11 @@ class Tables:
 
     def archs(self, rows: npt.ArrayLike) -> list[Architecture]:
         return self.space.decode(self.codes[np.asarray(rows)])
+
+    def within(self, space: Space) -> npt.NDArray[np.int64]:
+        """Rows of the cells of a narrowed space."""
+        kept = [np.isin(column, options) for column, options in zip(self.codes.T, space.domains, strict=True)]
+        return np.flatnonzero(np.all(kept, axis=0))
 
     def latencies(self, arch: Architecture) -> dict[str, float]:
         """As metrics, by target."""
