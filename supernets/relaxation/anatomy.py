@@ -15,6 +15,7 @@ from torch import nn
 from search_spaces import Architecture, Space
 from supernets.layout import Shape
 from supernets.relaxation import modules
+from supernets.relaxation.buffers import Contents, pad_buffers
 from supernets.relaxation.grouped import Regrouped, keeps_groups
 from supernets.relaxation.masks import Mask, mask_of
 from supernets.relaxation.mixture import Mixture
@@ -39,6 +40,8 @@ class Anatomy:
         self.build = build
         self.survey = surveyed
         self._looked: dict[Architecture, Features] = {}
+        self._extents: dict[Architecture, dict[str, int]] = {}
+        self._contents = Contents(tuple(surveyed.buffers))
         self.tables = tabulate(space, self._observe)
         self._check_presence()
         self._check_classes()
@@ -48,7 +51,9 @@ class Anatomy:
 
     def _observe(self, arch: Architecture) -> Features:
         if arch not in self._looked:
-            self._looked[arch] = _features(build_skeleton(self.build, arch))
+            module = build_skeleton(self.build, arch)
+            self._looked[arch] = _features(module) | dict(self._contents.features(module))
+            self._extents[arch] = {name: buffer.numel() for name, buffer in module.named_buffers()}
         return self._looked[arch]
 
     def _check_presence(self) -> None:
@@ -150,8 +155,19 @@ class Anatomy:
                 modules.gate(own, self.tables["length", path], mixture)
             else:
                 modules.mask_matrix(own, self._row_wise.get(f"{path}.weight".lstrip(".")))
+            self._expect_buffers(path, own, mixture)
         module.register_forward_pre_hook(lambda _, __: mixture.forget())
         return module
+
+    def _expect_buffers(self, path: str, own: nn.Module, mixture: Mixture) -> None:
+        names = {attribute: f"{path}.{attribute}".lstrip(".") for attribute in own._buffers}
+        found = {
+            attribute: self._contents.expected(name, self.tables["buffer", name], own.get_buffer(attribute))
+            for attribute, name in names.items()
+            if self._varies("buffer", name)
+        }
+        if expected := {attribute: expectation for attribute, expectation in found.items() if expectation is not None}:
+            pad_buffers(own, expected, mixture)
 
     def _varies(self, kind: str, path: str) -> bool:
         table = self.tables.get((kind, path))
@@ -171,12 +187,16 @@ class Anatomy:
                     own.add_module(option, donor.get_submodule(f"{path}.{option}"))
 
     def _largest_having(self, path: str, option: str) -> Architecture:
-        """Of the networks looked at that have an alternative, the one whose parameters there are largest."""
-        inside = [name for name in self.survey.shapes if name.startswith(f"{path}.{option}.")]
+        """Of the networks looked at that have an alternative, the one whose parameters, then buffers, are largest."""
+        inside = f"{path}.{option}."
 
-        def size(arch: Architecture) -> int:
-            features = self._looked[arch]
-            return sum(sum(features.get(("size", n, a), 0) for a in range(len(self.survey.shapes[n]))) for n in inside)  # type: ignore[misc]
+        def size(arch: Architecture) -> tuple[int, int]:
+            axes = [
+                value
+                for (kind, name, *_), value in self._looked[arch].items()
+                if kind == "size" and isinstance(value, int) and str(name).startswith(inside)
+            ]
+            return sum(axes), sum(size for name, size in self._extents[arch].items() if name.startswith(inside))
 
         return max((arch for arch, found in self._looked.items() if found.get(("chosen", path)) == option), key=size)
 
@@ -190,7 +210,7 @@ class Anatomy:
                 )
 
 
-def _features(module: nn.Module) -> Features:
+def _features(module: nn.Module) -> dict[Key, Hashable]:
     """Everything of a network that an expectation has to know."""
     found: dict[Key, Hashable] = {}
     for name, parameter in module.named_parameters():

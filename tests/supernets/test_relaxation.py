@@ -18,7 +18,7 @@ from supernets.relaxation import Mixture, RelaxationError, fitted, frozen
 from tests.search_spaces.strategies import random_spaces
 from tests.supernets.zoo import ZOO
 
-RELAXABLE = ("conv", "grouped", "fused")
+RELAXABLE = ("conv", "grouped", "fused", "tied")
 
 
 def drawn(space: Space, seed: int = 0) -> dict[str, Tensor]:
@@ -132,6 +132,50 @@ def padded(net: Supernet, arch: Architecture, name: str) -> Tensor:
     box, whole = shared.axes.box(shape, shared.shape), torch.zeros_like(shared.blocked)
     box.of(whole).copy_(box.of(shared.blocked))
     return whole.view(shared.shape)
+
+
+def test_buffers_that_a_width_gives_are_the_expectation_of_their_contents() -> None:
+    case = ZOO["tied"]
+    net = Supernet(case.space, case.build, dtype=torch.float64)
+    p = torch.tensor([0.25, 0.75], dtype=torch.float64, requires_grad=True)
+    block = net.relax(Mixture(case.space, {"width": p})).get_submodule("blocks.1")
+    small, large = (
+        net.extract(case.space.where(width=width).largest()).get_buffer("blocks.1.angles") for width in (8, 16)
+    )
+    assert torch.equal(block.angles, p[0] * nn.functional.pad(small, (0, 8)) + p[1] * large)
+    (gradient,) = torch.autograd.grad(block.angles.sum(), [p])
+    assert torch.allclose(gradient, torch.stack([small.sum(), large.sum()]))
+    assert block.mask.dtype == torch.bool
+
+
+class Positions(nn.Module):
+    """Adds a table that is no part of a larger one and not stored, in the order that a buffer of integers says."""
+
+    def __init__(self, width: int, slope: float) -> None:
+        super().__init__()
+        self.register_buffer("table", slope * torch.linspace(0, 1, width), persistent=False)
+        self.register_buffer("rows", torch.arange(4).flip(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.rows, :] + self.table
+
+
+def test_alternatives_with_nothing_but_buffers_are_mixed() -> None:
+    class PositionSpace(Space):
+        width = choice(2, 3, 5)
+        positions = choice("none", "steep", "flat")
+
+    def build(arch: Architecture) -> nn.Module:
+        options = {"none": nn.Identity} | {
+            name: lambda slope=slope: Positions(arch.width, slope) for name, slope in (("steep", 3.0), ("flat", 0.3))
+        }
+        return nn.Sequential(nn.Linear(2, arch.width), one_of(arch.positions, options), nn.Linear(arch.width, 2))
+
+    net = Supernet(PositionSpace(), build, dtype=torch.float64)
+    x = torch.randn(3, 4, 2, dtype=torch.float64)
+    for arch in net.space.enumerate():
+        relaxed = net.relax(Mixture.one_hot(net.space, arch))
+        assert torch.allclose(relaxed(x), net.subnet(arch)(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["conv", "fused"])
