@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from nas import evaluators, limits
 from nas.evaluators import CostModel
 from nas.records import Distribution
-from nas.run import COSTS, Run
+from nas.run import Run, is_cost
+from nas.searchers.gradient.front import FrontConfig, front
 from nas.searchers.gradient.loop import search
 from search_spaces import Architecture
 from supernets import Supernet
@@ -38,22 +39,28 @@ def learn(
     Args:
         predict: tells the costs that are predicted, not counted.
         directory: for checkpoints.
+
+    Raises:
+        SupernetError: the model does not relax into what its networks compute.
+        NasError: a limit that no architecture keeps, or a search that came to nothing.
     """
-    config = run.learning
-    metrics = (run.task.metric, *_costs(run.objectives))
-    kept = [limit for limit in map(limits.parse, run.limits) if _is_cost(limit.metric)]
-    costs = expected(run, supernet, predict, [*metrics[1:], *(limit.metric for limit in kept)])
-    found = search(
-        copied(run, supernet) if config.train_weights else supernet,
-        cast(SamplingTask, run.task),  # the run has seen to it
-        config,
-        costs=costs,
-        objectives=metrics,
-        limits=kept,
-        measured=partial(_measured, predict, tuple(costs)),
-        directory=directory,
-        progress=progress,
-    )
+    supernet.check_relaxation(run.task.example(2))
+    kept = [limit for limit in map(limits.parse, run.limits) if is_cost(limit.metric)]
+    costs = expected(run, supernet, predict, [*run.cost_objectives, *(limit.metric for limit in kept)])
+    about: dict[str, Any] = {
+        "costs": costs,
+        "objectives": (run.task.metric, *run.cost_objectives),
+        "limits": kept,
+        "measured": partial(_measured, predict, tuple(costs)),
+        "directory": directory,
+        "progress": progress,
+    }
+    config, task = run.learning, cast(SamplingTask, run.task)  # the run has seen to it
+    if isinstance(config, FrontConfig):
+        trained = copied(run, supernet) if config.search.train_weights else supernet
+        found = front(trained, task, config, **about)
+    else:
+        found = search(copied(run, supernet) if config.train_weights else supernet, task, config, **about)
     rough = tuple(_warning(name, cost) for name, cost in costs.items() if cost.r2 < LEAST_R2)
     return [replace(one, warnings=(*one.warnings, *rough)) for one in found]
 
@@ -80,17 +87,18 @@ def copied(run: Run, supernet: Supernet) -> Supernet:
 
 def key(run: Run, weights: str) -> str:
     """The digest of all that a gradient search depends on; how often it is saved is not part of it."""
-    settings = {k: "inf" if v == math.inf else v for k, v in asdict(run.learning).items() if k != "checkpoint_every"}
+    settings = [type(run.learning).__name__, _plain(asdict(run.learning))]
     about: list[Any] = [run.space.digest, weights, run.task.digest, run.objectives, run.limits, settings]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_cost(metric: str) -> bool:
-    return metric in COSTS or metric.startswith("latency_ms@")
-
-
-def _costs(metrics: Iterable[str]) -> list[str]:
-    return [name for name in metrics if _is_cost(name)]
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON, which has no infinity."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else "inf" if value == math.inf else value
+        for name, value in settings.items()
+        if name != "checkpoint_every"
+    }
 
 
 def _measured(predict: CostModel, names: tuple[str, ...], arch: Architecture) -> dict[str, float]:

@@ -23,6 +23,7 @@ from nas.limits import parse
 from nas.records import Distribution, StudyRecord, SupernetRecord
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
+from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
 from nas.targets import TARGETS
 from search_spaces import Architecture, Space, SpaceError
@@ -45,6 +46,10 @@ _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "eva
 _SAMPLING = ("num_train", "batch_size", "select", "losses")
 _LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust_networks": 3, "trust_steps": 1}
 _MAY_BE_NONE = ("trust_networks", "trust_steps")
+
+
+_ALONE = GradientConfig(train_weights=False)
+_FRONT = FrontConfig(replace(FrontConfig().search, train_weights=False))
 
 
 class RunError(NasError):
@@ -85,8 +90,10 @@ class Run:
     """How distributions over architectures are learnt by gradients before the search, with settings where the method
     has some: ``drnas(concentration=2)``. Evolution and Bayesian search begin with them; "gradient" draws from nothing
     else and takes the method of `gradient_search` where this is empty. One of `nas.searchers.gradient.METHODS`."""
-    gradient_search: GradientConfig = field(default_factory=lambda: GradientConfig(train_weights=False))
-    """Its other settings: steps, whether the weights are trained further (in a copy), and how limits are kept."""
+    gradient_search: GradientConfig | FrontConfig | None = None
+    """Its other settings: steps, whether the weights are trained further (in a copy), and how limits are kept. A
+    `FrontConfig` learns a distribution for each of several trade-offs between the objectives, a `GradientConfig` one
+    for which all count alike. None: a front where a cost is an objective, and always the weights as they are."""
     evaluations: int = 300
     """Architectures to evaluate with inherited weights."""
     batch: int = 20
@@ -124,16 +131,21 @@ class Run:
         self._check_metrics()
 
     def _check_gradient(self) -> None:
-        chosen = self.gradient or (self.gradient_search.method if self.searcher == "gradient" else "")
-        if not chosen:
+        if not self.gradient and self.searcher != "gradient":
             return
-        object.__setattr__(self, "gradient", spell(method(chosen)))
+        config = _loop(self.learning)
+        object.__setattr__(self, "gradient", config.method)
         if self.searcher not in LEARNS_FROM:
             rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
             raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")
-        if method(chosen).order == 2 and not self.gradient_search.train_weights:
+        if method(config.method).order == 2 and not config.train_weights:
             remedy = "write order=1, or gradient_search=GradientConfig(train_weights=True)"
             raise RunError(f"gradient = {self.gradient!r} looks ahead by a step of weights that stay: {remedy}")
+        if isinstance(self.learning, FrontConfig) and not self.cost_objectives:
+            remedy = "name a cost too, 'params' say, or write GradientConfig(...)"
+            raise RunError(
+                f"gradient_search is a FrontConfig, and objectives = {self.objectives!r} make none: {remedy}"
+            )
         missing = [name for name in _SAMPLING if not hasattr(self.task, name)]
         if missing:
             remedy = "see supernets.tasks.SamplingTask"
@@ -158,10 +170,9 @@ class Run:
             raise RunError(f"training = {self.training!r} is no TrainingConfig: write TrainingConfig(steps=...)")
         if not isinstance(self.gradient, str):
             raise RunError(f"gradient = {self.gradient!r} is no text: give one such as 'drnas', or '' for none")
-        if not isinstance(self.gradient_search, GradientConfig):
-            raise RunError(
-                f"gradient_search = {self.gradient_search!r} is no GradientConfig: write GradientConfig(steps=...)"
-            )
+        if not isinstance(self.gradient_search, GradientConfig | FrontConfig | None):
+            remedy = "write GradientConfig(steps=...), or FrontConfig(GradientConfig(steps=...)) for a front"
+            raise RunError(f"gradient_search = {self.gradient_search!r} has no settings: {remedy}")
         for name, example in (("objectives", "('error', 'params')"), ("limits", "('params <= 1e5',)")):
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not all(isinstance(text, str) for text in value):
@@ -192,9 +203,16 @@ class Run:
         return tuple(name for name in COSTS if name == "params" or name in metrics)
 
     @property
-    def learning(self) -> GradientConfig:
-        """`gradient_search` by the method of `gradient`."""
-        return replace(self.gradient_search, method=self.gradient or self.gradient_search.method)
+    def learning(self) -> GradientConfig | FrontConfig:
+        """`gradient_search`, or what stands for None, by the method of `gradient`."""
+        usual = _FRONT if self.cost_objectives else _ALONE
+        config = self.gradient_search or usual
+        return _with_loop(config, method=self.gradient or _loop(config).method)
+
+    @property
+    def cost_objectives(self) -> tuple[str, ...]:
+        """Objectives that do not depend on weights."""
+        return tuple(name for name in self.objectives if is_cost(name))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -247,18 +265,34 @@ def as_trained(
         training=TrainingConfig(**settings),
         searcher=study.searcher,
         gradient=distributions[0].method if distributions else "",
-        gradient_search=_as_learnt(run.gradient_search, distributions),
+        gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
     )
 
 
-def _as_learnt(config: GradientConfig, distributions: Sequence[Distribution]) -> GradientConfig:
-    """The settings that distributions were learnt with; those here, where there are none."""
-    if not distributions:
-        return config
+def is_cost(metric: str) -> bool:
+    """Whether a metric depends on the architecture alone."""
+    return metric in COSTS or metric.startswith("latency_ms@")
+
+
+def _loop(config: GradientConfig | FrontConfig) -> GradientConfig:
+    return config.search if isinstance(config, FrontConfig) else config
+
+
+def _with_loop(config: GradientConfig | FrontConfig, **changes: Any) -> GradientConfig | FrontConfig:
+    """The settings with changes of those that all gradient searches have."""
+    if isinstance(config, FrontConfig):
+        return replace(config, search=replace(config.search, **changes))
+    return replace(config, **changes)
+
+
+def _as_learnt(
+    config: GradientConfig | FrontConfig, distributions: Sequence[Distribution]
+) -> GradientConfig | FrontConfig:
+    """The settings that distributions were learnt with."""
     names = {setting.name for setting in fields(GradientConfig)}
     settings: dict[str, Any] = {name: value for name, value in distributions[0].settings.items() if name in names}
     settings |= {name: math.inf for name, value in settings.items() if value == "inf"}
-    return replace(config, **settings)
+    return _with_loop(config, **settings)
 
 
 def load(path: Path | str) -> Run:

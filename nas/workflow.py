@@ -102,6 +102,8 @@ class Workflow:
     @cached_property
     def result(self) -> training.TrainingResult:
         """What training came to; where `resumed_from` is the last step, it had been finished before."""
+        if self.run.gradient and not self.checkpoints.exists():
+            self.initial.check_relaxation(self.run.task.example(2))  # rather than when all has been trained
         try:
             return training.train(
                 self.initial, self.run.task, self.run.training, directory=self.checkpoints, progress=self.progress

@@ -26,7 +26,8 @@ from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord
 from nas.run import Run, RunError, as_trained, load
-from nas.searchers import EvolutionarySearch
+from nas.searchers import DistributionSearch, EvolutionarySearch
+from nas.searchers.gradient.front import FrontConfig
 from nas.storage import Repository
 from nas.study import Study
 from nas.targets import CPUTarget, TargetError
@@ -40,6 +41,7 @@ from supernets.spelling import SpellingError
 from supernets.tasks import Classification, LanguageModelling, TaskError
 from supernets.training import TrainingConfig, TrainingError, train
 from tests.nas.command import TINY
+from tests.nas.learnt import learnt
 
 
 class Small(Space):
@@ -163,6 +165,26 @@ def of_other_settings_under_the_same_name(folder: Path) -> object:
 def of_a_study_elsewhere(folder: Path) -> object:
     study = StudyRecord("done", "0" * 16, "1" * 16, ("error",), (), "random", 0)
     return as_trained(tiny(), study, SupernetRecord("1" * 16, "0" * 16, "tiny", "entangled", "", "", 2))
+
+
+class Bare:
+    """A task that only trains and evaluates."""
+
+    name = digest = metric = "error"
+
+    def example(self) -> None: ...
+
+    batch = outputs = loss = evaluate = calibration = example
+
+
+def began_otherwise(folder: Path) -> object:
+    """A study that random search began, gone on with by gradients."""
+    quick = replace(tiny(), training=replace(tiny().training, steps=2, evaluate_every=0), searcher="random")
+    for changed in (quick, replace(quick, searcher="gradient")):
+        repository = Repository(f"sqlite:///{folder / 'nas.db'}")
+        with Workflow(changed, repository, folder / "tiny", progress=False) as workflow:
+            workflow.study({})
+    return None
 
 
 # --- databases
@@ -440,7 +462,70 @@ MISTAKES: dict[str, Mistake] = {
         "one like them",
     ),
     "run: unknown searcher": Mistake(
-        run(searcher="grid"), RunError, "searcher = 'grid' is unknown: choose one of random, evolution, bayesian"
+        run(searcher="grid"),
+        RunError,
+        "searcher = 'grid' is unknown: choose one of random, evolution, bayesian, gradient",
+    ),
+    "run: gradient method that is none": Mistake(
+        run(gradient="drns"),
+        SpellingError,
+        "no gradient method is called 'drns': choose one of darts(order, ...",
+    ),
+    "run: gradient method with an odd setting": Mistake(
+        run(gradient="drnas(concentration=0)"),
+        NasError,
+        "drnas: concentration = 0.0: it must be ...",
+    ),
+    "run: gradient method is no text": Mistake(
+        run(gradient=("drnas",)),
+        RunError,
+        "gradient = ('drnas',) is no text: give one such as 'drnas', or '' for none",
+    ),
+    "run: gradients for random search": Mistake(
+        run(gradient="drnas", searcher="random"),
+        RunError,
+        "gradient = 'drnas' and searcher = 'random': the searchers that begin with what it learns are evolution, "
+        "bayesian, gradient",
+    ),
+    "run: looking ahead with weights that stay": Mistake(
+        run(gradient="darts(order=2)"),
+        RunError,
+        "gradient = 'darts(order=2)' looks ahead by a step of weights that stay: write order=1, or "
+        "gradient_search=GradientConfig(train_weights=True)",
+    ),
+    "run: gradient settings are a number": Mistake(
+        run(gradient_search=2000),
+        RunError,
+        "gradient_search = 2000 has no settings: write GradientConfig(steps=...), or "
+        "FrontConfig(GradientConfig(steps=...)) for a front",
+    ),
+    "run: a front of one objective": Mistake(
+        run(searcher="gradient", gradient_search=FrontConfig(), objectives=("error",)),
+        RunError,
+        "gradient_search is a FrontConfig, and objectives = ('error',) make none: name a cost too, 'params' say, or "
+        "write GradientConfig(...)",
+    ),
+    "run: gradient search of a task without samples": Mistake(
+        run(gradient="drnas", task=Bare()),
+        RunError,
+        "gradient = 'drnas': the task has no num_train, batch_size, select, losses to draw by: see "
+        "supernets.tasks.SamplingTask",
+    ),
+    "search: distributions of another space": Mistake(
+        lambda folder: DistributionSearch(Small(), ("error",), distributions=[learnt(tiny().space)]),
+        NasError,
+        "the distribution of drnas has 4 options for width and the space Small 2: give one learnt in this space",
+    ),
+    "search: no distributions": Mistake(
+        lambda folder: DistributionSearch(Small(), ("error",), distributions=[]),
+        NasError,
+        "distributions is empty; give what a gradient search has learnt, one distribution or more",
+    ),
+    "search: a study that began otherwise": Mistake(
+        began_otherwise,
+        NasError,
+        "study 'tiny' is there and began otherwise than with what 'drnas' learns now: give this one a name of its own "
+        "(--name NAME), or the settings that one was begun with",
     ),
     "run: no objective": Mistake(
         run(objectives=()), RunError, "objectives = (): name at least one metric to minimise, such as 'error'"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from nas import learning, targets
 from nas.errors import NasError
@@ -15,9 +17,11 @@ from nas.evaluators import CostModel
 from nas.records import Distribution
 from nas.run import Run, as_trained, load
 from nas.searchers.gradient.config import GradientConfig
+from nas.searchers.gradient.front import FrontConfig
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from nas.workflow import Workflow
+from supernets.errors import SupernetError
 from supernets.relaxation import Mixture
 from tests.nas.command import TINY
 
@@ -131,13 +135,12 @@ def test_saving_more_often_is_the_same_search(run: Run) -> None:
 
 
 def test_limits_are_kept_by_the_derived_architecture(run: Run, tmp_path: Path) -> None:
-    limits = ("params <= 2500", "macs <= 2400", "error <= 0.95")
+    limits = ("params <= 2500", "error <= 0.95")
     (found,), archs = searched(replace(run, limits=limits, objectives=("error",)), tmp_path)
     with opened(run, tmp_path) as workflow:
         model = CostModel(workflow.supernet, run.task, {})
-        for name, most in (("params", 2500), ("macs", 2400)):
-            assert model.metric(name, [found.arch, *archs]).max() <= most
-    assert found.settings["limits"] == list(limits[:2]), "errors are left to the study"
+        assert model.metric("params", [found.arch, *archs]).max() <= 2500
+    assert found.settings["limits"] == ["params <= 2500"], "errors are left to the study"
 
 
 def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +166,7 @@ def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkey
 def test_a_rough_fit_is_warned_of(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = learning.fitted
     monkeypatch.setattr(learning, "fitted", lambda *data: replace(fitted(*data), r2=0.42))
+    monkeypatch.setattr(learning, "NUM_SAMPLED", 20)
     few = replace(run, objectives=("error", "activation_bytes"))
     with opened(few, tmp_path) as workflow:
         (found,) = workflow.distributions({})
@@ -182,3 +186,51 @@ def test_a_study_goes_on_from_the_settings_it_was_begun_with(
         restored = as_trained(since, study, stored.supernet(study.supernet_digest), stored.distributions("tiny"))
     assert (restored.searcher, restored.gradient) == ("evolution", "gdas(temperature=5)")
     assert searched(restored, tmp_path) == (found, archs)
+
+
+# --- one distribution or a front
+
+
+def test_where_a_cost_is_an_objective_the_usual_search_is_a_front(run: Run) -> None:
+    usual = replace(run, gradient_search=None, gradient="")
+    learning_of = {names: replace(usual, objectives=names).learning for names in (("error",), ("error", "params"))}
+    alone, front = learning_of.values()
+    assert isinstance(alone, GradientConfig) and isinstance(front, FrontConfig)
+    assert not alone.train_weights and not front.search.train_weights
+    assert alone.method == front.search.method == "drnas"
+
+
+def test_a_front_has_a_distribution_for_each_trade_off(run: Run, tmp_path: Path) -> None:
+    begun = replace(run, searcher="evolution", gradient="gdas", gradient_search=FrontConfig(QUICK, divisions=2))
+    found, archs = searched(begun, tmp_path)
+    assert [one.label for one in found] == ["0.00", "0.50", "1.00"]
+    derived = list(dict.fromkeys(one.arch for one in found))
+    assert archs[: len(derived)] == derived
+    since = replace(
+        begun, gradient_search=FrontConfig(replace(QUICK, steps=3), divisions=2), searcher="random", gradient=""
+    )
+    with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
+        study = stored.study("tiny")
+        restored = as_trained(since, study, stored.supernets()[0], stored.distributions("tiny"))
+    assert learning.key(restored, "w") == learning.key(begun, "w") != learning.key(replace(begun, gradient="snas"), "w")
+
+
+class Scaled(nn.Module):
+    """What it computes depends on the architecture by a plain number, which no mixture can follow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.factor = float(width)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) * self.factor
+
+
+def test_a_model_that_does_not_relax_is_refused_before_it_is_trained(run: Run, tmp_path: Path) -> None:
+    odd = replace(run, build=lambda arch: Scaled(arch["width"]))
+    with opened(odd, tmp_path) as workflow, pytest.raises(SupernetError, match="these change with it: factor"):
+        _ = workflow.supernet
+    assert not (tmp_path / "runs").exists()
+    with opened(replace(odd, searcher="random", gradient=""), tmp_path) as workflow:
+        assert workflow.result.steps == 8

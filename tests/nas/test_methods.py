@@ -1,4 +1,4 @@
-"""Every training strategy and every sharing of weights, from the command line to the database and back."""
+"""Every training strategy, sharing of weights and gradient method, from the command line to the database and back."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import pytest
 from nas import evaluators
 from nas.records import StudyRecord, SupernetRecord
 from nas.run import Run, RunError, as_trained, changed, load
+from nas.searchers.gradient import METHODS
 from nas.storage import Repository
 from supernets.sharing import SHARINGS
 from supernets.strategies import STRATEGIES
@@ -168,6 +169,67 @@ def test_flags_change_what_they_name(run: Run) -> None:
     assert replace(found, training=run.training, sharing=run.sharing, name=run.name) == run
 
 
+# --- gradients
+
+
+LEARNING = "from nas.searchers.gradient.config import GradientConfig\n"
+
+
+def learning(folder: Path) -> Path:
+    """The short run, with a gradient search of a few steps where one is asked for."""
+    training = "training=replace(tiny.run.training, steps=4, evaluate_every=0)"
+    search = "gradient_search=GradientConfig(steps=4, train_weights=False, lr_arch=0.1)"
+    return variant(folder, f"{training}, evaluations=6, trust=0, {search}", LEARNING)
+
+
+@pytest.mark.parametrize("gradient", METHODS)
+def test_every_gradient_method_searches(gradient: str, nas_: Nas, tmp_path: Path) -> None:
+    status, out, err = nas_("search", learning(tmp_path), "--searcher", "gradient", "--gradient", gradient)
+    assert status == 0, err
+    assert re.search(rf"^gradient search: 4 steps of '{gradient}' in \d+ s$", out, re.MULTILINE)
+    with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as repository:
+        (found,) = repository.distributions("tiny")
+        assert repository.evaluations("tiny")[0].arch == found.arch
+    assert f"derived {found.arch.digest[:8]}, likeliest options at " in out
+    told = nas_("show", "tiny").out
+    assert re.search(r"^searcher +gradient$", told, re.MULTILINE)
+    assert re.search(rf"^settings +batch 6, data \w+, distributions {found.digest}$", told, re.MULTILINE)
+    assert f"gradient search: 4 steps of '{gradient}'" in told
+
+
+def test_evolution_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: Nas, tmp_path: Path) -> None:
+    path = learning(tmp_path)
+    status, first, err = nas_("search", path, "--gradient", "gdas( temperature = 5 )", "--name", "other")
+    assert status == 0, err
+    assert "4 steps of 'gdas(temperature=5)'" in first
+    status, again, err = nas_("resume", "other")
+    assert status == 0, err
+    for out in (first, again):
+        assert "supernet: " in out
+    begin = "gradient search: 4 steps of 'gdas(temperature=5)'"
+    assert again[again.index(begin) :] == first[first.index(begin) :]
+    assert re.search(r"^searcher +evolution$", nas_("show", "other").out, re.MULTILINE)
+
+
+def test_warnings_of_a_gradient_search_are_shown(nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas import learning as gradients
+
+    search = gradients.search
+    monkeypatch.setattr(
+        gradients, "search", lambda *args, **more: [replace(search(*args, **more)[0], warnings=("it has [collapsed]",))]
+    )
+    out = nas_("search", learning(tmp_path), "--searcher", "gradient").out
+    assert "\nit has [collapsed]\n" in out
+    assert "\nit has [collapsed]\n" in nas_("show", "tiny").out
+
+
+def test_another_searcher_leaves_the_gradient_method_of_the_file_aside(run: Run) -> None:
+    learning = replace(run, gradient="darts")
+    assert changed(learning, searcher="random").gradient == ""
+    assert changed(learning, searcher="bayesian", gradient="gdas").gradient == "gdas"
+    assert changed(learning, name="n").gradient == changed(learning, searcher="evolution").gradient == "darts"
+
+
 # --- listed
 
 
@@ -181,4 +243,6 @@ def test_methods_are_listed_with_settings_and_papers(nas_: Nas, monkeypatch: pyt
     listed = json.loads(nas_("methods", "--json").out)
     assert [entry["name"] for entry in listed["strategy"]] == list(STRATEGIES)
     assert [entry["name"] for entry in listed["sharing"]] == list(SHARINGS)
+    assert re.search(r"^drnas +concentration=1, .*arXiv:2006\.10355$", out, re.M)
+    assert [entry["name"] for entry in listed["gradient"]] == list(METHODS)
     assert all(entry["summary"] and "arXiv" not in entry["summary"] for those in listed.values() for entry in those)
