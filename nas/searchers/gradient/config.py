@@ -12,6 +12,8 @@ from supernets.spelling import spell
 from supernets.training import PRECISIONS
 
 BOUNDS = ("projection", "lagrangian")
+SELECTIONS = ("probability", "perturbation")
+_WORDS = {"optimizer": OPTIMIZERS, "precision": PRECISIONS, "bounds": BOUNDS, "selection": SELECTIONS}
 
 
 class GradientSearchError(NasError):
@@ -43,6 +45,9 @@ class GradientConfig:
     """fp32, bf16 (autocast) or auto: see `supernets.training.resolve_precision`."""
     bounds: str = "projection"
     """How limits are kept on the way: projection onto them after each step, or an augmented Lagrangian."""
+    selection: str = "probability"
+    """How an architecture is derived: by the likeliest options, or by those without which the mixture does worst
+    (arXiv:2108.04392), one forward pass of a validation batch for each option; that one knows no limits."""
     annealing: float = 0.5
     """Share of the architecture's steps in which bounds come down from the unconstrained cost to the limit."""
     stop_on_collapse: bool = False
@@ -53,7 +58,12 @@ class GradientConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", spell(method(self.method)))  # one spelling, and an error early
-        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("bounds", BOUNDS)):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("bounds", BOUNDS),
+            ("selection", SELECTIONS),
+        ):
             if getattr(self, name) not in known:
                 raise GradientSearchError(
                     f"{name} = {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}"

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ from nas.searchers.gradient.logits import Condition, Source, Table, initial
 from nas.searchers.gradient.methods import method
 from nas.searchers.gradient.objectives import ExpectedCost, Objectives
 from nas.searchers.gradient.relaxed import Relaxed
+from nas.searchers.gradient.selection import by_perturbation
 from nas.searchers.gradient.stepper import Draw, Stepper
+from nas.searchers.gradient.streams import rng
 from nas.searchers.gradient.watch import Watch
+from search_spaces import Architecture
 from supernets import Supernet, checkpoints
 from supernets.progress import Interruption, reporting
+from supernets.relaxation import Mixture
 from supernets.spelling import spell
 from supernets.tasks import SamplingTask
 from supernets.training import resolve_precision
@@ -134,6 +138,10 @@ def build(
     scalarisation: str = "linear",
 ) -> Loop:
     """A search, ready to run; what cannot be is said before anything is trained."""
+    if limits and config.selection == "perturbation":
+        raise GradientSearchError(
+            f"selection = 'perturbation' chooses by score alone, and there are limits, '{limits[0]}': use 'probability'"
+        )
     for limit in limits:
         if limit.metric not in costs:
             raise GradientSearchError(
@@ -195,6 +203,8 @@ class Loop:
         with torch.no_grad():
             logits = self.stepper.source.logits(condition)
         kept = self.stepper.constraints.keep(logits, condition, measured)
+        if self.config.selection == "perturbation":
+            kept = replace(kept, arch=self._perturbed(kept.mixture))
         self.watch.finish(index, kept)
         return Distribution(
             study="",
@@ -207,6 +217,14 @@ class Loop:
             settings=self._described(index),
             seconds=time.monotonic() - began,
         )
+
+    @torch.no_grad()
+    def _perturbed(self, mixture: Mixture) -> Architecture:
+        """The architecture of the options that the mixture can least do without."""
+        relaxed, seed = self.stepper.relaxed, self.config.seed
+        learnt = {path: mixture[path][list(codes)].tolist() for path, codes in relaxed.free.items()}
+        chosen = by_perturbation(learnt, lambda table: relaxed.score(table, seed), rng(seed, 0, "selection"))
+        return relaxed.derived(chosen)
 
     def _described(self, index: int) -> dict[str, Any]:
         condition = self.watched[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,18 @@ class Relaxed:
         networks = self.supernet.relax(there), self.supernet.subnet(arch)
         mixed, derived = (self._score(network, step, seed) for network in networks)
         return mixed, derived
+
+    def score(self, kept: Mapping[str, Sequence[float]], seed: int) -> float:
+        """How good the mixture of these probabilities of kept options is, on one validation batch, in [0, 1]."""
+        vectors = {path: torch.tensor(vector, device=self.supernet.device) for path, vector in kept.items()}
+        mixture = Mixture(self.supernet.space, self._whole(vectors), sparse=True)
+        with statistics_kept(self.module):
+            return self._score(self.supernet.relax(mixture), 0, seed)
+
+    def derived(self, kept: Mapping[str, Sequence[float]]) -> Architecture:
+        """The architecture of probabilities of kept options."""
+        vectors = {path: torch.tensor(vector) for path, vector in kept.items()}
+        return Mixture(self.supernet.space, self._whole(vectors)).likeliest()
 
     def losses(self, archs: list[Architecture], batch: Any) -> list[float]:
         """The loss of single architectures with the weights as they are."""

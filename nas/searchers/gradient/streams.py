@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-_STREAMS = ("initial", "weights", "architecture", "dropout", "conditions", "networks")
+_STREAMS = ("initial", "weights", "architecture", "dropout", "conditions", "networks", "selection")
 _FIRST = 16  # numbers below it belong to the batches of tasks
 
 

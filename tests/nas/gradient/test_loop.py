@@ -382,3 +382,13 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path) -> None:
     touched: list[int] = []
     found = quietly(task=Missing(before=touched.append), steps=40, directory=tmp_path, checkpoint_every=10)
     assert min(touched) >= 40 and untimed(found) == untimed(quietly(steps=40, checkpoint_every=10))
+
+
+def test_an_architecture_is_derived_by_what_the_mixture_can_least_do_without() -> None:
+    found = quietly(method="darts(regulariser=none)", selection="perturbation", steps=60)
+    assert levels(found) == ("on",) * 4
+    assert found.settings["selection"] == "perturbation"
+    with pytest.raises(GradientSearchError, match="chooses by score alone"):
+        quietly(selection="perturbation", costs={"price": Price()}, limits=("price <= 2",))
+    with pytest.raises(GradientSearchError, match="selection = 'worth' is unknown"):
+        gains.config(selection="worth")
