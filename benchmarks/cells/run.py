@@ -20,7 +20,7 @@ from benchmarks.gradient import methods
 from nas.limits import Limit
 from nas.records import Distribution
 from nas.searchers.gradient.collapse import relative_entropy
-from nas.searchers.gradient.config import GradientConfig
+from nas.searchers.gradient.config import BOUNDS, GradientConfig
 from nas.searchers.gradient.front import FrontConfig, front
 from nas.searchers.gradient.loop import search
 from nas.storage import Repository
@@ -114,7 +114,6 @@ def fitted_costs(setting: Setting, targets: Sequence[str], seed: int) -> dict[st
 def _config(job: Job, setting: Setting) -> GradientConfig:
     training = setting.training
     (rate,) = methods.spelled([job.method]).values()
-    bounds = {"bounds": job.bounds} if job.bounds else {}
     return GradientConfig(
         method=job.method,
         steps=job.steps,
@@ -126,7 +125,7 @@ def _config(job: Job, setting: Setting) -> GradientConfig:
         precision=training.precision,
         seed=job.seed,
         checkpoint_every=0,
-        **bounds,
+        bounds=job.bounds or BOUNDS[0],
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from benchmarks.cells.tables import Tables
 from benchmarks.truth import image
@@ -17,7 +17,7 @@ from nas.data import fashion_mnist
 from search_spaces import Space
 from supernets import Supernet
 from supernets.models import nasbench201
-from supernets.tasks import Array, Classification
+from supernets.tasks import Classification
 from supernets.training import TrainingConfig
 
 NUM_VALID = 256
@@ -68,11 +68,11 @@ def toy(tables: Tables) -> Setting:
     """Stripes, upright or lying, in noise: to try the benchmark out in seconds."""
     rng = np.random.default_rng(0)
 
-    def drawn(n: int) -> tuple[Array, Array]:
+    def drawn(n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         labels = rng.integers(2, size=n)
         stripes = np.broadcast_to(np.arange(4) % 2, (n, 4, 4))
         images = np.where(labels[:, None, None] == 1, stripes, stripes.swapaxes(1, 2))
-        return (images + rng.normal(size=images.shape)).astype(np.float32)[:, None], torch.from_numpy(labels)
+        return (images + rng.normal(size=images.shape)).astype(np.float32)[:, None], labels
 
     training = TrainingConfig(lr=1.5e-2, precision="fp32", evaluate_every=0, checkpoint_every=0)
     task = Classification(drawn(64), drawn(8), batch_size=8)
