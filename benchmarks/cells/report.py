@@ -28,9 +28,11 @@ from benchmarks.cells.setting import NUM_CALIBRATION, NUM_VALID, Setting
 from benchmarks.cells.tables import TARGETS, Tables, Vector
 from benchmarks.ranking.report import spread
 from benchmarks.report import machine, markdown
+from nas.searchers.gradient.collapse import UNDECIDED
 
 RANDOM = (1, 10, 50)
 """Cells that a random search trains."""
+LEAST_SEEDS = 3
 SIZE = DIVISIONS + 1
 """Cells that a learnt front proposes for a target, equal ones counted apart."""
 
@@ -49,6 +51,7 @@ def text(setting: Setting, rows: Rows) -> str:
     sentences = [_first(tables, rows), _second(tables, rows), _third(tables, rows)]
     parts = [
         f"# Gradient search among the cells of NAS-Bench-201\n\n{machine(threads=1)}; {written}\n\n",
+        f"{_done(rows)}\n\n",
         "".join(f"{number}. {line}\n" for number, line in enumerate(sentences, 1)) + "\n",
         f"## Published error of the derived cell\n\n{_of_methods(tables, rows)}\n",
         f"## Two limits at once\n\n{_of_limits(tables, rows)}\n",
@@ -57,6 +60,21 @@ def text(setting: Setting, rows: Rows) -> str:
         _failures(rows),
     ]
     return "".join(parts).rstrip() + "\n"
+
+
+def _done(rows: Rows) -> str:
+    """So that nobody takes a few runs for many."""
+    seeds = {part: len({job.seed for job, _ in of(rows, part)}) for part in (METHODS, LIMITS, FRONT, EVOLUTION)}
+    told = ", ".join(f"{num or 'none'} of {part}" for part, num in seeds.items())
+    few = min(seeds.values()) < LEAST_SEEDS
+    entropies = [outcome.entropy for part in (METHODS, LIMITS) for _, outcome in of(rows, part)]
+    hardly = bool(entropies) and float(np.median(entropies)) > UNDECIDED
+    return (
+        f"Seeds that have been run: {told}."
+        + f" Fewer than {LEAST_SEEDS} show nothing of a method: the run is to be gone on with." * few
+        + " Distributions are nearly those of equal probabilities, so what is derived from them is near chance."
+        * hardly
+    )
 
 
 def of(rows: Rows, part: str) -> Pairs:
