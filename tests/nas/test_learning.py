@@ -69,7 +69,7 @@ def test_a_study_begins_with_what_was_learnt_and_learns_it_once(
     run: Run, tmp_path: Path, never_again: Callable[[], None]
 ) -> None:
     (found,), archs = searched(run, tmp_path)
-    assert (found.study, found.method, found.steps[-1]) == ("tiny", "drnas", 8)
+    assert (found.study, found.method, found.steps[-1]) == ("tiny", "snas", 8)
     assert archs[0] == found.arch
     assert len(set(archs)) == 12
     with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
@@ -93,7 +93,7 @@ def test_other_searchers_take_it_for_their_first_batch(
 ) -> None:
     first, _ = searched(run, tmp_path)
     never_again()
-    found, archs = searched(replace(run, name="other", searcher=searcher, gradient="drnas"), tmp_path)
+    found, archs = searched(replace(run, name="other", searcher=searcher, gradient="snas"), tmp_path)
     runs = tmp_path / "runs"
     assert [one.digest for one in found] == [one.digest for one in first], "of the same weights and settings"
     assert archs[0] == first[0].arch
@@ -197,7 +197,7 @@ def test_where_a_cost_is_an_objective_the_usual_search_is_a_front(run: Run) -> N
     alone, front = learning_of.values()
     assert isinstance(alone, GradientConfig) and isinstance(front, FrontConfig)
     assert not alone.train_weights and not front.search.train_weights
-    assert alone.method == front.search.method == "drnas"
+    assert alone.method == front.search.method == "snas"
 
 
 def test_a_front_has_a_distribution_for_each_trade_off(run: Run, tmp_path: Path) -> None:

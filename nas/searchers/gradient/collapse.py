@@ -64,7 +64,7 @@ def parameter_free_preferred(probabilities: Probabilities, parameter_free: Mappi
     return (
         f"{preferred} of {len(chances)} choices prefer an option without parameters, where chance makes it "
         f"{sum(chances):.1f}: the search has collapsed to what learns fastest; stop it earlier, give the weights a "
-        "longer warm-up, or use drnas"
+        "longer warm-up, or use snas or drnas"
     )
 
 
@@ -87,7 +87,7 @@ def disagreeing(mixed: float, derived: float) -> str | None:
         return None
     return (
         f"the mixture scores {mixed:.3g}, the architecture derived from it {derived:.3g} with the same weights: choose "
-        "by perturbation, or use gdas or small-temperature, whose mixtures end near an architecture"
+        "by perturbation, or use snas or small-temperature, whose mixtures end near an architecture"
     )
 
 

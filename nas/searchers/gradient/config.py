@@ -24,15 +24,16 @@ class GradientSearchError(NasError):
 class GradientConfig:
     """How to search. Checked when it is made: GradientSearchError names the field, the value and what it may be."""
 
-    method: str = "drnas"
-    """One of METHODS, with settings where it has some: ``gdas(temperature=5)``."""
+    method: str = "snas"
+    """One of METHODS, with settings where it has some: ``gdas(temperature=5)``. The default and its learning rate are
+    those that found the best networks in benchmarks/results/gradient.md."""
     steps: int = 2000
     """Each steps the weights, if they are trained, and, after warm-up, the architecture."""
     warmup: float = 0.2
     """Share of the steps that train the weights alone; without training of weights there is none."""
     train_weights: bool = True
     """Whether the supernet's weights are trained, in place; otherwise they are asked as they are."""
-    lr_arch: float = 1e-2
+    lr_arch: float = 3e-2
     """Adam's learning rate of the architecture; its averages are those of DARTS, .5 and .999."""
     optimizer: str = "adamw"
     """Of the weights: one of OPTIMIZERS."""
@@ -71,7 +72,7 @@ class GradientConfig:
         for name, holds, rule in (
             ("steps", self.steps >= 1, "at least 1"),
             ("warmup", 0 <= self.warmup < 1, "a share of the steps, 0 or more and below 1"),
-            ("lr_arch", 0 < self.lr_arch < math.inf, "above 0 and finite, 1e-2 say"),
+            ("lr_arch", 0 < self.lr_arch < math.inf, "above 0 and finite, 3e-2 say"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip", self.clip > 0, "above 0; math.inf clips nothing"),
