@@ -120,6 +120,10 @@ class Objectives:
         if self.loss_range is None:
             self.loss_range = Range.of("the loss", losses(self._few))
 
+    def unit(self, condition: Condition) -> float:
+        """What a regulariser counts by: beside costs, the range of the loss, which a trained supernet makes small."""
+        return self.loss_range.width if self.loss_range is not None and condition.objectives[1:] else 1.0
+
     def total(self, loss: Tensor, learnt: Mixture, condition: Condition) -> Tensor:
         """In units of the loss; with equal preferences the loss itself plus the costs."""
         names = condition.objectives[1:]

@@ -144,9 +144,8 @@ class Stepper:
         self.relaxed.sample(logits, progress, noise)
         learnt = self.relaxed.learnt(logits)
         loss = self.objectives.total(self.relaxed.loss(batch), learnt, condition)
-        return (
-            loss + self.relaxed.penalty(logits).to(loss) + self.constraints.terms(learnt, condition, progress).to(loss)
-        )
+        penalty = self.objectives.unit(condition) * self.relaxed.penalty(logits).to(loss)
+        return loss + penalty + self.constraints.terms(learnt, condition, progress).to(loss)
 
     def _within(self, step: int, gradients: list[Tensor]) -> list[Tensor]:
         """Without what leads out of the bounds, where parameters are projected onto these."""

@@ -17,6 +17,7 @@ from nas.searchers.gradient.config import GradientSearchError
 from nas.searchers.gradient.front import FrontConfig, by_target, front, simplex
 from nas.searchers.gradient.hypernetwork import Hypernetwork
 from nas.searchers.gradient.logits import Condition
+from nas.searchers.gradient.objectives import Objectives
 from supernets import Supernet
 
 CHEAP_FIRST = Price(0.5, 1.0, 2.5, 6.0)
@@ -159,3 +160,12 @@ def test_what_cannot_be_is_said(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(GradientSearchError, match=message) as caught:
         quietly(**settings)
     assert isinstance(caught.value, NasError) and "\n" not in str(caught.value)
+
+
+def test_a_regulariser_counts_by_the_range_of_the_loss_beside_costs() -> None:
+    space = gains.Blocks()
+    objectives = Objectives(space, {"price": Price()}, ["price"])
+    objectives.measure(lambda archs: [0.001 * index for index, _ in enumerate(archs)])
+    both, alone = Condition(("error", "price"), (0.5, 0.5)), Condition(("error",), (1.0,))
+    assert objectives.unit(both) == objectives.loss_range.width == pytest.approx(0.007)
+    assert objectives.unit(alone) == 1
