@@ -25,7 +25,7 @@ from supernets.errors import SupernetError
 from supernets.relaxation import Mixture
 from tests.nas.command import TINY
 
-QUICK = GradientConfig(steps=8, train_weights=False, lr_arch=0.1, checkpoint_every=4)
+QUICK = GradientConfig("drnas", steps=8, train_weights=False, lr_arch=0.1, checkpoint_every=4)
 
 
 @pytest.fixture(scope="module")
