@@ -69,7 +69,7 @@ def test_a_study_begins_with_what_was_learnt_and_learns_it_once(
     run: Run, tmp_path: Path, never_again: Callable[[], None]
 ) -> None:
     (found,), archs = searched(run, tmp_path)
-    assert (found.study, found.method, found.steps[-1]) == ("tiny", "snas", 8)
+    assert (found.study, found.method, found.steps[-1]) == ("tiny", "drnas", 8)
     assert archs[0] == found.arch
     assert len(set(archs)) == 12
     with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
