@@ -93,7 +93,7 @@ def test_other_searchers_take_it_for_their_first_batch(
 ) -> None:
     first, _ = searched(run, tmp_path)
     never_again()
-    found, archs = searched(replace(run, name="other", searcher=searcher, gradient="snas"), tmp_path)
+    found, archs = searched(replace(run, name="other", searcher=searcher, gradient="drnas"), tmp_path)
     runs = tmp_path / "runs"
     assert [one.digest for one in found] == [one.digest for one in first], "of the same weights and settings"
     assert archs[0] == first[0].arch
