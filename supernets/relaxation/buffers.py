@@ -6,7 +6,7 @@ part of the largest. Their contents cannot be told from shapes; networks are loo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernets.relaxation.mixture import Mixture
-from supernets.relaxation.tables import Key, Table
+from supernets.relaxation.tables import Key, Table, chances_of
 
 
 class Contents:
@@ -41,12 +41,11 @@ class Contents:
 
         None where there is none, because a content is larger or not finite (as a mask of attention).
         """
-        numbers = list(dict.fromkeys(table.values))
+        numbers = tuple(dict.fromkeys(table.values))
         contents = [self._seen[name][number] for number in numbers]
         if not all(_fits(content, full) for content in contents):
             return None
-        padded = torch.stack([_padded(content, full) for content in contents])
-        return Expectation(table, torch.tensor([numbers.index(value) for value in table.values]), padded)
+        return Expectation(chances_of(table, numbers), torch.stack([_padded(content, full) for content in contents]))
 
     def _number(self, name: str, buffer: Tensor) -> int:
         seen = self._seen.setdefault(name, [])
@@ -58,19 +57,17 @@ class Contents:
 
 
 class Expectation:
-    """Of one buffer: its padded contents (num_contents, *shape), and which of them each combination has."""
+    """Of one buffer: the probabilities of its padded contents (num_contents, *shape)."""
 
-    def __init__(self, table: Table, numbers: Tensor, contents: Tensor) -> None:
-        self._table, self._numbers, self._contents = table, numbers, contents
+    def __init__(self, chances: Callable[[Mixture], Tensor], contents: Tensor) -> None:
+        self._chances, self._contents = chances, contents
 
     def over(self, mixture: Mixture, like: Tensor) -> Tensor:
         """With the type and place of another tensor."""
         return mixture.known(("buffer", self, like.dtype, like.device), lambda: self._made(mixture, like))
 
     def _made(self, mixture: Mixture, like: Tensor) -> Tensor:
-        rows = mixture.chances(self._table.joint)
-        chances = rows.new_zeros(len(self._contents)).index_add(0, self._numbers.to(rows.device), rows)
-        mean: Tensor = torch.tensordot(chances.to(like), self._contents.to(like), 1)
+        mean: Tensor = torch.tensordot(self._chances(mixture).to(like), self._contents.to(like), 1)
         return mean
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from supernets.relaxation.precision import product_type
+
 
 class _SpreadProduct(torch.autograd.Function):
     """tensor * mask, the mask being constant on the cells of several axes.
@@ -71,7 +73,10 @@ def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tens
         bias: (num_out,), masked already.
     """
     num_out, num_in = weight.shape
-    flat = x.reshape(-1, num_in)
+    dtype = product_type(x)
+    weight, outputs, inputs = weight.to(dtype), outputs.to(dtype), inputs.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    flat = x.to(dtype).reshape(-1, num_in)
     cheap = ACTIVATION_PASSES * len(flat) * (num_in + num_out) < WEIGHT_PASSES * num_in * num_out
     layer = _ActivationsMasked if cheap else _VectorsMasked
     y: Tensor = layer.apply(flat, weight, bias, outputs, inputs)  # type: ignore[no-untyped-call]
@@ -80,7 +85,10 @@ def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tens
 
 def grid_linear(x: Tensor, weight: Tensor, bias: Tensor | None, grid: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
     """A linear layer whose mask is ``grid[cells[0][i], cells[1][j]]``; otherwise as `vectors_linear`."""
-    y: Tensor = _GridMasked.apply(x.reshape(-1, x.shape[-1]), weight, bias, grid, cells)  # type: ignore[no-untyped-call]
+    dtype = product_type(x)
+    bias = None if bias is None else bias.to(dtype)
+    flat = x.to(dtype).reshape(-1, x.shape[-1])
+    y: Tensor = _GridMasked.apply(flat, weight.to(dtype), bias, grid.to(dtype), cells)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], len(weight))
 
 

@@ -68,9 +68,23 @@ class Corners:
         """(*grid) P(every size reaches into the cell)."""
         return mixture.known(self._key, lambda: self._made(mixture))
 
+    def along(self, mixture: Mixture) -> Tensor:
+        """(size,) the mask of a single axis, which all tensors with such an axis share."""
+        cells = self.axes[0].cells
+
+        def made() -> Tensor:
+            mask = self.mask(mixture)
+            return mask.index_select(0, cells.to(mask.device))
+
+        return mixture.known((*self._key, self._cells), made)
+
     @cached_property
     def _key(self) -> tuple[object, ...]:
         return "mask", self.joint.key, self.grid, self.corner.numpy().tobytes()
+
+    @cached_property
+    def _cells(self) -> bytes:
+        return self.axes[0].cells.numpy().tobytes()
 
     def _made(self, mixture: Mixture) -> Tensor:
         chances = mixture.chances(self.joint)
@@ -81,13 +95,15 @@ class Corners:
 
     def multiplied(self, tensor: Tensor, mixture: Mixture) -> Tensor:
         """The tensor, in its blocked view, times the mask."""
-        mask = self.mask(mixture).to(tensor)
         if len(self.axes) == 1:
             shape = [1] * tensor.dim()
             shape[self.axes[0].place] = -1
-            return tensor * mask[self.axes[0].cells.to(mask.device)].view(shape)
+            return tensor * self.along(mixture).to(tensor).view(shape)
         return spread_product(
-            tensor, mask, tuple(axis.place for axis in self.axes), tuple(axis.cells for axis in self.axes)
+            tensor,
+            self.mask(mixture).to(tensor),
+            tuple(axis.place for axis in self.axes),
+            tuple(axis.cells for axis in self.axes),
         )
 
 
@@ -106,7 +122,7 @@ class Mask:
         """(size,) the mask of one axis of a separable mask; ones where the axis is not elastic."""
         for group in self.groups:
             if group.axes[0].place == place:
-                return group.mask(mixture)[group.axes[0].cells]
+                return group.along(mixture)
         return torch.ones(size)
 
     def apply(self, tensor: Tensor, mixture: Mixture) -> Tensor:

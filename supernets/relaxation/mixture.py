@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search_spaces import Architecture, Space
+from search_spaces import Architecture, Slot, Space
 from supernets.errors import SupernetError
+from supernets.relaxation.precision import exactly
 
 Codes = npt.NDArray[np.int16]
 TOLERANCE = 1e-4  # by how much probabilities may miss a sum of 1: they are float32
@@ -39,6 +40,14 @@ class Joint:
     def key(self) -> tuple[tuple[int, ...], bytes]:
         """Equal for equal combinations."""
         return self.slots, self.codes.tobytes()
+
+    @cached_property
+    def picks(self) -> tuple[tuple[int, Tensor, bool], ...]:
+        """For each slot the index of every combination's code; where codes may be -1, a code before all others."""
+        columns = [(slot, self.codes[:, at].astype(np.int64)) for at, slot in enumerate(self.slots)]
+        return tuple(
+            (slot, torch.from_numpy(codes + (codes < 0).any()), bool((codes < 0).any())) for slot, codes in columns
+        )
 
 
 class Mixture:
@@ -91,11 +100,11 @@ class Mixture:
 
     def update(self, probabilities: Mapping[str, Tensor]) -> None:
         """Move the probabilities of these slots."""
-        for path, vector in probabilities.items():
-            index = self._index.get(path)
-            if index is None:
-                raise SupernetError(f"{path!r} is no choice of {self.space.name}; there is {', '.join(self._index)}")
-            self._check(index, vector)
+        for path in probabilities.keys() - self._index.keys():
+            raise SupernetError(f"{path!r} is no choice of {self.space.name}; there is {', '.join(self._index)}")
+        moved = {self._index[path]: vector for path, vector in probabilities.items()}
+        self._check(moved)
+        for index, vector in moved.items():
             self._probabilities[index] = vector
         self.forget()
         self.version += 1
@@ -112,7 +121,8 @@ class Mixture:
         """What was made under this key since the last `forget`, or is made now: modules share the parts of masks."""
         key = (key, torch.is_grad_enabled())
         if key not in self._known:
-            self._known[key] = make()
+            with exactly(self._probabilities[0].device.type):
+                self._known[key] = make()
         return self._known[key]
 
     def forget(self) -> None:
@@ -139,27 +149,35 @@ class Mixture:
 
     def _chances(self, joint: Joint) -> Tensor:
         product: Tensor | None = None
-        for column, slot in enumerate(joint.slots):
-            codes = joint.codes[:, column]
+        for slot, index, conditional in joint.picks:
             vector = self._probabilities[slot]
-            if (codes < 0).any():
-                vector = torch.cat((vector, vector.new_ones(1)))  # code -1 takes the last
-            chance = vector[torch.from_numpy(codes.astype(np.int64)).to(vector.device)]
-            product = chance if product is None else product * chance
+            if conditional:
+                vector = torch.cat((vector.new_ones(1), vector))
+            chance = vector.index_select(0, index.to(vector.device))
+            product = chance if product is None else product * chance.to(product.device)
         if product is None:
             return torch.ones(len(joint.codes), dtype=torch.get_default_dtype())
         if joint.missing:
             product = product / product.sum().clamp_min(torch.finfo(product.dtype).tiny)
         return product
 
-    def _check(self, index: int, vector: Tensor) -> None:
+    def _check(self, moved: Mapping[int, Tensor]) -> None:
+        """All of them in one go: each look at a tensor on a GPU waits for it."""
+        if not moved:
+            return
+        for index, vector in moved.items():
+            slot = self.space.slots[index]
+            if vector.shape != (len(slot.options),):
+                raise SupernetError(f"{slot.path} has probabilities of shape {tuple(vector.shape)}: give {_rule(slot)}")
+        flat = torch.cat([vector.detach() for vector in moved.values()]).cpu().double().numpy()
+        ends = np.cumsum([len(vector) for vector in moved.values()])
+        for index, values in zip(moved, np.split(flat, ends[:-1]), strict=True):
+            self._check_values(index, values)
+
+    def _check_values(self, index: int, values: npt.NDArray[np.float64]) -> None:
         slot, kept = self.space.slots[index], self.space.domains[index]
-        values = vector.detach().cpu().double().numpy()
-        rule = f"one probability for each of its {len(slot.options)} options, which sum to 1"
-        if values.shape != (len(slot.options),):
-            raise SupernetError(f"{slot.path} has probabilities of shape {values.shape}: give {rule}")
         if not np.all(np.isfinite(values)) or values.min() < -TOLERANCE or abs(values.sum() - 1) > TOLERANCE:
-            raise SupernetError(f"{slot.path} has probabilities {_listed(values)}: give {rule}")
+            raise SupernetError(f"{slot.path} has probabilities {_listed(values)}: give {_rule(slot)}")
         outside = [code for code in range(len(values)) if code not in kept and values[code] > TOLERANCE]
         if outside:
             raise SupernetError(
@@ -172,6 +190,10 @@ def _uniform(num_options: int, kept: Sequence[int]) -> Tensor:
     vector = torch.zeros(num_options)
     vector[list(kept)] = 1 / len(kept)
     return vector
+
+
+def _rule(slot: Slot) -> str:
+    return f"one probability for each of its {len(slot.options)} options, which sum to 1"
 
 
 def _listed(values: npt.NDArray[np.float64]) -> str:

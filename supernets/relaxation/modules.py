@@ -15,7 +15,7 @@ from supernets.relaxation.linear import grid_linear, vectors_linear
 from supernets.relaxation.masks import Corners, Mask
 from supernets.relaxation.mixture import Mixture
 from supernets.relaxation.norms import mixed_group_norm, mixed_layer_norm
-from supernets.relaxation.tables import RelaxationError, Table
+from supernets.relaxation.tables import RelaxationError, Table, chances_of
 from supernets.structure import OneOf, Stack
 
 # --- operations -----------------------------------------------------------------------------------------------------
@@ -25,8 +25,8 @@ class _Mixing(OneOf):
     """The mean of the alternatives' outputs, weighted by their probabilities."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        chances = self.__dict__["_chances"]()
         mixture: Mixture = self.__dict__["_mixture"]
+        chances: Tensor = self.__dict__["_chances"](mixture)
         names: tuple[str, ...] = self.__dict__["_names"]
         run = [n for n, chance in enumerate(chances.tolist()) if chance != 0] if mixture.sparse else range(len(names))
         total: Tensor | None = None
@@ -41,14 +41,8 @@ class _Mixing(OneOf):
 def mix(own: OneOf, table: Table, mixture: Mixture) -> None:
     """Let a `one_of` mix its alternatives; `table` tells which is chosen."""
     names = tuple(dict.fromkeys(table.values))
-    index = torch.tensor([names.index(value) for value in table.values])
-
-    def chances() -> Tensor:
-        rows = mixture.chances(table.joint)
-        return rows.new_zeros(len(names)).index_add(0, index.to(rows.device), rows)
-
     own.options = names
-    _become(own, _Mixing, _names=names, _mixture=mixture, _chances=chances)
+    _become(own, _Mixing, _names=names, _mixture=mixture, _chances=chances_of(table, names))
 
 
 # --- depth ----------------------------------------------------------------------------------------------------------
@@ -69,7 +63,7 @@ class _Gated(nn.Module):
                 f"a block of a stack turns {tuple(x.shape)} into {tuple(output.shape)}: blocks that can be absent keep "
                 "the shape of their input; build others outside of the stack"
             )
-        return torch.lerp(x, output, gate.to(x))
+        return torch.lerp(x, output.to(x.dtype), gate.to(x))
 
 
 def gate(own: Stack, table: Table, mixture: Mixture) -> None:
@@ -92,20 +86,20 @@ def gate(own: Stack, table: Table, mixture: Mixture) -> None:
 class _MixedLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         widths, chances = self.__dict__["_widths"]()
-        return mixed_layer_norm(x, widths, chances.to(x), self.eps, self.weight, self.bias)
+        return mixed_layer_norm(x, widths, chances, self.eps, self.weight, self.bias)
 
 
 class _MixedRMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         widths, chances = self.__dict__["_widths"]()
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        return mixed_layer_norm(x, widths, chances.to(x), eps, self.weight, centred=False)
+        return mixed_layer_norm(x, widths, chances, eps, self.weight, centred=False)
 
 
 class _MixedGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         options, chances = self.__dict__["_widths"]()
-        y = mixed_group_norm(x, options, chances.to(x), self.eps)
+        y = mixed_group_norm(x, options, chances, self.eps)
         if not self.affine:
             return y
         shape = (-1,) + (1,) * (x.dim() - 2)
@@ -129,11 +123,10 @@ def mix_widths(own: nn.Module, table: Table, mixture: Mixture) -> None:
             )
         values = tuple(value[0] for value in values)
     options = sorted(set(values))
-    index = torch.tensor([options.index(value) for value in values])
+    chances = chances_of(Table(table.joint, tuple(values)), options)
 
     def widths() -> tuple[list[Any], Tensor]:
-        rows = mixture.chances(table.joint)
-        return options, rows.new_zeros(len(options)).index_add(0, index.to(rows.device), rows)
+        return options, chances(mixture)
 
     _become(own, _NORMS[known], _widths=widths)
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from supernets.relaxation.precision import as_norm, exactly, for_norm
+
 
 def mixed_layer_norm(
     x: Tensor,
@@ -36,10 +38,14 @@ def mixed_layer_norm(
         weight: (d,) without a mask, which the mixture has in it.
         bias: (d,) masked.
     """
-    flat = x.reshape(-1, x.shape[-1])
-    weight = torch.ones_like(flat[0]) if weight is None else weight
-    y: Tensor = _MixedLayerNorm.apply(flat, chances, weight, bias, _prefixes(tuple(widths), eps, centred))  # type: ignore[no-untyped-call]
-    return y.view(x.shape)
+    flat = for_norm(x).reshape(-1, x.shape[-1])
+    weight = torch.ones_like(flat[0]) if weight is None else weight.to(flat)
+    bias = None if bias is None else bias.to(flat)
+    with exactly(x.device.type):
+        y: Tensor = _MixedLayerNorm.apply(  # type: ignore[no-untyped-call]
+            flat, chances.to(flat), weight, bias, _prefixes(tuple(widths), eps, centred)
+        )
+    return as_norm(y.view(x.shape), x.dtype)
 
 
 class _Prefixes:
@@ -129,6 +135,8 @@ def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Ten
         chances: (num_options,) their probabilities.
     """
     cell = reduce(gcd, (channels // groups for channels, groups in options))
+    dtype, x = x.dtype, for_norm(x)
+    chances = chances.to(x)
     x = x - x.detach().mean(tuple(range(1, x.dim())), keepdim=True)
     places = prod(x.shape[2:])
     cells = x.reshape(len(x), -1, cell, places)
@@ -141,7 +149,7 @@ def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Ten
         factor = chance * torch.rsqrt(variance + eps)
         scale = scale + _padded(factor, used, sums.shape[1])
         offset = offset + _padded(factor * mean, used, sums.shape[1])
-    return (cells * scale[..., None, None] - offset[..., None, None]).reshape(x.shape)
+    return as_norm((cells * scale[..., None, None] - offset[..., None, None]).reshape(x.shape), dtype)
 
 
 def _padded(values: Tensor, used: int, total: int) -> Tensor:

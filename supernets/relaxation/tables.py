@@ -14,10 +14,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
-from supernets.relaxation.mixture import Joint
+from supernets.relaxation.mixture import Joint, Mixture
 
 Key = tuple[Any, ...]
 Observe = Callable[[Architecture], Mapping[Key, Hashable]]
@@ -52,6 +54,21 @@ def tabulate(space: Space, observe: Observe, *, counting: bool = False) -> dict[
         RelaxationError: a feature depends on too many choices together.
     """
     return _Survey(space, observe, counting).tables()
+
+
+def chances_of(table: Table, values: Sequence[Any]) -> Callable[[Mixture], Tensor]:
+    """From a mixture to the probability of each of these values, which are all that the table has."""
+    index = torch.tensor([values.index(value) for value in table.values])
+    key = "values", table.joint.key, tuple(index.tolist())
+
+    def chances(mixture: Mixture) -> Tensor:
+        def made() -> Tensor:
+            rows = mixture.chances(table.joint)
+            return rows.new_zeros(len(values)).index_add(0, index.to(rows.device), rows)
+
+        return mixture.known(key, made)
+
+    return chances
 
 
 def combinations(space: Space, slots: Sequence[int]) -> list[Row]:
@@ -121,6 +138,7 @@ class _Survey:
         self.space = space
         self.observe = observe
         self.counting = counting
+        self.observed: dict[Row, Mapping[Key, Hashable]] = {}
         self.seen: list[_Seen] = []
         labelled = list(space.variants())
         for _, arch in labelled:
@@ -142,7 +160,10 @@ class _Survey:
         return tables
 
     def _look(self, arch: Architecture) -> _Seen:
-        seen = _Seen(tuple(self.space.codes([arch])[0].tolist()), self.observe(arch))
+        codes = tuple(self.space.codes([arch])[0].tolist())
+        if codes not in self.observed:
+            self.observed[codes] = self.observe(arch)
+        seen = _Seen(codes, self.observed[codes])
         self.seen.append(seen)
         return seen
 
