@@ -524,7 +524,7 @@ MISTAKES: dict[str, Mistake] = {
     "search: a study that began otherwise": Mistake(
         began_otherwise,
         NasError,
-        "study 'tiny' is there and began otherwise than with what 'snas' learns now: give this one a name of its own "
+        "study 'tiny' is there and began otherwise than with what '...' learns now: give this one a name of its own "
         "(--name NAME), or the settings that one was begun with",
     ),
     "run: no objective": Mistake(
