@@ -208,17 +208,23 @@ def learnt(distributions: Sequence[Distribution]) -> None:
     """What a gradient search has learnt, and all that it warns of."""
     first = distributions[0]
     say(f"gradient search: {first.steps[-1]:,} steps of {first.method!r} in {first.seconds:.0f} s")
-    for found in _spread_out(distributions, _MOST_ROWS):
-        label = f"for {found.label}: " if found.label else ""
-        say(f"{label}derived {found.arch.digest[:_DIGEST]}, {_certainty(found)}")
+    by_derived: dict[str, list[Distribution]] = {}
+    for found in distributions:
+        by_derived.setdefault(found.arch.digest, []).append(found)
+    for digest, group in by_derived.items():
+        labels = ", ".join(found.label for found in group if found.label)
+        say(f"derived {digest[:_DIGEST]}{' for ' if labels else ''}{labels}, {_certainty(group)}")
+    costs = [metric(name).phrase for name in first.settings.get("objectives", ())[1:]]
+    if len(distributions) > 1 and costs:
+        say(f"(the numbers are the weights of {' and '.join(costs)}, of 1 in all)")
     warnings = {(warning, found.label): None for found in distributions for warning in found.warnings}
     for warning, label in warnings:
         _warn(f"{label}: {warning}" if label else warning)
 
 
-def _certainty(found: Distribution) -> str:
-    """How much a distribution leaves open."""
-    likeliest = [max(vector) for vector in found.final.values() if len(vector) > 1]
+def _certainty(group: Sequence[Distribution]) -> str:
+    """How much distributions leave open."""
+    likeliest = [max(vector) for found in group for vector in found.final.values() if len(vector) > 1]
     return f"likeliest options at {sum(likeliest) / len(likeliest):.0%} on average" if likeliest else "no choice left"
 
 

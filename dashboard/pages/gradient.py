@@ -44,8 +44,10 @@ def _pick(shown: StudyView, distributions: Sequence[Distribution]) -> Distributi
     """The only one, or the one chosen of a front."""
     if len(distributions) == 1:
         return distributions[0]
+    costs = [metric(name).phrase for name in distributions[0].settings.get("objectives", ())[1:]]
+    by = f", by the weight of {' and '.join(costs)} (of 1 in all)" if costs else ""
     place = st.selectbox(
-        f"One of {len(distributions)} distributions",
+        f"One of {len(distributions)} distributions{by}",
         range(len(distributions)),
         format_func=lambda index: distributions[index].label or f"distribution {index + 1}",
         key=f"{shown.study.name} distribution",

@@ -184,11 +184,11 @@ class Anatomy:
                 if option not in own._modules:
                     arch = self._largest_having(path, option)
                     donor = donors.setdefault(arch, build_skeleton(self.build, arch))
-                    own.add_module(option, donor.get_submodule(f"{path}.{option}"))
+                    own.add_module(option, donor.get_submodule(f"{path}.{option}".lstrip(".")))
 
     def _largest_having(self, path: str, option: str) -> Architecture:
         """Of the networks looked at that have an alternative, the one whose parameters, then buffers, are largest."""
-        inside = f"{path}.{option}."
+        inside = f"{path}.{option}.".lstrip(".")
 
         def size(arch: Architecture) -> tuple[int, int]:
             axes = [

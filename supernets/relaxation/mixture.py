@@ -59,16 +59,29 @@ class Mixture:
             is left out stays uniform over the options of the space.
         sparse: operations of `one_of` and blocks of `stack` with a probability of exactly 0 are not run. Exact, but
             then no gradient arrives in that probability.
+        partial: operations of a `one_of` that keep the shape of their input see and change one channel in so many,
+            drawn at each pass from torch's random numbers as dropout is; the others go round (PC-DARTS,
+            arXiv:1907.05737, eq. 1). Above 1 a one-hot mixture is no longer the network. The operations run at their
+            full size, so this saves no time or memory. Channels are axis 1 of inputs of four or more axes, else the
+            last.
 
     Raises:
-        SupernetError: an unknown path, a vector of another length, or values that are no probabilities.
+        SupernetError: an unknown path, a vector of another length, values that are no probabilities, partial below 1.
     """
 
     def __init__(
-        self, space: Space, probabilities: Mapping[str, Tensor] | None = None, *, sparse: bool = False
+        self,
+        space: Space,
+        probabilities: Mapping[str, Tensor] | None = None,
+        *,
+        sparse: bool = False,
+        partial: int = 1,
     ) -> None:
+        if partial < 1:
+            raise SupernetError(f"partial = {partial}: operations see one channel in so many, so give 1 or more")
         self.space = space
         self.sparse = sparse
+        self.partial = partial
         self._index = {slot.path: index for index, slot in enumerate(space.slots)}
         self._probabilities = [
             _uniform(len(slot.options), kept) for slot, kept in zip(space.slots, space.domains, strict=True)

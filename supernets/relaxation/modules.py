@@ -25,6 +25,18 @@ class _Mixing(OneOf):
     """The mean of the alternatives' outputs, weighted by their probabilities."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        partial = self.__dict__["_mixture"].partial
+        x = args[0] if args else None
+        if partial == 1 or self.__dict__.get("_reshapes") or not isinstance(x, Tensor) or not x.is_floating_point():
+            return self._mixed(*args, **kwargs)
+        drawn = _some_channels(x, partial)
+        total = self._mixed(torch.where(drawn, x, 0), *args[1:], **kwargs)
+        if total.shape == x.shape:
+            return torch.where(drawn, total, x)
+        self.__dict__["_reshapes"] = True  # which only running them tells
+        return self._mixed(*args, **kwargs)
+
+    def _mixed(self, *args: Any, **kwargs: Any) -> Any:
         mixture: Mixture = self.__dict__["_mixture"]
         chances: Tensor = self.__dict__["_chances"](mixture)
         names: tuple[str, ...] = self.__dict__["_names"]
@@ -36,6 +48,15 @@ class _Mixing(OneOf):
             part = output * chances[number].to(output)
             total = part if total is None else total + part
         return total
+
+
+def _some_channels(x: Tensor, partial: int) -> Tensor:
+    """A mask of one channel in `partial`, at least one, that broadcasts over x; others at each call."""
+    axis = 1 if x.dim() > 3 else x.dim() - 1
+    size = x.shape[axis]
+    drawn = torch.zeros(size, dtype=torch.bool)
+    drawn[torch.randperm(size)[: max(1, size // partial)]] = True
+    return drawn.to(x.device).view([size if place == axis else 1 for place in range(x.dim())])
 
 
 def mix(own: OneOf, table: Table, mixture: Mixture) -> None:

@@ -53,16 +53,15 @@ class _Prefixes:
 
     def __init__(self, widths: tuple[int, ...], eps: float, centred: bool) -> None:
         self.widths, self.eps, self.centred = widths, eps, centred
-        self._reach = (torch.arange(widths[-1]) < torch.tensor(widths)[:, None]).float()
+        self._constants: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
-    def reach(self, like: Tensor) -> Tensor:
-        """(num_widths, d) 1 where a width has a channel."""
-        return self._reach.to(like)
-
-    def averaging(self, like: Tensor) -> Tensor:
-        """(num_widths, d) a product with it gives the means over the leading channels."""
-        reach = self.reach(like)
-        return reach / reach.sum(1, keepdim=True)
+    def constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(num_widths, d) 1 where a width has a channel; and what a product with gives means over leading channels."""
+        key = like.dtype, like.device
+        if key not in self._constants:
+            reach = (torch.arange(self.widths[-1]) < torch.tensor(self.widths)[:, None]).to(like)
+            self._constants[key] = reach, reach / reach.sum(1, keepdim=True)
+        return self._constants[key]
 
     def reciprocals(self, means: Tensor, squares: Tensor) -> Tensor:
         """Of the standard deviations, from means of x and of its squares."""
@@ -87,7 +86,8 @@ class _MixedLayerNorm(torch.autograd.Function):
     ) -> Tensor:
         if prefixes.centred:  # which changes nothing, but sums of squares are then of the size of the variance
             x = x - x[:, : prefixes.widths[0]].mean(-1, keepdim=True)
-        averaging, reach = prefixes.averaging(x), prefixes.reach(x) * weight
+        reach, averaging = prefixes.constants(x)
+        reach = reach * weight
         means, squares = averaging @ x.T, averaging @ x.square().T
         scales = prefixes.reciprocals(means, squares).mul_(chances[:, None])
         ctx.prefixes = prefixes
@@ -102,7 +102,7 @@ class _MixedLayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, means, squares, chances, weight = ctx.saved_tensors
         prefixes: _Prefixes = ctx.prefixes
-        reach, averaging = prefixes.reach(x), prefixes.averaging(x)
+        reach, averaging = prefixes.constants(x)
         weighted, with_x = reach * weight, grad * x
         reciprocals = prefixes.reciprocals(means, squares)
         scales = chances[:, None] * reciprocals

@@ -170,7 +170,7 @@ def learnt(label: str, seed: int, steps: int = 2000, *, collapsed: bool = False)
         vectors[slot.path] = (weights / weights.sum(axis=1, keepdims=True)).tolist()
         end[slot.path] = np.maximum(vectors[slot.path][-1], 1e-12)
     warnings = ("The search collapsed: 91 % of the probability is on operations without parameters.",) * collapsed
-    settings = {"steps": steps, "train_weights": False}
+    settings = {"steps": steps, "train_weights": False, "objectives": list(OBJECTIVES)}
     derived = space.likeliest(end).json()
     return Distribution("", "drnas", label, moments, vectors, derived, warnings, settings, 184.0)
 

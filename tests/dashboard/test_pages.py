@@ -177,7 +177,9 @@ def test_a_learnt_distribution_is_shown_with_what_was_derived(browse: Open, url:
     assert f"Derived network {first.arch.digest[:8]}" in texts(test)
     assert "2,000 steps of drnas" in texts(test) and f"error {100 * told.metrics['error']:.2f} %" in texts(test)
     assert [warning.value for warning in test.warning] == ["Read the warnings of **cpu 1.00** too."]
-    test.selectbox(key="digits-cnn distribution").set_value(2).run()
+    pick = test.selectbox(key="digits-cnn distribution")
+    assert pick.label == "One of 3 distributions, by the weight of latency on cpu (of 1 in all)"
+    pick.set_value(2).run()
     assert not test.exception
     assert f"Derived network {collapsed.arch.digest[:8]}" in texts(test) and "not evaluated in this study" in texts(
         test

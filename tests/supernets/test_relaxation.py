@@ -339,6 +339,41 @@ def test_what_is_not_run_is_exact_where_it_has_no_probability() -> None:
     assert not called
 
 
+def test_partial_channels_go_through_operations_and_the_others_round() -> None:
+    space = OperationSpace().where(width=4)
+    net = Supernet(space, operations, dtype=torch.float64)
+    x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
+
+    def edge(partial: int, *p: float) -> nn.Module:
+        mixture = Mixture(space, {"op": torch.tensor(p, dtype=torch.float64)}, partial=partial)
+        return net.relax(mixture).get_submodule("1")
+
+    assert torch.equal(edge(2, 0, 0, 1)(x), x)
+    half, changed = edge(2, 0.3, 0.2, 0.5), set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        y = half(x)
+        (channels,) = (y != x).any(0).flatten(1).any(1).nonzero(as_tuple=True)
+        seen = torch.zeros_like(x).index_copy(1, channels, x[:, channels])
+        assert torch.equal(y[:, channels], edge(1, 0.3, 0.2, 0.5)(seen)[:, channels])
+        changed.add(tuple(channels.tolist()))
+    assert len(changed) > 2
+    assert {len(channels) for channels in changed} == {2}
+    with pytest.raises(SupernetError, match="partial = 0"):
+        Mixture(space, partial=0)
+
+
+def test_operations_that_change_the_shape_see_all_channels() -> None:
+    class DownSpace(Space):
+        op = choice("conv", "pool")
+
+    def build(arch: Architecture) -> nn.Module:
+        return one_of(arch.op, {"conv": lambda: nn.Conv2d(4, 4, 2, stride=2), "pool": lambda: nn.MaxPool2d(2)})
+
+    net, x = Supernet(DownSpace(), build), torch.randn(2, 4, 6, 6)
+    assert torch.equal(net.relax(Mixture(net.space, partial=2))(x), net.relax(Mixture(net.space))(x))
+
+
 def test_gradients_reach_the_store_and_stay_where_probability_is() -> None:
     space = ViTSpace()
     net = Supernet(space, vit.build)
