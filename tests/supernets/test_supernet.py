@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Blocks, BuildError, MemoryLimitError, OptimizerConfig, ShapeError, Supernet, SupernetError
+from supernets.profile import Layers
 from tests.supernets.zoo import ZOO, Case
 
 SUPERNETS: dict[str, Supernet] = {}
@@ -265,6 +266,15 @@ def test_profile_counts_what_the_network_has() -> None:
     assert profile.params == sum(p.numel() for p in case.build(arch).parameters())
     assert profile.macs == 64 * (4 * 9 + 4 * 8 + 8 * 9 + 8 * 4) + 4 * 5
     assert profile.activation_bytes > 2 * 64 * 8 * 4
+    assert profile.kinds["Linear"] == Layers(count=1, params=4 * 5 + 5, macs=4 * 5, output_bytes=2 * 5 * 4)
+
+
+@models
+def test_kinds_of_layers_add_up_to_the_profile(name: str) -> None:
+    net, example = supernet(name), ZOO[name].example()
+    profile = net.profile(net.space.largest(), example.float() if example.is_floating_point() else example)
+    assert sum(layers.params for layers in profile.kinds.values()) == profile.params
+    assert sum(layers.macs for layers in profile.kinds.values()) == profile.macs
 
 
 def test_profiles_run_from_smallest_to_largest() -> None:
