@@ -1,13 +1,13 @@
 """A file of results: one line of JSON for each run that ended, well or not.
 
-A line holds the fields of two frozen dataclasses: the job, which says what the run is, and its outcome.
+A line holds the fields of two frozen dataclasses: the job, which says what the run is, and its outcome; or it is plain.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -39,17 +39,27 @@ def read(path: Path, job: type[Job], outcome: type[Outcome]) -> dict[Job, Outcom
     Raises:
         RowsError: another line is damaged.
     """
-    if not path.exists():
-        return {}
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    lines = enumerate(filter(None, whole.split("\n")), 1)
-    return dict(_row(line, f"{path}, line {number}", job, outcome) for number, line in lines)
+    return dict(_typed(row, place, job, outcome) for place, row in _lines(path))
 
 
 def append(path: Path, job: Any, outcome: Any) -> None:
+    """Write one line, to the disk."""
+    append_line(path, {**asdict(job), **asdict(outcome)})
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file whose rows are plain JSON; a last line that was cut off is not there.
+
+    Raises:
+        RowsError: another line is damaged.
+    """
+    return [row for _, row in _lines(path)]
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Write one line, to the disk; a line that was cut off before makes place for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({**asdict(job), **asdict(outcome)}, allow_nan=False, separators=(",", ":")) + "\n"
+    line = json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
     with path.open("ab+") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
@@ -63,10 +73,20 @@ def missing(jobs: Iterable[Job], rows: Mapping[Job, Failing], *, again: bool = F
     return [job for job in dict.fromkeys(jobs) if job not in rows or (again and rows[job].error)]
 
 
-def _row(line: str, place: str, job: type[Job], outcome: type[Outcome]) -> tuple[Job, Outcome]:
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line stands, and what it holds."""
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
+    for number, line in enumerate(filter(None, whole.split("\n")), 1):
+        place = f"{path}, line {number}"
+        try:
+            yield place, dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise RowsError(f"{place} is no row of this benchmark ({error}): remove it") from error
+
+
+def _typed(held: dict[str, Any], place: str, job: type[Job], outcome: type[Outcome]) -> tuple[Job, Outcome]:
     try:
-        held: dict[str, Any] = json.loads(line)
         of_job = {field.name: held.pop(field.name) for field in fields(job)}  # type: ignore[arg-type]
         return job(**of_job), outcome(**{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise RowsError(f"{place} is no row of this benchmark ({error}): remove it") from error
