@@ -86,7 +86,7 @@ class PredictorContract:
         archs, _ = self.measured(7, seed=1)
         together, _ = predictor.predict(archs)
         alone = np.array([predictor.predict([arch])[0][0] for arch in archs])
-        np.testing.assert_allclose(together, alone, rtol=1e-9)
+        np.testing.assert_allclose(together, alone, rtol=1e-5)
         assert predictor.predict([])[0].shape == (0,)
 
     @pytest.mark.parametrize("values", [[5.0] * 6, [0.0, 1.0, -2.0, 3.0, 1.0, 2.0]])

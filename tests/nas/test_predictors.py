@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas.predictors import GaussianProcess, Predictor, Ridge
-from nas.predictors._selection import Target, leave_one_out
+from nas.predictors import MLP, Additive, Boosting, Ensemble, GaussianProcess, Predictor, Ridge
+from nas.predictors.models._selection import Target, leave_one_out
 from tests.contracts.predictor import PredictorContract, Stages
 
 
@@ -38,6 +38,32 @@ class TestGaussianProcess(PredictorContract):
             predictor.fit(archs[:200], target[:200])
             errors[make] = np.abs(predictor.predict(archs[200:])[0] - target[200:]).mean()
         assert errors[GaussianProcess] < 0.6 * errors[Ridge]
+
+
+class TestAdditive(PredictorContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Predictor]:
+        return Additive
+
+
+class TestBoosting(PredictorContract):
+    tau = 0.6
+
+    @pytest.fixture
+    def make(self) -> Callable[..., Predictor]:
+        return Boosting
+
+
+class TestMLP(PredictorContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Predictor]:
+        return MLP
+
+
+class TestEnsemble(PredictorContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Predictor]:
+        return Ensemble
 
 
 def test_leaving_one_out_in_closed_form_equals_doing_it() -> None:

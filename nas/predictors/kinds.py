@@ -1,0 +1,138 @@
+"""The kinds of predictors of a space: what the rows of each are, and which model learns from them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import NasError
+from nas.predictors.models import (
+    AdditiveModel,
+    BoostingModel,
+    Columns,
+    EnsembleModel,
+    FloatArray,
+    GaussianProcessModel,
+    MLPModel,
+    Model,
+    RidgeModel,
+    in_portions,
+)
+from nas.predictors.rows import Archs, Features, codes_of, values_of, with_features
+from search_spaces import Space
+
+
+class OverRows:
+    """A model over rows as a predictor of a space.
+
+    Args:
+        rows: (n, p) numbers of n architectures, beside which the user's `features` stand.
+        make: the model, not yet fitted.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        features: Features | None,
+        rows: Callable[[Archs], npt.NDArray[Any]],
+        make: Callable[[], Model],
+    ) -> None:
+        self.space = space
+        self.features = features
+        self._rows = rows
+        self._make = make
+        self._model: Model | None = None
+
+    @property
+    def model(self) -> Model:
+        """The fitted model; NasError before `fit`."""
+        if self._model is None:
+            raise NasError("this predictor has seen no measurements; call fit before predict")
+        return self._model
+
+    @property
+    def held_out(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation, each (n,), of the n measured values, each by a fit that has not seen it."""
+        return self.model.held_out
+
+    def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
+        values = values_of(self.space, archs, y)
+        model = self._make()
+        model.fit(self._table(archs), values)
+        self._model = model
+
+    def predict(self, archs: Archs) -> tuple[FloatArray, FloatArray]:
+        model = self.model
+        return in_portions(lambda part: model.predict(self._table(archs[part])), len(archs))
+
+    def _table(self, archs: Archs) -> npt.NDArray[Any]:
+        return with_features(self._rows(archs), self.features, archs)
+
+
+class Additive(OverRows):
+    """A table of costs: one number an option of each choice, added up; see `AdditiveModel`.
+
+    `monotone`: a larger option of a numeric choice costs no less, nor does a block more.
+    """
+
+    def __init__(self, space: Space, features: Features | None = None, monotone: bool = True) -> None:
+        super().__init__(
+            space, features, lambda archs: codes_of(space, archs), lambda: AdditiveModel(space.slots, monotone)
+        )
+
+
+class Ridge(OverRows):
+    """Linear in the encoding; see `RidgeModel`."""
+
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        super().__init__(space, features, space.encode, lambda: RidgeModel(len(space.feature_names())))
+
+
+class GaussianProcess(OverRows):
+    """A line in the encoding and a smooth departure from it; see `GaussianProcessModel`."""
+
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        super().__init__(space, features, space.encode, lambda: GaussianProcessModel(len(space.feature_names())))
+
+
+class Boosting(OverRows):
+    """Boosted trees; see `BoostingModel`."""
+
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        super().__init__(space, features, space.encode, BoostingModel)
+
+
+class MLP(OverRows):
+    """Small neural networks, averaged; see `MLPModel`."""
+
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        super().__init__(space, features, space.encode, lambda: MLPModel(len(space.feature_names())))
+
+
+class Ensemble(OverRows):
+    """All other kinds, weighed by how they predict measurements they have not seen; see `EnsembleModel`.
+
+    Its rows are codes, for the table, and then the encoding, for the others.
+    """
+
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        num_slots, encoded = len(space.slots), len(space.feature_names())
+
+        def rows(archs: Archs) -> npt.NDArray[Any]:
+            codes = codes_of(space, archs)
+            return np.hstack([codes, space.encode(codes)])
+
+        def make() -> Model:
+            last = slice(num_slots + encoded, None)
+            return EnsembleModel(
+                {
+                    "additive": lambda: Columns(AdditiveModel(space.slots), slice(0, num_slots), last),
+                    "ridge": lambda: Columns(RidgeModel(encoded), slice(num_slots, None)),
+                    "gaussian_process": lambda: Columns(GaussianProcessModel(encoded), slice(num_slots, None)),
+                    "boosting": lambda: Columns(BoostingModel(), slice(num_slots, None)),
+                    "mlp": lambda: Columns(MLPModel(encoded), slice(num_slots, None)),
+                }
+            )
+
+        super().__init__(space, features, rows, make)

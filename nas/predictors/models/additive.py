@@ -1,0 +1,88 @@
+"""A table of costs, one number an option of each choice, which add up: what a look-up table of latencies is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, cholesky
+
+from nas.errors import NasError
+from nas.predictors.models._nonnegative import bounded
+from nas.predictors.models._selection import Choice, leave_one_out_rows
+from nas.predictors.models._steps import Steps
+from nas.predictors.models.model import FloatArray, Prediction, Scaling
+from search_spaces.layout import Slot
+
+_SHARES = (0.0, 1.0, 10.0)  # prior variance of what all positions of a choice have in common, by that of each
+
+
+class AdditiveModel:
+    """Least squares on integer codes; a prediction is a look-up, in the logarithm where that predicts better.
+
+    The unknowns are steps: what an option costs more than the one before it, for numeric choices, and what it costs,
+    for others. Positions of one choice (`kernel.0`, `kernel.1`) are alike a priori, as far as the measurements bear
+    out. With `monotone` no step of a numeric choice that only enlarges the network is below 0, and what such a choice
+    makes active costs no less than nothing. The spread, the same everywhere, is that of what is left out.
+
+    Rows are the codes of `slots`, -1 where not active, and any columns of numbers, which enter linearly.
+    """
+
+    def __init__(self, slots: Sequence[Slot], monotone: bool = True) -> None:
+        self.slots = tuple(slots)
+        self.steps = Steps.of(self.slots)
+        self.monotone = monotone
+
+    def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        num_slots = len(self.slots)
+        steps = self.steps.rows(x[:, :num_slots].astype(np.int16))
+        self._centre = steps.mean(axis=0)
+        self._scaling = Scaling(x[:, num_slots:], 0) if x.shape[1] > num_slots else None
+        extra = self._scaling(x[:, num_slots:]) if self._scaling else np.empty((len(x), 0))
+        rows = np.hstack([np.ones((len(x), 1)), steps - self._centre, extra])
+        choice, precision = max((self._prior(rows, y, share) for share in _SHARES), key=lambda tried: tried[0].density)
+        self._solve(rows, y, choice, choice.noise * precision)
+
+    def predict(self, x: npt.NDArray[Any]) -> Prediction:
+        num_slots = len(self.slots)
+        mean = self._look_up(x[:, :num_slots])
+        if self._scaling is not None:
+            mean = mean + self._scaling(x[:, num_slots:]) @ self._extra
+        return self._target.restored(mean, np.full(len(x), self._spread))
+
+    def _prior(self, rows: FloatArray, y: FloatArray, share: float) -> tuple[Choice, FloatArray]:
+        """The best noise under one prior, and the precision (p, p) of that prior."""
+        covariance = np.eye(rows.shape[1])
+        inner = slice(1, 1 + len(self.steps.families))
+        covariance[inner, inner] += share * (self.steps.families[:, None] == self.steps.families[None])
+        spread = float(np.mean(np.einsum("ni,ij,nj->n", rows[:, inner], covariance[inner, inner], rows[:, inner])))
+        covariance[inner, inner] /= spread or 1.0
+        choice = leave_one_out_rows(rows @ cholesky(covariance, lower=True), y)
+        return choice, np.linalg.inv(covariance).astype(float)
+
+    def _solve(self, rows: FloatArray, y: FloatArray, choice: Choice, precision: FloatArray) -> None:
+        z = choice.target.standardised(y)
+        nonnegative = np.zeros(rows.shape[1], dtype=bool)
+        nonnegative[1 : 1 + len(self.steps.enlarging)] = self.steps.enlarging & self.monotone
+        hessian = rows.T @ rows + precision
+        weights = bounded(hessian, rows.T @ z, nonnegative)
+        free = ~nonnegative | (weights > 0)
+        factor = cho_factor(hessian[np.ix_(free, free)], lower=True)
+        leverage = np.sum(rows[:, free].T * cho_solve(factor, rows[:, free].T), axis=0)
+        errors = (z - rows @ weights) / np.maximum(1.0 - leverage, 1e-6)
+        self._target = choice.target
+        self._spread = max(float(np.sqrt(np.mean(errors**2))), 1e-9)
+        self.held_out = self._target.restored(z - errors, np.full(len(y), self._spread))
+        inner = 1 + len(self._centre)
+        self._extra = weights[inner:]
+        self._tables, self._starts = self.steps.tables(weights[1:inner])
+        self._constant = float(weights[0] - self._centre @ weights[1:inner])
+
+    def _look_up(self, codes: npt.NDArray[Any]) -> FloatArray:
+        """(n,) sums; NasError where a code is no option of its slot."""
+        if codes.shape[1] != len(self.slots):
+            raise NasError(f"codes have {codes.shape[1]} columns; give one for each of the {len(self.slots)} slots")
+        if len(codes) and ((codes.max(axis=0) > self.steps.last) | (codes.min(axis=0) < -1)).any():
+            raise NasError("codes lie outside the options of their slots; take them from space.codes")
+        total: FloatArray = self._tables.take(codes.astype(np.intp) + self._starts).sum(axis=1)
+        return total + self._constant

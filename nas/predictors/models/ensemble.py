@@ -1,0 +1,142 @@
+"""Several models weighed by how well they predict measurements they have not seen: stacking."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.predictors.models._nonnegative import bounded
+from nas.predictors.models._selection import Target
+from nas.predictors.models.boosting import BoostingModel
+from nas.predictors.models.gaussian_process import GaussianProcessModel
+from nas.predictors.models.mlp import MLPModel
+from nas.predictors.models.model import TINY, FloatArray, Model, Prediction
+from nas.predictors.models.ridge import RidgeModel
+
+_FEWEST = {"boosting": 60, "mlp": 60}  # measurements below which a kind does not take part
+_CAUTION = 5.0  # measurements that speak for equal weights before there are any
+_LEAST = 0.02  # weights below are 0, and what they weigh is not computed
+
+Makes = Mapping[str, Callable[[], Model]]
+
+
+class Columns:
+    """A model that sees some columns only."""
+
+    def __init__(self, model: Model, *columns: slice) -> None:
+        self.model = model
+        self.columns = columns
+
+    @property
+    def held_out(self) -> Prediction:
+        return self.model.held_out
+
+    def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        self.model.fit(self._some(x), y)
+
+    def predict(self, x: npt.NDArray[Any]) -> Prediction:
+        return self.model.predict(self._some(x))
+
+    def _some(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.hstack([x[:, part] for part in self.columns])
+
+
+class EnsembleModel:
+    """A weighted mean of models, weights (at least 0, sum 1) by least squares on their held-out predictions.
+
+    Stacked regressions (Wolpert 1992; Breiman 1996, "Stacked regressions"), in the logarithm where that predicts
+    better, drawn towards equal weights where measurements are few. Each model leaves measurements out in its own way:
+    one by one in closed form, or by folds. The spread is that of the mixture, scaled to the held-out errors.
+
+    Args:
+        parts: by name, how to make each; by default all that take any rows.
+        fewest: by name, measurements below which a part does not take part.
+    """
+
+    def __init__(self, parts: Makes | None = None, fewest: Mapping[str, int] = _FEWEST) -> None:
+        self.parts: Makes = _ROWS if parts is None else parts
+        self.fewest = fewest
+        self.weights: dict[str, float] = {}
+
+    def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        taking_part = {name: make() for name, make in self.parts.items() if len(y) >= self.fewest.get(name, 0)}
+        for model in taking_part.values():
+            model.fit(x, y)
+        held_out = [model.held_out for model in taking_part.values()]
+        tried = [_Stack.of(target, held_out, y) for target in Target.kinds(y)]
+        self._stack = max(tried, key=lambda stack: stack.density)
+        self.weights = dict(zip(taking_part, self._stack.weights.tolist(), strict=True))
+        self._models = list(taking_part.values())
+        self.held_out = self._stack.mixed(held_out)
+
+    def predict(self, x: npt.NDArray[Any]) -> Prediction:
+        """Of the models that weigh something."""
+        pairs = zip(self._models, self._stack.weights, strict=True)
+        return self._stack.mixed([model.predict(x) if weight > 0 else None for model, weight in pairs])
+
+
+_ROWS: Makes = {
+    "ridge": RidgeModel,
+    "gaussian_process": GaussianProcessModel,
+    "boosting": BoostingModel,
+    "mlp": MLPModel,
+}
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """How predictions become one, in units of z = (y - mean) / scale, of log y where `target` says so."""
+
+    target: Target
+    least: float  # of values whose logarithm is taken: a linear model may predict less
+    weights: FloatArray
+    widening: float = 1.0
+    density: float = 0.0
+
+    @classmethod
+    def of(cls, target: Target, held_out: Sequence[Prediction], y: FloatArray) -> "_Stack":
+        least = float(y.min()) / 10
+        z = target.standardised(y)
+        errors = z[:, None] - np.stack([_standardised(target, least, part)[0] for part in held_out], axis=1)
+        stack = cls(target, least, _weights(errors))
+        mean, std = stack._mixed(held_out)
+        widening = max(float(np.sqrt(np.mean(((z - mean) / std) ** 2))), TINY)
+        density = target.log_slope(y) - float(np.mean(np.log(widening * std)))
+        return replace(stack, widening=widening, density=density)
+
+    def mixed(self, predictions: Sequence[Prediction | None]) -> Prediction:
+        """In the unit of y."""
+        mean, std = self._mixed(predictions)
+        return self.target.restored(mean, std * self.widening)
+
+    def _mixed(self, predictions: Sequence[Prediction | None]) -> Prediction:
+        """Mean and standard deviation of the mixture, in units of z."""
+        pairs = zip(self.weights, predictions, strict=True)
+        parts = [(w, *_standardised(self.target, self.least, part)) for w, part in pairs if part is not None]
+        mean: FloatArray = np.sum([w * m for w, m, _ in parts], axis=0)
+        variance: FloatArray = np.sum([w * (s**2 + (m - mean) ** 2) for w, m, s in parts], axis=0)
+        return mean, np.maximum(np.sqrt(variance), TINY)
+
+
+def _standardised(target: Target, least: float, prediction: Prediction) -> Prediction:
+    mean, std = prediction
+    if not target.log:
+        return target.standardised(mean), std / target.scale
+    mean = np.maximum(mean, least)
+    return target.standardised(mean), std / mean / target.scale
+
+
+def _weights(errors: FloatArray) -> FloatArray:
+    """(m,) at least 0 with sum 1, of which the weighted errors (n, m) are smallest.
+
+    With sum 1 these errors are `errors @ w`; the minimum of w'Qw over the simplex is, but for its sum, that of
+    w'Qw / 2 - 1'w over w >= 0.
+    """
+    products = errors.T @ errors
+    caution = _CAUTION * float(np.diag(products).min()) / len(errors) + TINY
+    weights = bounded(products + caution * np.eye(len(products)), np.ones(len(products)), np.full(len(products), True))
+    weights = np.where(weights < _LEAST * weights.sum(), 0.0, weights)
+    scaled: FloatArray = weights / weights.sum()
+    return scaled

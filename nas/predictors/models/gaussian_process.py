@@ -1,0 +1,72 @@
+"""A Gaussian process: for metrics where the parts of a network act on one another."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotri
+
+from nas.predictors.models._selection import leave_one_out, scored
+from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, shuffled
+
+_MOST_FOR_CHOICE = 400  # measurements that decide the kernel: one eigendecomposition for each candidate
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """1 + x·x' + bend exp(-|x - x'|² / 2 length²): a line, and where `bend` > 0 what departs from it."""
+
+    bend: float
+    length: float
+
+    def __call__(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """(n, m) prior covariance."""
+        linear = a @ b.T
+        squared = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None] - 2 * linear
+        covariance: FloatArray = 1.0 + linear + self.bend * np.exp(-np.maximum(squared, 0.0) / (2 * self.length**2))
+        return covariance
+
+    def diagonal(self, a: FloatArray) -> FloatArray:
+        variance: FloatArray = 1.0 + np.sum(a**2, axis=1) + self.bend
+        return variance
+
+
+_KERNELS = [Kernel(0.0, 1.0), *(Kernel(bend, length) for bend in (0.1, 0.3, 1.0, 3.0) for length in (0.7, 1.0, 2.0))]
+
+
+class GaussianProcessModel:
+    """Kernel, noise and a logarithmic target are chosen by leave-one-out density; meant for up to a few thousand.
+
+    `num_encoded`: as in `RidgeModel`.
+    """
+
+    def __init__(self, num_encoded: int = 0) -> None:
+        self.num_encoded = num_encoded
+
+    def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        self._scaling = Scaling(x, self.num_encoded)
+        self._rows = self._scaling(x)
+        some = shuffled(x, y)[:_MOST_FOR_CHOICE]
+        chosen = {kernel: leave_one_out(kernel(self._rows[some], self._rows[some]), y[some]) for kernel in _KERNELS}
+        self._kernel = max(_KERNELS, key=lambda kernel: chosen[kernel].density)
+        settings = chosen[self._kernel]
+        covariance = self._kernel(self._rows, self._rows)
+        covariance[np.diag_indices_from(covariance)] += settings.noise
+        self._factor = cho_factor(covariance, lower=True)
+        self._weights = cho_solve(self._factor, settings.target.standardised(y))
+        diagonal = np.diag(dpotri(self._factor[0], lower=True)[0])
+        self._choice = scored(y, settings.target, settings.noise, self._weights / diagonal, diagonal)
+        self.held_out = self._choice.held_out(y)
+
+    def predict(self, x: npt.NDArray[Any]) -> Prediction:
+        return in_portions(lambda part: self._some(x[part]), len(x), 1024)
+
+    def _some(self, x: npt.NDArray[Any]) -> Prediction:
+        rows = self._scaling(x)
+        across = self._kernel(rows, self._rows)
+        whitened = solve_triangular(self._factor[0], across.T, lower=True)
+        spread = self._kernel.diagonal(rows) + self._choice.noise - np.sum(whitened**2, axis=0)
+        std = np.sqrt(self._choice.variance * np.maximum(spread, self._choice.noise))
+        return self._choice.target.restored(across @ self._weights, std)
