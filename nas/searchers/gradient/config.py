@@ -49,6 +49,11 @@ class GradientConfig:
     selection: str = "probability"
     """How an architecture is derived: by the likeliest options, or by those without which the mixture does worst
     (arXiv:2108.04392), one forward pass of a validation batch for each option; that one knows no limits."""
+    partial: int = 1
+    """Operations of a `one_of` see one channel in so many, others in each pass (PC-DARTS, arXiv:1907.05737): noise that
+    holds parameter-free operations back, at no saving. Weights then learn as parts of operations, which single networks
+    are not, so look at what is derived once it is trained. Without the paper's edge normalisation: no choice is one
+    among edges."""
     annealing: float = 0.5
     """Share of the architecture's steps in which bounds come down from the unconstrained cost to the limit."""
     stop_on_collapse: bool = False
@@ -59,12 +64,7 @@ class GradientConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", spell(method(self.method)))  # one spelling, and an error early
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("precision", PRECISIONS),
-            ("bounds", BOUNDS),
-            ("selection", SELECTIONS),
-        ):
+        for name, known in _WORDS.items():
             if getattr(self, name) not in known:
                 raise GradientSearchError(
                     f"{name} = {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}"
@@ -76,6 +76,7 @@ class GradientConfig:
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip", self.clip > 0, "above 0; math.inf clips nothing"),
+            ("partial", self.partial >= 1, "1 for all channels, or one in so many"),
             ("annealing", 0 <= self.annealing <= 1, "a share of the steps, from 0 to 1"),
             ("seed", 0 <= self.seed < 2**63, "0 or more and below 2**63"),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 (only at the end) or more"),

@@ -120,7 +120,7 @@ def relax(supernet: Supernet, task: SamplingTask, config: GradientConfig) -> Rel
             "use order=1"
         )
     precision = resolve_precision(config.precision, supernet.device, supernet.subnet(supernet.space.largest()))
-    relaxed = Relaxed(supernet, chosen, task, precision)
+    relaxed = Relaxed(supernet, chosen, task, precision, config.partial)
     if not relaxed.free:
         raise GradientSearchError(f"the space {supernet.space!r} leaves no choice: there is nothing to search")
     return relaxed

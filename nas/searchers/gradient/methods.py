@@ -91,12 +91,11 @@ class Darts:
 class Gdas:
     """One sampled option a step, with the gradient of the Gumbel-softmax it was sampled by (GDAS, arXiv:1910.04465).
 
-    The probabilities are exactly one-hot, so a step costs what one network costs. As in the paper, what is not run
-    tells nothing: gradients come from the option that was drawn.
+    The probabilities are exactly one-hot: the network that runs is the one that was drawn, and what is derived in the
+    end is what was searched.
     """
 
     name: ClassVar[str] = "gdas"
-    sparse: ClassVar[bool] = True
     order: ClassVar[int] = 1
 
     temperature: float = 10.0
@@ -107,6 +106,9 @@ class Gdas:
     regulariser: str = "decay"
     """As in darts."""
     strength: float = 1e-3
+    sparse: bool = False
+    """yes: options that were not drawn are not run, so a step costs what one network costs, as in the paper. They then
+    tell nothing, and nothing drawn is ever compared with them; that found worse networks for the same steps."""
 
     def __post_init__(self) -> None:
         _check_temperatures(self)

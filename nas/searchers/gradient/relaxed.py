@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,11 +22,17 @@ Expected = Callable[[Mixture], Tensor]
 
 
 class Relaxed:
-    """The relaxed network of one method, moved from step to step."""
+    """The relaxed network of one method, moved from step to step.
 
-    def __init__(self, supernet: Supernet, method: Method, task: SamplingTask, precision: str) -> None:
+    Args:
+        partial: operations see one channel in so many, while a search learns.
+    """
+
+    def __init__(
+        self, supernet: Supernet, method: Method, task: SamplingTask, precision: str, partial: int = 1
+    ) -> None:
         self.supernet, self.method, self.task, self._precision = supernet, method, task, precision
-        self._mixture = Mixture(supernet.space, sparse=method.sparse)
+        self._mixture = Mixture(supernet.space, sparse=method.sparse, partial=partial)
         self.free = self._mixture.free
         self._sizes = {slot.path: len(slot.options) for slot in supernet.space.slots}
         self.module: nn.Module = supernet.relax(self._mixture)
@@ -53,18 +60,12 @@ class Relaxed:
 
     def scores(self, mixture: Mixture, arch: Architecture, step: int, seed: int) -> tuple[float, float]:
         """How good a mixture and an architecture derived from it are, on one validation batch, in [0, 1]."""
-        device = self.supernet.device
-        there = Mixture(mixture.space, {path: mixture[path].detach().to(device) for path in self._sizes})
-        networks = self.supernet.relax(there), self.supernet.subnet(arch)
-        mixed, derived = (self._score(network, step, seed) for network in networks)
-        return mixed, derived
+        mixed = self._mixed_score({path: mixture[path].detach() for path in self.free}, step, seed)
+        return mixed, self._score(self.supernet.subnet(arch), step, seed)
 
     def score(self, kept: Mapping[str, Sequence[float]], seed: int) -> float:
         """How good the mixture of these probabilities of kept options is, on one validation batch, in [0, 1]."""
-        vectors = {path: torch.tensor(vector, device=self.supernet.device) for path, vector in kept.items()}
-        mixture = Mixture(self.supernet.space, self._whole(vectors), sparse=True)
-        with statistics_kept(self.module):
-            return self._score(self.supernet.relax(mixture), 0, seed)
+        return self._mixed_score(self._whole({path: torch.tensor(vector) for path, vector in kept.items()}), 0, seed)
 
     def derived(self, kept: Mapping[str, Sequence[float]]) -> Architecture:
         """The architecture of probabilities of kept options."""
@@ -79,6 +80,17 @@ class Relaxed:
             with torch.no_grad(), statistics_kept(network):
                 found.append(float(self.task.loss(self.task.outputs(network, batch), batch)))
         return found
+
+    @cached_property
+    def _judged(self) -> tuple[Mixture, nn.Module]:
+        """A mixture and the network that follows it: as it is evaluated, whole and without what has no probability."""
+        mixture = Mixture(self.supernet.space, sparse=True)
+        return mixture, self.supernet.relax(mixture)
+
+    def _mixed_score(self, probabilities: Mapping[str, Tensor], step: int, seed: int) -> float:
+        mixture, network = self._judged
+        mixture.update({path: vector.to(self.supernet.device) for path, vector in probabilities.items()})
+        return self._score(network, step, seed)
 
     def _score(self, network: nn.Module, step: int, seed: int) -> float:
         calibrate.recalibrate(network, self.task.calibration(1))

@@ -10,13 +10,14 @@ from nas.errors import NasError
 from nas.searchers.gradient import METHODS, Darts, DrNas, Gdas, Method, SmallTemperature, Snas, method
 from nas.searchers.gradient.temperature import entropy_at
 from supernets.spelling import SpellingError
-from tests.contracts.gradient_method import GradientMethodContract, generator
+from tests.contracts.gradient_method import GradientMethodContract, generator, logits
 
 TEXTS = (
     *METHODS,
     "darts(order=2, regulariser=entropy, strength=0.01)",
     "darts(regulariser=none)",
     "gdas(temperature=5, end=1, schedule=cosine)",
+    "gdas(temperature=5, sparse=yes)",
     "snas(schedule=linear, regulariser=uniform)",
     "drnas(concentration=4)",
     "drnas(concentration=0.2, regulariser=distance)",
@@ -110,6 +111,16 @@ def test_gdas_has_the_gradient_of_the_gumbel_softmax() -> None:
         for one in (gdas, snas)
     ]
     assert torch.equal(*gradients)
+
+
+def test_gdas_runs_what_it_did_not_draw_unless_it_is_told_not_to() -> None:
+    assert not Gdas().sparse and method("gdas(temperature=5, sparse=yes)") == Gdas(temperature=5, sparse=True)
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if "gdas" not in text and "k=" not in text])
+def test_soft_methods_leave_all_options_in(text: str) -> None:
+    rng = generator(2)
+    assert all((method(text).probabilities(logits(8), 0.2, rng) > 0).all() for _ in range(20))
 
 
 # --- SNAS -----------------------------------------------------------------------------------------------------------

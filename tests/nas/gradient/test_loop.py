@@ -22,15 +22,17 @@ from nas.limits import parse
 from nas.records import Distribution
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.halves import Halves
-from nas.searchers.gradient.loop import search
+from nas.searchers.gradient.loop import relax, search
 from nas.searchers.gradient.operations import parameter_free
 from nas.searchers.gradient.stepper import MAX_SKIPPED_IN_A_ROW
 from search_spaces import Architecture
 from supernets import Supernet
+from supernets.calibrate import recalibrate
 from supernets.checkpoints import CheckpointError
+from supernets.relaxation import Mixture
 from supernets.tasks import Classification
 
-METHODS = ["darts(regulariser=none)", "drnas", "gdas", "snas", "small-temperature"]
+METHODS = ["darts(regulariser=none)", "drnas", "gdas", "gdas(sparse=yes)", "snas", "small-temperature"]
 
 
 class Cut(Exception):
@@ -83,16 +85,16 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # --- what is learnt -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "gdas"])
+@pytest.mark.parametrize("method", [m for m in METHODS if "sparse" not in m])
 def test_the_best_architecture_is_found(method: str) -> None:
     found = quietly(method=method, steps=100)
     assert levels(found) == ("on",) * 4
     assert all(vector[2] > 0.8 for vector in found.final.values())
 
 
-def test_gdas_finds_a_good_one() -> None:
-    """It sees one option of each choice a step, so it may settle on the second best of a block."""
-    assert sum(level == "on" for level in levels(quietly(method="gdas", steps=150))) >= 3
+def test_what_is_seen_one_option_at_a_time_comes_near_it() -> None:
+    """It may settle on the second best of a block."""
+    assert sum(level == "on" for level in levels(quietly(method="gdas(sparse=yes)", steps=150))) >= 3
 
 
 def test_objectives_are_weighed_by_their_ranges() -> None:
@@ -220,7 +222,7 @@ def test_the_halves_have_no_example_in_common() -> None:
 
 CASES: list[dict[str, Any]] = [
     {"method": "drnas"},
-    {"method": "gdas", "optimizer": "sgd", "costs": {"price": Price()}, "objectives": ("error", "price")},
+    {"method": "gdas(sparse=yes)", "optimizer": "sgd", "costs": {"price": Price()}, "objectives": ("error", "price")},
     {"method": "snas", "bounds": "lagrangian", "costs": {"price": Price()}, "limits": ["price <= 1"]},
     {"method": "darts(order=2)", "costs": {"price": Price()}, "limits": ["price <= 1"]},
 ]
@@ -290,6 +292,7 @@ def test_too_many_of_them_end_it() -> None:
         ({"limits": ["energy <= 1"]}, "'energy <= 1' is on a metric without expected cost"),
         ({"steps": 0}, "steps = 0: it must be at least 1"),
         ({"warmup": 1.0}, "warmup = 1.0: it must be a share"),
+        ({"partial": 0}, "partial = 0: it must be 1 for all channels, or one in so many"),
         ({"bounds": "hope"}, "bounds = 'hope' is unknown: choose one of projection, lagrangian"),
         ({"method": "luck"}, "no gradient method is called 'luck'"),
     ],
@@ -329,9 +332,9 @@ def test_running_statistics_are_those_of_weight_steps() -> None:
         assert torch.allclose(tensor, other.state_dict()[name], rtol=1e-6, atol=1e-8), name
 
 
-@pytest.mark.parametrize("method", ["drnas", "darts(order=2)"])
-def test_batch_norm_resumes_too(tmp_path: Path, method: str) -> None:
-    settings = {"steps": 8, "train_weights": True, "checkpoint_every": 3, "method": method}
+@pytest.mark.parametrize("case", [{"method": "drnas"}, {"method": "darts(order=2)"}, {"partial": 4}])
+def test_batch_norm_resumes_too(tmp_path: Path, case: dict[str, Any]) -> None:
+    settings = {"steps": 8, "train_weights": True, "checkpoint_every": 3, **case}
     whole, resumed = normed.supernet(), normed.supernet()
     expected = quietly(whole, normed.task(), **settings)
     quietly(normed.supernet(), normed.task(), directory=tmp_path, **settings)
@@ -339,6 +342,31 @@ def test_batch_norm_resumes_too(tmp_path: Path, method: str) -> None:
         path.unlink()
     found = quietly(resumed, normed.task(), directory=tmp_path, **settings)
     assert untimed(found) == untimed(expected) and same(state(resumed), state(whole))
+
+
+def test_partial_channels_are_searched_through() -> None:
+    """Others in each step, the same for equal seeds, and none while architectures are judged."""
+    whole, part, again = (quietly(normed.supernet(), normed.task(), steps=6, partial=n) for n in (1, 3, 3))
+    assert untimed(part) == untimed(again) and part.settings["partial"] == 3
+    assert part.probabilities != whole.probabilities
+    relaxed = relax(normed.supernet(), normed.task(), gains.config(partial=3))
+    arch = normed.Operations().largest()
+    mixed, alone = relaxed.scores(Mixture.one_hot(normed.Operations(), arch), arch, 0, 0)
+    assert mixed == alone
+
+
+def test_a_mixture_is_judged_as_by_a_network_made_for_it() -> None:
+    """One network is made for all mixtures that are judged, and each is judged as if it were the first."""
+    supernet, task = normed.supernet(), normed.task()
+    quietly(supernet, task, steps=8, train_weights=True)
+    relaxed, rng = relax(supernet, task, gains.config()), torch.Generator().manual_seed(1)
+    for _ in range(5):
+        logits = {path: 3 * torch.randn(len(kept), generator=rng) for path, kept in relaxed.free.items()}
+        learnt = {path: vector.softmax(-1) for path, vector in logits.items()}
+        mixture = Mixture(supernet.space, learnt)
+        alone = recalibrate(supernet.relax(mixture), task.calibration(1))
+        found = relaxed.scores(mixture, mixture.likeliest(), 0, 7)[0]
+        assert found == task.score(alone, 0, 7) == relaxed.score({p: v.tolist() for p, v in learnt.items()}, 7)
 
 
 def test_operations_without_parameters_are_known() -> None:
