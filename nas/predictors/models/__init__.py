@@ -10,6 +10,7 @@ A fit is a function of the measurements: no seed, and their order does not matte
 
 from collections.abc import Callable
 
+from nas.predictors.models._steps import family
 from nas.predictors.models.additive import AdditiveModel
 from nas.predictors.models.boosting import BoostingModel
 from nas.predictors.models.ensemble import Columns, EnsembleModel
@@ -38,5 +39,6 @@ __all__ = [
     "MLPModel",
     "Model",
     "RidgeModel",
+    "family",
     "in_portions",
 ]
