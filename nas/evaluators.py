@@ -8,7 +8,7 @@ evaluation of quality serves every target.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,14 @@ import numpy as np
 from torch import nn
 
 from nas.errors import NasError
-from nas.predictors import Predictor
+from nas.predictors import Archs, Predictor
+from nas.predictors.models import FloatArray
 from nas.run import COSTS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.profile import Layers
 from supernets.sharing import sharing
+from supernets.supernet import Example
 
 if TYPE_CHECKING:
     from supernets.tasks import Task
@@ -92,6 +95,36 @@ class CostModel:
         if arch.digest not in self._profiles:
             self._profiles[arch.digest] = self._supernet.profile(arch, self._example)
         return self._profiles[arch.digest]
+
+
+class ProfileFeatures:
+    """What a predictor may know of a network beside its choices: what it costs, in all and by kind of layer.
+
+    Columns: parameters, multiply-accumulates and activation bytes; then, for each kind of layer of the smallest and
+    the largest network, its number, parameters, multiply-accumulates and output bytes; of other kinds together the
+    same. A network takes some tenths of a second the first time, so these are for hundreds of them.
+    """
+
+    def __init__(self, supernet: Supernet, example: Example) -> None:
+        self._supernet = supernet
+        self._example = example
+        self._rows: dict[Architecture, list[float]] = {}
+        ends = (supernet.space.smallest(), supernet.space.largest())
+        self.kinds = tuple(dict.fromkeys(kind for arch in ends for kind in supernet.profile(arch, example).kinds))
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """(n, 3 + 4 (k + 1)) of k kinds."""
+        known = self._supernet.space.decode(archs) if isinstance(archs, np.ndarray) else archs
+        return np.array([self._row(arch) for arch in known], dtype=float).reshape(len(known), -1)
+
+    def _row(self, arch: Architecture) -> list[float]:
+        if arch not in self._rows:
+            profile = self._supernet.profile(arch, self._example)
+            other = sum((found for kind, found in profile.kinds.items() if kind not in self.kinds), Layers())
+            layers = [*(profile.kinds.get(kind, Layers()) for kind in self.kinds), other]
+            whole = (profile.params, profile.macs, profile.activation_bytes)
+            self._rows[arch] = [*map(float, whole), *(float(n) for found in layers for n in astuple(found))]
+        return self._rows[arch]
 
 
 def untrained(run: Run) -> Supernet:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nas import limits, pareto
 from nas.errors import NasError
+from nas.limits import Limit
 from nas.records import Evaluation, StudyRecord
 from nas.storage import Repository
 from search_spaces import Architecture
@@ -37,30 +38,39 @@ class Row:
 def front(repository: Repository, name: str, where: Sequence[str] = ()) -> list[Row]:
     """The non-dominated feasible evaluations of a study, by its first objective; `where` are further limits.
 
+    A network that was measured and breaks a limit dominates nothing: it is shown, marked, beside those that take its
+    place.
+
     Raises:
         NasError: no such study, or a malformed limit.
     """
-    study = repository.study(name)
-    found = non_dominated(study, repository.evaluations(name), where)
-    verified = repository.verified(name)
+    study, evaluations, verified = repository.study(name), repository.evaluations(name), repository.verified(name)
     bounds = [limits.parse(text) for text in (*study.limits, *where)]
-    rows = []
-    for evaluation in found:
-        seen = verified.get(evaluation.arch.digest, {})
-        broken = tuple(str(b) for b in bounds if b.metric in seen and not b.holds(seen))
-        rows.append(Row(evaluation.arch, evaluation.metrics, seen, broken))
-    return rows
+    broken = {
+        digest: tuple(str(bound) for bound in bounds if bound.metric in seen and not bound.holds(seen))
+        for digest, seen in verified.items()
+    }
+    keeping = [e for e in evaluations if not broken.get(e.arch.digest)]
+    breaking = [e for e in evaluations if broken.get(e.arch.digest) and _promises(e, bounds)]
+    found = [*non_dominated(study, keeping, where), *breaking]
+    rows = [Row(e.arch, e.metrics, verified.get(e.arch.digest, {}), broken.get(e.arch.digest, ())) for e in found]
+    return sorted(rows, key=lambda row: tuple(row.metrics[name] for name in study.objectives))
 
 
 def non_dominated(study: StudyRecord, evaluations: Iterable[Evaluation], where: Sequence[str] = ()) -> list[Evaluation]:
     """Of the evaluations that succeeded and keep all limits, those that no other dominates, by the first objective."""
     bounds = [limits.parse(text) for text in (*study.limits, *where)]
-    kept = [e for e in evaluations if e.error is None and all(bound.holds(e.metrics) for bound in bounds)]
+    kept = [e for e in evaluations if _promises(e, bounds)]
     if not kept:
         return []
     values = np.array([[e.metrics[name] for name in study.objectives] for e in kept])
     chosen = [kept[i] for i in np.flatnonzero(pareto.non_dominated(values))]
     return sorted(chosen, key=lambda e: tuple(e.metrics[name] for name in study.objectives))
+
+
+def _promises(evaluation: Evaluation, bounds: Sequence[Limit]) -> bool:
+    """Whether it succeeded and keeps all limits as far as the search saw."""
+    return evaluation.error is None and all(bound.holds(evaluation.metrics) for bound in bounds)
 
 
 def find(repository: Repository, name: str, prefix: str) -> Evaluation:

@@ -36,8 +36,8 @@ class Part(Protocol):
 
     NAME: str
 
-    def rows(self, data: Path, draws: int, done: Callable[[Row], bool]) -> Iterator[Row]:
-        """Rows as they are done, each with `part` and what identifies it; none for which `done` says it is there."""
+    def rows(self, data: Path, draws: int, done: Callable[[Row], Row | None]) -> Iterator[Row]:
+        """Rows as they are done, each with `part` and what identifies it; none for which `done` finds one there."""
         ...
 
     def report(self, rows: Sequence[Row]) -> list[str]:
@@ -98,9 +98,9 @@ def part(name: str) -> Part:
     return cast(Part, importlib.import_module(f"benchmarks.latency_prediction.{name}"))
 
 
-def done(rows: Sequence[Row]) -> Callable[[Row], bool]:
-    """Tells whether a row with all that is given is among `rows`."""
-    return lambda key: any(all(row.get(k) == v for k, v in key.items()) for row in rows)
+def done(rows: Sequence[Row]) -> Callable[[Row], Row | None]:
+    """Finds the row with all that is given among `rows`."""
+    return lambda key: next((row for row in rows if all(row.get(k) == v for k, v in key.items())), None)
 
 
 def report(rows: Sequence[Row]) -> str:
