@@ -6,7 +6,7 @@ Modules whose forward an expectation changes become instances of subclasses of t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from functools import cached_property
 
@@ -174,31 +174,51 @@ class Anatomy:
         return table is not None and len(set(table.values)) > 1
 
     def _graft(self, module: nn.Module) -> None:
-        """Hang every alternative of every `one_of` beside the largest network's own, from a network that has it."""
-        donors: dict[Architecture, nn.Module] = {}
-        done: set[str] = set()
-        while todo := [(p, m) for p, m in module.named_modules() if isinstance(m, OneOf) and p not in done]:
-            path, own = todo[0]
-            done.add(path)
+        """Hang every alternative of every `one_of` beside the largest network's own, from networks that have it."""
+        built: dict[Architecture, nn.Module] = {}
+        todo = _alternatives("", module)
+        while todo:
+            path, own = todo.pop()
             for option in dict.fromkeys(self.tables["chosen", path].values):
                 if option not in own._modules:
-                    arch = self._largest_having(path, option)
-                    donor = donors.setdefault(arch, build_skeleton(self.build, arch))
-                    own.add_module(option, donor.get_submodule(f"{path}.{option}".lstrip(".")))
+                    name, arch = f"{path}.{option}".lstrip("."), self._donors[path, option]
+                    if arch not in built:
+                        built[arch] = build_skeleton(self.build, arch)
+                    donated = built[arch].get_submodule(name)
+                    own.add_module(option, donated)
+                    todo += _alternatives(name, donated)
 
-    def _largest_having(self, path: str, option: str) -> Architecture:
-        """Of the networks looked at that have an alternative, the one whose parameters, then buffers, are largest."""
-        inside = f"{path}.{option}.".lstrip(".")
+    @cached_property
+    def _donors(self) -> dict[tuple[str, str], Architecture]:
+        """By path and alternative a network with the largest there is of it: few networks in all (greedy set cover)."""
+        networks = {arch: self._contained(arch) for arch in self._looked}
+        having: dict[tuple[str, str], list[Architecture]] = {}
+        for (kind, path, *_), table in self.tables.items():
+            for option in dict.fromkeys(table.values) if kind == "chosen" else ():
+                inside = f"{path}.{option}".lstrip(".")
+                sizes = {
+                    arch: contained[inside]
+                    for arch, contained in networks.items()
+                    if self._looked[arch].get(("chosen", path)) == option
+                }
+                largest = max(sizes.values())
+                having[path, option] = [arch for arch, size in sizes.items() if size == largest]
+        found: dict[tuple[str, str], Architecture] = {}
+        while len(found) < len(having):
+            serves = Counter(arch for key, archs in having.items() if key not in found for arch in archs)
+            (arch, _), *_ = serves.most_common(1)
+            found |= {key: arch for key, archs in having.items() if key not in found and arch in archs}
+        return found
 
-        def size(arch: Architecture) -> tuple[int, int]:
-            axes = [
-                value
-                for (kind, name, *_), value in self._looked[arch].items()
-                if kind == "size" and isinstance(value, int) and str(name).startswith(inside)
-            ]
-            return sum(axes), sum(size for name, size in self._extents[arch].items() if name.startswith(inside))
-
-        return max((arch for arch, found in self._looked.items() if found.get(("chosen", path)) == option), key=size)
+    def _contained(self, arch: Architecture) -> dict[str, tuple[int, int]]:
+        """How large parameters, then buffers, are below each path of a network."""
+        axes, buffers = Counter[str](), Counter[str]()
+        for (kind, name, *_), value in self._looked[arch].items():
+            if kind == "size" and isinstance(value, int):
+                axes.update(dict.fromkeys(walk(name), value))
+        for name, size in self._extents[arch].items():
+            buffers.update(dict.fromkeys(walk(name), size))
+        return defaultdict(lambda: (0, 0), {path: (axes[path], buffers[path]) for path in {*axes, *buffers}})
 
     def _check_full(self, module: nn.Module) -> None:
         for name, parameter in module.named_parameters():
@@ -208,6 +228,12 @@ class Anatomy:
                     f"{name} is {shape} in the largest network and {self.survey.shapes[name]} at most: give the "
                     "options of each choice from small to large, so that one network has every parameter at full size"
                 )
+
+
+def _alternatives(path: str, module: nn.Module) -> list[tuple[str, OneOf]]:
+    """Every `one_of` in a module, itself included, by its path below this one."""
+    found = [(name, own) for name, own in module.named_modules() if isinstance(own, OneOf)]
+    return [(f"{path}.{name}".strip("."), own) for name, own in found]
 
 
 def _features(module: nn.Module) -> dict[Key, Hashable]:

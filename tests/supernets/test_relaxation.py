@@ -327,6 +327,25 @@ def test_operations_that_share_a_kernel_are_superposed_and_carry_the_mass_of_the
     assert gradient.abs().min() > 1e-3  # batch norm does not hide the mass
 
 
+def test_few_networks_are_built_to_put_many_alternatives_together() -> None:
+    class Many(Space):
+        op = choice("a", "b", "c", "d", per=6)
+
+    built: list[Architecture] = []
+
+    def build(arch: Architecture) -> nn.Module:
+        built.append(arch)
+        inner = {"c": lambda: one_of("x", {"x": lambda: nn.Linear(2, 2)})}
+        return nn.Sequential(*(one_of(op, {k: inner.get(k, nn.Identity) for k in "abcd"}) for op in arch.op))
+
+    net = Supernet(Many(), build)
+    net.relax(Mixture(net.space))
+    built.clear()
+    relaxed = net.relax(Mixture(net.space))
+    assert all(relaxed.get_submodule(f"{n}.{option}") is not None for n in range(6) for option in "abcd")
+    assert isinstance(relaxed.get_submodule("3.c.x"), nn.Linear) and len(built) < 12  # of 18 that are missing
+
+
 def test_what_is_not_run_is_exact_where_it_has_no_probability() -> None:
     space = OperationSpace()
     net = Supernet(space, operations, dtype=torch.float64)
