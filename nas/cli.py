@@ -277,9 +277,9 @@ def _search(workflow: Workflow) -> Study:
     with display.bar(f"searching ({run.searcher})") as tick:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
-        front = study.run(run.evaluations)
+        study.run(run.evaluations)
     with display.bar("verifying the front") as tick:
-        workflow.verify(front, study.name, tick)
+        workflow.verify(study.name, tick)
     if run.trust:
         if not workflow.trust_is_known():
             plan = workflow.trust_plan

@@ -125,24 +125,68 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:
-    """A machine that latencies are measured on; `description` is its fingerprint: processor, threads, versions."""
+    """A machine that latencies are measured on, as it is now: another fingerprint is another version of the target.
+
+    `kind` and `settings` build it again (`nas.targets.build`); `description` is its fingerprint: processor, threads,
+    precision, versions of libraries. Latencies of one version can be compared.
+    """
 
     name: str
     kind: str
     description: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Digest of the fingerprint."""
+        return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The latency of one extracted network on one target; `architecture` is its canonical JSON."""
+    """The latency of one extracted network on one version of a target; `architecture` is its canonical JSON.
+
+    `network` is a fingerprint of what the choices leave open: two runs may build different networks from them.
+    """
 
     arch_digest: str
     architecture: str
     target: str
+    version: str
+    network: str
     median_ms: float
     iqr_ms: float
     repeats: int
     conditions: dict[str, Any] = field(default_factory=dict)
+    """Shapes and types of the input, batch size, threads, warm-up, load, share of outliers, drift."""
+    peak_bytes: int | None = None
+    """Most bytes that weights, inputs and activations held at once; None where the target cannot tell."""
+    energy_mj: float | None = None
+    """Millijoules of one pass; None where the machine has no counter that may be read."""
+    notes: tuple[str, ...] = ()
+    """What was odd about it, in words."""
+    created: str = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorRecord:
+    """A latency predictor, as data: what it was fitted to is in `content`, and a fit is deterministic.
+
+    There is one for each target's version, space and kind of network (`network`: see `Measurement`).
+    """
+
+    target: str
+    version: str
+    space_digest: str
+    network: str
+    kind: str
+    """One of `nas.predictors.PREDICTORS`."""
+    quality: dict[str, Any]
+    """On held-back measurements: the fields of `nas.predictors.quality.Quality`."""
+    content: str
+    """JSON of `nas.predictors.stored`."""
+    warnings: tuple[str, ...] = ()
+    created: str = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
-from nas.targets import TARGETS
+from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
 from supernets.sharing import sharing
@@ -185,13 +185,9 @@ class Run:
         for metric in self._metrics():
             quantity, at, target = metric.partition("@")
             if quantity == "latency_ms" and at:
-                if target not in TARGETS:
-                    raise RunError(
-                        f"{metric!r} is on the target {target!r}, which is unknown: there is {', '.join(TARGETS)}"
-                    )
+                _check_target(metric, target)
             elif metric not in known:
-                there = ", ".join([*known, *(f"latency_ms@{name}" for name in TARGETS)])
-                raise RunError(f"{metric!r} is no metric of this run: choose of {there}")
+                raise RunError(f"{metric!r} is no metric of this run: choose of {', '.join(known)}, latency_ms@TARGET")
 
     def _metrics(self) -> tuple[str, ...]:
         return (*self.objectives, *(parse(limit).metric for limit in self.limits))
@@ -272,6 +268,14 @@ def as_trained(
 def is_cost(metric: str) -> bool:
     """Whether a metric depends on the architecture alone."""
     return metric in COSTS or metric.startswith("latency_ms@")
+
+
+def _check_target(metric: str, name: str) -> None:
+    """Whether there is a target of this name, the database tells."""
+    try:
+        check_name(name)
+    except TargetError as error:
+        raise RunError(f"{metric!r}: {error}") from None
 
 
 def _loop(config: GradientConfig | FrontConfig) -> GradientConfig:

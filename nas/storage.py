@@ -35,6 +35,7 @@ from nas.records import (
     Distribution,
     Evaluation,
     Measurement,
+    PredictorRecord,
     SpaceRecord,
     StudyRecord,
     SupernetRecord,
@@ -51,7 +52,7 @@ _CHUNK = 500  # digests a query: below every database's limit on parameters, abo
 
 
 class Repository:
-    """Reads and writes spaces, supernets, studies, evaluations, measurements, curves, trust reports, distributions.
+    """Reads and writes all that is known of spaces, supernets, studies, hardware targets and latency predictors.
 
     Args:
         url: An SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
@@ -139,7 +140,7 @@ class Repository:
                 version = opening.create(connection, self._url)
         opening.check_version(self._url, version)
 
-    # --- spaces, supernets, targets
+    # --- spaces, supernets
 
     def add_space(self, space: SpaceRecord) -> None:
         """Adds a space; one of the same digest is the same space and stays."""
@@ -177,18 +178,6 @@ class Repository:
         """The supernet of these weights; NasError naming those there are."""
         known = {supernet.digest: supernet for supernet in self.supernets()}
         return _named(known, digest, "supernet", self.url)
-
-    def add_target(self, target: TargetRecord) -> None:
-        """Adds a hardware target; for a known name the description is brought up to date."""
-        row = _row(target) | {"description": _dumps("description", target.description)}
-        with self._writing() as connection:
-            connection.execute(self._insert_or_update(tables.targets), [row])
-
-    def targets(self) -> list[TargetRecord]:
-        """All hardware targets, by name."""
-        with self._reading() as connection:
-            rows = connection.execute(sa.select(tables.targets).order_by(tables.targets.c.name)).all()
-        return [TargetRecord(row.name, row.kind, json.loads(row.description)) for row in rows]
 
     # --- studies
 
@@ -410,36 +399,107 @@ class Repository:
         both = ", ".join(sorted(set(digests).intersection(held)))
         return f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
 
-    # --- measurements
+    # --- targets, measurements, predictors
+
+    def add_target(self, target: TargetRecord) -> None:
+        """Says what machine a name stands for now; its earlier versions stay, with what was measured on them."""
+        texts = {name: _dumps(name, getattr(target, name)) for name in ("settings", "description")}
+        newest = sa.select(sa.func.coalesce(sa.func.max(tables.targets.c.position), 0) + 1)
+        with self._writing() as connection:
+            row = {"name": target.name, "version": target.version, "kind": target.kind, **texts}
+            row["position"] = connection.execute(newest).scalar_one()
+            connection.execute(self._insert_or_update(tables.targets), [row])
+
+    def targets(self) -> list[TargetRecord]:
+        """All hardware targets as they are now, by name."""
+        newest = {target.name: target for target in reversed(self.target_versions())}
+        return [newest[name] for name in sorted(newest)]
+
+    def target(self, name: str) -> TargetRecord:
+        """The target of this name as it is now; NasError naming those there are."""
+        return _named({target.name: target for target in self.targets()}, name, "target", self.url)
+
+    def target_versions(self) -> list[TargetRecord]:
+        """All versions of all targets, the newest first."""
+        query = sa.select(tables.targets).order_by(tables.targets.c.position.desc(), tables.targets.c.version)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [TargetRecord(r.name, r.kind, json.loads(r.description), json.loads(r.settings)) for r in rows]
 
     def add_measurements(self, measurements: Sequence[Measurement]) -> None:
-        """Stores a batch in one transaction; a network measured again on the same target keeps the new figures."""
-        newest = {(m.target, m.arch_digest): m for m in measurements}
+        """Stores a batch in one transaction; a network measured again on the same version keeps the new figures."""
+        newest = {(m.target, m.version, m.arch_digest, m.network): m for m in measurements}
         if not newest:
             return
         texts = {m.arch_digest: m.architecture for m in measurements}
-        conditions = {key: _dumps("conditions", m.conditions) for key, m in newest.items()}
+        rows = [_measurement_row(m) for _, m in sorted(newest.items(), key=operator.itemgetter(0))]
         targets = ", ".join(sorted({repr(m.target) for m in measurements}))
-        with self._writing(f"target {targets} is not in {self.url}; call add_target first") as connection:
+        remedy = f"target {targets} is not in {self.url} in this version; call add_target first"
+        with self._writing(remedy) as connection:
             self._insert_architectures(connection, texts)
             ids = {
                 digest: key for c in _chunks(texts) for digest, key in connection.execute(_SELECT_IDS, {"digests": c})
             }
-            rows = [
-                {"target": target, "architecture_id": ids[digest], "conditions": conditions[target, digest]}
-                | {name: getattr(m, name) for name in ("median_ms", "iqr_ms", "repeats")}
-                for (target, digest), m in sorted(newest.items())
-            ]
+            for row in rows:
+                row["architecture_id"] = ids[row.pop("arch_digest")]
             connection.execute(self._insert_or_update(tables.measurements), rows)
 
-    def measurements(self, target: str, digests: Iterable[str] | None = None) -> list[Measurement]:
-        """The measurements on a target, of all networks or of these, by digest."""
+    def measurements(
+        self, target: str, digests: Iterable[str] | None = None, *, version: str | None = None
+    ) -> list[Measurement]:
+        """What was measured on a target, by digest of the architectures.
+
+        Args:
+            digests: of these architectures alone; all when left out.
+            version: on this version of the target alone; on all of them when left out.
+        """
         query = _SELECT_MEASUREMENTS if digests is None else _SELECT_MEASUREMENTS.where(_expanding(_arch.digest))
+        if version is not None:
+            query = query.where(tables.measurements.c.version == version)
         chunks = [[""]] if digests is None else _chunks(digests)
         with self._reading() as connection:
-            rows = [row for chunk in chunks for row in connection.execute(query, {"target": target, "digests": chunk})]
-        found = [Measurement(*row[:-1], conditions=json.loads(row[-1])) for row in rows]
-        return sorted(found, key=lambda measurement: measurement.arch_digest)
+            rows = [
+                row
+                for chunk in chunks
+                for row in connection.execute(query, {"target": target, "digests": chunk}).mappings()
+            ]
+        found = [_measurement(row) for row in rows]
+        return sorted(found, key=operator.attrgetter("arch_digest", "network", "created", "version"))
+
+    def num_measurements(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """How many measurements each target's version holds, and when the last was made, by (target, version)."""
+        c = tables.measurements.c
+        query = sa.select(c.target, c.version, sa.func.count(), sa.func.max(c.created)).group_by(c.target, c.version)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(c.target, c.version)).all()
+        return {(target, version): (count, last) for target, version, count, last in rows}
+
+    def put_predictor(self, predictor: PredictorRecord) -> None:
+        """Stores a predictor in place of an earlier one of the same target, version, space and kind of network."""
+        row = _row(predictor) | {
+            "quality": _dumps("quality", predictor.quality),
+            "warnings": _dumps("warnings", list(predictor.warnings)),
+        }
+        remedy = f"target {predictor.target!r} is not in {self.url} in this version; call add_target first"
+        with self._writing(remedy) as connection:
+            connection.execute(self._insert_or_update(tables.predictors), [row])
+
+    def predictors(self, target: str | None = None) -> list[PredictorRecord]:
+        """The predictors of a target, or of all targets; the oldest first."""
+        c = tables.predictors.c
+        query = sa.select(tables.predictors).order_by(c.created, c.target, c.version, c.space_digest, c.network)
+        with self._reading() as connection:
+            rows = connection.execute(query if target is None else query.where(c.target == target)).mappings().all()
+        return [
+            PredictorRecord(
+                **{
+                    **row,
+                    "quality": json.loads(row["quality"]),
+                    "warnings": tuple(json.loads(row["warnings"])),
+                }
+            )
+            for row in rows
+        ]
 
     # --- training curves and trust
 
@@ -624,18 +684,15 @@ _SELECT_KNOWN = (
     )
     .order_by(_e.architecture_id, _e.attempt)
 )
+_m = tables.measurements.c
 _SELECT_MEASUREMENTS = (
     sa.select(
-        _arch.digest,
-        tables.architectures.c.json,
-        tables.measurements.c.target,
-        tables.measurements.c.median_ms,
-        tables.measurements.c.iqr_ms,
-        tables.measurements.c.repeats,
-        tables.measurements.c.conditions,
+        _arch.digest.label("arch_digest"),
+        tables.architectures.c.json.label("architecture"),
+        *(column for column in _m if column.name != "architecture_id"),
     )
     .join_from(tables.measurements, tables.architectures)
-    .where(tables.measurements.c.target == sa.bindparam("target"))
+    .where(_m.target == sa.bindparam("target"))
 )
 
 
@@ -653,6 +710,20 @@ _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "sear
 
 def _row(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _measurement_row(measurement: Measurement) -> dict[str, Any]:
+    """The row, with the digest of the architecture in place of its id."""
+    row = _row(measurement)
+    del row["architecture"]
+    return row | {
+        "conditions": _dumps("conditions", measurement.conditions),
+        "notes": _dumps("notes", list(measurement.notes)),
+    }
+
+
+def _measurement(row: Mapping[Any, Any]) -> Measurement:
+    return Measurement(**{**row, "conditions": json.loads(row["conditions"]), "notes": tuple(json.loads(row["notes"]))})
 
 
 def _study_row(study: StudyRecord) -> dict[str, Any]:

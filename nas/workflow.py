@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,16 +20,19 @@ import numpy as np
 from torch import nn
 
 from nas import evaluators, learning, records
+from nas import front as fronts
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
 from nas.predictors import Predictor, Ridge
-from nas.records import Distribution, Evaluation, Measurement, SpaceRecord, SupernetRecord, Trust
+from nas.records import Distribution, Measurement, SpaceRecord, SupernetRecord, Trust
 from nas.run import COSTS, Run
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.storage import Repository
 from nas.study import OnBatch, Study
-from nas.targets import TARGETS, Target, target_record
+from nas.targets import Target, target_record
+from nas.targets import find as find_target
+from nas.targets.batch import measure_all
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError
@@ -37,6 +40,7 @@ from supernets.export import Exported, Format, export, rebuilt
 from supernets.spelling import spell
 from supernets.tasks import Task
 
+_FEWEST_VERIFIED = 10  # before the search for networks that keep their limits is given up
 Tick = Callable[[int, int], None]
 """Told how many of how many are done."""
 
@@ -73,6 +77,8 @@ class Workflow:
             raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
         if self.cluster is not None and self.run_file is None:
             raise NasError("workers of a cluster load the run from its file: start the search from a run file")
+        for name in self.run.targets:  # rather than when all has been trained
+            find_target(self.repository, name)
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +172,7 @@ class Workflow:
         """A latency predictor for every target of the run, fitted to networks measured on it."""
         predictors: dict[str, Predictor] = {}
         for name in self.run.targets:
-            measurements = self.measured(_target(name), self._sample_to_measure(), tick)
+            measurements = self.measured(find_target(self.repository, name), self.to_measure(self.run.measured), tick)
             archs = [Architecture.from_json(m.architecture) for m in measurements]
             predictors[name] = Ridge(self.run.space)
             predictors[name].fit(archs, [m.median_ms for m in measurements])
@@ -176,20 +182,19 @@ class Workflow:
         """The latency of extracted networks, in the order of ``archs``; only what is not known yet is measured.
 
         A measurement is known where network, input and machine are the same: another run's networks of the same
-        choices, or another machine's of the same name, are not.
+        choices, or another machine's of the same name, are not. The weights do not matter, so none are trained.
         """
-        self.repository.add_target(target_record(target))
-        machine = _digest(target.describe())
-        known = {m.arch_digest: m for m in self.repository.measurements(target.name, [a.digest for a in archs])}
-        example = self.run.task.example()
-        for done, arch in enumerate(archs):
-            tick(done, len(archs))
-            same = {"machine": machine, "network": self._fingerprint(arch)}
-            found = known.get(arch.digest)
-            if found is None or any(found.conditions.get(key) != value for key, value in same.items()):
-                found = target.measure(self.supernet.extract(arch), example).measurement(arch, target.name)
-                known[arch.digest] = replace(found, conditions=found.conditions | same)
-                self.repository.add_measurements([known[arch.digest]])
+        record = target_record(target)
+        self.repository.add_target(record)
+        networks = {arch.digest: self._fingerprint(arch) for arch in archs}
+        stored = self.repository.measurements(target.name, list(networks), version=record.version)
+        known = {m.arch_digest: m for m in stored if m.network == networks[m.arch_digest]}
+        todo = [arch for arch in archs if arch.digest not in known]
+        tick(len(known), len(archs))
+        for arch, found in measure_all(target, todo, self.initial.extract, self.run.task.example()):
+            known[arch.digest] = found.measurement(arch, record, networks[arch.digest])
+            self.repository.add_measurements([known[arch.digest]])
+            tick(len(known), len(archs))
         tick(len(archs), len(archs))
         return [known[arch.digest] for arch in archs]
 
@@ -198,16 +203,16 @@ class Workflow:
         example = self.run.task.example()
         return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
 
-    def _sample_to_measure(self) -> list[Architecture]:
+    def to_measure(self, n: int) -> list[Architecture]:
         """Both ends of the space, and architectures whose every choice is uniform: each option is seen often."""
         space, rng = self.run.space, np.random.default_rng([self.run.seed, 1])
-        wanted = min(self.run.measured, space.count())
+        wanted = min(n, space.count())
         sample = space.sample_many(wanted, rng, uniform="choices", distinct=True)
-        return list(dict.fromkeys([space.smallest(), space.largest(), *sample]))[: self.run.measured]
+        return list(dict.fromkeys([space.smallest(), space.largest(), *sample]))[:n]
 
     @cached_property
     def _counts(self) -> evaluators.CostModel:
-        return evaluators.CostModel(self.supernet, self.run.task, {})
+        return evaluators.CostModel(self.initial, self.run.task, {})
 
     # --- what gradients tell
 
@@ -280,25 +285,32 @@ class Workflow:
 
     # --- the front
 
-    def verify(
-        self, evaluations: Iterable[Evaluation], study: str, tick: Tick = _silent
-    ) -> dict[str, dict[str, float]]:
-        """Metrics of the networks themselves, by digest: measured latency, and the task's metric on the test split.
+    def verify(self, study: str, tick: Tick = _silent) -> dict[str, dict[str, float]]:
+        """Metrics of the networks of the front themselves, by digest: measured latency, the metric on the test split.
 
         Predictions and inherited validation errors chose these networks, so both are biased towards what they promise.
+        Where one breaks a limit as measured, those that come next take its place and are verified too, up to as many
+        networks again as the first front had.
         """
         verified = self.repository.verified(study)
-        todo = [evaluation.arch for evaluation in evaluations]
-        for done, arch in enumerate(todo):
-            tick(done, len(todo))
-            if arch.digest not in verified:
-                verified[arch.digest] = self._verified(arch)
-                self.repository.add_verified(study, {arch.digest: verified[arch.digest]})
-        tick(len(todo), len(todo))
+        shown = [row.arch for row in fronts.front(self.repository, study)]
+        most = max(2 * len(shown), _FEWEST_VERIFIED)
+        done, todo = 0, shown
+        while todo and done < most:
+            total = min(done + len(todo), most)
+            for arch in todo[: most - done]:
+                tick(done, total)
+                if arch.digest not in verified:
+                    verified[arch.digest] = self._verified(arch)
+                    self.repository.add_verified(study, {arch.digest: verified[arch.digest]})
+                done += 1
+            todo = [row.arch for row in fronts.front(self.repository, study) if row.arch.digest not in verified]
+        tick(done, done)
         return verified
 
     def _verified(self, arch: Architecture) -> dict[str, float]:
-        found = {f"latency_ms@{name}": self.measured(_target(name), [arch])[0].median_ms for name in self.run.targets}
+        targets = {name: find_target(self.repository, name) for name in self.run.targets}
+        found = {f"latency_ms@{name}": self.measured(t, [arch])[0].median_ms for name, t in targets.items()}
         profile = asdict(self._counts.profile(arch))
         found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}
         if has_test(self.run.task):
@@ -437,12 +449,6 @@ def _digests(distributions: Sequence[Distribution]) -> list[str]:
 def has_test(task: Task) -> bool:
     """Whether a task has a test split."""
     return "test" in getattr(task, "splits", {"test": None})
-
-
-def _target(name: str) -> Target:
-    if name not in TARGETS:
-        raise NasError(f"no target is called {name!r}: there are {', '.join(TARGETS)}")
-    return TARGETS[name]()
 
 
 def _trainings(rows: Mapping[str, ranking.Row]) -> int:

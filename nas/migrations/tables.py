@@ -126,19 +126,49 @@ verified = _table(
     sqlite_with_rowid=False,
 )
 
-targets = _table("targets", _text("name", primary_key=True), _text("kind"), _text("description"))
+# Of the versions of one name, the one with the highest position is the machine as it was seen last.
+targets = _table(
+    "targets",
+    _text("name", primary_key=True),
+    _text("version", primary_key=True),
+    sa.Column("position", sa.Integer(), nullable=False),
+    _text("kind"),
+    _text("settings"),
+    _text("description"),
+)
 
 measurements = _table(
     "measurements",
-    _text("target", sa.ForeignKey("targets.name"), primary_key=True),
+    _text("target", primary_key=True),
+    _text("version", primary_key=True),
     sa.Column(
         "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
     ),
+    _text("network", primary_key=True),
     sa.Column("median_ms", sa.Double(), nullable=False),
     sa.Column("iqr_ms", sa.Double(), nullable=False),
     sa.Column("repeats", sa.Integer(), nullable=False),
     _text("conditions"),
+    sa.Column("peak_bytes", sa.BigInteger(), nullable=True),
+    sa.Column("energy_mj", sa.Double(), nullable=True),
+    _text("notes"),
+    _text("created"),
+    sa.ForeignKeyConstraint(["target", "version"], ["targets.name", "targets.version"]),
     sqlite_with_rowid=False,
+)
+
+predictors = _table(
+    "predictors",
+    _text("target", primary_key=True),
+    _text("version", primary_key=True),
+    _text("space_digest", primary_key=True),
+    _text("network", primary_key=True),
+    _text("kind"),
+    _text("quality"),
+    _text("content"),
+    _text("warnings"),
+    _text("created"),
+    sa.ForeignKeyConstraint(["target", "version"], ["targets.name", "targets.version"]),
 )
 
 # A curve is written while the weights it belongs to are still changing, so its supernet need not be there yet.

@@ -18,6 +18,7 @@ from nas.records import (
     Distribution,
     Evaluation,
     Measurement,
+    PredictorRecord,
     SpaceRecord,
     StudyRecord,
     SupernetRecord,
@@ -65,9 +66,29 @@ def digests(*numbers: int) -> list[str]:
     return [evaluation(i).arch.digest for i in numbers]
 
 
-def measurement(i: int, target: str = "cpu", **changes: Any) -> Measurement:
+CPU = TargetRecord("cpu", "cpu", {"processor": "x", "threads": 1}, {"budget_s": 0.5})
+OTHER_CPU = replace(CPU, description={"processor": "y", "threads": 1})
+
+
+def measurement(i: int, target: TargetRecord = CPU, **changes: Any) -> Measurement:
     arch = evaluation(i).arch
-    return replace(Measurement(arch.digest, arch.json(), target, 1.5 + i, 0.1, 30, {"threads": 1}), **changes)
+    found = Measurement(
+        *(arch.digest, arch.json(), target.name, target.version, "network-1", 1.5 + i, 0.1, 30),
+        conditions={"threads": 1, "shapes": [[1, 3]]},
+        peak_bytes=2**40,
+        energy_mj=0.25,
+        notes=("became 7 % slower",),
+        created="t1",
+    )
+    return replace(found, **changes)
+
+
+def predictor(target: TargetRecord = CPU, **changes: Any) -> PredictorRecord:
+    quality = {"spearman": 0.9, "mape": None, "measurements": 40}
+    found = PredictorRecord(
+        target.name, target.version, "space-1", "network-1", "ridge", quality, '{"codes": [[0]]}', ("few",), "t1"
+    )
+    return replace(found, **changes)
 
 
 def learnt(label: str = "", **changes: Any) -> Distribution:
@@ -97,24 +118,20 @@ class RepositoryContract:
     # --- records
 
     def test_spaces_supernets_and_targets_come_back(self, repository: Repository) -> None:
-        target = TargetRecord("cpu", "cpu", {"threads": 1})
         repository.add_supernet(SUPERNET)
-        repository.add_target(target)
+        repository.add_target(CPU)
         assert repository.spaces() == [SPACE]
         assert repository.supernets() == [SUPERNET]
         assert repository.supernet("weights-1") == SUPERNET
-        assert repository.targets() == [target]
+        assert repository.targets() == [CPU]
 
-    def test_adding_again_keeps_the_space_and_updates_supernet_and_target(self, repository: Repository) -> None:
+    def test_adding_again_keeps_the_space_and_updates_the_supernet(self, repository: Repository) -> None:
         repository.add_space(SPACE)
         moved = replace(SUPERNET, weights_path="elsewhere/a.safetensors")
         for supernet in (SUPERNET, moved):
             repository.add_supernet(supernet)
-        for threads in (1, 2):
-            repository.add_target(TargetRecord("cpu", "cpu", {"threads": threads}))
         assert repository.spaces() == [SPACE]
         assert repository.supernets() == [moved]
-        assert repository.targets() == [TargetRecord("cpu", "cpu", {"threads": 2})]
 
     def test_studies_come_back_in_order(self, repository: Repository) -> None:
         second = replace(STUDY, name="second", supernet_digest="weights-1", run_file="search.py", status="running")
@@ -184,7 +201,12 @@ class RepositoryContract:
                 lambda r: r.add_space(replace(SPACE, declaration={"a": object()})),
                 "declaration cannot be stored as JSON",
             ),
-            (lambda r: r.add_measurements([measurement(0, "gpu")]), r"target 'gpu' is not in .*; call add_target"),
+            (
+                lambda r: r.add_measurements([replace(measurement(0), target="gpu")]),
+                r"target 'gpu' is not in .* in this version; call add_target",
+            ),
+            (lambda r: r.put_predictor(predictor()), r"target 'cpu' is not in .* in this version; call add_target"),
+            (lambda r: r.target("gpu"), r"there is no target 'gpu' in .*; there is: none"),
         ],
     )
     def test_errors_name_the_remedy(self, repository: Repository, call: Any, message: str) -> None:
@@ -366,9 +388,10 @@ class RepositoryContract:
     # --- measurements, curves, trust
 
     def test_measurements_by_target_and_digest(self, repository: Repository) -> None:
-        for name in ("cpu", "pi5"):
-            repository.add_target(TargetRecord(name, "cpu"))
-        cpu, pi5 = [measurement(0), measurement(1)], [measurement(1, "pi5")]
+        pi = replace(CPU, name="pi5")
+        for target in (CPU, pi):
+            repository.add_target(target)
+        cpu, pi5 = [measurement(0), measurement(1, peak_bytes=None, energy_mj=None)], [measurement(1, pi)]
         repository.add_measurements(cpu + pi5)
         repository.add_measurements([])
         assert repository.measurements("cpu") == sorted(cpu, key=lambda m: m.arch_digest)
@@ -378,11 +401,55 @@ class RepositoryContract:
         assert repository.measurements("absent") == []
 
     def test_the_newest_measurement_stands(self, repository: Repository) -> None:
-        repository.add_target(TargetRecord("cpu", "cpu"))
+        repository.add_target(CPU)
         repository.add_measurements([measurement(0), measurement(0, median_ms=9.0)])
         assert [m.median_ms for m in repository.measurements("cpu")] == [9.0]
         repository.add_measurements([measurement(0, median_ms=8.0)])
         assert [m.median_ms for m in repository.measurements("cpu")] == [8.0]
+
+    def test_other_machines_and_other_networks_are_kept_apart(self, repository: Repository) -> None:
+        for target in (CPU, OTHER_CPU):
+            repository.add_target(target)
+        here, there, wider = measurement(0), measurement(0, OTHER_CPU), measurement(0, network="network-2")
+        repository.add_measurements([here, there, wider])
+        assert repository.measurements("cpu", version=CPU.version) == [here, wider]
+        assert repository.measurements("cpu", digests(0), version=OTHER_CPU.version) == [there]
+        assert len(repository.measurements("cpu")) == 3
+
+    def test_measurements_are_counted(self, repository: Repository) -> None:
+        for target in (CPU, OTHER_CPU):
+            repository.add_target(target)
+        later = measurement(1, created="t2")
+        repository.add_measurements([measurement(0), later, measurement(2), measurement(0, OTHER_CPU)])
+        counts = {("cpu", CPU.version): (3, "t2"), ("cpu", OTHER_CPU.version): (1, "t1")}
+        assert repository.num_measurements() == counts
+
+    def test_a_target_is_the_machine_that_it_is_now(self, repository: Repository) -> None:
+        for target in (CPU, replace(CPU, name="another"), OTHER_CPU):
+            repository.add_target(target)
+        assert repository.target("cpu") == OTHER_CPU
+        repository.add_target(CPU)
+        assert repository.target("cpu") == CPU
+        assert repository.targets() == [replace(CPU, name="another"), CPU]
+        assert repository.target_versions() == [CPU, OTHER_CPU, replace(CPU, name="another")]
+
+    def test_another_fingerprint_is_another_version(self) -> None:
+        assert CPU.version == replace(CPU, name="x", settings={}).version != OTHER_CPU.version
+
+    def test_predictors_come_back_the_newest_of_each_key(self, repository: Repository) -> None:
+        pi = replace(CPU, name="pi5")
+        for target in (CPU, OTHER_CPU, pi):
+            repository.add_target(target)
+        keys = [{"target": pi}, {"target": OTHER_CPU}, {"space_digest": "space-2"}, {"network": "network-2"}]
+        several = [predictor(created=f"t{i}", **key) for i, key in enumerate(keys, start=2)]
+        for found in [predictor(), *several]:
+            repository.put_predictor(found)
+        assert repository.predictors() == [predictor(), *several]
+        better = predictor(kind="ensemble", warnings=(), created="t9")
+        repository.put_predictor(better)
+        assert repository.predictors() == [*several, better]
+        assert repository.predictors("pi5") == several[:1]
+        assert repository.predictors("absent") == []
 
     def test_a_curve_comes_back_in_order_of_steps(self, repository: Repository) -> None:
         points = [CurvePoint(s, w, "error", s / 10) for s in (0, 10) for w in ("largest", "random", "smallest")]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.targets import LatencyResult, Target, TargetError, target_record
+from nas.targets import LatencyResult, Target, TargetError, build, target_record
 
 
 def network() -> nn.Module:
@@ -24,7 +24,9 @@ class TargetContract:
         result = target.measure(network(), torch.randn(3, 4))
         assert isinstance(result, LatencyResult)
         assert result.median_ms > 0 and result.iqr_ms >= 0 and result.repeats >= 2
-        assert result.conditions["shapes"] == [[3, 4]]
+        assert result.conditions["shapes"] == [[3, 4]] and result.conditions["batch"] == 3
+        assert isinstance(result.conditions["settled"], bool) and 0 <= result.conditions["outliers"] < 1
+        assert all(isinstance(note, str) for note in result.notes)
         assert json.loads(json.dumps(result.conditions)) == result.conditions
 
     def test_its_description_is_json_and_stays_the_same(self, target: Target) -> None:
@@ -33,6 +35,11 @@ class TargetContract:
         assert target.describe() == description
         record = target_record(target)
         assert (record.name, record.kind, record.description) == (target.name, target.kind, description)
+
+    def test_its_record_makes_it_again(self, target: Target) -> None:
+        record = target_record(target)
+        assert json.loads(json.dumps(record.settings)) == record.settings
+        assert target_record(build(record)) == record
 
     def test_leaves_the_module_as_it_was(self, target: Target) -> None:
         module = network()

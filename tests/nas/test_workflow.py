@@ -21,6 +21,7 @@ from nas.run import Run, load
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from nas.workflow import Workflow
+from search_spaces import Architecture
 from supernets import calibrate, standalone, training
 from supernets.errors import SupernetError
 from tests.nas.command import TINY
@@ -56,7 +57,7 @@ def whole(workflow: Workflow) -> list[Evaluation]:
     """All steps; the front."""
     study = workflow.study(workflow.measure())
     found = study.run(workflow.run.evaluations)
-    workflow.verify(found, study.name)
+    workflow.verify(study.name)
     workflow.trust()
     return found
 
@@ -161,9 +162,9 @@ def measuring(run: Run, place: Path, quick_target: None, monkeypatch: pytest.Mon
     counter = Counter()
     measure = CPUTarget.measure
 
-    def counted(self: CPUTarget, module: torch.nn.Module, example: torch.Tensor) -> Any:
+    def counted(self: CPUTarget, *arguments: Any) -> Any:
         counter.calls += 1
-        return measure(self, module, example)
+        return measure(self, *arguments)
 
     monkeypatch.setattr(CPUTarget, "measure", counted)
     yield counter
@@ -200,11 +201,46 @@ def test_predicted_latencies_are_objectives_and_the_front_is_measured(
     with opened(timed, tmp_path) as workflow:
         study = workflow.study(workflow.measure())
         found = study.run(6)
-        verified = workflow.verify(found, study.name)
+        verified = workflow.verify(study.name)
         (target,) = workflow.repository.targets()
     assert target.name == "cpu"
     assert all(e.metrics["latency_ms@cpu"] > 0 for e in found)
     assert all(verified[e.arch.digest]["latency_ms@cpu"] > 0 for e in found)
+
+
+def test_a_network_that_breaks_a_limit_as_measured_gives_its_place_to_the_next(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Architecture] = []
+
+    def measured(self: Workflow, arch: Architecture) -> dict[str, float]:
+        asked.append(arch)
+        return {"params": 2e6 if len(asked) <= 2 else 1.0}
+
+    monkeypatch.setattr(Workflow, "_verified", measured)
+    limited = replace(run, objectives=("error", "params"), limits=("params <= 1e6",), evaluations=20, trust=0)
+    with opened(limited, tmp_path) as workflow:
+        first = workflow.study({}).run(20)
+        verified = workflow.verify("tiny")
+        rows = front.front(workflow.repository, "tiny")
+    assert [arch.digest for arch in asked] == list(verified) == list(dict.fromkeys(verified))
+    assert {e.arch for e in first} <= set(asked)
+    assert {row.arch for row in rows if row.broken} == set(asked[:2])
+    assert {row.arch for row in rows} == set(asked)
+    kept = np.array([[row.metrics[name] for name in limited.objectives] for row in rows if not row.broken])
+    for left in workflow.repository.evaluations("tiny"):
+        if left.arch not in asked[:2]:
+            assert (kept <= [left.metrics[name] for name in limited.objectives]).all(axis=1).any()
+
+
+def test_a_search_for_networks_that_keep_their_limits_ends(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workflow, "_verified", lambda self, arch: {"params": 2e6})
+    limited = replace(run, objectives=("error", "params"), limits=("params <= 1e6",), trust=0)
+    with opened(limited, tmp_path) as workflow:
+        num_first = len(workflow.study({}).run(30))
+        assert len(workflow.verify("tiny")) == min(30, max(10, 2 * num_first))
 
 
 def test_a_space_smaller_than_what_is_to_be_measured_is_measured_whole(
@@ -372,7 +408,7 @@ def test_progress_is_told(run: Run, place: Path) -> None:
     ticks: list[tuple[int, int]] = []
     with opened(run, place) as workflow:
         workflow.trust(lambda done, total: ticks.append((done, total)))
-        workflow.verify(workflow.study({}).front(), "tiny", lambda done, total: ticks.append((done, total)))
+        workflow.verify("tiny", lambda done, total: ticks.append((done, total)))
     assert ticks[0] == (6, 6) and ticks[-1][0] == ticks[-1][1] > 2
 
 

@@ -55,9 +55,12 @@ def upgrade() -> None:
     op.create_table(
         "targets",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_targets"),
+        sa.PrimaryKeyConstraint("name", "version", name="pk_targets"),
     )
     op.create_table(
         "trust",
@@ -82,15 +85,39 @@ def upgrade() -> None:
     op.create_table(
         "measurements",
         sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
         sa.Column("architecture_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("network", sa.Text(), nullable=False),
         sa.Column("median_ms", sa.Double(), nullable=False),
         sa.Column("iqr_ms", sa.Double(), nullable=False),
         sa.Column("repeats", sa.Integer(), nullable=False),
         sa.Column("conditions", sa.Text(), nullable=False),
+        sa.Column("peak_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("energy_mj", sa.Double(), nullable=True),
+        sa.Column("notes", sa.Text(), nullable=False),
+        sa.Column("created", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["architecture_id"], ["architectures.id"], name="fk_measurements_architecture_id"),
-        sa.ForeignKeyConstraint(["target"], ["targets.name"], name="fk_measurements_target"),
-        sa.PrimaryKeyConstraint("target", "architecture_id", name="pk_measurements"),
+        sa.ForeignKeyConstraint(
+            ["target", "version"], ["targets.name", "targets.version"], name="fk_measurements_target_version"
+        ),
+        sa.PrimaryKeyConstraint("target", "version", "architecture_id", "network", name="pk_measurements"),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "predictors",
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("space_digest", sa.Text(), nullable=False),
+        sa.Column("network", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("quality", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("warnings", sa.Text(), nullable=False),
+        sa.Column("created", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target", "version"], ["targets.name", "targets.version"], name="fk_predictors_target_version"
+        ),
+        sa.PrimaryKeyConstraint("target", "version", "space_digest", "network", name="pk_predictors"),
     )
     op.create_table(
         "supernets",
@@ -160,6 +187,7 @@ def downgrade() -> None:
     op.drop_table("study_evaluations")
     op.drop_table("studies")
     op.drop_table("supernets")
+    op.drop_table("predictors")
     op.drop_table("measurements")
     op.drop_table("evaluations")
     op.drop_table("trust")

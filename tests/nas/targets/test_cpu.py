@@ -4,12 +4,15 @@ import gc
 import itertools
 from collections.abc import Iterable
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.targets import TARGETS, CPUTarget, Target, TargetError
+from nas.records import TargetRecord
+from nas.targets import TARGETS, CPUTarget, Target, TargetError, target_record
+from nas.targets.memory import peak_bytes
 from search_spaces import Architecture
 from tests.contracts.target import TargetContract
 
@@ -43,7 +46,7 @@ class Scripted(nn.Module):
 
 
 def measure(seconds: Iterable[float], **settings):
-    module = Scripted(seconds)
+    module = Scripted(itertools.chain(seconds, itertools.repeat(0.0)))
     return CPUTarget(clock=module.clock, **settings).measure(module, X), module
 
 
@@ -80,7 +83,7 @@ def test_noise_is_repeated_until_the_median_is_known() -> None:
 
 def test_time_and_repeats_are_bounded() -> None:
     result, module = measure(itertools.cycle([0.1, 1.0]), budget_s=10)
-    assert not result.conditions["settled"] and 10 <= module.now <= 11
+    assert not result.conditions["settled"] and 10 <= module.now <= 12.1, "and a pass for memory"
     result, _ = measure(itertools.cycle([0.1, 1.0]), budget_s=1000, max_repeats=12)
     assert result.repeats == 12 and not result.conditions["settled"]
 
@@ -126,15 +129,69 @@ def test_a_flat_storage_filled_by_its_own_parameters_is_no_view() -> None:
     assert CPUTarget(budget_s=0.01).measure(module, torch.randn(1, 2)).repeats >= 10
 
 
-@pytest.mark.parametrize("settings", [{"threads": 0}, {"warmup": -1}, {"min_repeats": 1}, {"max_repeats": 3}])
-def test_settings_out_of_range_are_an_error(settings: dict[str, int]) -> None:
-    with pytest.raises(TargetError, match="target 'cpu' has"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threads": 0}, "threads=0: give 1 or more"),
+        ({"precision": "int3"}, "precision='int3' is unknown: choose one of float32, bfloat16, float16"),
+        ({"warmup": -1}, "warmup=-1 and repeats from 10 to 1000: give no negative warm-up"),
+        ({"min_repeats": 1}, "repeats from 1 to 1000: give .* 2 or more repeats"),
+        ({"max_repeats": 3}, "repeats from 10 to 3: give .* in ascending order"),
+        ({"budget_s": -1.0}, "budget_s=-1.0: give numbers, 0 or more"),
+        ({"uncertainty": float("nan")}, "uncertainty=nan"),
+    ],
+)
+def test_settings_out_of_range_are_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TargetError, match=message):
         CPUTarget(**settings)
 
 
 def test_a_result_becomes_the_record_that_is_stored() -> None:
-    arch = Architecture("Tiny", {"width": 8})
+    arch, target = Architecture("Tiny", {"width": 8}), TargetRecord("cpu", "cpu", {"threads": 1})
     result, _ = measure(itertools.repeat(0.002))
-    record = result.measurement(arch, "cpu")
-    assert (record.arch_digest, record.architecture, record.target) == (arch.digest, arch.json(), "cpu")
+    record = result.measurement(arch, target, "a network")
+    assert (record.arch_digest, record.architecture) == (arch.digest, arch.json())
+    assert (record.target, record.version, record.network) == ("cpu", target.version, "a network")
     assert (record.median_ms, record.iqr_ms, record.repeats) == (result.median_ms, result.iqr_ms, result.repeats)
+    assert (record.peak_bytes, record.energy_mj, record.notes) == (4, None, ())
+
+
+def test_another_precision_is_a_copy_and_another_version() -> None:
+    module, x = nn.Linear(64, 64), torch.randn(8, 64)
+    plain, half = CPUTarget(budget_s=0.01), CPUTarget(budget_s=0.01, precision="bfloat16")
+    assert half.measure(module, x).conditions["dtypes"] == ["bfloat16"]
+    assert module.weight.dtype == torch.float32 and plain.measure(module, x).conditions["dtypes"] == ["float32"]
+    assert target_record(plain).version != target_record(half).version
+    assert target_record(half).settings == {"budget_s": 0.01, "precision": "bfloat16"}
+
+
+def test_peak_memory_is_what_is_held_at_once() -> None:
+    """4-byte numbers: the weights of both layers, the input, and the outputs of two operations at a time."""
+    module = nn.Sequential(nn.Linear(10, 100, bias=False), nn.Linear(100, 20, bias=False))
+    result = CPUTarget(budget_s=0.01).measure(module, torch.randn(5, 10))
+    assert result.peak_bytes == 4 * (10 * 100 + 100 * 20 + 5 * 10 + 5 * 100 + 5 * 20)
+
+
+def test_what_is_let_go_of_is_no_longer_counted() -> None:
+    def run() -> None:
+        for _ in range(10):
+            torch.zeros(1000).add_(1).view(10, 100).relu()
+
+    assert peak_bytes(run) == 8000
+
+
+def test_energy_is_that_of_one_pass() -> None:
+    """A counter of 3 mJ a second, read over passes of 0.25 s for as long as it needs."""
+    module = Scripted(itertools.repeat(0.25))
+
+    class Counted:
+        span_s = 1.0
+
+        def read(self) -> float:
+            return 3 * module.now
+
+        def used_mj(self, before: float, after: float) -> float:
+            return after - before
+
+    result = CPUTarget(clock=module.clock, energy=Counted()).measure(module, X)
+    assert result.energy_mj == pytest.approx(0.75)

@@ -1,0 +1,69 @@
+"""Hardware that networks are measured on: latency as a median with its spread and the conditions it holds under.
+
+A target is a name with a kind and settings; `describe` is the fingerprint of the machine behind it, and with another
+fingerprint it is another version of the target, whose measurements are kept apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nas.records import TargetRecord
+from nas.targets.cpu import CPUTarget
+from nas.targets.measuring import Repeats
+from nas.targets.target import Inputs, LatencyResult, Target, TargetError, target_record
+
+if TYPE_CHECKING:
+    from nas.storage import Repository
+
+__all__ = [
+    "TARGETS",
+    "CPUTarget",
+    "Inputs",
+    "LatencyResult",
+    "Repeats",
+    "Target",
+    "TargetError",
+    "build",
+    "check_name",
+    "find",
+    "target_record",
+]
+
+TARGETS: dict[str, Callable[..., Target]] = {"cpu": CPUTarget}
+"""The kinds of targets. "cpu" is also the name of one that exists without being added."""
+
+
+def build(record: TargetRecord) -> Target:
+    """The target that a record describes.
+
+    Raises:
+        TargetError: its kind is unknown here, or has no such settings.
+    """
+    if record.kind not in TARGETS:
+        raise TargetError(f"no kind of target is called {record.kind!r}: choose one of {', '.join(TARGETS)}")
+    return TARGETS[record.kind](name=record.name, **record.settings)
+
+
+def find(repository: Repository, name: str) -> Target:
+    """The target of a name, which is in the database, or "cpu".
+
+    Raises:
+        TargetError: there is no such target.
+    """
+    known = {target.name: target for target in repository.targets()}
+    if name not in known and name != "cpu":
+        there = ", ".join(dict.fromkeys(["cpu", *known]))
+        raise TargetError(
+            f"no target is called {name!r} in {repository.url}: there is {there}; nas target add {name} KIND adds it"
+        )
+    return build(known.get(name) or TargetRecord("cpu", "cpu"))
+
+
+def check_name(name: str) -> None:
+    """TargetError unless a target may be called so: as it can stand after the @ of `latency_ms@NAME`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
+        raise TargetError(f"a target is called {name!r}: {rule}")
