@@ -28,10 +28,10 @@ from nas.searchers.gradient.config import BOUNDS
 from supernets.errors import SupernetError
 
 RESULTS = Path("benchmarks/results/cells.jsonl")
-COMPARED = ("drnas", "gdas", "darts")
-METHOD = "drnas"
+COMPARED = ("snas", "drnas", "gdas", "darts")
+METHOD = "snas"
 """Of the parts that compare something else."""
-STEPS = 100
+STEPS = 1000
 SHARES = {LIMITS: 0.6}
 """Of these steps, of parts that take fewer."""
 
