@@ -7,7 +7,8 @@ import networkx
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictors.models import FloatArray, family
+from nas.predictors.counts import Counts
+from nas.predictors.models import FloatArray
 from nas.predictors.rows import Archs, Features, codes_of
 from search_spaces import Space
 from search_spaces.graph import Graph
@@ -27,30 +28,10 @@ def graph_features(space: Space) -> Features:
     each option of each choice, 0 where its part is dead, and the numbers of parts alive, of edges between them and of
     parts on the longest path. Where it does not, the graph is a chain, in which all is alive, and codes suffice.
     """
-    return _Counts(space).columns if type(space).graph is Space.graph else _Live(space).columns
-
-
-class _Counts:
-    """How often each option of each family of slots is taken."""
-
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        families: dict[str, list[int]] = {}
-        for index, slot in enumerate(space.slots):
-            families.setdefault(family(slot), []).append(index)
-        self._families = [slots for slots in families.values() if len(slots) > 1]
-
-    def columns(self, archs: Archs) -> FloatArray:
-        return self.of(codes_of(self.space, archs))
-
-    def of(self, codes: npt.NDArray[np.int16]) -> FloatArray:
-        """(n, k) counts of codes (n, num_slots)."""
-        counts = [
-            (codes[:, slots] == code).sum(axis=1)
-            for slots in self._families
-            for code in range(len(self.space.slots[slots[0]].options))
-        ]
-        return np.array(counts, dtype=float).reshape(len(counts), len(codes)).T
+    if type(space).graph is not Space.graph:
+        return _Live(space).columns
+    counts = Counts(space)
+    return lambda archs: counts.of(codes_of(space, archs))
 
 
 class _Live:
@@ -59,7 +40,7 @@ class _Live:
     def __init__(self, space: Space) -> None:
         self.space = space
         self._slot = {slot.path: index for index, slot in enumerate(space.slots)}
-        self._counts = _Counts(space)
+        self._counts = Counts(space)
         self._options = [(index, code) for index, slot in enumerate(space.slots) for code in range(len(slot.options))]
         graphs = (space.graph(arch) for _, arch in space.variants())
         self._drawn = {slot for graph in graphs for slot in self._slots(graph, graph)}

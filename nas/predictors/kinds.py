@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import NasError
+from nas.predictors.counts import Counts
 from nas.predictors.models import (
     AdditiveModel,
     BoostingModel,
@@ -93,46 +94,63 @@ class GaussianProcess(OverRows):
     """A line in the encoding and a smooth departure from it; see `GaussianProcessModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        super().__init__(space, features, space.encode, lambda: GaussianProcessModel(len(space.feature_names())))
+        described = Described(space)
+        super().__init__(space, features, described, lambda: GaussianProcessModel(*described.widths))
 
 
 class Boosting(OverRows):
     """Boosted trees; see `BoostingModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        super().__init__(space, features, space.encode, BoostingModel)
+        super().__init__(space, features, Described(space), BoostingModel)
 
 
 class MLP(OverRows):
     """Small neural networks, averaged; see `MLPModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        super().__init__(space, features, space.encode, lambda: MLPModel(len(space.feature_names())))
+        described = Described(space)
+        super().__init__(space, features, described, lambda: MLPModel(*described.widths))
 
 
 class Ensemble(OverRows):
     """All other kinds, weighed by how they predict measurements they have not seen; see `EnsembleModel`.
 
-    Its rows are codes, for the table, and then the encoding, for the others.
+    Its rows are codes, for the table, the encoding and the counts, for the others.
     """
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        num_slots, encoded = len(space.slots), len(space.feature_names())
+        described, num_slots = Described(space), len(space.slots)
+        ends = np.cumsum([num_slots, *described.widths]).tolist()
+        codes, encoded, counted, extra = slice(0, ends[0]), slice(*ends[:2]), slice(*ends[1:]), slice(ends[2], None)
 
         def rows(archs: Archs) -> npt.NDArray[Any]:
-            codes = codes_of(space, archs)
-            return np.hstack([codes, space.encode(codes)])
+            found = codes_of(space, archs)
+            return np.hstack([found, described(found)])
 
         def make() -> Model:
-            last = slice(num_slots + encoded, None)
+            widths = described.widths
             return EnsembleModel(
                 {
-                    "additive": lambda: Columns(AdditiveModel(space.slots), slice(0, num_slots), last),
-                    "ridge": lambda: Columns(RidgeModel(encoded), slice(num_slots, None)),
-                    "gaussian_process": lambda: Columns(GaussianProcessModel(encoded), slice(num_slots, None)),
-                    "boosting": lambda: Columns(BoostingModel(), slice(num_slots, None)),
-                    "mlp": lambda: Columns(MLPModel(encoded), slice(num_slots, None)),
+                    "additive": lambda: Columns(AdditiveModel(space.slots), codes, extra),
+                    "ridge": lambda: Columns(RidgeModel(widths[0]), encoded, extra),
+                    "gaussian_process": lambda: Columns(GaussianProcessModel(*widths), encoded, counted, extra),
+                    "boosting": lambda: Columns(BoostingModel(), encoded, counted, extra),
+                    "mlp": lambda: Columns(MLPModel(*widths), encoded, counted, extra),
                 }
             )
 
         super().__init__(space, features, rows, make)
+
+
+class Described:
+    """The encoding of architectures, and beside it the counts of what their positions take."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._counts = Counts(space)
+        self.widths = (len(space.feature_names()), len(self._counts))
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        codes = codes_of(self._space, archs)
+        return np.hstack([self._space.encode(codes), self._counts.of(codes)])

@@ -7,6 +7,7 @@ from scipy.linalg import cho_factor, cho_solve
 from nas.predictors.models.model import FloatArray
 
 _PATIENCE = 3  # exchanges of whole blocks without progress, before one at a time
+_MOST = 5  # exchanges a variable: far more than are ever needed but where rounding decides
 
 
 def bounded(hessian: FloatArray, linear: FloatArray, nonnegative: npt.NDArray[np.bool_]) -> FloatArray:
@@ -15,19 +16,21 @@ def bounded(hessian: FloatArray, linear: FloatArray, nonnegative: npt.NDArray[np
     Block principal pivoting with Murty's rule for safety (Portugal, Judice and Vicente 1994): a handful of solutions
     of a linear system, for what active-set methods do in one a variable.
     """
-    free = np.ones(len(linear), dtype=bool)
-    fewest, patience = len(linear) + 1, _PATIENCE
-    tolerance = 1e-10 * max(float(np.abs(linear).max(initial=0.0)), 1e-300)
-    while True:
-        w = np.zeros(len(linear))
+    size = len(linear)
+    free = np.ones(size, dtype=bool)
+    fewest, patience = size + 1, _PATIENCE
+    slack = 1e-9 * max(float(np.abs(linear).max(initial=0.0)), 1e-300)
+    for _ in range(_MOST * size):
+        w = np.zeros(size)
         w[free] = cho_solve(cho_factor(hessian[np.ix_(free, free)], lower=True), linear[free])
         slope = hessian @ w - linear
-        wrong = np.flatnonzero((free & nonnegative & (w < 0)) | (~free & (slope < -tolerance)))
+        wrong = np.flatnonzero((free & nonnegative & (w * np.diag(hessian) < -slack)) | (~free & (slope < -slack)))
         if not len(wrong):
-            return w
+            break
         if len(wrong) < fewest:
             fewest, patience = len(wrong), _PATIENCE
         else:
             patience -= 1
         exchanged = wrong if patience > 0 else wrong[-1:]
         free[exchanged] = ~free[exchanged]
+    return np.where(nonnegative, np.maximum(w, 0.0), w)

@@ -11,6 +11,7 @@ from scipy.linalg.lapack import dpotri
 from nas.predictors.models._selection import leave_one_out, scored
 from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, shuffled
 
+_SHARES = (1.0, 10.0, 50.0)
 _MOST_FOR_CHOICE = 400  # measurements that decide the kernel: one eigendecomposition for each candidate
 
 
@@ -39,16 +40,17 @@ _KERNELS = [Kernel(0.0, 1.0), *(Kernel(bend, length) for bend in (0.1, 0.3, 1.0,
 class GaussianProcessModel:
     """Kernel, noise and a logarithmic target are chosen by leave-one-out density; meant for up to a few thousand.
 
-    `num_encoded`: as in `RidgeModel`.
+    `num_encoded`, `num_shared`: as in `Scaling`.
     """
 
-    def __init__(self, num_encoded: int = 0) -> None:
+    def __init__(self, num_encoded: int = 0, num_shared: int = 0) -> None:
         self.num_encoded = num_encoded
+        self.num_shared = num_shared
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
-        self._scaling = Scaling(x, self.num_encoded)
-        self._rows = self._scaling(x)
         some = shuffled(x, y)[:_MOST_FOR_CHOICE]
+        self._scaling = self._scaled(x[some], y[some])
+        self._rows = self._scaling(x)
         chosen = {kernel: leave_one_out(kernel(self._rows[some], self._rows[some]), y[some]) for kernel in _KERNELS}
         self._kernel = max(_KERNELS, key=lambda kernel: chosen[kernel].density)
         settings = chosen[self._kernel]
@@ -59,6 +61,12 @@ class GaussianProcessModel:
         diagonal = np.diag(dpotri(self._factor[0], lower=True)[0])
         self._choice = scored(y, settings.target, settings.noise, self._weights / diagonal, diagonal)
         self.held_out = self._choice.held_out(y)
+
+    def _scaled(self, x: npt.NDArray[Any], y: FloatArray) -> Scaling:
+        """The share that serves a line best."""
+        shares = _SHARES if self.num_shared else (1.0,)
+        scalings = [Scaling(x, self.num_encoded, self.num_shared, share) for share in shares]
+        return max(scalings, key=lambda scaling: leave_one_out(_KERNELS[0](scaling(x), scaling(x)), y).density)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
         return in_portions(lambda part: self._some(x[part]), len(x), 1024)

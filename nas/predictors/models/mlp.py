@@ -28,15 +28,16 @@ class MLPModel:
     Training is Adam with decoupled weight decay (arXiv:1711.05101) and a cosine from the first rate to 0. The spread
     is that of the errors on the folds left out, and of the networks about their mean.
 
-    `num_encoded`: as in `RidgeModel`.
+    `num_encoded`, `num_shared`: as in `Scaling`.
     """
 
-    def __init__(self, num_encoded: int = 0) -> None:
+    def __init__(self, num_encoded: int = 0, num_shared: int = 0) -> None:
         self.num_encoded = num_encoded
+        self.num_shared = num_shared
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
         self._target = Target.kinds(y)[-1]
-        self._scaling = Scaling(x, self.num_encoded)
+        self._scaling = Scaling(x, self.num_encoded, self.num_shared)
         rows, z = self._rows(x), self._target.standardised(y).astype(np.float32)
         fold = folds(x, y, _NUM_MEMBERS)
         self._weights = _trained(rows, z, fold, shuffled(x, y))
@@ -104,9 +105,9 @@ def _outputs(weights: Weights, rows: Array) -> Array:
 def _slopes(weights: Weights, rows: Array, z: Array) -> Weights:
     """Of half the mean squared error by each of `weights`, for rows (members, n, p) and targets (members, n)."""
     one, two, output = _layers(weights, rows)
-    d3 = (output - z[:, :, None]) / np.float32(z.shape[1])
-    d2 = (d3 @ weights[4].swapaxes(1, 2)) * (two > 0)
-    d1 = (d2 @ weights[2].swapaxes(1, 2)) * (one > 0)
+    d3: Array = (output - z[:, :, None]) / np.float32(z.shape[1])
+    d2: Array = (d3 @ weights[4].swapaxes(1, 2)) * (two > 0)
+    d1: Array = (d2 @ weights[2].swapaxes(1, 2)) * (one > 0)
     slopes: Weights = []
     for inputs, d in ((rows, d1), (one, d2), (two, d3)):
         slopes += [inputs.swapaxes(1, 2) @ d, d.sum(axis=1, keepdims=True)]

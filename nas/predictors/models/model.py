@@ -42,18 +42,25 @@ def shuffled(x: npt.NDArray[Any], y: FloatArray) -> npt.NDArray[np.intp]:
 
 
 class Scaling:
-    """Rows of comparable size: the encoding, the first columns, centred, and all others standardised.
+    """Rows of comparable size: the encoding, centred, what positions share, weighed, and all others standardised.
 
     The whole is scaled to rows of mean square 1, so that settings of a model mean the same for all data.
+
+    Args:
+        num_encoded: columns of the encoding, the first ones.
+        num_shared: counts that the positions of a choice share, the next ones.
+        share: the prior variance of what these say, by that of what the encoding says.
     """
 
-    def __init__(self, x: npt.NDArray[Any], num_encoded: int) -> None:
+    def __init__(self, x: npt.NDArray[Any], num_encoded: int, num_shared: int = 0, share: float = 1.0) -> None:
         rows = np.asarray(x, dtype=float)
+        last = num_encoded + num_shared
         self._centre = rows.mean(axis=0)
         self._scale = np.ones(rows.shape[1])
-        spread = rows[:, num_encoded:].std(axis=0)
-        constant = spread <= TINY * np.abs(self._centre[num_encoded:])
-        self._scale[num_encoded:] = np.where(constant, np.inf, spread)  # says nothing of what is elsewhere
+        self._scale[num_encoded:last] = share**-0.5
+        spread = rows[:, last:].std(axis=0)
+        constant = spread <= TINY * np.abs(self._centre[last:])
+        self._scale[last:] = np.where(constant, np.inf, spread)  # what is constant says nothing of what is not
         size = np.sqrt(np.mean(np.sum(((rows - self._centre) / self._scale) ** 2, axis=1)))
         self._scale *= size if size > 0 else 1.0
 

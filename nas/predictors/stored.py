@@ -1,0 +1,139 @@
+"""Predictors as data: what made them, as JSON. A fit is a function of that, so loading is fitting again."""
+
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.predictors.kinds import OverRows
+from nas.predictors.models import FloatArray
+from nas.predictors.rows import Archs, Features, codes_of
+from search_spaces import Space, SpaceError
+from search_spaces.values import canonical
+
+FORMAT = "nas predictor 1"
+_KEYS = {"kind", "settings", "features", "space", "architectures", "values"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A predictor before it is fitted.
+
+    Args:
+        kind: one of `PREDICTORS`.
+        space: what its architectures are of.
+        codes: the architectures measured, as `Space.codes` gives them.
+        values: what was measured, one an architecture.
+        settings: keywords of the kind beside `space` and `features`, as in ``{"monotone": False}``.
+        features: what the user's columns are called, "" where there are none; the function itself is given to `fitted`.
+    """
+
+    kind: str
+    space: Space
+    codes: tuple[tuple[int, ...], ...]
+    values: tuple[float, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    features: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        space: Space,
+        archs: Archs,
+        y: Sequence[float] | FloatArray,
+        settings: Mapping[str, Any] | None = None,
+        features: str = "",
+    ) -> "Stored":
+        """From architectures and values as `fit` takes them."""
+        codes = tuple(tuple(row) for row in codes_of(space, archs).tolist())
+        return cls(kind, space, codes, tuple(float(value) for value in y), dict(settings or {}), features)
+
+    def fitted(self, features: Features | None = None) -> OverRows:
+        """The predictor; NasError where `features` is missing, or is given to one that had none."""
+        if bool(self.features) != (features is not None):
+            told = f"was made with the features {self.features!r}" if self.features else "was made without features"
+            raise NasError(f"this predictor {told}; load it with the same")
+        predictor: OverRows = _kind(self.kind, self.settings)(self.space, features=features, **self.settings)
+        codes = np.array(self.codes, dtype=np.int16).reshape(len(self.codes), len(self.space.slots))
+        predictor.fit(codes, self.values)
+        return predictor
+
+
+def dumps(stored: Stored) -> str:
+    """JSON of one line; equal predictors have equal text."""
+    body = {
+        "kind": stored.kind,
+        "settings": dict(stored.settings),
+        "features": stored.features,
+        "space": stored.space.digest,
+        "architectures": [list(row) for row in stored.codes],
+        "values": list(stored.values),
+    }
+    return canonical({"format": FORMAT, "digest": _digest(body), **body})
+
+
+def loads(text: str, space: Space) -> Stored:
+    """What `dumps` wrote; `.fitted()` gives the predictor.
+
+    Raises:
+        NasError: the text is damaged, is no stored predictor, or is one of another space.
+    """
+    body = _body(text)
+    if body["space"] != space.digest:
+        raise NasError(
+            f"this predictor is of the space {body['space']} and not of {space.name} ({space.digest}); "
+            "load it with its own space, or measure and fit again"
+        )
+    _kind(body["kind"], body["settings"])
+    codes, values = body["architectures"], body["values"]
+    if not isinstance(codes, list) or not isinstance(values, list) or len(codes) != len(values):
+        raise NasError("the stored predictor has not one value for each architecture; fit and store it again")
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+        raise NasError("the stored predictor has a value that is no finite number; fit and store it again")
+    try:
+        archs = space.codes(space.decode(np.array(codes).reshape(len(codes), -1)))
+    except (SpaceError, ValueError) as error:
+        raise NasError(f"the stored predictor holds no architectures of {space.name} ({error}); fit it again") from None
+    return Stored.of(body["kind"], space, archs, values, body["settings"], body["features"])
+
+
+def _body(text: str) -> dict[str, Any]:
+    """The content, of which form and digest are right."""
+    try:
+        body = json.loads(text, parse_constant=_refuse)
+    except ValueError as error:
+        raise NasError(f"the stored predictor is no JSON ({error}); fit and store it again") from None
+    if not isinstance(body, dict) or body.pop("format", None) != FORMAT or set(body) != {*_KEYS, "digest"}:
+        raise NasError(f"this is no stored predictor of the format {FORMAT!r}; give what `stored.dumps` wrote")
+    digest = body.pop("digest")
+    if digest != _digest(body):
+        raise NasError(f"the stored predictor is damaged: its digest is not {digest}; fit and store it again")
+    return body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return sha256(canonical(body).encode()).hexdigest()[:16]
+
+
+def _kind(name: str, settings: Mapping[str, Any]) -> type[Any]:
+    """The class; NasError where there is none of that name, or it has no such setting."""
+    from nas.predictors import PREDICTORS  # the table is made of what this package's modules define
+
+    if name not in PREDICTORS:
+        raise NasError(f"there is no predictor {name!r}; the kinds are {', '.join(PREDICTORS)}")
+    known = list(inspect.signature(PREDICTORS[name]).parameters)[2:]
+    for setting in settings:
+        if setting not in known:
+            raise NasError(f"{name!r} has no setting {setting!r}; it has {', '.join(known) or 'none'}")
+    return PREDICTORS[name]
