@@ -20,7 +20,9 @@ from nas import display
 from nas import front as fronts
 from nas.errors import NasError
 from nas.migrations import opening
+from nas.options import RUNS, RunFile, Runs, Storage
 from nas.storage import DEFAULT_URL, Repository
+from nas.target_commands import app as target_app
 from nas.trust import planned
 
 if TYPE_CHECKING:
@@ -39,12 +41,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
+app.add_typer(target_app, name="target")
 app.add_typer(storage_app, name="storage")
 
-RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
-Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
-Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
 Cluster = Annotated[
     str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
 ]
@@ -70,7 +70,6 @@ Gradient = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Option(help="Name in place of the run file's: another study, in a folder of its own.")]
-RUNS = Path("runs")
 _INTERRUPTED = 130  # what a shell makes of SIGINT
 
 

@@ -17,7 +17,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.records import CurvePoint, Distribution, Evaluation, StudyRecord, SupernetRecord, Trust
+from nas.records import (
+    CurvePoint,
+    Distribution,
+    Evaluation,
+    Measurement,
+    StudyRecord,
+    SupernetRecord,
+    TargetRecord,
+    Trust,
+)
 from nas.trust import facts
 from nas.units import metric
 
@@ -292,6 +301,66 @@ def trust(found: Trust) -> None:
         for fact in facts(found):
             table.add_row(fact.name, fact.text)
         _show(table)
+
+
+def targets(found: Sequence[TargetRecord], counts: Mapping[tuple[str, str], tuple[int, str]], as_json: bool) -> None:
+    """Hardware targets, the newest version of each name first, and how much is measured on them."""
+    none = (0, "")
+    if as_json:
+        records = [
+            asdict(target) | {"version": target.version, "measurements": count, "last_measured": last or None}
+            for target in found
+            for count, last in [counts.get((target.name, target.version), none)]
+        ]
+        sys.stdout.write(json.dumps(records, indent=2) + "\n")
+        return
+    table = _table("target", "kind", "version", "measurements", "last measured (UTC)", "machine")
+    seen: set[str] = set()
+    for target in found:
+        count, last = counts.get((target.name, target.version), none)
+        settings = "".join(f" {name}={value}" for name, value in target.settings.items())
+        earlier = " (earlier)" if target.name in seen else ""
+        version = f"{target.version[:_DIGEST]}{earlier}" if target.description else "-"
+        when = last[:16].replace("T", " ") or "-"
+        row = (target.name, f"{target.kind}{settings}", version, str(count), when, machine(target))
+        table.add_row(*map(escape, row))
+        seen.add(target.name)
+    _show(table)
+
+
+def machine(target: TargetRecord) -> str:
+    """What is behind a target, in a few words."""
+    told = target.description
+    names = [told.get("device"), told.get("processor"), told.get("table")]
+    threads = told.get("threads")
+    words = [next((name for name in names if name), ""), f"{threads} thread{'s' * (threads != 1)}" if threads else ""]
+    return ", ".join(word for word in [*words, told.get("precision", "")] if word) or "-"
+
+
+def measured(target: TargetRecord, found: Sequence[Measurement], num_new: int) -> None:
+    """Range and spread of what was measured, and what was odd about it."""
+    low, high = (metric("latency_ms").text(end(m.median_ms for m in found)) for end in (min, max))
+    spread = sorted(m.iqr_ms / m.median_ms for m in found)[len(found) // 2]
+    known = f", {len(found) - num_new} of them known before" if num_new < len(found) else ""
+    _out.print(
+        escape(
+            f"{target.name} (version {target.version[:_DIGEST]}): {len(found)} networks{known}, {low} to {high}, "
+            f"half of the passes within {spread:.1%} of the median's size"
+        ),
+        soft_wrap=True,
+    )
+    notes = [note for m in found for note in m.notes]
+    for note in dict.fromkeys(notes):
+        same = notes.count(note)
+        _warn(f"{same} of {len(found)}: {note}" if same > 1 else f"1 network: {note}")
+
+
+def checked(text: str, changed: bool) -> None:
+    """Whether a machine is as it was."""
+    if changed:
+        _warn(text)
+    else:
+        _out.print(escape(text), soft_wrap=True)
 
 
 def _warn(text: str) -> None:

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +24,19 @@ from nas import front as fronts
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
-from nas.predictors import Predictor, Ridge
-from nas.records import Distribution, Measurement, SpaceRecord, SupernetRecord, Trust
+from nas.latency import Latency, Learner, measured_for, of_record, refusal, serves
+from nas.latency import record as latency_record
+from nas.limits import parse
+from nas.predictors import Predictor
+from nas.records import (
+    Distribution,
+    Measurement,
+    PredictorRecord,
+    SpaceRecord,
+    SupernetRecord,
+    TargetRecord,
+    Trust,
+)
 from nas.run import COSTS, Run
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.storage import Repository
@@ -61,7 +72,8 @@ class Workflow:
     Use it as a context manager or call `close`: that ends the workers and lets go of the database.
 
     Raises:
-        NasError: a cluster is asked for and Ray is not installed, or it has no run file to load.
+        NasError: a cluster is asked for and Ray is not installed, or it has no run file to load; or the run speaks of a
+            target that the database does not know.
     """
 
     run: Run
@@ -71,14 +83,15 @@ class Workflow:
     cluster: str | None = None
     workers: int = 2
     progress: bool = True
+    targets: dict[str, Target] = field(init=False)
+    """Those that objectives and limits speak of, by name."""
 
     def __post_init__(self) -> None:
         if self.cluster is not None and importlib.util.find_spec("ray") is None:
             raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
         if self.cluster is not None and self.run_file is None:
             raise NasError("workers of a cluster load the run from its file: start the search from a run file")
-        for name in self.run.targets:  # rather than when all has been trained
-            find_target(self.repository, name)
+        self.targets = {name: find_target(self.repository, name) for name in self.run.targets}
 
     def __enter__(self) -> Self:
         return self
@@ -168,27 +181,83 @@ class Workflow:
 
     # --- latency
 
-    def measure(self, tick: Tick = _silent) -> dict[str, Predictor]:
-        """A latency predictor for every target of the run, fitted to networks measured on it."""
-        predictors: dict[str, Predictor] = {}
-        for name in self.run.targets:
-            measurements = self.measured(find_target(self.repository, name), self.to_measure(self.run.measured), tick)
-            archs = [Architecture.from_json(m.architecture) for m in measurements]
-            predictors[name] = Ridge(self.run.space)
-            predictors[name].fit(archs, [m.median_ms for m in measurements])
-        return predictors
+    def measure(self, tick: Tick = _silent) -> dict[str, Latency]:
+        """What predicts latencies on every target of the run: known, or learnt now from networks measured on it.
 
-    def measured(self, target: Target, archs: Sequence[Architecture], tick: Tick = _silent) -> list[Measurement]:
+        Raises:
+            NasError: a limit hangs on a predictor that is not good enough for it; the message says what to do.
+        """
+        found = {name: self.latency(target, tick=tick) for name, target in self.targets.items()}
+        for limit in map(parse, self.run.limits):
+            name = limit.metric.removeprefix("latency_ms@")
+            if name in found and not serves(found[name]):
+                raise NasError(f"limit {limit}: {refusal(found[name], name)}")
+        return found
+
+    def latency(self, target: Target, most: int | None = None, tick: Tick = _silent) -> Latency:
+        """What predicts latencies on a target: as stored where that is good enough, else after measuring more.
+
+        Args:
+            most: networks to measure, in place of the run's `measured`.
+        """
+        record, network = target_record(target), self._networks
+        learner = self._learner(target, most, tick)
+        stored = self._stored(record, network)
+        begun = measured_for(stored, self.run.space) if stored else ()
+        found = learner.learn(begun)
+        if stored is None or len(found.codes) > len(begun):
+            self.repository.put_predictor(latency_record(found, record, network))
+        return found
+
+    def _learner(self, target: Target, most: int | None, tick: Tick) -> Learner:
+        bounds = [limit for limit in map(parse, self.run.limits) if limit.metric == f"latency_ms@{target.name}"]
+        return Learner(
+            self.run.space,
+            lambda archs: [m.median_ms for m in self.measured(target, archs, tick)],
+            most=most or self.run.measured,
+            known=self._known(target),
+            allowed=target.known(self.run.space),
+            limits=[limit.value for limit in bounds],
+            coverage=self.run.coverage,
+            seed=self.run.seed,
+        )
+
+    def _known(self, target: Target) -> dict[str, Predictor]:
+        """Predictors of other targets for the same networks; for a known predictor those it was learnt with."""
+        own, space = self._stored(target_record(target), self._networks), self.run.space
+        found = {
+            one.target: one
+            for one in self.repository.predictors()
+            if (one.space_digest, one.network) == (space.digest, self._networks) and one.target != target.name
+        }
+        names = found if own is None else [name for name in own.quality.get("helped_by", ()) if name in found]
+        return {name: of_record(found[name], space) for name in names}
+
+    def _stored(self, target: TargetRecord, network: str) -> PredictorRecord | None:
+        key = target.version, self.run.space.digest, network
+        found = [p for p in self.repository.predictors(target.name) if (p.version, p.space_digest, p.network) == key]
+        return found[-1] if found else None
+
+    @cached_property
+    def _networks(self) -> str:
+        """A fingerprint of what the run builds from architectures: of the ends of its space."""
+        return _digest([self.fingerprint(end) for end in (self.run.space.smallest(), self.run.space.largest())])
+
+    def measured(
+        self, target: Target, archs: Sequence[Architecture], tick: Tick = _silent, *, again: bool = False
+    ) -> list[Measurement]:
         """The latency of extracted networks, in the order of ``archs``; only what is not known yet is measured.
+
+        With ``again``, all are measured and what is known is replaced.
 
         A measurement is known where network, input and machine are the same: another run's networks of the same
         choices, or another machine's of the same name, are not. The weights do not matter, so none are trained.
         """
         record = target_record(target)
         self.repository.add_target(record)
-        networks = {arch.digest: self._fingerprint(arch) for arch in archs}
+        networks = {arch.digest: self.fingerprint(arch) for arch in archs}
         stored = self.repository.measurements(target.name, list(networks), version=record.version)
-        known = {m.arch_digest: m for m in stored if m.network == networks[m.arch_digest]}
+        known = {m.arch_digest: m for m in stored if m.network == networks[m.arch_digest] and not again}
         todo = [arch for arch in archs if arch.digest not in known]
         tick(len(known), len(archs))
         for arch, found in measure_all(target, todo, self.initial.extract, self.run.task.example()):
@@ -198,17 +267,10 @@ class Workflow:
         tick(len(archs), len(archs))
         return [known[arch.digest] for arch in archs]
 
-    def _fingerprint(self, arch: Architecture) -> str:
+    def fingerprint(self, arch: Architecture) -> str:
         """Of what a latency depends on and the architecture does not say: the sizes of layers, and of the input."""
         example = self.run.task.example()
         return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
-
-    def to_measure(self, n: int) -> list[Architecture]:
-        """Both ends of the space, and architectures whose every choice is uniform: each option is seen often."""
-        space, rng = self.run.space, np.random.default_rng([self.run.seed, 1])
-        wanted = min(n, space.count())
-        sample = space.sample_many(wanted, rng, uniform="choices", distinct=True)
-        return list(dict.fromkeys([space.smallest(), space.largest(), *sample]))[:n]
 
     @cached_property
     def _counts(self) -> evaluators.CostModel:
@@ -216,7 +278,7 @@ class Workflow:
 
     # --- what gradients tell
 
-    def distributions(self, predictors: dict[str, Predictor], name: str | None = None) -> list[Distribution]:
+    def distributions(self, predictors: Mapping[str, Latency], name: str | None = None) -> list[Distribution]:
         """What the gradient search of the run has learnt for its study: learnt now or found; nothing where it has none.
 
         Raises:
@@ -231,7 +293,7 @@ class Workflow:
             self.repository.put_distributions(study, key, found or self._learnt(predictors, key))
         return self.repository.distributions(study)
 
-    def _learnt(self, predictors: dict[str, Predictor], key: str) -> list[Distribution]:
+    def _learnt(self, predictors: Mapping[str, Latency], key: str) -> list[Distribution]:
         predict, place = (
             evaluators.CostModel(self.supernet, self.run.task, predictors),
             self.directory / "gradient" / key,
@@ -249,11 +311,12 @@ class Workflow:
     # --- the search
 
     def study(
-        self, predictors: dict[str, Predictor], on_batch: OnBatch | None = None, name: str | None = None
+        self, predictors: Mapping[str, Latency], on_batch: OnBatch | None = None, name: str | None = None
     ) -> Study:
         """The study of the run, as far as it has come."""
         run = self.run
         learnt = self.distributions(predictors, name)
+        costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs)
         return Study(
             name or run.name,
             run.space,
@@ -264,7 +327,8 @@ class Workflow:
             searcher=SEARCHERS[run.searcher],
             settings={LEARNS_FROM[run.searcher]: learnt} if learnt else None,
             executor=self._executor,
-            predict=evaluators.CostModel(self.supernet, run.task, predictors, run.costs),
+            predict=costs,
+            bound=partial(costs.bounds, run.coverage),
             weights=self.weights,
             data=run.task.digest,
             seed=run.seed,
@@ -309,8 +373,7 @@ class Workflow:
         return verified
 
     def _verified(self, arch: Architecture) -> dict[str, float]:
-        targets = {name: find_target(self.repository, name) for name in self.run.targets}
-        found = {f"latency_ms@{name}": self.measured(t, [arch])[0].median_ms for name, t in targets.items()}
+        found = {f"latency_ms@{name}": self.measured(t, [arch])[0].median_ms for name, t in self.targets.items()}
         profile = asdict(self._counts.profile(arch))
         found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}
         if has_test(self.run.task):

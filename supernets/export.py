@@ -295,7 +295,7 @@ def _program(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram
     batch = torch.export.Dim("batch")
     # a traced size of 1 would be taken for a constant
     traced = _resized(inputs, max(2, inputs[0].shape[0]))
-    with _quiet():
+    with quiet():
         try:
             program = torch.export.export(network, traced, dynamic_shapes=_open_axes(network, inputs, batch))
         except Exception as error:  # torch.export raises many kinds, all for what the user's model does
@@ -310,7 +310,7 @@ def _program(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' own warnings: deprecations within torch, and packages they would also know of."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -336,7 +336,7 @@ def _write_torch(
     folder: Path, program: torch.export.ExportedProgram, expected: list[tuple[Inputs, list[Tensor]]]
 ) -> float:
     path = folder / FILES["torch"]
-    with _quiet():
+    with quiet():
         torch.export.save(program, path)
         loaded = torch.export.load(path).module()
     return _difference(loaded, expected)
@@ -350,7 +350,7 @@ def _write_onnx(
 ) -> float | None:
     path = folder / FILES["onnx"]
     size = sum(tensor.numel() * tensor.element_size() for tensor in views.tensors(network).values())
-    with _quiet():
+    with quiet():
         try:
             torch.onnx.export(program, f=path, dynamo=True, external_data=size > _ONE_FILE_BYTES, verbose=False)
         except Exception as error:

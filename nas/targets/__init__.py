@@ -7,12 +7,17 @@ fingerprint it is another version of the target, whose measurements are kept apa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nas.records import TargetRecord
 from nas.targets.cpu import CPUTarget
+from nas.targets.cuda import CUDATarget
 from nas.targets.measuring import Repeats
+from nas.targets.onnx import ONNXTarget
+from nas.targets.remote import RemoteTarget
+from nas.targets.settings import read
+from nas.targets.table import TableTarget
 from nas.targets.target import Inputs, LatencyResult, Target, TargetError, target_record
 
 if TYPE_CHECKING:
@@ -21,30 +26,56 @@ if TYPE_CHECKING:
 __all__ = [
     "TARGETS",
     "CPUTarget",
+    "CUDATarget",
     "Inputs",
     "LatencyResult",
+    "ONNXTarget",
+    "RemoteTarget",
     "Repeats",
+    "TableTarget",
     "Target",
     "TargetError",
     "build",
     "check_name",
     "find",
+    "make",
     "target_record",
 ]
 
-TARGETS: dict[str, Callable[..., Target]] = {"cpu": CPUTarget}
+TARGETS: dict[str, Callable[..., Target]] = {
+    "cpu": CPUTarget,
+    "cuda": CUDATarget,
+    "onnx": ONNXTarget,
+    "table": TableTarget,
+    "remote": RemoteTarget,
+}
 """The kinds of targets. "cpu" is also the name of one that exists without being added."""
+
+
+def make(name: str, kind: str, settings: Sequence[str]) -> Target:
+    """The target of a name, a kind and its settings as people write them: ``make("fast", "cpu", ["threads=2"])``.
+
+    Raises:
+        TargetError: the name cannot be, there is no such kind, or it has no such setting or not with this value.
+    """
+    check_name(name)
+    _check_kind(kind)
+    return TARGETS[kind](name=name, **read(kind, TARGETS[kind], settings))
 
 
 def build(record: TargetRecord) -> Target:
     """The target that a record describes.
 
     Raises:
-        TargetError: its kind is unknown here, or has no such settings.
+        TargetError: its kind is unknown here.
     """
-    if record.kind not in TARGETS:
-        raise TargetError(f"no kind of target is called {record.kind!r}: choose one of {', '.join(TARGETS)}")
+    _check_kind(record.kind)
     return TARGETS[record.kind](name=record.name, **record.settings)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in TARGETS:
+        raise TargetError(f"no kind of target is called {kind!r}: choose one of {', '.join(TARGETS)}")
 
 
 def find(repository: Repository, name: str) -> Target:

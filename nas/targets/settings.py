@@ -16,7 +16,7 @@ def settings_of(target: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def check(kind: str, made: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+def check(kind: str, made: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a kind, each of the type it must have.
 
     Raises:
@@ -32,7 +32,7 @@ def check(kind: str, made: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _typed(kind, name, value, hints[name]) for name, value in settings.items()}
 
 
-def read(kind: str, made: type, texts: Sequence[str]) -> dict[str, Any]:
+def read(kind: str, made: Any, texts: Sequence[str]) -> dict[str, Any]:
     """Settings written as ``threads=2``; errors are those of `check`."""
     settings: dict[str, Any] = {}
     for text in texts:
@@ -43,7 +43,7 @@ def read(kind: str, made: type, texts: Sequence[str]) -> dict[str, Any]:
     return check(kind, made, settings)
 
 
-def _settings(made: type) -> list[Field[Any]]:
+def _settings(made: Any) -> list[Field[Any]]:
     return [field for field in fields(made) if field.name != "name" and field.metadata.get("setting", True)]
 
 

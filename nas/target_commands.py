@@ -1,0 +1,205 @@
+"""`nas target`: machines that networks are measured on, and whether they are still what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas import display
+from nas.errors import NasError
+from nas.options import RUNS, AsJSON, RunFile, Runs, Storage
+from nas.records import Measurement, TargetRecord
+from nas.storage import DEFAULT_URL, Repository
+
+if TYPE_CHECKING:
+    from nas.targets import Target
+    from nas.workflow import Workflow
+    from search_spaces import Architecture
+
+app = typer.Typer(help="Machines that networks are measured on.", no_args_is_help=True)
+
+TargetName = Annotated[str, typer.Argument(help="Name of a target, as in latency_ms@NAME.", show_default=False)]
+
+_MEASURED = 40
+_CPU = TargetRecord("cpu", "cpu")  # which is there without being added
+
+
+@app.command()
+def add(
+    name: TargetName,
+    kind: Annotated[str, typer.Argument(help="cpu, cuda, onnx, table or remote.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="As in threads=2.", show_default=False)
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="The name may stand for another machine so far.")] = False,
+    storage: Storage = DEFAULT_URL,
+) -> None:
+    """Describe a machine and give it a name: a kind of target, and its settings.
+
+    cpu threads=2; cuda precision=float16; onnx threads=4; table path=t4.csv column=ms; remote on=cpu threads=4.
+    """
+    from nas import targets
+
+    target = targets.make(name, kind, settings or [])
+    with Repository(storage) as repository:
+        known = {record.name: record for record in [_CPU, *repository.targets()]}.get(name)
+        if known is not None and not replace and (known.kind, known.settings) != (target.kind, target.settings):
+            raise targets.TargetError(
+                f"target {name!r} is {_written(known)} so far: take another name, or say with --replace that it is "
+                f"{kind} {' '.join(settings or [])} from now on".rstrip()
+            )
+        record = targets.target_record(target)
+        repository.add_target(record)
+    display.say(f"target {name}, version {record.version[:8]}: {display.machine(record)}")
+    display.say(f"next: nas target measure RUN_FILE {name}, or latency_ms@{name} as an objective or in a limit")
+
+
+@app.command()
+def measure(
+    run_file: RunFile,
+    name: TargetName,
+    networks: Annotated[
+        int | None, typer.Option("-n", min=1, help=f"Networks; {_MEASURED} if left out, of a table all it has.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Also those that are measured, whose figures are replaced.")] = False,
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+) -> None:
+    """Measure networks of a run's space on a target; they need not be trained. What was stopped goes on."""
+    with _workflow(run_file, storage, runs) as workflow:
+        target = _target(workflow, name)
+        archs = _to_measure(workflow, target, networks)
+        before = sum(count for count, _ in workflow.repository.num_measurements().values())
+        with display.bar(f"measuring on {name}") as tick:
+            found = workflow.measured(target, archs, tick, again=again)
+        after = sum(count for count, _ in workflow.repository.num_measurements().values())
+        display.measured(workflow.repository.target(name), found, len(found) if again else after - before)
+
+
+@app.command()
+def check(
+    run_file: RunFile,
+    name: TargetName,
+    networks: Annotated[int, typer.Option("-n", min=1, help="Networks to measure again.")] = 10,
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+) -> None:
+    """Measure again what was measured before, and say whether the machine has changed: then the exit status is 1."""
+    from nas import targets
+    from nas.targets.batch import measure_all
+    from nas.targets.comparing import ratio
+
+    with _workflow(run_file, storage, runs) as workflow:
+        target = _target(workflow, name)
+        now = targets.target_record(target)
+        then, measurements = _measured_before(workflow, now)
+        chosen = _spread_out(measurements, networks)
+        archs = [_architecture(measurement) for measurement in chosen]
+        pairs = []
+        with display.bar(f"measuring again on {name}") as tick:
+            todo = measure_all(target, archs, workflow.initial.extract, workflow.run.task.example(), len(archs) + 1)
+            for old, (_, new) in zip(chosen, todo, strict=True):
+                pairs.append((old, new))
+                tick(len(pairs), len(chosen))
+    for line in _differences(then, now):
+        display.checked(line, changed=True)
+    found = ratio(pairs)
+    measured = f"{name}, {len(pairs)} networks measured again"
+    if found.changed:
+        remedy = f"measure anew with nas target measure {run_file} {name} --again"
+        display.checked(f"{measured}: the machine has changed, it is {found.text}; {remedy}", changed=True)
+        raise typer.Exit(1)
+    text = f"they take {found.value:.2f} times as long as before ({found.low:.2f} to {found.high:.2f})"
+    display.checked(f"{measured}: the machine is as it was, {text}", changed=False)
+
+
+@app.command(name="list")
+def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """List the targets of a database with their versions, and how much is measured on each."""
+    with Repository(storage, read_only=True) as repository:
+        found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
+        if "cpu" not in {target.name for target in found}:
+            found = [_CPU, *found]
+        display.targets(found, repository.num_measurements(), as_json)
+
+
+@contextmanager
+def _workflow(run_file: Path, storage: str, runs: Path) -> Iterator[Workflow]:
+    from nas.run import blaming, load
+    from nas.workflow import Workflow
+
+    run = load(run_file)
+    with blaming(run_file), Workflow(run, Repository(storage), runs / run.name, run_file.resolve()) as workflow:
+        yield workflow
+
+
+def _target(workflow: Workflow, name: str) -> Target:
+    from nas import targets
+
+    return targets.find(workflow.repository, name)
+
+
+def _to_measure(workflow: Workflow, target: Target, n: int | None) -> Sequence[Architecture]:
+    """So many of the space, or of those that a target knows."""
+    known = target.known(workflow.run.space)
+    if known is None:
+        return workflow.to_measure(n or _MEASURED)
+    if not known:
+        space = workflow.run.space.name
+        raise NasError(f"target {target.name!r} knows no architecture of {space}: see that its columns are {space}'s")
+    return known[:n]
+
+
+def _measured_before(workflow: Workflow, now: TargetRecord) -> tuple[TargetRecord, list[Measurement]]:
+    """What is stored of the run's networks: of the machine as it is now, or else of its newest version that has any."""
+    stored = workflow.repository.measurements(now.name)
+    versions = [now, *(record for record in workflow.repository.target_versions() if record.name == now.name)]
+    for record in versions:
+        of_version = [m for m in stored if m.version == record.version]
+        same = [m for m in of_version if _is_of(workflow, m)]
+        if same:
+            return record, same
+    raise NasError(
+        f"nothing of {workflow.run.name!r} was measured on {now.name!r} so far: nas target measure "
+        f"{workflow.run_file and workflow.run_file.name} {now.name}"
+    )
+
+
+def _is_of(workflow: Workflow, measurement: Measurement) -> bool:
+    """Whether it is of a network of this run, rather than of another one with the same choices."""
+    arch = _architecture(measurement)
+    return arch in workflow.run.space and workflow.fingerprint(arch) == measurement.network
+
+
+def _architecture(measurement: Measurement) -> Architecture:
+    from search_spaces import Architecture
+
+    return Architecture.from_json(measurement.architecture)
+
+
+def _spread_out(found: Sequence[Measurement], n: int) -> list[Measurement]:
+    """So many of all, from the fastest to the slowest."""
+    ordered = sorted(found, key=lambda m: m.median_ms)
+    n = min(n, len(ordered))
+    return [ordered[round(i * (len(ordered) - 1) / max(1, n - 1))] for i in range(n)]
+
+
+def _differences(then: TargetRecord, now: TargetRecord) -> Iterator[str]:
+    """What the fingerprints differ in, one line each."""
+    for key in dict.fromkeys([*then.description, *now.description]):
+        before, after = then.description.get(key), now.description.get(key)
+        if before != after:
+            yield f"{now.name}: {key} was {_shown(before)}, is {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    return "not told" if value is None else str(value)
+
+
+def _written(target: TargetRecord) -> str:
+    settings: Mapping[str, Any] = target.settings
+    return " ".join([target.kind, *(f"{name}={value}" for name, value in settings.items())])

@@ -1,0 +1,92 @@
+"""A machine of a Ray cluster, a board say, which joins with `ray start --address=... --resources='{"pi5": 1}'`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from nas.cluster import Machine
+from nas.targets import networks
+from nas.targets.cpu import CPUTarget
+from nas.targets.cuda import CUDATarget
+from nas.targets.measuring import Repeats
+from nas.targets.onnx import ONNXTarget
+from nas.targets.settings import settings_of
+from nas.targets.target import Inputs, LatencyResult, Target, TargetError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from search_spaces import Architecture
+
+_THERE: dict[str, Callable[..., Target]] = {"cpu": CPUTarget, "cuda": CUDATarget, "onnx": ONNXTarget}
+
+
+@dataclass(frozen=True)
+class RemoteTarget(Repeats, networks.AnyNetwork):
+    """The machine of a cluster that carries this target's name as a resource, measured by a worker on it.
+
+    Raises:
+        TargetError: settings out of range.
+    """
+
+    name: str = "remote"
+    on: str = "cpu"
+    """How the worker measures: cpu, cuda or onnx."""
+    threads: int = 1
+    precision: str = "float32"
+    address: str = "auto"
+    """Of the Ray cluster: auto, or an address such as ray://head:10001."""
+    timeout_s: float = 300.0
+    """For the answer to one measurement."""
+
+    kind = "remote"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.on not in _THERE:
+            raise TargetError(f"on={self.on!r} is unknown: choose one of {', '.join(_THERE)}")
+        networks.check_threads(self.threads)
+        networks.check_precision(self.precision)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return settings_of(self)
+
+    def describe(self) -> dict[str, Any]:
+        """The fingerprint that the worker finds, and how it measures.
+
+        Raises:
+            NasError: Ray is missing, no cluster answers, or no machine of it carries the name.
+        """
+        return dict(self._description)
+
+    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
+        """Sends the network with its classes and returns what the worker measured.
+
+        Raises:
+            NasError: also where the machine behind the name has become another one meanwhile.
+        """
+        inputs = networks.as_inputs(example)
+        networks.check(module, inputs)
+        result: LatencyResult = self._machine.call("measure", module, inputs)
+        if (now := self._described()) != self._description:
+            other = ", ".join(sorted(key for key in now if now[key] != self._description.get(key)))
+            raise TargetError(f"the machine behind {self.name!r} is another one now ({other}): measure anew")
+        return result
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        return self._described()
+
+    def _described(self) -> dict[str, Any]:
+        return {**self._machine.call("describe"), "on": self.on}
+
+    @cached_property
+    def _machine(self) -> Machine:
+        known = {field.name for field in fields(_THERE[self.on])}  # type: ignore[arg-type]
+        settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}
+        make = partial(_THERE[self.on], **settings)
+        return Machine(self.name, make, self.address, int(self.on == "cuda"), self.timeout_s)
