@@ -110,7 +110,11 @@ class SamplingTask(Task, Protocol):
         ...
 
     def score(self, module: nn.Module, step: int, seed: int) -> float:
-        """How good a network is on one batch of the validation split: in [0, 1], 1 is best."""
+        """How good a network is on one batch of the validation split: in [0, 1], 1 is best.
+
+        A task may offer that batch too, as ``held_out(step, seed)``: a gradient search of a supernet that is trained
+        already then learns the architecture from it, and from training examples otherwise.
+        """
         ...
 
 
@@ -190,10 +194,13 @@ class Classification:
 
     def score(self, module: nn.Module, step: int, seed: int) -> float:
         """The share of a validation batch that is put into the right class."""
+        return 1 - _evaluate(self, module, iter([self.held_out(step, seed)]))["error"]
+
+    def held_out(self, step: int, seed: int) -> Batch:
+        """The validation batch of a step, without augmentation."""
         valid = self.splits["valid"]
         indices = batch_indices(len(valid.targets), self.batch_size, step, seed)
-        found = _evaluate(self, module, iter([Batch(valid.inputs[indices], valid.targets[indices])]))
-        return 1 - found["error"]
+        return Batch(valid.inputs[indices], valid.targets[indices])
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`error`, the share of examples put into a wrong class, and `loss`, the mean cross-entropy in nats."""
@@ -287,9 +294,12 @@ class LanguageModelling:
 
     def score(self, module: nn.Module, step: int, seed: int) -> float:
         """The geometric mean of the probabilities of the right tokens, over a batch of validation windows."""
+        return math.exp(-_evaluate(self, module, iter([self.held_out(step, seed)]))["loss"])
+
+    def held_out(self, step: int, seed: int) -> Batch:
+        """Windows of the validation text; the batch of a step."""
         windows = (len(self.splits["valid"]) - 1) // self.context
-        first = batch_indices(windows, self.batch_size, step, seed) * self.context
-        return math.exp(-_evaluate(self, module, iter([self._windows("valid", first)]))["loss"])
+        return self._windows("valid", batch_indices(windows, self.batch_size, step, seed) * self.context)
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`loss` in nats a token, and `error`, the share of tokens of which another was thought likelier."""

@@ -13,8 +13,13 @@ from torch import Tensor
 
 BY_CHANCE = 0.05
 """How likely so many parameter-free options may be among equals before they count as a symptom."""
-UNDECIDED = 0.95
-"""Mean entropy as a share of the largest, above which nothing has been learnt."""
+UNDECIDED = 0.8
+"""Mean entropy as a share of the largest, above which little has been learnt."""
+AHEAD = 0.7
+"""How often what is drawn from a distribution that has learnt something beats what is drawn at random.
+
+Both are read off benchmarks/results/gradient.jsonl and reruns of it: docs/decisions/gradient-search.md has the figures.
+"""
 DISAGREEMENT = 0.1
 """Share of the mixture's score that may be lost where an architecture is derived from it."""
 WINDOW, DISTANCE, RATIO = 5, 5, 0.75
@@ -29,6 +34,7 @@ def warnings(
     *,
     mixed: float | None = None,
     derived: float | None = None,
+    learnt: float | None = None,
     curvatures: Sequence[float] = (),
 ) -> tuple[str, ...]:
     """All symptoms there are.
@@ -37,11 +43,13 @@ def warnings(
         parameter_free: for paths of choices among operations, which options have no parameters.
         mixed: the score of the mixture, on validation data; higher is better.
         derived: that of the architecture derived from it, with the same weights.
+        learnt: how often a network drawn from the distribution scores better than one drawn at random.
         curvatures: `dominant_eigenvalue` at several looks, from the first to the last.
     """
     found = (
         parameter_free_preferred(probabilities, parameter_free),
         undecided(probabilities),
+        by_chance(learnt) if learnt is not None else None,
         disagreeing(mixed, derived) if mixed is not None and derived is not None else None,
         sharpening(curvatures),
     )
@@ -75,8 +83,22 @@ def undecided(probabilities: Probabilities) -> str | None:
     if mean <= UNDECIDED:
         return None
     return (
-        f"the probabilities have {100 * mean:.0f} % of the entropy of equal ones, so the derived architecture is "
-        "little better than a random one: take more steps or a higher lr_arch, or evaluate draws of the distribution"
+        f"the probabilities have {100 * mean:.0f} % of the entropy of equal ones, so many architectures are hardly "
+        "less likely than the derived one: take more steps or a higher lr_arch, or evaluate draws of the distribution"
+    )
+
+
+def by_chance(learnt: float) -> str | None:
+    """Whether networks of the distribution are hardly better than random ones: it prefers the wrong options, or none.
+
+    Args:
+        learnt: how often one of them scores better, with the weights there are; 1/2 for what is no better.
+    """
+    if learnt >= AHEAD:
+        return None
+    return (
+        f"a network drawn from what was learnt scores better than a random one in {100 * learnt:.0f} % of pairs, where "
+        "50 % is chance: take more steps, train the weights longer, use snas or drnas, or let a study evaluate more"
     )
 
 

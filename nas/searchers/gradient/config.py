@@ -32,7 +32,8 @@ class GradientConfig:
     warmup: float = 0.2
     """Share of the steps that train the weights alone; without training of weights there is none."""
     train_weights: bool = True
-    """Whether the supernet's weights are trained, in place; otherwise they are asked as they are."""
+    """Whether the supernet's weights are trained, in place; otherwise they are asked as they are, and the architecture
+    learns from validation examples: what is learnt has seen them, so report figures of the test split."""
     lr_arch: float = 3e-2
     """Adam's learning rate of the architecture; its averages are those of DARTS, .5 and .999."""
     optimizer: str = "adamw"

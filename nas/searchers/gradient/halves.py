@@ -1,4 +1,10 @@
-"""The training examples in halves: one for the weights, one for the architecture (arXiv:1806.09055, section 3.1)."""
+"""The training examples in halves: one for the weights, one for the architecture (arXiv:1806.09055, section 3.1).
+
+A supernet that is trained already has seen all of them, and may know them by heart: every architecture then does well
+on them, and they tell little of which is better. Its architecture learns from validation examples, where the task draws
+batches of them. So validation serves twice, as the metric by which a study chooses among what was learnt is of the same
+examples; the test split is for figures to be reported.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,8 @@ class Halves:
     """Batches of either half; the batch of a step is a function of (seed, step).
 
     Args:
-        split: False for a supernet that is trained already: all examples are then for the architecture.
+        split: False for a supernet that is trained already: the architecture has the task's ``held_out`` batches, or
+            all training examples where it has none.
 
     Raises:
         GradientSearchError: the task cannot select examples, or has fewer than two.
@@ -35,6 +42,7 @@ class Halves:
         self._task, self._seed, self._device = task, seed, device
         # three numbers: the batches of no step draw from this stream
         order = torch.from_numpy(np.random.default_rng([seed, 0, 5]).permutation(task.num_train))
+        self._held_out = None if split else getattr(task, "held_out", None)
         middle = task.num_train // 2 if split else 0
         self._weights, self._architecture = order[:middle], order[middle:]
 
@@ -44,6 +52,8 @@ class Halves:
 
     def architecture(self, step: int) -> Any:
         """The batch that the architecture learns from."""
+        if self._held_out is not None:
+            return to_device(self._held_out(step, self._seed), self._device)
         return self._batch(self._architecture, step, 2 * step + 1)
 
     def _batch(self, half: Tensor, step: int, number: int) -> Any:

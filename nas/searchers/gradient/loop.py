@@ -205,7 +205,7 @@ class Loop:
         kept = self.stepper.constraints.keep(logits, condition, measured)
         if self.config.selection == "perturbation":
             kept = replace(kept, arch=self._perturbed(kept.mixture))
-        self.watch.finish(index, kept)
+        self.watch.finish(index, kept, limited=bool(self.stepper.constraints.limits))
         return Distribution(
             study="",
             method=self.config.method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -66,6 +67,12 @@ class Relaxed:
     def score(self, kept: Mapping[str, Sequence[float]], seed: int) -> float:
         """How good the mixture of these probabilities of kept options is, on one validation batch, in [0, 1]."""
         return self._mixed_score(self._whole({path: torch.tensor(vector) for path, vector in kept.items()}), 0, seed)
+
+    def mean_score(self, arch: Architecture, num_batches: int, seed: int) -> float:
+        """How good one architecture is, over so many validation batches, in [0, 1]."""
+        network = self.supernet.subnet(arch)
+        calibrate.recalibrate(network, self.task.calibration(1))
+        return fmean(self.task.score(network, step, seed) for step in range(num_batches))
 
     def derived(self, kept: Mapping[str, Sequence[float]]) -> Architecture:
         """The architecture of probabilities of kept options."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.searchers.gradient import collapse
+from nas.searchers.gradient.chance import Chance, ahead, differ
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.constraints import Kept
 from nas.searchers.gradient.history import History, moments
@@ -43,6 +44,7 @@ class Watch:
         self._moments = moments(config.first, config.steps)
         self._checks = moments(config.first, config.steps, NUM_CHECKS) - {0, config.first, config.steps}
         self._parameter_free = parameter_free(relaxed.supernet)
+        self._chance = Chance(relaxed, config.seed)
 
     @torch.no_grad()
     def look(self, done: int) -> None:
@@ -63,13 +65,21 @@ class Watch:
             self.warn(index, f"after step {done} {line}")
             self.stopped = self._config.stop_on_collapse
 
-    def finish(self, index: int, kept: Kept) -> None:
+    def finish(self, index: int, kept: Kept, *, limited: bool) -> None:
         """Warn of all that is wrong with a distribution and its architecture in the end."""
         mixed, derived = self._score(index, kept.mixture, kept.arch, self.history.steps[-1])
-        operations = self._operations(index)
-        symptoms = collapse.warnings(self._kept(kept.mixture), operations, mixed=mixed, derived=derived)
+        alone = not limited and not any(self._watched[index].preference[1:])
+        learnt = self._learnt(kept.mixture) if alone else None  # beside costs a network may rightly be worse
+        symptoms = collapse.warnings(
+            self._active(kept), self._operations(index), mixed=mixed, derived=derived, learnt=learnt
+        )
         for line in (*kept.broken, *symptoms):
             self.warn(index, line)
+
+    def _learnt(self, mixture: Mixture) -> float | None:
+        """How often draws of a distribution beat random networks; None where these do not differ."""
+        drawn, random = self._chance.scores(mixture)
+        return ahead(drawn, random) if differ(random, self._chance.num_examples) else None
 
     def warn(self, index: int, line: str) -> None:
         """Keep a warning with its distribution, and log it."""
@@ -85,6 +95,12 @@ class Watch:
     def _kept(self, mixture: Mixture) -> dict[str, list[float]]:
         """Probabilities of the options that are kept."""
         return {path: mixture[path][list(kept)].tolist() for path, kept in self._relaxed.free.items()}
+
+    def _active(self, kept: Kept) -> dict[str, list[float]]:
+        """Those of choices that are there in the derived architecture: others need not be decided."""
+        space = self._relaxed.supernet.space
+        active = {slot.path for slot, code in zip(space.slots, space.codes([kept.arch])[0], strict=True) if code >= 0}
+        return {path: vector for path, vector in self._kept(kept.mixture).items() if path in active}
 
     def _operations(self, index: int) -> dict[str, list[bool]]:
         """Which have no parameters; of no choice where costs count more than the loss: these are then rightly liked."""

@@ -58,6 +58,12 @@ def test_a_derived_architecture_that_does_worse(mixed: float, derived: float, wa
         assert line.startswith("the mixture scores 0.9, the architecture derived from it 0.4 with the same weights: ")
 
 
+def test_draws_that_are_hardly_better_than_random_ones() -> None:
+    (line,) = collapse.warnings(cell(0, 2), {}, learnt=0.62)
+    assert line.startswith("a network drawn from what was learnt scores better than a random one in 62 % of pairs")
+    assert collapse.warnings(cell(0, 2), {}, learnt=0.8) == ()
+
+
 def test_growing_curvature_is_noticed_where_the_ratio_says() -> None:
     assert collapse.sharpening([0.1] * 9) is None  # too few looks
     assert collapse.sharpening([0.3] * 5 + [0.39] * 5) is None  # 0.77

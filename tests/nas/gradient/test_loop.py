@@ -214,8 +214,20 @@ def test_the_halves_have_no_example_in_common() -> None:
         for batch in (halves.weights, halves.architecture)
     )
     assert len(weights) == len(architecture) == 20 and not weights & architecture
-    whole = Halves(task, 3, torch.device("cpu"), split=False)
-    assert {int(label) for step in range(4) for label in whole.architecture(step).targets} == set(range(40))
+
+
+def test_weights_that_are_not_trained_have_seen_the_training_examples() -> None:
+    """So the architecture learns from validation batches, or from all training examples where the task draws none."""
+    inputs, labels = torch.arange(40.0)[:, None], torch.arange(40)
+    task = Classification((inputs, labels), (inputs[:30], 40 + labels[:30]), batch_size=10, num_classes=80)
+    held_out = Halves(task, 3, torch.device("cpu"), split=False)
+    assert {int(label) for step in range(3) for label in held_out.architecture(step).targets} == set(range(40, 70))
+    drawing_none, seen = Missing(), list[int]()
+    drawing_none.select = lambda indices, step, seed: seen.extend(indices)  # type: ignore[method-assign, func-returns-value]
+    whole = Halves(drawing_none, 3, torch.device("cpu"), split=False)
+    for step in range(10):
+        whole.architecture(step)
+    assert sorted(seen) == list(range(40))
 
 
 # --- resuming -----------------------------------------------------------------------------------------------------
