@@ -16,7 +16,8 @@ import numpy as np
 from torch import nn
 
 from nas.errors import NasError
-from nas.predictors import Archs, Predictor
+from nas.latency import Latency
+from nas.predictors import Archs
 from nas.predictors.models import FloatArray
 from nas.run import COSTS, Run, load
 from search_spaces import Architecture
@@ -61,8 +62,19 @@ class Costs(Mapping[str, np.ndarray]):
         return len(self._model.names)
 
 
+class Bounds(Costs):
+    """The same metrics, of latencies the values that only `1 - coverage` of networks exceed as measured."""
+
+    def __init__(self, model: CostModel, archs: Sequence[Architecture], coverage: float) -> None:
+        super().__init__(model, archs)
+        self._coverage = coverage
+
+    def __getitem__(self, metric: str) -> np.ndarray:
+        return self._model.metric(metric, self._archs, self._coverage)
+
+
 class CostModel:
-    """Counts and predicts what architectures cost: the `predict` of a study.
+    """Counts and predicts what architectures cost: the `predict` of a study, and its `bound`.
 
     Args:
         predictors: fitted, by target; each gives `latency_ms@TARGET`.
@@ -71,7 +83,7 @@ class CostModel:
     """
 
     def __init__(
-        self, supernet: Supernet, task: Task, predictors: Mapping[str, Predictor], counted: Sequence[str] = COSTS
+        self, supernet: Supernet, task: Task, predictors: Mapping[str, Latency], counted: Sequence[str] = COSTS
     ) -> None:
         self._supernet = supernet
         self._example = task.example()
@@ -82,13 +94,18 @@ class CostModel:
     def __call__(self, archs: Sequence[Architecture]) -> Costs:
         return Costs(self, archs)
 
-    def metric(self, name: str, archs: Sequence[Architecture]) -> np.ndarray:
-        """(n,) values; KeyError for what is no cost."""
+    def bounds(self, coverage: float, archs: Sequence[Architecture]) -> Bounds:
+        """What limits are to be checked on."""
+        return Bounds(self, archs, coverage)
+
+    def metric(self, name: str, archs: Sequence[Architecture], coverage: float | None = None) -> np.ndarray:
+        """(n,) values, of latencies with a `coverage` upper bounds; KeyError for what is no cost."""
         if name == "params":
             return np.array([self._supernet.count_parameters(arch) for arch in archs], dtype=float)
         if name in COSTS:
             return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
-        return self._predictors[name.removeprefix("latency_ms@")].predict(archs)[0]
+        latency = self._predictors[name.removeprefix("latency_ms@")]
+        return latency.predict(archs)[0] if coverage is None else latency.upper(archs, coverage)
 
     def profile(self, arch: Architecture) -> Profile:
         """Of one architecture, counted once."""

@@ -46,6 +46,11 @@ class Limit:
         value = int(self.value) if self.value.is_integer() and abs(self.value) < 1e15 else self.value
         return f"{self.metric} {self.op} {value}"
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether the metric is to stay below."""
+        return self.op in ("<", "<=")
+
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether the metric keeps the bound; a NaN does not. NasError if it was not measured."""
         return _OPERATORS[self.op](self._measured(metrics), self.value)

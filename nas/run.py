@@ -100,7 +100,11 @@ class Run:
     """Architectures asked for at a time: a generation."""
     seed: int = 0
     measured: int = 40
-    """Networks measured on each target to fit its latency predictor."""
+    """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
+    is soon good enough, and up to three times as many where a limit hangs on one that is not."""
+    coverage: float = 0.9
+    """The share of networks that shall keep a limit on a latency once they are measured: what is checked against such
+    a limit is not the predicted latency but a bound that so many keep."""
     trust: float = 0.1
     """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. From it follow the number
     of networks that are trained alone, and their steps: see `supernets.standalone.plan`."""
@@ -128,6 +132,8 @@ class Run:
         if isinstance(self.trust, bool) or not isinstance(self.trust, int | float) or not 0 <= self.trust < math.inf:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
+        if isinstance(self.coverage, bool) or not isinstance(self.coverage, int | float) or not 0 < self.coverage < 1:
+            raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
         self._check_metrics()
 
     def _check_gradient(self) -> None:

@@ -12,22 +12,27 @@ Predict = Callable[[Sequence[Architecture]], Mapping[str, np.ndarray]]
 
 
 class Screen:
-    """Says which architectures keep all limits on predicted metrics, and remembers how near the best came to each."""
+    """Says which architectures keep all limits on predicted metrics, and remembers how near the best came to each.
 
-    def __init__(self, limits: Sequence[Limit], predict: Predict) -> None:
+    With `bound`, upper limits are checked on what metrics only seldom exceed.
+    """
+
+    def __init__(self, limits: Sequence[Limit], predict: Predict, bound: Predict | None = None) -> None:
         self.limits = tuple(limits)
         self.predict = predict
+        self.bound = bound or predict
         self._seen = 0
         self._passed: dict[Limit, int] = {}
         self._nearest: dict[Limit, float] = {}
 
     def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
         """(n,) bool."""
-        predicted = self.predict(archs)
+        predicted, bounds = self.predict(archs), self.bound(archs)
         keeps_all = np.ones(len(archs), dtype=bool)
         for limit in self.limits:
             if limit.metric in predicted and len(archs):
-                keeps_all &= self._check(limit, np.asarray(predicted[limit.metric], dtype=float))
+                values = bounds if limit.is_upper else predicted
+                keeps_all &= self._check(limit, np.asarray(values[limit.metric], dtype=float))
         self._seen += len(archs)
         return keeps_all
 

@@ -42,6 +42,7 @@ class Study:
         executor: where evaluations run.
         predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated, and every
             evaluation is completed with them: quality is evaluated once, cost is told for each study's targets.
+        bound: upper bounds of the same metrics, on which upper limits are checked in place of what is predicted.
         weights: digest of the supernet, which the repository must know; None where there is none.
         data: digest of the data and settings of the evaluation. With it, what any study has found for the same
             weights and data is taken over; without it, nothing is.
@@ -62,6 +63,7 @@ class Study:
         settings: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         predict: Predict | None = None,
+        bound: Predict | None = None,
         weights: str | None = None,
         data: str | None = None,
         seed: int = 0,
@@ -88,7 +90,7 @@ class Study:
         self.batch = batch
         self.on_batch = on_batch
         self._predict = predict
-        self._screen = Screen(self.limits, predict) if predict else None
+        self._screen = Screen(self.limits, predict, bound) if predict else None
         self._searcher = self._make_searcher(searcher, settings or {})
         self.record = self._recorded(searcher, settings or {}, run_file)
         self.evaluations = repository.evaluations(name)

@@ -1,0 +1,235 @@
+"""The latency of the networks of a space on one target: measured a few at a time, until these tell the rest.
+
+First a diverse design, then those that the predictor is least sure of near the limits, until held-back measurements
+are predicted well enough or there are as many as are allowed. What limits hang on must pass `Quality.serves_limits`:
+otherwise up to `PATIENCE` times as many are measured, and then the predictor refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import NasError
+from nas.predictors import Archs, Ensemble, Predictor
+from nas.predictors.checks import checked
+from nas.predictors.conformal import Bounded, needed
+from nas.predictors.design import enough, first, next_to_measure
+from nas.predictors.models import FloatArray
+from nas.predictors.quality import Quality, Wanted, judged
+from nas.predictors.rows import FEWEST
+from nas.predictors.stored import Stored, dumps, loads
+from nas.records import PredictorRecord, TargetRecord
+from search_spaces import Architecture, Space
+
+GOOD_ENOUGH = Wanted(spearman=0.95, mape=0.05)
+AT_FIRST = 10
+AT_A_TIME = 10
+PATIENCE = 3
+_CANDIDATES = 2000
+
+Measure = Callable[[Sequence[Architecture]], Sequence[float]]
+"""Milliseconds of architectures, in their order; those asked for before come again, and cost nothing."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What predicts latencies on one target, in milliseconds, and how far that can be trusted."""
+
+    space: Space
+    codes: npt.NDArray[np.int16]
+    """(n, num_slots) what was measured."""
+    ms: FloatArray
+    """(n,)."""
+    bounded: Bounded
+    quality: Quality | None
+    """On held-back measurements; None where they were too few to hold any back."""
+    others: tuple[str, ...] = ()
+    """The targets that it was helped by."""
+    notes: tuple[str, ...] = ()
+
+    def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
+        """Learns from other measurements; forgets these."""
+        self.bounded.fit(archs, y)
+
+    def predict(self, archs: Archs) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of a measurement, each (n,)."""
+        return self.bounded.predict(archs)
+
+    def upper(self, archs: Archs, coverage: float) -> FloatArray:
+        """(n,) bounds that this share of networks keep as measured."""
+        return self.bounded.upper(archs, coverage)
+
+    def is_whole(self) -> bool:
+        """Whether all networks of the space were measured, so that nothing is left to predict."""
+        return len(self.codes) >= self.space.count()
+
+
+class Learner:
+    """Measures until it can predict.
+
+    Args:
+        most: networks to measure, unless limits ask for more.
+        known: predictors of other targets of the space, by name: a new one starts from them.
+        allowed: the only architectures that can be measured, of a table; None for any.
+        limits: of latency in milliseconds, which the predictor has to decide on.
+        coverage: the share of networks that must keep the limit they were chosen under.
+        wanted: of the predictor, for fewer than `most` to do; None measures so many in any case.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        measure: Measure,
+        *,
+        most: int,
+        known: Mapping[str, Predictor] | None = None,
+        allowed: Sequence[Architecture] | None = None,
+        limits: Sequence[float] = (),
+        coverage: float = 0.9,
+        wanted: Wanted | None = GOOD_ENOUGH,
+        seed: int = 0,
+    ) -> None:
+        self.space = space
+        self.measure = measure
+        self.most = most
+        self.known = dict(known or {})
+        self.allowed = None if allowed is None else space.codes(allowed)
+        self.limits = tuple(limits)
+        self.coverage = coverage
+        self.wanted = wanted
+        self.seed = seed
+
+    def learn(self, begun: Archs = ()) -> Latency:
+        """Goes on from what was measured before (`begun`), or begins with a diverse design."""
+        codes = begun if isinstance(begun, np.ndarray) else self.space.codes(begun)
+        if not len(codes):
+            codes = self._first(min(AT_FIRST, self.most))
+        while True:
+            found = self.fitted(codes)
+            more = self._next(found, self._aim(found) - len(found.codes))
+            if not len(more):
+                return found
+            codes = np.vstack([found.codes, more])
+
+    def fitted(self, codes: npt.NDArray[np.int16]) -> Latency:
+        """To these measurements, judged by holding some of them back.
+
+        Raises:
+            NasError: they are too few, or nothing can be learnt from them.
+        """
+        measured = checked(codes, self.measure(self.space.decode(codes)), num_features=len(self.space.feature_names()))
+        bounded = Bounded(self.make())
+        bounded.fit(measured.archs, measured.y)
+        can_judge = len(measured.y) > FEWEST
+        quality = judged(self.make, measured.archs, measured.y, self.coverage) if can_judge else None
+        distinct = np.asarray(measured.archs)
+        return Latency(self.space, distinct, measured.y, bounded, quality, tuple(self.known), measured.notes)
+
+    def make(self) -> Predictor:
+        """Not yet fitted."""
+        if not self.known:
+            return Ensemble(self.space)
+        from nas.predictors.transfer import Transfer
+
+        return Transfer(self.space, known=self.known)
+
+    def _aim(self, found: Latency) -> int:
+        """How many networks should be measured in all."""
+        now, quality = len(found.codes), found.quality
+        if now < self.most and (self.wanted is None or quality is None or not enough(quality, self.wanted)):
+            return min(now + AT_A_TIME, self.most)
+        most = max(PATIENCE * self.most, needed(self.coverage) + FEWEST)
+        if self.limits and now < most and not serves(found):
+            return min(now + AT_A_TIME, most)
+        return now
+
+    def _first(self, n: int) -> npt.NDArray[np.int16]:
+        rng = np.random.default_rng([self.seed, 1])
+        if self.allowed is None:
+            return first(self.space, min(n, self.space.count()), rng)
+        return self.allowed[np.sort(rng.permutation(len(self.allowed))[:n])]
+
+    def _next(self, found: Latency, n: int) -> npt.NDArray[np.int16]:
+        """(at most n, num_slots) new ones; fewer where there are no more."""
+        if n < 1:
+            return found.codes[:0]
+        rng = np.random.default_rng([self.seed, 2, len(found.codes)])
+        pool = self._pool(rng)
+        measured = {row.tobytes() for row in found.codes}
+        new = np.array([row for row in np.unique(pool, axis=0) if row.tobytes() not in measured], dtype=np.int16)
+        if not len(new):
+            return found.codes[:0]
+        near = self.limits or None
+        return np.asarray(next_to_measure(found, new, min(n, len(new)), rng, near), dtype=np.int16)
+
+    def _pool(self, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+        if self.allowed is not None:
+            return self.allowed
+        if self.space.count() <= _CANDIDATES:
+            return self.space.codes(self.space.enumerate())
+        return self.space.sample_codes(_CANDIDATES, rng, uniform="choices")
+
+
+def serves(found: Latency) -> bool:
+    """Whether limits may hang on it."""
+    return found.is_whole() or (found.quality is not None and found.quality.serves_limits)
+
+
+def refusal(found: Latency, target: str) -> str:
+    """Why limits may not hang on it, and what to do, in one line."""
+    if found.quality is None:
+        return f"{len(found.codes)} measurements on {target} are too few to decide on a limit: measure more"
+    return found.quality.refusal(target)
+
+
+# --- stored
+
+
+def record(found: Latency, target: TargetRecord, network: str) -> PredictorRecord:
+    """As it lies in the database."""
+    quality: dict[str, Any] = {}
+    if found.quality is not None:
+        quality = asdict(found.quality) | {
+            "verdict": found.quality.verdict,
+            "serves_limits": serves(found),
+            "refusal": "" if serves(found) else refusal(found, target.name),
+            "helped_by": list(found.others),
+        }
+    stored = Stored.of("ensemble", found.space, found.codes, found.ms)
+    return PredictorRecord(
+        target=target.name,
+        version=target.version,
+        space_digest=found.space.digest,
+        network=network,
+        kind="transfer" if found.others else "ensemble",
+        quality=quality,
+        content=dumps(stored),
+        warnings=found.notes,
+    )
+
+
+def measured_for(found: PredictorRecord, space: Space) -> npt.NDArray[np.int16]:
+    """(n, num_slots) the architectures that a stored predictor was fitted to.
+
+    Raises:
+        NasError: the record is damaged, or of another space.
+    """
+    return np.array(loads(found.content, space).codes, dtype=np.int16)
+
+
+def of_record(found: PredictorRecord, space: Space) -> Predictor:
+    """A stored predictor by its own measurements alone, fitted."""
+    return loads(found.content, space).fitted()
+
+
+def check_measured(measured: int, coverage: float) -> None:
+    """NasError where so few measurements can give no bound."""
+    if measured < needed(coverage):
+        raise NasError(
+            f"measured = {measured} networks give no bound that {coverage:.0%} keep: measure {needed(coverage)} or more"
+        )
