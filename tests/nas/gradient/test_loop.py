@@ -20,9 +20,11 @@ from torch import Tensor
 from nas.errors import NasError
 from nas.limits import parse
 from nas.records import Distribution
+from nas.searchers.gradient.adam import Adam
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.halves import Halves
 from nas.searchers.gradient.loop import relax, search
+from nas.searchers.gradient.methods import Darts
 from nas.searchers.gradient.operations import parameter_free
 from nas.searchers.gradient.stepper import MAX_SKIPPED_IN_A_ROW
 from search_spaces import Architecture
@@ -193,6 +195,21 @@ def test_in_warm_up_weights_alone_are_trained() -> None:
     found = quietly(steps=20, train_weights=True, warmup=0.5)
     assert found.steps[:2] == (0, 10)
     assert all(rows[0] == rows[1] and rows[1] != rows[2] for rows in found.probabilities.values())
+
+
+def test_decay_of_the_architecture_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the regulariser alone: the optimiser moves nothing without a gradient."""
+    taken: list[list[Tensor]] = []
+    monkeypatch.setattr(Darts, "initial", lambda self, num_options, rng: torch.arange(float(num_options)))
+    monkeypatch.setattr(Adam, "step", lambda self, gradients: taken.append([*gradients]))
+    quietly(method="darts", steps=1)
+    quietly(method="darts(regulariser=none)", steps=1)
+    for decayed, plain in zip(*taken, strict=True):
+        assert torch.allclose(decayed - plain, 1e-3 * torch.arange(3.0), rtol=1e-4, atol=1e-8)
+    monkeypatch.undo()
+    leaf = torch.ones(3)
+    Adam([leaf], 0.1).step([torch.zeros(3)])
+    assert torch.equal(leaf, torch.ones(3))
 
 
 def test_second_order_finds_it_as_well() -> None:
