@@ -12,6 +12,7 @@ from nas.predictors.models import (
     AdditiveModel,
     BoostingModel,
     Columns,
+    DepartureModel,
     EnsembleModel,
     FloatArray,
     GaussianProcessModel,
@@ -109,14 +110,14 @@ class MLP(OverRows):
     """Small neural networks, averaged; see `MLPModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        described = Described(space)
-        super().__init__(space, features, described, lambda: MLPModel(*described.widths))
+        super().__init__(space, features, Described(space), MLPModel)
 
 
 class Ensemble(OverRows):
     """All other kinds, weighed by how they predict measurements they have not seen; see `EnsembleModel`.
 
-    Its rows are codes, for the table, the encoding and the counts, for the others.
+    Its rows are codes, for the table, and the encoding and the counts, for the others: ridge regression of the whole
+    metric, and the rest of what departs from the table.
     """
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
@@ -128,15 +129,17 @@ class Ensemble(OverRows):
             found = codes_of(space, archs)
             return np.hstack([found, described(found)])
 
+        def departing(rest: Model) -> Model:
+            return DepartureModel(AdditiveModel(space.slots), (codes, extra), Columns(rest, encoded, counted, extra))
+
         def make() -> Model:
-            widths = described.widths
             return EnsembleModel(
                 {
                     "additive": lambda: Columns(AdditiveModel(space.slots), codes, extra),
-                    "ridge": lambda: Columns(RidgeModel(widths[0]), encoded, extra),
-                    "gaussian_process": lambda: Columns(GaussianProcessModel(*widths), encoded, counted, extra),
-                    "boosting": lambda: Columns(BoostingModel(), encoded, counted, extra),
-                    "mlp": lambda: Columns(MLPModel(*widths), encoded, counted, extra),
+                    "ridge": lambda: Columns(RidgeModel(described.widths[0]), encoded, extra),
+                    "gaussian_process": lambda: departing(GaussianProcessModel(*described.widths)),
+                    "boosting": lambda: departing(BoostingModel()),
+                    "mlp": lambda: departing(MLPModel()),
                 }
             )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from nas.predictors.models._steps import family
 from nas.predictors.models.additive import AdditiveModel
 from nas.predictors.models.boosting import BoostingModel
+from nas.predictors.models.departure import DepartureModel
 from nas.predictors.models.ensemble import Columns, EnsembleModel
 from nas.predictors.models.gaussian_process import GaussianProcessModel
 from nas.predictors.models.mlp import MLPModel
@@ -33,6 +34,7 @@ __all__ = [
     "AdditiveModel",
     "BoostingModel",
     "Columns",
+    "DepartureModel",
     "EnsembleModel",
     "FloatArray",
     "GaussianProcessModel",

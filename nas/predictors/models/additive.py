@@ -25,7 +25,8 @@ class AdditiveModel:
     out. With `monotone` no step of a numeric choice that only enlarges the network is below 0, and what such a choice
     makes active costs no less than nothing. The spread, the same everywhere, is that of what is left out.
 
-    Rows are the codes of `slots`, -1 where not active, and any columns of numbers, which enter linearly.
+    Rows are the codes of `slots`, -1 where not active, and any columns of numbers, which enter linearly. Once fitted,
+    `errors` (n,) are those of each measurement left out, in the units of `target`.
     """
 
     def __init__(self, slots: Sequence[Slot], monotone: bool = True) -> None:
@@ -44,11 +45,13 @@ class AdditiveModel:
         self._solve(rows, y, choice, choice.noise * precision)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
+        return self.target.restored(self.standardised(x), np.full(len(x), self._spread))
+
+    def standardised(self, x: npt.NDArray[Any]) -> FloatArray:
+        """Means (n,) in the units of `target`."""
         num_slots = len(self.slots)
         mean = self._look_up(x[:, :num_slots])
-        if self._scaling is not None:
-            mean = mean + self._scaling(x[:, num_slots:]) @ self._extra
-        return self._target.restored(mean, np.full(len(x), self._spread))
+        return mean if self._scaling is None else mean + self._scaling(x[:, num_slots:]) @ self._extra
 
     def _prior(self, rows: FloatArray, y: FloatArray, share: float) -> tuple[Choice, FloatArray]:
         """The best noise under one prior, and the precision (p, p) of that prior."""
@@ -69,10 +72,10 @@ class AdditiveModel:
         free = ~nonnegative | (weights > 0)
         factor = cho_factor(hessian[np.ix_(free, free)], lower=True)
         leverage = np.sum(rows[:, free].T * cho_solve(factor, rows[:, free].T), axis=0)
-        errors = (z - rows @ weights) / np.maximum(1.0 - leverage, 1e-6)
-        self._target = choice.target
-        self._spread = max(float(np.sqrt(np.mean(errors**2))), 1e-9)
-        self.held_out = self._target.restored(z - errors, np.full(len(y), self._spread))
+        self.errors = (z - rows @ weights) / np.maximum(1.0 - leverage, 1e-6)
+        self.target = choice.target
+        self._spread = max(float(np.sqrt(np.mean(self.errors**2))), 1e-9)
+        self.held_out = self.target.restored(z - self.errors, np.full(len(y), self._spread))
         inner = 1 + len(self._centre)
         self._extra = weights[inner:]
         self._tables, self._starts = self.steps.tables(weights[1:inner])

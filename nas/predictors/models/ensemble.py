@@ -15,7 +15,7 @@ from nas.predictors.models.mlp import MLPModel
 from nas.predictors.models.model import TINY, FloatArray, Model, Prediction
 from nas.predictors.models.ridge import RidgeModel
 
-_FEWEST = {"boosting": 60, "mlp": 60}  # measurements below which a kind does not take part
+_FEWEST = {"boosting": 80, "mlp": 80}  # measurements below which a kind does not take part
 _CAUTION = 5.0  # measurements that speak for equal weights before there are any
 _LEAST = 0.02  # weights below are 0, and what they weigh is not computed
 
@@ -34,12 +34,13 @@ class Columns:
         return self.model.held_out
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
-        self.model.fit(self._some(x), y)
+        self.model.fit(self.of(x), y)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
-        return self.model.predict(self._some(x))
+        return self.model.predict(self.of(x))
 
-    def _some(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def of(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What it sees of rows."""
         return np.hstack([x[:, part] for part in self.columns])
 
 

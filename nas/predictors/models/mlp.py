@@ -27,17 +27,11 @@ class MLPModel:
 
     Training is Adam with decoupled weight decay (arXiv:1711.05101) and a cosine from the first rate to 0. The spread
     is that of the errors on the folds left out, and of the networks about their mean.
-
-    `num_encoded`, `num_shared`: as in `Scaling`.
     """
-
-    def __init__(self, num_encoded: int = 0, num_shared: int = 0) -> None:
-        self.num_encoded = num_encoded
-        self.num_shared = num_shared
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
         self._target = Target.kinds(y)[-1]
-        self._scaling = Scaling(x, self.num_encoded, self.num_shared)
+        self._scaling = Scaling(x, 0)
         rows, z = self._rows(x), self._target.standardised(y).astype(np.float32)
         fold = folds(x, y, _NUM_MEMBERS)
         self._weights = _trained(rows, z, fold, shuffled(x, y))
