@@ -28,6 +28,7 @@ from nas.trust import planned
 if TYPE_CHECKING:
     from torch import nn
 
+    from nas.latency import Latency
     from nas.run import Run
     from nas.study import Study
     from nas.workflow import Workflow
@@ -171,6 +172,7 @@ def train(
 ) -> None:
     """Train the supernet of a run; a training that was stopped goes on."""
     with _workflow(run_file, _change(strategy, sharing, name), storage, runs) as workflow:
+        _introduce(workflow)
         _train(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
         flags = "".join(f" --{flag} {_quoted(value)}" for flag, value in given.items() if value)
@@ -257,20 +259,32 @@ def _workflow_of(
         yield workflow
 
 
-def _train(workflow: Workflow) -> None:
+def _introduce(workflow: Workflow) -> None:
     run, supernet = workflow.run, workflow.initial
     shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
     display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
     display.profiles(supernet.profiles(run.task.example(), sample=2))
-    display.trained(workflow.result, run.training.strategy, workflow.weights)
-    display.curve(workflow.repository.curve(workflow.weights), run.task.metric)
+
+
+def _train(workflow: Workflow) -> None:
+    display.trained(workflow.result, workflow.run.training.strategy, workflow.weights)
+    display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
+
+
+def _measure(workflow: Workflow) -> dict[str, Latency]:
+    """Before training: where limits cannot be kept for want of a predictor, that is known in a minute."""
+    with display.bar("measuring networks") as tick:
+        latencies = workflow.measure(tick)
+    for name, found in latencies.items():
+        display.predictor(name, found)
+    return latencies
 
 
 def _search(workflow: Workflow) -> Study:
     run = workflow.run
+    _introduce(workflow)
+    predictors = _measure(workflow) if run.targets else {}
     _train(workflow)
-    with display.bar("measuring networks") as tick:
-        predictors = workflow.measure(tick)
     if run.gradient:
         display.learnt(workflow.distributions(predictors))
     with display.bar(f"searching ({run.searcher})") as tick:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from nas.units import metric
 
 if TYPE_CHECKING:
     from nas.front import Row
+    from nas.latency import Latency
     from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
@@ -43,6 +45,7 @@ _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _WIDE = 10_000  # characters of a line that nobody's window bounds
 
+_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
 _T = TypeVar("_T")
 Tick = Callable[[int, int], None]
 
@@ -345,14 +348,29 @@ def measured(target: TargetRecord, found: Sequence[Measurement], num_new: int) -
     _out.print(
         escape(
             f"{target.name} (version {target.version[:_DIGEST]}): {len(found)} networks{known}, {low} to {high}, "
-            f"half of the passes within {spread:.1%} of the median's size"
+            f"the middle half of the passes spans {spread:.1%} of the median"
         ),
         soft_wrap=True,
     )
-    notes = [note for m in found for note in m.notes]
-    for note in dict.fromkeys(notes):
-        same = notes.count(note)
-        _warn(f"{same} of {len(found)}: {note}" if same > 1 else f"1 network: {note}")
+    notes: dict[str, list[str]] = {}
+    for note in (note for m in found for note in m.notes):
+        notes.setdefault(_NUMBERS.sub("#", note), []).append(note)
+    for alike in notes.values():
+        said = max(alike, key=lambda note: [float(number) for number in _NUMBERS.findall(note)])
+        _warn(f"{len(alike)} of {len(found)} networks{', at most' if len(alike) > 1 else ''}: {said}")
+
+
+def predictor(target: str, found: Latency) -> None:
+    """How far the latencies predicted for a target can be trusted."""
+    if found.is_whole():
+        say(f"latency on {target}: all {len(found.codes)} networks of the space are measured")
+    elif found.quality is None:
+        _warn(f"latency on {target}: predicted from {len(found.codes)} networks, too few to say how well")
+    else:
+        helped = f", with what is known of {', '.join(found.others)}" if found.others else ""
+        say(f"latency on {target}: {found.quality.verdict}{helped}")
+    for note in found.notes:
+        _warn(f"latency on {target}: {note}")
 
 
 def checked(text: str, changed: bool) -> None:

@@ -31,6 +31,8 @@ AT_FIRST = 10
 AT_A_TIME = 10
 PATIENCE = 3
 _CANDIDATES = 2000
+_LET_THROUGH = 0.8
+_BOUNDS_KEPT = Wanted(spearman=-1, mape=np.inf)
 
 Measure = Callable[[Sequence[Architecture]], Sequence[float]]
 """Milliseconds of architectures, in their order; those asked for before come again, and cost nothing."""
@@ -144,7 +146,7 @@ class Learner:
         if now < self.most and (self.wanted is None or quality is None or not enough(quality, self.wanted)):
             return min(now + AT_A_TIME, self.most)
         most = max(PATIENCE * self.most, needed(self.coverage) + FEWEST)
-        if self.limits and now < most and not serves(found):
+        if self.limits and now < most and not serves(found, self.limits, self.coverage):
             return min(now + AT_A_TIME, most)
         return now
 
@@ -175,9 +177,24 @@ class Learner:
         return self.space.sample_codes(_CANDIDATES, rng, uniform="choices")
 
 
-def serves(found: Latency) -> bool:
-    """Whether limits may hang on it."""
-    return found.is_whole() or (found.quality is not None and found.quality.serves_limits)
+def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) -> bool:
+    """Whether limits may hang on it.
+
+    All of the space is measured, or `Quality.serves_limits`; or its bounds are kept and nearly all of the measured
+    networks that keep these limits are let through by them, as where a limit is far from most.
+    """
+    if found.is_whole():
+        return True
+    if found.quality is None or found.quality.serves_limits:
+        return found.quality is not None
+    if found.quality.shortfalls(_BOUNDS_KEPT) or not limits:
+        return False
+    upper = found.upper(found.codes, coverage)
+    within = [found.ms <= limit for limit in limits]
+    return all(
+        keeps.any() and (upper[keeps] <= limit).mean() >= _LET_THROUGH
+        for keeps, limit in zip(within, limits, strict=True)
+    )
 
 
 def refusal(found: Latency, target: str) -> str:

@@ -24,7 +24,6 @@ app = typer.Typer(help="Machines that networks are measured on.", no_args_is_hel
 
 TargetName = Annotated[str, typer.Argument(help="Name of a target, as in latency_ms@NAME.", show_default=False)]
 
-_MEASURED = 40
 _CPU = TargetRecord("cpu", "cpu")  # which is there without being added
 
 
@@ -63,21 +62,30 @@ def measure(
     run_file: RunFile,
     name: TargetName,
     networks: Annotated[
-        int | None, typer.Option("-n", min=1, help=f"Networks; {_MEASURED} if left out, of a table all it has.")
+        int | None,
+        typer.Option("-n", min=4, help="Networks in all; if left out, until they tell the rest, or the run's number."),
     ] = None,
     again: Annotated[bool, typer.Option(help="Also those that are measured, whose figures are replaced.")] = False,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Measure networks of a run's space on a target; they need not be trained. What was stopped goes on."""
+    """Measure networks of a run's space on a target and fit what predicts the others.
+
+    They need not be trained, and are chosen so that few tell much. What was stopped goes on.
+    """
+    from nas.latency import refusal, serves
+
     with _workflow(run_file, storage, runs) as workflow:
         target = _target(workflow, name)
-        archs = _to_measure(workflow, target, networks)
         before = sum(count for count, _ in workflow.repository.num_measurements().values())
         with display.bar(f"measuring on {name}") as tick:
-            found = workflow.measured(target, archs, tick, again=again)
+            latency = workflow.latency(target, networks, tick, again=again)
         after = sum(count for count, _ in workflow.repository.num_measurements().values())
+        found = workflow.measured(target, workflow.run.space.decode(latency.codes))
         display.measured(workflow.repository.target(name), found, len(found) if again else after - before)
+        display.predictor(name, latency)
+        if not serves(latency):
+            display.say(f"no limit may hang on it yet: {refusal(latency, name)}")
 
 
 @app.command()
@@ -141,17 +149,6 @@ def _target(workflow: Workflow, name: str) -> Target:
     from nas import targets
 
     return targets.find(workflow.repository, name)
-
-
-def _to_measure(workflow: Workflow, target: Target, n: int | None) -> Sequence[Architecture]:
-    """So many of the space, or of those that a target knows."""
-    known = target.known(workflow.run.space)
-    if known is None:
-        return workflow.to_measure(n or _MEASURED)
-    if not known:
-        space = workflow.run.space.name
-        raise NasError(f"target {target.name!r} knows no architecture of {space}: see that its columns are {space}'s")
-    return known[:n]
 
 
 def _measured_before(workflow: Workflow, now: TargetRecord) -> tuple[TargetRecord, list[Measurement]]:

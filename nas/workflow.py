@@ -24,7 +24,7 @@ from nas import front as fronts
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
-from nas.latency import Latency, Learner, measured_for, of_record, refusal, serves
+from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, refusal, serves
 from nas.latency import record as latency_record
 from nas.limits import parse
 from nas.predictors import Predictor
@@ -190,41 +190,51 @@ class Workflow:
         found = {name: self.latency(target, tick=tick) for name, target in self.targets.items()}
         for limit in map(parse, self.run.limits):
             name = limit.metric.removeprefix("latency_ms@")
-            if name in found and not serves(found[name]):
+            if name in found and not serves(found[name], [limit.value], self.run.coverage):
                 raise NasError(f"limit {limit}: {refusal(found[name], name)}")
         return found
 
-    def latency(self, target: Target, most: int | None = None, tick: Tick = _silent) -> Latency:
+    def latency(
+        self, target: Target, exactly: int | None = None, tick: Tick = _silent, *, again: bool = False
+    ) -> Latency:
         """What predicts latencies on a target: as stored where that is good enough, else after measuring more.
 
         Args:
-            most: networks to measure, in place of the run's `measured`.
+            exactly: networks to measure in all, in place of as many as it takes up to the run's `measured`.
+            again: measure those that are known once more, and replace their figures.
         """
-        record, network = target_record(target), self._networks
-        learner = self._learner(target, most, tick)
-        stored = self._stored(record, network)
+        record = target_record(target)
+        stored = self._stored(record)
         begun = measured_for(stored, self.run.space) if stored else ()
-        found = learner.learn(begun)
-        if stored is None or len(found.codes) > len(begun):
-            self.repository.put_predictor(latency_record(found, record, network))
+        if again and stored:
+            self.measured(target, self.run.space.decode(begun), tick, again=True)
+        found = self._learner(target, exactly, tick).learn(begun)
+        if again or stored is None or len(found.codes) > len(begun):
+            self.repository.put_predictor(latency_record(found, record, self._networks))
         return found
 
-    def _learner(self, target: Target, most: int | None, tick: Tick) -> Learner:
+    def _learner(self, target: Target, exactly: int | None, tick: Tick) -> Learner:
         bounds = [limit for limit in map(parse, self.run.limits) if limit.metric == f"latency_ms@{target.name}"]
+        allowed, space = target.known(self.run.space), self.run.space.name
+        if allowed is not None and not allowed:
+            raise NasError(
+                f"target {target.name!r} knows no network of {space}: see that its columns are those of {space}"
+            )
         return Learner(
             self.run.space,
             lambda archs: [m.median_ms for m in self.measured(target, archs, tick)],
-            most=most or self.run.measured,
+            most=exactly or self.run.measured,
             known=self._known(target),
-            allowed=target.known(self.run.space),
+            allowed=allowed,
             limits=[limit.value for limit in bounds],
             coverage=self.run.coverage,
+            wanted=GOOD_ENOUGH if exactly is None else None,
             seed=self.run.seed,
         )
 
     def _known(self, target: Target) -> dict[str, Predictor]:
         """Predictors of other targets for the same networks; for a known predictor those it was learnt with."""
-        own, space = self._stored(target_record(target), self._networks), self.run.space
+        own, space = self._stored(target_record(target)), self.run.space
         found = {
             one.target: one
             for one in self.repository.predictors()
@@ -233,8 +243,8 @@ class Workflow:
         names = found if own is None else [name for name in own.quality.get("helped_by", ()) if name in found]
         return {name: of_record(found[name], space) for name in names}
 
-    def _stored(self, target: TargetRecord, network: str) -> PredictorRecord | None:
-        key = target.version, self.run.space.digest, network
+    def _stored(self, target: TargetRecord) -> PredictorRecord | None:
+        key = target.version, self.run.space.digest, self._networks
         found = [p for p in self.repository.predictors(target.name) if (p.version, p.space_digest, p.network) == key]
         return found[-1] if found else None
 
@@ -373,7 +383,11 @@ class Workflow:
         return verified
 
     def _verified(self, arch: Architecture) -> dict[str, float]:
-        found = {f"latency_ms@{name}": self.measured(t, [arch])[0].median_ms for name, t in self.targets.items()}
+        found = {
+            f"latency_ms@{name}": self.measured(target, [arch])[0].median_ms
+            for name, target in self.targets.items()
+            if (known := target.known(self.run.space)) is None or arch in known  # a table has not all of them
+        }
         profile = asdict(self._counts.profile(arch))
         found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}
         if has_test(self.run.task):
