@@ -29,6 +29,7 @@ def main() -> None:
     st.set_page_config(page_title="nas", page_icon=theme.ICON, layout="wide")
     st.html(shell.STYLE)
     studies = st.Page("pages/studies.py", title="Studies", icon=":material/list:", default=True)
+    targets = st.Page("pages/targets.py", title="Targets", icon=":material/memory:")
     chosen = [
         st.Page("pages/front.py", title="Front", icon=":material/scatter_plot:"),
         st.Page("pages/gradient.py", title="Gradient", icon=":material/trending_down:"),
@@ -37,10 +38,10 @@ def main() -> None:
         st.Page("pages/trust.py", title="Trust", icon=":material/verified:"),
         st.Page("pages/settings.py", title="Settings", icon=":material/tune:"),
     ]
-    page = st.navigation([studies, *chosen], position="hidden")
+    page = st.navigation([studies, targets, *chosen], position="hidden")
     try:
         shell.open_database(storage_url(sys.argv[1:], os.environ))
-        shell.show_sidebar(studies, chosen)
+        shell.show_sidebar([studies, targets], chosen)
         with shell.entered():
             page.run()
     except NasError as error:

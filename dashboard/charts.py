@@ -17,6 +17,8 @@ from nas.units import Metric, metric
 
 WEBGL_ABOVE = 1000
 """More points than this are drawn by the graphics card: SVG becomes slow."""
+MOST_BARS = 150
+"""More points than this are drawn without bars, which would hide them."""
 
 _PLAIN: dict[str, Any] = {"color": "#8d9aa8", "opacity": 0.55}
 _BROKEN: dict[str, Any] = {
@@ -24,6 +26,12 @@ _BROKEN: dict[str, Any] = {
     "opacity": 0.6,
     "symbol": "x-thin",
     "line": {"width": 1.2, "color": "#b08a72"},
+}
+_REFUTED: dict[str, Any] = {
+    "color": theme.PICKED,
+    "opacity": 0.9,
+    "symbol": "x-thin",
+    "line": {"width": 2, "color": theme.PICKED},
 }
 _SIZES = ("smallest", "random", "largest")
 _SIZE_COLORS = {"smallest": theme.SKY, "random": theme.WARM, "largest": theme.ACCENT, "train": theme.MUTED}
@@ -44,8 +52,9 @@ def front_figure(
     """All evaluations in the plane of two metrics (columns of `queries.StudyView.table`).
 
     The step line joins what is not dominated in these two metrics; full marks are the study's front, in all its
-    objectives. `customdata` of each point begins with the architecture's digest; the digests in `listed` are shown as
-    chosen. On a logarithmic axis, values that are not positive are left out.
+    objectives. What breaks a limit only as measured stands where it was evaluated. `customdata` of each point begins
+    with the architecture's digest; the digests in `listed` are shown as chosen. On a logarithmic axis, values that are
+    not positive are left out.
     """
     mx, my = metric(x), metric(y)
     shown = table[_visible(table, x, log_x) & _visible(table, y, log_y)]
@@ -54,9 +63,13 @@ def front_figure(
     feasible, on_front = shown["_feasible"].to_numpy(bool), shown["_front"].to_numpy(bool)
     plain = shown[feasible & ~on_front]
     figure.add_trace(_points(scatter, plain, mx, my, "evaluated", listed, size=6, **_PLAIN))
-    if (~feasible).any():
-        broken = shown[~feasible]
-        figure.add_trace(_points(scatter, broken, mx, my, "breaks a limit", listed, size=6, **_BROKEN))
+    refuted = shown["_refuted"].to_numpy(bool)
+    for broken, label, size, marker in (
+        (~feasible & ~refuted, "breaks a limit", 6, _BROKEN),
+        (refuted, "breaks a limit as measured", 9, _REFUTED),
+    ):
+        if broken.any():
+            figure.add_trace(_points(scatter, shown[broken], mx, my, label, listed, size=size, **marker))
     _add_step(figure, shown, mx, my, set(objectives) == {x, y})
     name = "front" if set(objectives) <= {x, y} else f"front ({len(objectives)} objectives)"
     figure.add_trace(
@@ -368,6 +381,68 @@ def _trained_again(digests: "pd.Series[str]", inherited: Any, again: Any, named:
         marker={"size": 9, "color": theme.PAPER, "line": {"width": 1.5, "color": theme.ACCENT}},
         text=[str(digest)[:8] for digest in digests[again.notna()]],
         hovertemplate=f"<b>%{{text}}</b> again<br>alone %{{x:{named.hover_format}}} {named.unit}<extra></extra>",
+    )
+
+
+def predictions_figure(rows: pd.DataFrame) -> go.Figure:
+    """Predicted against measured latency of networks held back (columns of `hardware.pairs_table`), and the line on
+    which they agree. Both axes are logarithmic from a decade on.
+
+    A bar reaches from a prediction up to its bound; whose bar ends below the line took longer than that.
+    """
+    named = metric("latency_ms")
+    values = rows[["measured", "predicted", "upper"]].to_numpy(float)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    log = 0 < 10 * low <= high
+    pad = (high / low) ** 0.04 if log else (high - low) * 0.05 or 1.0
+    span = [low / pad, high * pad] if log else [low - pad, high + pad]
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=span,
+            y=span,
+            mode="lines",
+            line={"color": theme.FAINT, "width": 1.3, "dash": "dash"},
+            name="both agree",
+            hoverinfo="skip",
+        )
+    )
+    kept, late = rows[~rows["above"]], rows[rows["above"]]
+    bars = len(rows) <= MOST_BARS
+    figure.add_trace(_predictions(kept, "held back", bars, size=8, color=theme.ACCENT, opacity=0.8))
+    if len(late):
+        marker = {"size": 11, "color": theme.PICKED, "symbol": "diamond"}
+        figure.add_trace(_predictions(late, "slower than its bound", bars, **marker))
+    figure.update_layout(template=theme.TEMPLATE, height=460)
+    shared: dict[str, Any] = {"range": span, "dtick": _step((high - low) / 5 or 1.0)}
+    if log:
+        shared = {"type": "log", "range": np.log10(span).tolist(), "dtick": "D2" if high < 1000 * low else 1}
+    figure.update_xaxes(title={"text": f"measured: {named.axis}"}, constrain="domain", constraintoward="left", **shared)
+    figure.update_yaxes(title={"text": f"predicted: {named.axis}"}, scaleanchor="x", constrain="domain", **shared)
+    return figure
+
+
+def _predictions(rows: pd.DataFrame, name: str, bars: bool, **marker: Any) -> go.Scatter:
+    to_bound = {
+        "type": "data",
+        "symmetric": False,
+        "array": rows["upper"] - rows["predicted"],
+        "arrayminus": [0.0] * len(rows),
+        "color": theme.SKY if name == "held back" else marker["color"],
+        "thickness": 1.2,
+        "width": 3,
+    }
+    return go.Scatter(
+        x=rows["measured"],
+        y=rows["predicted"],
+        mode="markers",
+        name=name,
+        error_y=to_bound if bars and rows["upper"].notna().any() else None,
+        marker={"line": {"width": 1, "color": theme.PAPER}, **marker},
+        customdata=rows["upper"],
+        hovertemplate=(
+            f"measured %{{x:.4~g}} ms<br>predicted %{{y:.4~g}} ms<br>bound %{{customdata:.4~g}} ms<extra>{name}</extra>"
+        ),
     )
 
 

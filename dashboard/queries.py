@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,8 +27,9 @@ class StudyView:
     """A study with its evaluations, as one table.
 
     `table` has one row per evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`,
-    `_worker`, `_feasible` (no limit broken), `_front` (feasible and not dominated in the study's objectives) and one
-    column per metric in `metrics` (NaN where an evaluation has none).
+    `_worker`, `_feasible` (no limit broken, neither as evaluated nor as measured), `_refuted` (only as measured),
+    `_front` (feasible and not dominated in the study's objectives) and one column per metric in `metrics` (NaN where an
+    evaluation has none).
     """
 
     study: StudyRecord
@@ -37,6 +38,8 @@ class StudyView:
     evaluations: tuple[Evaluation, ...]
     metrics: tuple[str, ...]
     table: pd.DataFrame
+    verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What networks showed by themselves, by digest."""
 
     @property
     def num_failed(self) -> int:
@@ -50,9 +53,21 @@ class StudyView:
     @property
     def front(self) -> pd.DataFrame:
         """Rows of the front, best in the first objective first."""
-        rows = self.table[self.table["_front"]]
+        return self._rows("_front")
+
+    @property
+    def refuted(self) -> pd.DataFrame:
+        """Rows of what kept all limits as evaluated and breaks one as measured, best in the first objective first."""
+        return self._rows("_refuted")
+
+    def _rows(self, mask: str) -> pd.DataFrame:
+        rows = self.table[self.table[mask]]
         known = [name for name in self.study.objectives if name in rows]
         return rows.sort_values(known) if known else rows
+
+    def broken_as_measured(self, digest: str) -> list[Limit]:
+        """The limits that a network itself breaks; none where it was not measured."""
+        return broken_limits(self.verified.get(digest, {}), self.limits)
 
     def evaluation(self, digest: str) -> Evaluation | None:
         """The evaluation whose architecture's digest begins so, or None where there is none or more than one."""
@@ -65,25 +80,38 @@ class StudyView:
         return dict(zip(self.table["_digest"], self.evaluations, strict=True))
 
 
-def view(study: StudyRecord, evaluations: Sequence[Evaluation], space: SpaceRecord | None = None) -> StudyView:
-    """Everything the pages derive from a study's evaluations."""
+def view(
+    study: StudyRecord,
+    evaluations: Sequence[Evaluation],
+    space: SpaceRecord | None = None,
+    verified: Mapping[str, Mapping[str, float]] | None = None,
+) -> StudyView:
+    """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
+
+    As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
+    """
     parsed = tuple(limits.parse(text) for text in study.limits)
     recorded = dict.fromkeys(name for one in evaluations for name in one.metrics)
     names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
+    digests = [one.arch.digest for one in evaluations]
+    seen = verified or {}
+    promising = np.array([one.error is None and not broken_limits(one.metrics, parsed) for one in evaluations], bool)
+    breaking = np.array([bool(broken_limits(seen.get(digest, {}), parsed)) for digest in digests], bool)
     table = pd.DataFrame(
         {
-            "_digest": [one.arch.digest for one in evaluations],
+            "_digest": digests,
             "_failed": [one.error is not None for one in evaluations],
             "_reason": [one.error or "" for one in evaluations],
             "_seconds": [one.seconds for one in evaluations],
             "_worker": [one.worker for one in evaluations],
-            "_feasible": [one.error is None and not broken_limits(one.metrics, parsed) for one in evaluations],
+            "_feasible": promising & ~breaking,
+            "_refuted": promising & breaking,
         }
-    ).astype({"_failed": bool, "_feasible": bool})
+    ).astype({"_failed": bool})
     for name in names:
         table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
     table["_front"] = non_dominated(table, study.objectives)
-    return StudyView(study, space, parsed, tuple(evaluations), names, table)
+    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen)
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:

@@ -1,7 +1,7 @@
 """What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -65,11 +65,12 @@ def repository() -> Repository:
     return _repository(st.session_state["url"])
 
 
-def show_sidebar(studies: st.Page, chosen: Sequence[st.Page]) -> None:
-    """The list of studies, and below it the study being looked at with its pages."""
+def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page]) -> None:
+    """The pages of the whole database, and below them the study being looked at with its own."""
     names = [study.name for study in repository().studies()]
     with st.sidebar:
-        st.page_link(studies)
+        for page in whole:
+            st.page_link(page)
         if names:
             _pick_study(names)
             for page in chosen:
@@ -116,12 +117,19 @@ def _seen(url: str, name: str, created: str) -> _Seen:
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _view(
-    url: str, name: str, status: str, created: str, count: int, _study: StudyRecord, _space: SpaceRecord | None
+    url: str,
+    name: str,
+    status: str,
+    created: str,
+    count: int,
+    verified: Mapping[str, Mapping[str, float]],
+    _study: StudyRecord,
+    _space: SpaceRecord | None,
 ) -> StudyView:
     seen = _seen(url, name, created)
     with seen.lock:
         seen.evaluations += _repository(url).evaluations(name, start=len(seen.evaluations))
-        return queries.view(_study, seen.evaluations, _space)
+        return queries.view(_study, seen.evaluations, _space, verified)
 
 
 def views() -> list[StudyView]:
@@ -139,8 +147,9 @@ def current_view() -> StudyView:
 
 
 def _current(study: StudyRecord, counts: dict[str, int], spaces: dict[str, SpaceRecord]) -> StudyView:
-    url, count = st.session_state["url"], counts.get(study.name, 0)
-    return _view(url, study.name, study.status, study.created, count, study, spaces.get(study.space_digest))
+    url, count, space = st.session_state["url"], counts.get(study.name, 0), spaces.get(study.space_digest)
+    verified = repository().verified(study.name)
+    return _view(url, study.name, study.status, study.created, count, verified, study, space)
 
 
 def live(body: Callable[[], None]) -> None:

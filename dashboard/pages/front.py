@@ -45,6 +45,7 @@ def show_front() -> None:
     with details:
         network, compared = _pick_networks(shown)
         _show_metrics(shown, network, compared)
+        _link_targets(shown)
         st.caption(f"Export {network.arch.digest[:8]}")
         st.code(
             queries.export_command(shown.study.name, network.arch.digest, shell.repository().url),
@@ -112,10 +113,10 @@ def _mark_chosen(shown: StudyView) -> None:
 
 
 def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
-    """The network to show and the one to compare it with, from the front and from what was clicked."""
+    """The network to show and one to compare with, from the front, what measuring took off it and what was clicked."""
     by_digest = {digest: one for digest, one in shown.by_digest.items() if one.error is None}
-    front = [str(digest) for digest in shown.front["_digest"]] or list(by_digest)[:1]
-    options = list(front)
+    options = [str(digest) for rows in (shown.front, shown.refuted) for digest in rows["_digest"]]
+    options = options or list(by_digest)[:1]
     for name in ("network", "compared"):
         digest = st.session_state.get(_key(shown, name))
         if digest in by_digest and digest not in options:
@@ -144,12 +145,13 @@ def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
 
 def _label(shown: StudyView, one: Evaluation) -> str:
     values = [metric(name).text(one.metrics[name]) for name in shown.study.objectives if name in one.metrics]
-    return f"{one.arch.digest[:8]}  ·  {'  ·  '.join(values)}"
+    breaks = ["breaks a limit as measured"] if shown.broken_as_measured(one.arch.digest) else []
+    return "  ·  ".join([one.arch.digest[:8], *values, *breaks])
 
 
 def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
     """Metrics with their units beside what the network itself showed, or beside another network's."""
-    verified = shell.repository().verified(shown.study.name).get(network.arch.digest, {})
+    verified = shown.verified.get(network.arch.digest, {})
     rows = []
     for name in dict.fromkeys([*shown.metrics, *verified]):
         named, value = metric(name), network.metrics.get(name, math.nan)
@@ -163,12 +165,27 @@ def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | 
             row["verified"] = named.text(verified.get(name, math.nan))
         rows.append(row)
     st.table(pd.DataFrame(rows).set_index("metric"))
-    broken = queries.broken_limits(network.metrics, shown.limits)
-    place = "on the front" if network.arch.digest in set(shown.front["_digest"]) else "not on the front"
-    limits = " and ".join(queries.limit_text(limit) for limit in broken)
     if verified and not compared:
         st.caption("Verified: what the network taken out of the supernet showed by itself.")
-    st.caption(f"↓ minimised. {network.arch.digest[:8]} is {place}{'; it breaks ' + limits if broken else ''}.")
+    place = "on the front" if network.arch.digest in set(shown.front["_digest"]) else "not on the front"
+    st.caption(f"↓ minimised. {network.arch.digest[:8]} is {place}{_broken(shown, network)}.")
+
+
+def _link_targets(shown: StudyView) -> None:
+    """Where it is said how far latencies can be trusted."""
+    known = {target.name for target in shell.repository().targets()}
+    devices = [metric(name).device for name in dict.fromkeys([*shown.metrics, *(one.metric for one in shown.limits)])]
+    for name in dict.fromkeys(device for device in devices if device in known):
+        address = {"study": shown.study.name, "target": name}
+        st.page_link("pages/targets.py", label=f"How far latencies on {name} can be trusted", query_params=address)
+
+
+def _broken(shown: StudyView, network: Evaluation) -> str:
+    """The limits that a network breaks, as evaluated or, where it kept them then, as measured."""
+    evaluated = queries.broken_limits(network.metrics, shown.limits)
+    broken = evaluated or shown.broken_as_measured(network.arch.digest)
+    limits = " and ".join(queries.limit_text(limit) for limit in broken)
+    return f"; {'it' if evaluated else 'as measured it'} breaks {limits}" if broken else ""
 
 
 def _change(before: float, after: float) -> str:

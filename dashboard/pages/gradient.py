@@ -86,6 +86,7 @@ def _evaluated(shown: StudyView, found: Distribution) -> list[str]:
     if one.error is not None:
         return [f"its evaluation failed: {one.error}"]
     broken = [queries.limit_text(limit) for limit in queries.broken_limits(one.metrics, shown.limits)]
+    broken += [f"{queries.limit_text(limit)} as measured" for limit in shown.broken_as_measured(found.arch.digest)]
     known = [f"{metric(name).phrase} {metric(name).text(one.metrics[name])}" for name in shown.study.objectives]
     return [*known, *(f":orange[breaks {text}]" for text in broken)]
 

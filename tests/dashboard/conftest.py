@@ -20,4 +20,5 @@ def shown(url: str) -> StudyView:
     """The finished study: two objectives, two limits, a few failures."""
     with Repository(url, read_only=True) as repository:
         study = repository.study("digits-cnn")
-        return queries.view(study, repository.evaluations(study.name), queries.spaces(repository)[study.space_digest])
+        space, verified = queries.spaces(repository)[study.space_digest], repository.verified(study.name)
+        return queries.view(study, repository.evaluations(study.name), space, verified)

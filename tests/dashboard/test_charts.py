@@ -25,6 +25,13 @@ def test_every_evaluation_that_worked_is_on_the_front_chart_once(shown: StudyVie
     assert sorted(front) == sorted(shown.front["_digest"])
 
 
+def test_what_breaks_a_limit_as_measured_has_a_mark_of_its_own(shown: StudyView) -> None:
+    figure = charts.front_figure(shown.table, "latency_ms@cpu", "error", shown.study.objectives, shown.limits)
+    marked = {data[0] for data in trace(figure, "breaks a limit as measured").customdata}
+    assert marked == set(shown.refuted["_digest"]) and marked
+    assert not marked & {data[0] for data in trace(figure, "breaks a limit").customdata}
+
+
 def test_errors_are_shown_as_per_cent_and_axes_carry_units(shown: StudyView) -> None:
     figure = charts.front_figure(shown.table, "params", "error", shown.study.objectives)
     assert figure.layout.yaxis.title.text == "error (%)"
@@ -75,6 +82,7 @@ def test_a_logarithmic_axis_leaves_out_what_it_cannot_show() -> None:
         {
             "_digest": ["a" * 16, "b" * 16],
             "_feasible": True,
+            "_refuted": False,
             "_front": [True, False],
             "error": [0.0, 0.2],
             "params": [5.0, 7.0],

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.queries import StudyView
 from dashboard.serve import APP
 from nas.storage import Repository
+from tests.dashboard.seeding import seed_database
 
-PAGES = ("studies", "front", "gradient", "history", "training", "trust", "settings")
+PAGES = ("studies", "targets", "front", "gradient", "history", "training", "trust", "settings")
 Open = Callable[..., AppTest]
 
 
@@ -45,7 +46,7 @@ def test_every_page_shows_every_study(browse: Open, page: str, study: str) -> No
     assert not test.exception
     assert not test.error
     assert test.title[0].value == page.capitalize()
-    if page != "studies":
+    if page not in ("studies", "targets"):
         assert f"**{study}**" in texts(test)
 
 
@@ -112,6 +113,28 @@ def test_a_network_over_a_limit_says_which(browse: Open, shown: StudyView) -> No
     rows = shown.table[~shown.table["_failed"] & ~shown.table["_feasible"]]
     test = browse("front", "digits-cnn", architecture=str(rows["_digest"].iloc[0])[:8])
     assert "it breaks" in texts(test)
+
+
+def test_a_network_that_breaks_a_limit_as_measured_is_offered_and_said_so(browse: Open, shown: StudyView) -> None:
+    digest = str(shown.refuted["_digest"].iloc[0])
+    test = browse("front", "digits-cnn")
+    choice = test.selectbox(key="digits-cnn network")
+    assert choice.value == str(shown.front["_digest"].iloc[0])
+    offered = [text for text in choice.options if text.endswith("breaks a limit as measured")]
+    assert len(offered) == len(shown.refuted) and offered[0].startswith(digest[:8])
+    choice.set_value(digest).run()
+    assert f"{digest[:8]} is not on the front; as measured it breaks latency on cpu ≤ 9 ms" in texts(test)
+
+
+def test_what_was_measured_meanwhile_is_seen_without_more_evaluations(browse: Open, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'own.db'}"
+    seed_database(storage, 40)
+    best = browse("front", "digits-cnn", storage=storage).selectbox(key="digits-cnn network").value
+    with Repository(storage) as repository:
+        repository.add_verified("digits-cnn", {best: {"latency_ms@cpu": 99.0}})
+    other = browse("front", "digits-cnn", storage=storage)
+    assert other.selectbox(key="digits-cnn network").value != best
+    assert any(text.startswith(best[:8]) for text in other.selectbox(key="digits-cnn network").options)
 
 
 def test_two_networks_are_compared(browse: Open, shown: StudyView) -> None:

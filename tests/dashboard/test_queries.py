@@ -7,8 +7,10 @@ import pytest
 
 from dashboard import queries
 from dashboard.queries import StudyView
+from nas import front as fronts
 from nas.limits import parse
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
+from nas.storage import Repository
 from tests.dashboard.seeding import ConvSpace
 
 
@@ -58,6 +60,29 @@ def test_limits_and_failures_take_evaluations_out_of_the_front() -> None:
     assert view.num_failed == 1
     assert view.table["_reason"].tolist()[2] == "out of memory"
     assert view.table["error"].tolist()[0] == 0.1
+
+
+def test_a_network_that_breaks_a_limit_as_measured_dominates_nothing() -> None:
+    rows = found({"error": 0.1, "params": 4}, {"error": 0.2, "params": 4}, {"error": 0.1, "params": 9}, "diverged")
+    digests = [one.arch.digest for one in rows]
+    limited = study(limits=("params <= 5",))
+    assert queries.view(limited, rows).table["_front"].tolist() == [True, False, False, False]
+    seen = {digests[0]: {"params": 6.0}, digests[1]: {"params": 5.0, "error": 0.3}, digests[2]: {"params": 6.0}}
+    view = queries.view(limited, rows, verified=seen)
+    assert view.table["_front"].tolist() == [False, True, False, False]
+    assert view.table["_feasible"].tolist() == [False, True, False, False]
+    assert view.table["_refuted"].tolist() == [True, False, False, False], "the third never promised to keep it"
+    assert view.refuted["_digest"].tolist() == digests[:1]
+    assert [str(limit) for limit in view.broken_as_measured(digests[0])] == ["params <= 5"]
+    assert queries.best_so_far(view.table, "error").tolist()[1:] == [0.2, 0.2, 0.2]
+
+
+def test_the_front_is_that_of_the_command_line(shown: StudyView, url: str) -> None:
+    with Repository(url, read_only=True) as repository:
+        rows = fronts.front(repository, shown.study.name)
+    assert len(shown.refuted) and len(shown.front)
+    assert {row.arch.digest for row in rows if row.broken} == set(shown.refuted["_digest"])
+    assert {row.arch.digest for row in rows if not row.broken} == set(shown.front["_digest"])
 
 
 def test_a_limit_on_what_was_not_measured_is_not_broken() -> None:
