@@ -98,7 +98,7 @@ def check(
 ) -> None:
     """Measure again what was measured before, and say whether the machine has changed: then the exit status is 1."""
     from nas import targets
-    from nas.targets.batch import measure_all
+    from nas.targets.batch import Series
     from nas.targets.comparing import ratio
 
     with _workflow(run_file, storage, runs) as workflow:
@@ -109,8 +109,8 @@ def check(
         archs = [_architecture(measurement) for measurement in chosen]
         pairs = []
         with display.bar(f"measuring again on {name}") as tick:
-            todo = measure_all(target, archs, workflow.initial.extract, workflow.run.task.example(), len(archs) + 1)
-            for old, (_, new) in zip(chosen, todo, strict=True):
+            series = Series(target, workflow.initial.extract, workflow.run.task.example(), every=len(archs) + 1)
+            for old, (_, new) in zip(chosen, series.measure(archs), strict=True):
                 pairs.append((old, new))
                 tick(len(pairs), len(chosen))
     for line in _differences(then, now):

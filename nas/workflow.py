@@ -43,7 +43,7 @@ from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import Target, target_record
 from nas.targets import find as find_target
-from nas.targets.batch import measure_all
+from nas.targets.batch import Series
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError
@@ -85,6 +85,7 @@ class Workflow:
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
+    _series: dict[str, Series] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.cluster is not None and importlib.util.find_spec("ray") is None:
@@ -270,10 +271,12 @@ class Workflow:
         known = {m.arch_digest: m for m in stored if m.network == networks[m.arch_digest] and not again}
         todo = [arch for arch in archs if arch.digest not in known]
         tick(len(known), len(archs))
-        for arch, found in measure_all(target, todo, self.initial.extract, self.run.task.example()):
-            known[arch.digest] = found.measurement(arch, record, networks[arch.digest])
+        if target.name not in self._series:
+            self._series[target.name] = Series(target, self.initial.extract, self.run.task.example())
+        for arch, found in self._series[target.name].measure(todo):
+            known[arch.digest] = found.measurement(arch, record, self.fingerprint(arch))
             self.repository.add_measurements([known[arch.digest]])
-            tick(len(known), len(archs))
+            tick(min(len(known), len(archs)), len(archs))
         tick(len(archs), len(archs))
         return [known[arch.digest] for arch in archs]
 
