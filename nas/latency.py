@@ -242,11 +242,3 @@ def measured_for(found: PredictorRecord, space: Space) -> npt.NDArray[np.int16]:
 def of_record(found: PredictorRecord, space: Space) -> Predictor:
     """A stored predictor by its own measurements alone, fitted."""
     return loads(found.content, space).fitted()
-
-
-def check_measured(measured: int, coverage: float) -> None:
-    """NasError where so few measurements can give no bound."""
-    if measured < needed(coverage):
-        raise NasError(
-            f"measured = {measured} networks give no bound that {coverage:.0%} keep: measure {needed(coverage)} or more"
-        )
