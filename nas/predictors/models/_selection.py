@@ -44,7 +44,10 @@ class Target:
     def restored(self, mean: FloatArray, std: FloatArray) -> Prediction:
         """Mean and standard deviation in the unit of y; of logarithms, the median and a spread to first order."""
         mean, std = mean * self.scale + self.mean, std * self.scale
-        return (np.exp(mean), np.exp(mean) * std) if self.log else (mean, std)
+        if not self.log:
+            return mean, std
+        median = np.exp(mean)
+        return median, median * std
 
 
 @dataclass(frozen=True)

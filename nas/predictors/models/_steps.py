@@ -16,13 +16,12 @@ class Steps:
     """The columns of all slots: `blocks[slot]` (options + 1, columns) is what a code + 1 contributes.
 
     `families` (p,): steps with the same number are the same step at different positions. `enlarging` (p,): steps that
-    only enlarge a network. `last` (num_slots,): the largest code.
+    only enlarge a network.
     """
 
     blocks: tuple[FloatArray, ...]
     families: npt.NDArray[np.int64]
     enlarging: npt.NDArray[np.bool_]
-    last: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, slots: Sequence[Slot]) -> "Steps":
@@ -43,20 +42,16 @@ class Steps:
             blocks,
             np.array([known[name] for name in names], dtype=np.int64),
             np.array(enlarging, dtype=bool),
-            np.array([len(slot.options) - 1 for slot in slots]),
         )
 
     def rows(self, codes: npt.NDArray[np.int16]) -> FloatArray:
         """(n, p) of codes (n, num_slots)."""
         return np.hstack([block[codes[:, slot] + 1] for slot, block in enumerate(self.blocks)])
 
-    def tables(self, weights: FloatArray) -> tuple[FloatArray, npt.NDArray[np.intp]]:
-        """What every option of every slot costs, one after the other, and where code 0 of each slot is."""
-        widths = [block.shape[1] for block in self.blocks]
-        parts = np.split(weights, np.cumsum(widths)[:-1])
-        costs = [block @ part for block, part in zip(self.blocks, parts, strict=True)]
-        starts = np.cumsum([0, *(len(cost) for cost in costs[:-1])]) + 1
-        return np.concatenate(costs), starts.astype(np.intp)
+    def tables(self, weights: FloatArray) -> list[FloatArray]:
+        """What every option of every slot costs; the first entry is for where it is not active."""
+        parts = np.split(weights, np.cumsum([block.shape[1] for block in self.blocks])[:-1])
+        return [block @ part for block, part in zip(self.blocks, parts, strict=True)]
 
 
 def family(slot: Slot) -> str:

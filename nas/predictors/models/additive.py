@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, cholesky
 
-from nas.errors import NasError
+from nas.predictors.models._lookup import Lookup
 from nas.predictors.models._nonnegative import bounded
 from nas.predictors.models._selection import Choice, leave_one_out_rows
 from nas.predictors.models._steps import Steps
@@ -50,7 +50,7 @@ class AdditiveModel:
     def standardised(self, x: npt.NDArray[Any]) -> FloatArray:
         """Means (n,) in the units of `target`."""
         num_slots = len(self.slots)
-        mean = self._look_up(x[:, :num_slots])
+        mean = self._lookup(x[:, :num_slots]) + self._constant
         return mean if self._scaling is None else mean + self._scaling(x[:, num_slots:]) @ self._extra
 
     def _prior(self, rows: FloatArray, y: FloatArray, share: float) -> tuple[Choice, FloatArray]:
@@ -78,14 +78,5 @@ class AdditiveModel:
         self.held_out = self.target.restored(z - self.errors, np.full(len(y), self._spread))
         inner = 1 + len(self._centre)
         self._extra = weights[inner:]
-        self._tables, self._starts = self.steps.tables(weights[1:inner])
+        self._lookup = Lookup(self.steps.tables(weights[1:inner]))
         self._constant = float(weights[0] - self._centre @ weights[1:inner])
-
-    def _look_up(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """(n,) sums; NasError where a code is no option of its slot."""
-        if codes.shape[1] != len(self.slots):
-            raise NasError(f"codes have {codes.shape[1]} columns; give one for each of the {len(self.slots)} slots")
-        if len(codes) and ((codes.max(axis=0) > self.steps.last) | (codes.min(axis=0) < -1)).any():
-            raise NasError("codes lie outside the options of their slots; take them from space.codes")
-        total: FloatArray = self._tables.take(codes.astype(np.intp) + self._starts).sum(axis=1)
-        return total + self._constant

@@ -26,7 +26,7 @@ class Model(Protocol):
     def predict(self, x: npt.NDArray[Any]) -> Prediction: ...
 
 
-def in_portions(predict: Callable[[slice], Prediction], n: int, size: int = 4096) -> Prediction:
+def in_portions(predict: Callable[[slice], Prediction], n: int, size: int = 16_384) -> Prediction:
     """What `predict` says of n rows, some at a time, which bounds the memory of one prediction."""
     mean, std = np.empty(n), np.empty(n)
     for first in range(0, n, size):
