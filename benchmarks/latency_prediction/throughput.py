@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.latency_prediction import tables
-from nas.predictors import PREDICTORS
+from nas.predictors import PREDICTORS, Predictor
 
 NAME = "throughput"
 REFERENCE = "3x400, one a call"
@@ -47,8 +47,8 @@ def _timed(table: tables.Table, device: str) -> list[Row]:
     for kind, make in PREDICTORS.items():
         predictor = make(table.space)
         predictor.fit(table.codes[some], table.latency[device][some])
-        timers[kind, "batched"] = partial(_batched, lambda p=predictor: p.predict(codes))
-        timers[kind, "single"] = partial(_single, lambda at, p=predictor: p.predict(codes[at : at + 1]))
+        timers[kind, "batched"] = partial(_batched, partial(predictor.predict, codes))
+        timers[kind, "single"] = partial(_single, partial(_one, predictor, codes))
     for framework, network in {"numpy": _numpy_network(), "torch": _torch_network()}.items():
         timers[REFERENCE, framework] = partial(_single, network)
     rates: dict[tuple[str, str], list[float]] = {key: [] for key in timers}
@@ -68,6 +68,10 @@ def _rows(rates: dict[tuple[str, str], list[float]]) -> list[Row]:
         batched, single = _quartiles(rates[kind, "batched"]), _quartiles(rates[kind, "single"])
         found.append({"predictor": kind, "batched": batched, "single": single, "times": _quartiles(times)})
     return found
+
+
+def _one(predictor: Predictor, codes: tables.Codes, at: int) -> Any:
+    return predictor.predict(codes[at : at + 1])
 
 
 def _batched(call: Callable[[], Any]) -> float:
@@ -93,8 +97,7 @@ def _numpy_network() -> Callable[[int], Any]:
     rng = np.random.default_rng(0)
     sizes = (10, 400, 400, 400, 1)
     layers = [
-        (rng.normal(size=(a, b)).astype(np.float32) / 20, np.zeros(b, dtype=np.float32))
-        for a, b in pairwise(sizes)
+        (rng.normal(size=(a, b)).astype(np.float32) / 20, np.zeros(b, dtype=np.float32)) for a, b in pairwise(sizes)
     ]
     features = rng.random((64, 10), dtype=np.float32)
 
@@ -118,7 +121,7 @@ def _torch_network() -> Callable[[int], Any]:
 
     def call(at: int) -> float:
         with torch.inference_mode():
-            return network(features[at % 64 : at % 64 + 1]).item()
+            return float(network(features[at % 64 : at % 64 + 1]).item())
 
     return call
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from nas.predictors.kinds import MLP, Additive, Boosting, Ensemble, GaussianProcess, OverRows, Ridge
 from nas.predictors.models import FloatArray
 from nas.predictors.rows import Archs, Features
+from search_spaces import Space
 
 
 class Predictor(Protocol):
@@ -32,7 +33,13 @@ class Predictor(Protocol):
         ...
 
 
-PREDICTORS: dict[str, type[OverRows]] = {
+class Kind(Protocol):
+    """A class of predictors."""
+
+    def __call__(self, space: Space, features: Features | None = None) -> OverRows: ...
+
+
+PREDICTORS: dict[str, Kind] = {
     "additive": Additive,
     "ridge": Ridge,
     "boosting": Boosting,
@@ -50,6 +57,7 @@ __all__ = [
     "Ensemble",
     "Features",
     "GaussianProcess",
+    "Kind",
     "OverRows",
     "Predictor",
     "Ridge",

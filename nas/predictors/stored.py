@@ -3,7 +3,7 @@
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -60,7 +60,7 @@ class Stored:
         if bool(self.features) != (features is not None):
             told = f"was made with the features {self.features!r}" if self.features else "was made without features"
             raise NasError(f"this predictor {told}; load it with the same")
-        predictor: OverRows = _kind(self.kind, self.settings)(self.space, features=features, **self.settings)
+        predictor = _kind(self.kind, self.settings)(self.space, features=features, **self.settings)
         codes = np.array(self.codes, dtype=np.int16).reshape(len(self.codes), len(self.space.slots))
         predictor.fit(codes, self.values)
         return predictor
@@ -126,7 +126,7 @@ def _digest(body: Mapping[str, Any]) -> str:
     return sha256(canonical(body).encode()).hexdigest()[:16]
 
 
-def _kind(name: str, settings: Mapping[str, Any]) -> type[Any]:
+def _kind(name: str, settings: Mapping[str, Any]) -> Callable[..., OverRows]:
     """The class; NasError where there is none of that name, or it has no such setting."""
     from nas.predictors import PREDICTORS  # the table is made of what this package's modules define
 
