@@ -44,6 +44,7 @@ def add(
     from nas import targets
 
     target = targets.make(name, kind, settings or [])
+    record = targets.target_record(target)
     with Repository(storage) as repository:
         known = {record.name: record for record in [_CPU, *repository.targets()]}.get(name)
         if known is not None and not replace and (known.kind, known.settings) != (target.kind, target.settings):
@@ -51,7 +52,6 @@ def add(
                 f"target {name!r} is {_written(known)} so far: take another name, or say with --replace that it is "
                 f"{kind} {' '.join(settings or [])} from now on".rstrip()
             )
-        record = targets.target_record(target)
         repository.add_target(record)
     display.say(f"target {name}, version {record.version[:8]}: {display.machine(record)}")
     display.say(f"next: nas target measure RUN_FILE {name}, or latency_ms@{name} as an objective or in a limit")

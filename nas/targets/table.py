@@ -33,6 +33,8 @@ Key = frozenset[tuple[str, str]]
 class _Row:
     key: Key
     millisecond: float
+    arch: Architecture | None
+    """Where it stands as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class TableTarget:
 
     def known(self, space: Space) -> Sequence[Architecture] | None:
         """The architectures of a space that the table has, in its order."""
-        found = (_architecture(space, row.key) for row in self._rows)
+        found = (_architecture(space, row) for row in self._rows)
         return list(dict.fromkeys(arch for arch in found if arch is not None))
 
     def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
@@ -125,21 +127,27 @@ class TableTarget:
         if self.column not in row:
             there = ", ".join(map(str, row))
             raise TargetError(f"{place} has no column {self.column!r}: choose column=... of {there}")
-        return _Row(self._row_key(place, row), _milliseconds(place, self.column, row[self.column]) * _UNITS[self.unit])
+        millisecond = _milliseconds(place, self.column, row[self.column]) * _UNITS[self.unit]
+        arch = _given(place, row.get(_ARCHITECTURE))
+        return _Row(_key(arch) if arch else self._row_key(place, row), millisecond, arch)
 
     def _row_key(self, place: str, row: Mapping[str, Any]) -> Key:
-        given = row.get(_ARCHITECTURE)
-        if given:
-            try:
-                return _key(Architecture.from_json(given if isinstance(given, str) else json.dumps(given)))
-            except SpaceError as error:
-                raise TargetError(f"{place}: {error}") from error
         names = [name.strip() for name in self.choices.split(",")] if self.choices else [*row]
         cells = {name: row.get(name) for name in names if name not in (self.column, _ARCHITECTURE)}
         key = frozenset((name, _text(value)) for name, value in cells.items() if value not in (None, ""))
         if not key:
             raise TargetError(f"{place} names no choices: give a column {_ARCHITECTURE!r} or one for each choice")
         return key
+
+
+def _given(place: str, value: Any) -> Architecture | None:
+    """The architecture of a cell, None of an empty one."""
+    if not value:
+        return None
+    try:
+        return Architecture.from_json(value if isinstance(value, str) else json.dumps(value))
+    except SpaceError as error:
+        raise TargetError(f"{place}: {error}") from error
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -201,21 +209,32 @@ def _text(value: Any) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def _architecture(space: Space, key: Key) -> Architecture | None:
-    """The architecture of a space with these choices; None where it has none."""
+def _architecture(space: Space, row: _Row) -> Architecture | None:
+    """The architecture of a space in a row; None where the space has none with these choices."""
+    if row.arch is not None:
+        return row.arch if row.arch in space else None
+    values = _nested(row.key)
+    several = {slot.path.rpartition(".")[0] for slot in space.slots if slot.path.rpartition(".")[2].isdigit()}
+    empty: dict[str, Any] = {name: [] for name in several if name not in values}
+    for added in ({}, empty):  # a choice may have no positions, or not be there
+        try:
+            return space.architecture(_lists(values | added))
+        except SpaceError:
+            continue
+    return None
+
+
+def _nested(key: Key) -> dict[str, Any]:
+    """Options by the names on their paths: {"width": 8, "kernel": {"0": 3, "1": 5}}."""
     values: dict[str, Any] = {}
     for path, text in sorted(key, key=lambda item: [(len(part), part) for part in item[0].split(".")]):
         *parents, name = path.split(".")
-        within: Any = values
+        within = values
         for parent in parents:
-            within = within.setdefault(parent, {})
-            if not isinstance(within, dict):  # an option and a choice at once: no space has that
-                return None
+            below = within.setdefault(parent, {})
+            within = below if isinstance(below, dict) else {}  # an option and a choice at once: no space has that
         within[name] = _option(text)
-    try:
-        return space.architecture(_lists(values))
-    except SpaceError:
-        return None
+    return values
 
 
 def _lists(value: Any) -> Any:

@@ -25,7 +25,9 @@ class Net(Space):
 
 
 def archs(n: int = 12) -> list[Architecture]:
-    return Net().sample_many(n, np.random.default_rng(0), distinct=True)
+    """Both ends of the space, the smallest without a position of `ratio`, and some between."""
+    sample = Net().sample_many(n, np.random.default_rng(0), distinct=True)
+    return list(dict.fromkeys([Net().smallest(), Net().largest(), *sample]))[:n]
 
 
 def columns(arch: Architecture, millisecond: float) -> dict[str, Any]:
