@@ -58,7 +58,7 @@ class Bounded:
         self.predictor = predictor
         self.plus = plus
         self._parts: list[_Part] = []
-        self._correction: tuple[float, FloatArray] | None = None
+        self._correction: tuple[float, float, FloatArray] | None = None
 
     def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
         """Learns from measured values, one an architecture; forgets corrections. Errors are those of the predictor."""
@@ -95,8 +95,8 @@ class Bounded:
             raise NasError("these bounds have seen no measurements; call fit before upper")
         if self._correction is None:
             return self._plain(archs, coverage)
-        base, scores = self._correction
-        return self._raised(self._plain(archs, base), quantile(scores, coverage))
+        base, shift, scores = self._correction
+        return self._raised(self._plain(archs, base), shift + quantile(scores, coverage))
 
     def correct(self, limits: Sequence[float], values: Sequence[float] | FloatArray, coverage: float) -> None:
         """Moves the bounds by what networks chosen with them turned out to be.
@@ -107,7 +107,7 @@ class Bounded:
         a limit drawn like these the next score is exchangeable with them, as far as the correction is small against
         the range of the limits: this is split conformal prediction of the decision, the choice and what it does to
         errors being part of what is repeated. `upper` of other coverages moves the same bounds by another quantile.
-        Correcting again starts from the bounds as they were fitted: `values` are always of choices made with these.
+        Correcting again goes on from the bounds as they are, with which these choices were made.
 
         Raises:
             NasError: no `fit`, no positive finite limits where values are positive, or not one value a limit.
@@ -120,7 +120,11 @@ class Bounded:
         if not np.isfinite([wanted, got]).all() or (self._log and min(wanted.min(), got.min()) <= 0):
             raise NasError("limits and values of what they chose must be finite, and positive as those measured are")
         needed(coverage)
-        self._correction = coverage, (np.log(got / wanted) if self._log else got - wanted)
+        base, shift = coverage, 0.0
+        if self._correction is not None:
+            base, before, scores = self._correction
+            shift = before + quantile(scores, coverage)
+        self._correction = base, shift, (np.log(got / wanted) if self._log else got - wanted)
 
     def _plain(self, archs: Archs, coverage: float) -> FloatArray:
         """One part: the quantile of its scores. Several: CV+, the quantile of the bounds around each measurement."""
