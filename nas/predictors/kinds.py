@@ -19,6 +19,7 @@ from nas.predictors.models import (
     MLPModel,
     Model,
     RidgeModel,
+    Steps,
     in_portions,
 )
 from nas.predictors.rows import Archs, Features, codes_of, values_of, with_features
@@ -92,11 +93,11 @@ class Ridge(OverRows):
 
 
 class GaussianProcess(OverRows):
-    """A line in the encoding and a smooth departure from it; see `GaussianProcessModel`."""
+    """A line in the steps from option to option and a smooth departure from it; see `GaussianProcessModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        described = Described(space)
-        super().__init__(space, features, described, lambda: GaussianProcessModel(*described.widths))
+        stepped = Stepped(space)
+        super().__init__(space, features, stepped, lambda: GaussianProcessModel(*stepped.widths))
 
 
 class Boosting(OverRows):
@@ -116,30 +117,31 @@ class MLP(OverRows):
 class Ensemble(OverRows):
     """All other kinds, weighed by how they predict measurements they have not seen; see `EnsembleModel`.
 
-    Its rows are codes, for the table, and the encoding and the counts, for the others: ridge regression of the whole
-    metric, and the rest of what departs from the table.
+    Its rows are codes, the encoding, the counts and the steps, each for some of the models. Ridge regression sees the
+    whole metric; trees, networks and the Gaussian process see what departs from the table.
     """
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
-        described, num_slots = Described(space), len(space.slots)
-        ends = np.cumsum([num_slots, *described.widths]).tolist()
-        codes, encoded, counted, extra = slice(0, ends[0]), slice(*ends[:2]), slice(*ends[1:]), slice(ends[2], None)
+        described, stepped = Described(space), Stepped(space)
+        ends = np.cumsum([0, len(space.slots), *described.widths, sum(stepped.widths)]).tolist()
+        codes, encoded, counted, steps = (slice(*ends[place : place + 2]) for place in range(4))
+        extra = slice(ends[4], None)
 
         def rows(archs: Archs) -> npt.NDArray[Any]:
             found = codes_of(space, archs)
-            return np.hstack([found, described(found)])
+            return np.hstack([found, described(found), stepped(found)])
 
-        def departing(rest: Model) -> Model:
-            return DepartureModel(AdditiveModel(space.slots), (codes, extra), Columns(rest, encoded, counted, extra))
+        def departing(rest: Model, *seen: slice) -> Model:
+            return DepartureModel(AdditiveModel(space.slots), (codes, extra), Columns(rest, *seen, extra))
 
         def make() -> Model:
             return EnsembleModel(
                 {
                     "additive": lambda: Columns(AdditiveModel(space.slots), codes, extra),
                     "ridge": lambda: Columns(RidgeModel(described.widths[0]), encoded, extra),
-                    "gaussian_process": lambda: departing(GaussianProcessModel(*described.widths)),
-                    "boosting": lambda: departing(BoostingModel()),
-                    "mlp": lambda: departing(MLPModel()),
+                    "gaussian_process": lambda: departing(GaussianProcessModel(*stepped.widths), steps),
+                    "boosting": lambda: departing(BoostingModel(), encoded, counted),
+                    "mlp": lambda: departing(MLPModel(), encoded, counted),
                 }
             )
 
@@ -157,3 +159,17 @@ class Described:
     def __call__(self, archs: Archs) -> FloatArray:
         codes = codes_of(self._space, archs)
         return np.hstack([self._space.encode(codes), self._counts.of(codes)])
+
+
+class Stepped:
+    """The steps of the additive table, and beside them their sums over the positions of each choice."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._steps = Steps.of(space.slots)
+        self._sums = self._steps.shared()
+        self.widths = self._sums.shape
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        rows = self._steps.rows(codes_of(self._space, archs))
+        return np.hstack([rows, rows @ self._sums])

@@ -10,7 +10,7 @@ A fit is a function of the measurements: no seed, and their order does not matte
 
 from collections.abc import Callable
 
-from nas.predictors.models._steps import family
+from nas.predictors.models._steps import Steps, family
 from nas.predictors.models.additive import AdditiveModel
 from nas.predictors.models.boosting import BoostingModel
 from nas.predictors.models.departure import DepartureModel
@@ -41,6 +41,7 @@ __all__ = [
     "MLPModel",
     "Model",
     "RidgeModel",
+    "Steps",
     "family",
     "in_portions",
 ]

@@ -48,6 +48,12 @@ class Steps:
         """(n, p) of codes (n, num_slots)."""
         return np.hstack([block[codes[:, slot] + 1] for slot, block in enumerate(self.blocks)])
 
+    def shared(self) -> FloatArray:
+        """(p, k) sums over the steps of each family that has several."""
+        families = [family for family in np.unique(self.families) if (self.families == family).sum() > 1]
+        sums: FloatArray = (self.families[:, None] == np.array(families, dtype=np.int64)).astype(float)
+        return sums
+
     def tables(self, weights: FloatArray) -> list[FloatArray]:
         """What every option of every slot costs; the first entry is for where it is not active."""
         parts = np.split(weights, np.cumsum([block.shape[1] for block in self.blocks])[:-1])

@@ -12,7 +12,7 @@ from nas.predictors.models._selection import Target
 from nas.predictors.models.boosting import BoostingModel
 from nas.predictors.models.gaussian_process import GaussianProcessModel
 from nas.predictors.models.mlp import MLPModel
-from nas.predictors.models.model import TINY, FloatArray, Model, Prediction
+from nas.predictors.models.model import TINY, FloatArray, Model, Prediction, put_back, shuffled
 from nas.predictors.models.ridge import RidgeModel
 
 _FEWEST = {"boosting": 80, "mlp": 80}  # measurements below which a kind does not take part
@@ -62,6 +62,8 @@ class EnsembleModel:
         self.weights: dict[str, float] = {}
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        order = shuffled(x, y)
+        x, y = x[order], y[order]
         taking_part = {name: make() for name, make in self.parts.items() if len(y) >= self.fewest.get(name, 0)}
         for model in taking_part.values():
             model.fit(x, y)
@@ -70,7 +72,7 @@ class EnsembleModel:
         self._stack = max(tried, key=lambda stack: stack.density)
         self.weights = dict(zip(taking_part, self._stack.weights.tolist(), strict=True))
         self._models = list(taking_part.values())
-        self.held_out = self._stack.mixed(held_out)
+        self.held_out = put_back(self._stack.mixed(held_out), order)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
         """Of the models that weigh something."""

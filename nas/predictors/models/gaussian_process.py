@@ -8,11 +8,11 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dpotri
 
-from nas.predictors.models._selection import leave_one_out, scored
+from nas.predictors.models._selection import Choice, leave_one_out, scored
 from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, shuffled
 
-_SHARES = (1.0, 10.0, 50.0)
-_MOST_FOR_CHOICE = 400  # measurements that decide the kernel: one eigendecomposition for each candidate
+_SHARES = (0.0, 1.0, 10.0, 50.0)
+_MOST_FOR_CHOICE = 250  # measurements that decide the kernel: one eigendecomposition for each candidate
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,8 @@ class GaussianProcessModel:
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
         some = shuffled(x, y)[:_MOST_FOR_CHOICE]
-        self._scaling = self._scaled(x[some], y[some])
+        self._scaling, self._kernel, settings = self._chosen(x[some], y[some])
         self._rows = self._scaling(x)
-        chosen = {kernel: leave_one_out(kernel(self._rows[some], self._rows[some]), y[some]) for kernel in _KERNELS}
-        self._kernel = max(_KERNELS, key=lambda kernel: chosen[kernel].density)
-        settings = chosen[self._kernel]
         covariance = self._kernel(self._rows, self._rows)
         covariance[np.diag_indices_from(covariance)] += settings.noise
         self._factor = cho_factor(covariance, lower=True)
@@ -62,11 +59,13 @@ class GaussianProcessModel:
         self._choice = scored(y, settings.target, settings.noise, self._weights / diagonal, diagonal)
         self.held_out = self._choice.held_out(y)
 
-    def _scaled(self, x: npt.NDArray[Any], y: FloatArray) -> Scaling:
-        """The share that serves a line best."""
+    def _chosen(self, x: npt.NDArray[Any], y: FloatArray) -> tuple[Scaling, Kernel, Choice]:
         shares = _SHARES if self.num_shared else (1.0,)
-        scalings = [Scaling(x, self.num_encoded, self.num_shared, share) for share in shares]
-        return max(scalings, key=lambda scaling: leave_one_out(_KERNELS[0](scaling(x), scaling(x)), y).density)
+        tried = []
+        for scaling in [Scaling(x, self.num_encoded, self.num_shared, share) for share in shares]:
+            rows = scaling(x)
+            tried += [(scaling, kernel, leave_one_out(kernel(rows, rows), y)) for kernel in _KERNELS]
+        return max(tried, key=lambda settings: settings[2].density)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
         return in_portions(lambda part: self._some(x[part]), len(x), 1024)

@@ -5,9 +5,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictors.models._crossed import folds
 from nas.predictors.models._selection import Target
-from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, shuffled
+from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, put_back, shuffled
 
 _NUM_MEMBERS = 5
 _WIDTH = 64
@@ -30,15 +29,16 @@ class MLPModel:
     """
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
+        order = shuffled(x, y)
+        x, y = x[order], y[order]
         self._target = Target.kinds(y)[-1]
         self._scaling = Scaling(x, 0)
         rows, z = self._rows(x), self._target.standardised(y).astype(np.float32)
-        fold = folds(x, y, _NUM_MEMBERS)
-        self._weights = _trained(rows, z, fold, shuffled(x, y))
-        outputs = _outputs(self._weights, rows)
-        held_out = outputs[fold, np.arange(len(y))].astype(float)
+        fold = np.arange(len(y)) % min(_NUM_MEMBERS, len(y))
+        self._weights = _trained(rows, z, fold)
+        held_out = _outputs(self._weights, rows)[fold, np.arange(len(y))].astype(float)
         self._spread = max(float(np.mean((z - held_out) ** 2)), 1e-18)
-        self.held_out = self._target.restored(held_out, np.full(len(y), np.sqrt(self._spread)))
+        self.held_out = put_back(self._target.restored(held_out, np.full(len(y), np.sqrt(self._spread))), order)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
         return in_portions(lambda part: self._some(x[part]), len(x), 2048)
@@ -55,10 +55,10 @@ class MLPModel:
         return scaled
 
 
-def _trained(rows: Array, z: Array, fold: npt.NDArray[np.intp], order: npt.NDArray[np.intp]) -> Weights:
+def _trained(rows: Array, z: Array, fold: npt.NDArray[np.intp]) -> Weights:
     """One network for each fold, which it does not see."""
     rng = np.random.default_rng(0)
-    seen = [order[fold[order] != left_out] for left_out in range(fold.max() + 1)]
+    seen = [np.flatnonzero(fold != left_out) for left_out in range(fold.max() + 1)]
     weights = _start(rng, len(seen), rows.shape[1])
     first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
     size = min(_BATCH, *(len(some) for some in seen))

@@ -41,6 +41,12 @@ def shuffled(x: npt.NDArray[Any], y: FloatArray) -> npt.NDArray[np.intp]:
     return order[np.random.default_rng(0).permutation(len(order))]
 
 
+def put_back(prediction: Prediction, order: npt.NDArray[np.intp]) -> Prediction:
+    """What is said of measurements in this order, in the order in which they came."""
+    place = np.argsort(order)
+    return prediction[0][place], prediction[1][place]
+
+
 class Scaling:
     """Rows of comparable size: the encoding, centred, what positions share, weighed, and all others standardised.
 
@@ -57,7 +63,7 @@ class Scaling:
         last = num_encoded + num_shared
         self._centre = rows.mean(axis=0)
         self._scale = np.ones(rows.shape[1])
-        self._scale[num_encoded:last] = share**-0.5
+        self._scale[num_encoded:last] = share**-0.5 if share > 0 else np.inf
         spread = rows[:, last:].std(axis=0)
         constant = spread <= TINY * np.abs(self._centre[last:])
         self._scale[last:] = np.where(constant, np.inf, spread)  # what is constant says nothing of what is not

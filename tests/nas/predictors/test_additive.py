@@ -25,7 +25,7 @@ class Layers(Space):
 
 
 @given(space=random_spaces(), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_larger_option_of_what_only_enlarges_costs_no_less(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
     archs = space.sample_many(12, rng)
@@ -48,7 +48,7 @@ def test_a_larger_option_of_what_only_enlarges_costs_no_less(space: Space, seed:
 
 
 @given(space=random_spaces(), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_its_prediction_is_a_sum_over_the_slots(space: Space, seed: int) -> None:
     """Under the logarithm or not, and finite with a positive spread."""
     rng = np.random.default_rng(seed)

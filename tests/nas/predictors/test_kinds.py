@@ -49,7 +49,7 @@ class TestBoosting(PredictorContract):
 
 class TestMLP(PredictorContract):
     tau = 0.6
-    misses = 0.12
+    misses = 0.2
 
     @pytest.fixture
     def make(self) -> Callable[..., Predictor]:

@@ -91,7 +91,7 @@ def test_models_learn_rows_that_are_of_no_space(name: str) -> None:
 
 
 def test_an_ensemble_is_about_as_good_as_its_best_part() -> None:
-    x, y = curved(300, seed=0)
+    x, y = curved(200, seed=0)
     errors = {}
     for name in MODELS:
         model = MODELS[name]()
