@@ -87,8 +87,8 @@ def report(rows: Sequence[Row]) -> list[str]:
         "",
         "Plain bounds hold for any cell about as often as asked, but not for those chosen by them: "
         f"{_range(off['plain'])} points beside what is asked here. Corrected ones are {_range(off['corrected'])} "
-        f"points beside it, within 2 in {near} of {len(off['corrected'])} settings. Limits on the predicted mean are kept as "
-        "it happens.",
+        f"points beside it, within 2 in {near} of {len(off['corrected'])} settings. Limits on the mean are kept as it "
+        "happens.",
     ]
 
 

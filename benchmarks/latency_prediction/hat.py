@@ -114,7 +114,7 @@ def _mlp(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
     for _ in range(STEPS):
         batch = torch.randperm(len(y))[:128]
         optimizer.zero_grad()
-        nn.functional.mse_loss(net(inputs[batch]), targets[batch]).backward()
+        nn.functional.mse_loss(net(inputs[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         predicted: Vector = net(_tensor(others / SCALE)).numpy().astype(np.float64) * scale

@@ -98,7 +98,9 @@ class Bounded:
         base, shift, scores = self._correction
         return self._raised(self._plain(archs, base), shift + quantile(scores, coverage))
 
-    def correct(self, limits: Sequence[float], values: Sequence[float] | FloatArray, coverage: float) -> None:
+    def correct(
+        self, limits: Sequence[float] | FloatArray, values: Sequence[float] | FloatArray, coverage: float
+    ) -> None:
         """Moves the bounds by what networks chosen with them turned out to be.
 
         For limits drawn as those to come will be, a network was chosen by its accuracy and `upper(archs, coverage)`,
