@@ -32,12 +32,12 @@ def add(
     name: TargetName,
     kind: Annotated[str, typer.Argument(help="cpu, cuda, onnx, table or remote.", show_default=False)],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="As in threads=2.", show_default=False)
+        list[str] | None, typer.Argument(metavar="SETTING=VALUE", help="As in threads=2.", show_default=False)
     ] = None,
-    replace: Annotated[bool, typer.Option(help="The name may stand for another machine so far.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="The name may stand for another machine so far.")] = False,
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Describe a machine and give it a name: a kind of target, and its settings.
+    """Describe a machine: its name, kind and settings.
 
     cpu threads=2; cuda precision=float16; onnx threads=4; table path=t4.csv column=ms; remote on=cpu threads=4.
     """
@@ -65,11 +65,13 @@ def measure(
         int | None,
         typer.Option("-n", min=4, help="Networks in all; if left out, until they tell the rest, or the run's number."),
     ] = None,
-    again: Annotated[bool, typer.Option(help="Also those that are measured, whose figures are replaced.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those that are measured, whose figures are replaced.")
+    ] = False,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Measure networks of a run's space on a target and fit what predicts the others.
+    """Measure networks on a target and fit what predicts the others.
 
     They need not be trained, and are chosen so that few tell much. What was stopped goes on.
     """
@@ -96,7 +98,7 @@ def check(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Measure again what was measured before, and say whether the machine has changed: then the exit status is 1."""
+    """Measure again: has the machine changed? Then the exit status is 1."""
     from nas import targets
     from nas.targets.batch import Series
     from nas.targets.comparing import ratio
@@ -127,7 +129,7 @@ def check(
 
 @app.command(name="list")
 def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> None:
-    """List the targets of a database with their versions, and how much is measured on each."""
+    """List targets, their versions and measurements."""
     with Repository(storage, read_only=True) as repository:
         found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
         if "cpu" not in {target.name for target in found}:

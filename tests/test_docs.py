@@ -46,10 +46,10 @@ def test_the_readmes_flags_are_for_its_run_file(tmp_path: Path) -> None:
 def test_every_command_is_in_the_readme() -> None:
     from nas.cli import app
 
-    commands = [c.callback.__name__ for c in app.registered_commands if c.callback]
+    commands = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     for group in app.registered_groups:
         within = group.typer_instance.registered_commands if group.typer_instance else []
-        commands += [f"{group.name} {c.callback.__name__}" for c in within if c.callback]
+        commands += [f"{group.name} {c.name or c.callback.__name__}" for c in within if c.callback]
     for command in commands:
         assert f"nas {command}" in README, f"README.md does not name `nas {command}`"
 
