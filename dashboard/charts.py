@@ -27,12 +27,7 @@ _BROKEN: dict[str, Any] = {
     "symbol": "x-thin",
     "line": {"width": 1.2, "color": "#b08a72"},
 }
-_REFUTED: dict[str, Any] = {
-    "color": theme.PICKED,
-    "opacity": 0.9,
-    "symbol": "x-thin",
-    "line": {"width": 2, "color": theme.PICKED},
-}
+_REFUTED: dict[str, Any] = {"color": "#8c4a1e", "opacity": 1.0, "symbol": "x"}
 _SIZES = ("smallest", "random", "largest")
 _SIZE_COLORS = {"smallest": theme.SKY, "random": theme.WARM, "largest": theme.ACCENT, "train": theme.MUTED}
 _SIZE_DASHES = {"smallest": "dot", "random": "dash", "largest": "solid", "train": "solid"}

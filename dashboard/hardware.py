@@ -77,16 +77,16 @@ def targets_table(versions: Sequence[TargetRecord], found: Mapping[Key, Measured
 def _row(target: TargetRecord, now: TargetRecord, found: Measured) -> dict[str, Any]:
     is_current = target.version == now.version
     return {
-        "target": f"**{target.name}**" if is_current else "↳ earlier",
+        "target": f"**{target.name}**" if is_current else "↳\u00a0earlier",
         "kind": target.kind,
         "machine": machine(target) if is_current else differences(target, now),
         "version": f"`{target.version[:8]}`",
-        "networks": f"{found.count:,}",
+        "measured": f"{found.count:,}",
         "latency (ms)": span_text(found.latency_ms, "latency_ms"),
         "spread": _NOTHING if found.spread is None else percent(found.spread),
         "peak memory": span_text(found.peak_bytes, "peak_bytes"),
         "energy a pass (mJ)": span_text(found.energy_mj, "energy_mj"),
-        "last measured (UTC)": found.last.replace("T", " ")[:16] or _NOTHING,
+        "last (UTC)": found.last.replace("T", " ")[:16] or _NOTHING,
         "with notes": f"{len(found.noted):,}" if found.noted else _NOTHING,
     }
 

@@ -145,8 +145,8 @@ def _pick_networks(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
 
 def _label(shown: StudyView, one: Evaluation) -> str:
     values = [metric(name).text(one.metrics[name]) for name in shown.study.objectives if name in one.metrics]
-    breaks = ["breaks a limit as measured"] if shown.broken_as_measured(one.arch.digest) else []
-    return "  ·  ".join([one.arch.digest[:8], *values, *breaks])
+    broken = queries.broken_limits(one.metrics, shown.limits) or shown.broken_as_measured(one.arch.digest)
+    return "  ·  ".join([one.arch.digest[:8], *values, *(["breaks a limit"] if broken else [])])
 
 
 def _show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
@@ -176,8 +176,8 @@ def _link_targets(shown: StudyView) -> None:
     known = {target.name for target in shell.repository().targets()}
     devices = [metric(name).device for name in dict.fromkeys([*shown.metrics, *(one.metric for one in shown.limits)])]
     for name in dict.fromkeys(device for device in devices if device in known):
-        address = {"study": shown.study.name, "target": name}
-        st.page_link("pages/targets.py", label=f"How far latencies on {name} can be trusted", query_params=address)
+        label, address = f"How far latencies on {name} can be trusted", {"study": shown.study.name, "target": name}
+        st.page_link("pages/targets.py", label=label, icon=":material/memory:", query_params=address)
 
 
 def _broken(shown: StudyView, network: Evaluation) -> str:

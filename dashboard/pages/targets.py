@@ -16,9 +16,9 @@ nas target add NAME KIND
 nas target measure RUN_FILE NAME
 ```
 
-`cpu`, this machine's processor, is there without being added."""
-_NO_PREDICTOR = """No latency predictor is stored yet. `nas target measure RUN_FILE NAME` measures networks for one, and
-a search with a limit or an objective such as latency_ms@NAME fits it."""
+The processor of this machine is there without being added, as the target `cpu`."""
+_NO_PREDICTOR = """No latency predictor is stored yet: `nas target measure RUN_FILE NAME` measures networks and fits
+one."""
 _NO_PAIRS = "This predictor was stored without the networks that were held back, so there is nothing to draw."
 _NO_VERDICT = "It has too few measurements to hold any back, so how far it can be trusted is not known."
 
@@ -115,7 +115,8 @@ def _show_verdict(shown: PredictorRecord) -> None:
         st.info(verdict or _NO_VERDICT, icon=":material/help:")
     elif serves:
         st.success(
-            f"**{verdict.capitalize()}.**\n\n{shown.target}: it may decide on limits.", icon=":material/check_circle:"
+            f"**{verdict.capitalize()}.**\n\nIt may decide on limits of latency on {shown.target}.",
+            icon=":material/check_circle:",
         )
     else:
         why = str(quality.get("refusal") or f"{shown.target}: it may not decide on a limit")
