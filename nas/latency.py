@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import NasError
 from nas.predictors import Archs, Ensemble, Predictor
 from nas.predictors.checks import checked
 from nas.predictors.conformal import Bounded, needed
@@ -23,6 +22,7 @@ from nas.predictors.models import FloatArray
 from nas.predictors.quality import Quality, Wanted, judged
 from nas.predictors.rows import FEWEST
 from nas.predictors.stored import Stored, dumps, loads
+from nas.predictors.transfer import Transfer
 from nas.records import PredictorRecord, TargetRecord
 from search_spaces import Architecture, Space
 
@@ -134,11 +134,7 @@ class Learner:
 
     def make(self) -> Predictor:
         """Not yet fitted."""
-        if not self.known:
-            return Ensemble(self.space)
-        from nas.predictors.transfer import Transfer
-
-        return Transfer(self.space, known=self.known)
+        return Transfer(self.space, known=self.known) if self.known else Ensemble(self.space)
 
     def _aim(self, found: Latency) -> int:
         """How many networks should be measured in all."""

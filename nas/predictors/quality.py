@@ -1,11 +1,10 @@
 """How far a predictor may be trusted: one line from measurements that were held back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, sqrt
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from nas.errors import NasError
@@ -52,6 +51,8 @@ class Quality:
     """Different measurements there were."""
     held_back: int
     """Of these in turn, predictions that were compared; more than `measurements` where that was repeated."""
+    pairs: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
+    """Of each measurement, held back once: what was measured, what was predicted, and the upper bound."""
 
     @property
     def verdict(self) -> str:
@@ -142,15 +143,16 @@ def judged(
         for number in range(min(_REPEATS, ceil(_PREDICTED / n)) if num_folds < n else 1)
     ]
     predicted = np.concatenate([mean for mean, _ in rounds])
-    kept = np.concatenate([inside for _, inside in rounds])
+    upper = np.concatenate([bound for _, bound in rounds])
     measured = np.tile(values, len(rounds))
     return Quality(
         spearman=float(np.mean([_rank_correlation(mean, values) for mean, _ in rounds])),
         mape=float(np.mean(np.abs(predicted / measured - 1))) if values.min() > 0 else None,
-        coverage=float(np.mean(kept)) if bounds else None,
+        coverage=float(np.mean(measured <= upper)) if bounds else None,
         coverage_asked=coverage,
         measurements=n,
         held_back=len(predicted),
+        pairs=tuple(zip(*(part[:n].tolist() for part in (measured, predicted, upper)), strict=True)) if bounds else (),
     )
 
 
@@ -161,9 +163,9 @@ def _round(
     coverage: float | None,
     rng: np.random.Generator,
     num_folds: int,
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Each measurement held back once: (n,) what was predicted, and whether the bound was kept."""
-    mean, kept = np.empty(len(y)), np.zeros(len(y), dtype=np.bool_)
+) -> tuple[FloatArray, FloatArray]:
+    """Each measurement held back once: (n,) what was predicted, and the bound on it, NaN without `coverage`."""
+    mean, upper = np.empty(len(y)), np.full(len(y), np.nan)
     for fold in np.array_split(rng.permutation(len(y)), num_folds):
         others = np.setdiff1d(np.arange(len(y)), fold)
         bounded = Bounded(make())
@@ -171,8 +173,8 @@ def _round(
         held = taken(archs, fold)
         mean[fold] = bounded.predict(held)[0]
         if coverage is not None:
-            kept[fold] = y[fold] <= bounded.upper(held, coverage)
-    return mean, kept
+            upper[fold] = bounded.upper(held, coverage)
+    return mean, upper
 
 
 def _rank_correlation(a: FloatArray, b: FloatArray) -> float:
