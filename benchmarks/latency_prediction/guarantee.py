@@ -12,7 +12,9 @@ drawn over the range of its latencies, evenly in the logarithm. Ways to choose t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,11 +23,13 @@ import numpy.typing as npt
 
 from benchmarks.latency_prediction.tables import Codes, Vector, has_path, nasbench201, read
 from benchmarks.report import markdown
-from nas.predictors import Additive
+from nas.predictors import PREDICTORS
 from nas.predictors.conformal import Bounded, chosen
 from search_spaces import NASBench201Space
 
 NAME = "guarantee"
+KINDS = ("additive", "ridge")
+"""One that errs where nothing is left to choose, and one whose errors are what is chosen."""
 MEASURED = (30, 50, 100)
 COVERAGES = (0.8, 0.9, 0.95)
 LIMITS = 200
@@ -43,52 +47,48 @@ def back(measured: int, coverage: float) -> int:
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], Any]) -> Iterator[Row]:
-    """A row for each draw of measurements and limits, device and number of measurements, with all coverages."""
+    """A row for each draw, predictor, device and number of measurements, with all coverages."""
     cells = _cells(data)
-    for draw in range(draws):
-        for number, device in enumerate(cells.latency):
+    for draw, kind in product(range(draws), KINDS):
+        for number, (device, latency) in enumerate(cells.latency.items()):
             for measured in MEASURED:
-                key = {"part": NAME, "device": device, "measured": measured, "draw": draw}
+                key = {"part": NAME, "kind": kind, "device": device, "measured": measured, "draw": draw}
                 if not done(key):
-                    yield key | _all_ways(cells, cells.latency[device], measured, np.random.default_rng([draw, number]))
+                    yield key | _all_ways(cells, latency, kind, measured, np.random.default_rng([draw, number]))
 
 
 def report(rows: Sequence[Row]) -> list[str]:
     body = []
     off: dict[str, list[float]] = {way: [] for way in WAYS}
-    for measured in MEASURED:
-        some = [row for row in rows if row["measured"] == measured]
-        for coverage in COVERAGES if some else ():
-            held = {way: [row[_name(way, coverage)] for row in some] for way in WAYS}
-            cells = []
+    for kind, measured, coverage in product(KINDS, MEASURED, COVERAGES):
+        some = [row for row in rows if (row["kind"], row["measured"]) == (kind, measured)]
+        if some:
+            inside = float(np.mean([row[_name("inside", coverage)] for row in some]))
+            told = {way: _told([row[_name(way, coverage)] for row in some]) for way in WAYS}
             for way in WAYS:
-                kept, error = _share(held[way])
-                off[way].append(100 * (kept - coverage))
-                cells += [f"{100 * kept:.1f} ± {100 * error:.1f} %", f"{_cost(held[way]):.2f}"]
-            served = np.mean([values[1] for values in held["corrected"]])
-            inside = np.mean([row[_name("inside", coverage)] for row in some])
-            body.append(
-                [str(measured), f"{100 * coverage:g} %", f"{100 * inside:.1f} %", *cells, f"{100 * served:.0f} %"]
-            )
-    header = ["measured", "asked", "plain, any cell"]
+                off[way].append(100 * (told[way].kept - coverage))
+            cells = [text for way in WAYS for text in (told[way].share, f"{told[way].cost:.2f}")]
+            asked = [kind, str(measured), f"{100 * coverage:g} %", f"{100 * inside:.1f} %"]
+            body.append([*asked, *cells, f"{100 * told['corrected'].served:.0f} %"])
+    header = ["predictor", "measured", "asked", "plain, any cell"]
     header += [text for way in WAYS for text in (f"{way}: kept", "cost")]
-    header.append("corrected: served")
     num = len({(row["device"], row["draw"]) for row in rows})
     near = sum(abs(value) <= 2 for value in off["corrected"])
     return [
         "## Guarantees: limits that are kept",
         "",
-        *markdown(header, body).splitlines(),
+        *markdown([*header, "corrected: served"], body).splitlines(),
         "",
-        f"{num} pairs of device and draw, {LIMITS} limits each, an additive table as predictor. Kept: the share of "
-        "chosen cells within the limit, with the standard error over these pairs; cost: points of accuracy below the "
-        "best cell that keeps the limit, all latencies known. Limits for which no bound is low enough are not served: "
-        "no cell is chosen, and they do not count.",
+        f"{num} pairs of device and draw, {LIMITS} limits each. Kept: the share of chosen cells within the limit, with "
+        "the standard error over these pairs; cost: points of accuracy below the best cell that keeps the limit, all "
+        "latencies known. Limits for which no bound is low enough are not served: no cell is chosen, and they do not "
+        "count.",
         "",
         "Plain bounds hold for any cell about as often as asked, but not for those chosen by them: "
-        f"{_range(off['plain'])} points beside what is asked here. Corrected ones are {_range(off['corrected'])} "
-        f"points beside it, within 2 in {near} of {len(off['corrected'])} settings. Limits on the mean are kept as it "
-        "happens.",
+        f"{_range(off['plain'])} points beside what is asked here, with either sign, for choosing finds what was "
+        "predicted too low, or a corner where the predictor errs to one side. Corrected ones are "
+        f"{_range(off['corrected'])} points beside it, within 2 in {near} of {len(off['corrected'])} settings. Limits "
+        "on the predicted mean are kept as it happens.",
     ]
 
 
@@ -113,31 +113,30 @@ def _cells(data: Path) -> _Cells:
     return _Cells(table.codes[live], error[live], {name: values[live] for name, values in table.latency.items()})
 
 
-def _all_ways(cells: _Cells, latency: Vector, measured: int, rng: np.random.Generator) -> Row:
-    """Of every way and coverage [share kept, share served, cost]; of plain bounds, the share of all cells inside."""
+def _all_ways(cells: _Cells, latency: Vector, kind: str, measured: int, rng: np.random.Generator) -> Row:
+    """Of every way and coverage how many limits were kept and served, and the costs in all; see `_outcome`.
+
+    `inside` is the share of all cells within their plain bounds.
+    """
     low, high = np.log(np.quantile(latency, RANGE))
     limits = np.exp(rng.uniform(low, high, LIMITS))
     tried = np.exp(rng.uniform(low, high, LIMITS))
     drawn = rng.choice(len(latency), measured, replace=False)
-    best = cells.error[chosen(cells.error, latency, limits)]
-    plain = _fitted(cells, latency, drawn)
-    mean = chosen(cells.error, plain.predict(cells.codes)[0], limits)
+    plain = _fitted(cells, latency, kind, drawn)
     told: Row = {}
     for coverage in COVERAGES:
-        upper = plain.upper(cells.codes, coverage)
         num = back(measured, coverage)
-        corrected = _corrected(cells, latency, _fitted(cells, latency, drawn[:-num]), tried, num, coverage)
+        fewer = _fitted(cells, latency, kind, drawn[:-num])
+        upper = plain.upper(cells.codes, coverage)
         told[_name("inside", coverage)] = float(np.mean(latency <= upper))
-        picks = zip(
-            WAYS, (mean, chosen(cells.error, upper, limits), chosen(cells.error, corrected, limits)), strict=True
-        )
-        for way, picked in picks:
-            told[_name(way, coverage)] = _outcome(cells.error, latency, limits, best, picked)
+        bounds = (plain.predict(cells.codes)[0], upper, _corrected(cells, latency, fewer, tried, num, coverage))
+        for way, values in zip(WAYS, bounds, strict=True):
+            told[_name(way, coverage)] = _outcome(cells.error, latency, values, limits)
     return told
 
 
-def _fitted(cells: _Cells, latency: Vector, some: Indices) -> Bounded:
-    bounded = Bounded(Additive(NASBench201Space()))
+def _fitted(cells: _Cells, latency: Vector, kind: str, some: Indices) -> Bounded:
+    bounded = Bounded(PREDICTORS[kind](NASBench201Space()))
     bounded.fit(cells.codes[some], latency[some])
     return bounded
 
@@ -154,27 +153,41 @@ def _corrected(cells: _Cells, latency: Vector, bounded: Bounded, tried: Vector, 
     return bounded.upper(cells.codes, coverage)
 
 
-def _outcome(error: Vector, latency: Vector, limits: Vector, best: Vector, picked: Indices) -> list[float]:
-    served = picked >= 0
-    cost = error[picked[served]] - best[served]
-    return [float(np.mean(latency[picked[served]] <= limits[served])), float(np.mean(served)), float(np.mean(cost))]
+def _outcome(error: Vector, latency: Vector, upper: Vector, limits: Vector) -> list[float]:
+    """How many of the limits were kept, how many served, and the sum of costs of those served."""
+    picked, best = chosen(error, upper, limits), chosen(error, latency, limits)
+    served = (picked >= 0) & (best >= 0)
+    kept = latency[picked[served]] <= limits[served]
+    return [float(kept.sum()), float(served.sum()), float(np.sum(error[picked[served]] - error[best[served]]))]
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Shares of limits: kept of those served, with its standard error, and served of all; the mean cost."""
+
+    kept: float
+    error: float
+    served: float
+    cost: float
+
+    @property
+    def share(self) -> str:
+        return f"{100 * self.kept:.1f} ± {100 * self.error:.1f} %"
+
+
+def _told(outcomes: Sequence[Sequence[float]]) -> _Told:
+    """Rows are independent, the limits of one row are not: the error is that of a ratio of sums over rows."""
+    kept, served, cost = np.array(outcomes).T
+    share = kept.sum() / max(served.sum(), 1.0)
+    error = np.sqrt(np.sum((kept - share * served) ** 2)) / max(served.sum(), 1.0)
+    return _Told(float(share), float(error), float(served.mean() / LIMITS), float(cost.sum() / max(served.sum(), 1.0)))
+
+
 def _name(way: str, coverage: float) -> str:
     return f"{way}_{100 * coverage:g}"
-
-
-def _share(values: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Of limits that were served, and its standard error over rows."""
-    kept = np.array([value[0] for value in values])
-    return float(kept.mean()), float(kept.std(ddof=1) / np.sqrt(len(kept))) if len(kept) > 1 else 0.0
-
-
-def _cost(values: Sequence[Sequence[float]]) -> float:
-    return float(np.mean([value[2] for value in values]))
 
 
 def _range(off: Sequence[float]) -> str:
