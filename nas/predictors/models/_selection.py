@@ -13,6 +13,7 @@ import numpy as np
 from nas.predictors.models.model import TINY, FloatArray, Prediction
 
 _NOISES = np.logspace(-3, 4, 22)  # in units of the mean eigenvalue of K
+_SETTINGS = 3  # noise, scale and logarithm
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Choice:
         return self.target.restored(self.target.standardised(y) - self.errors, self.spreads)
 
 
+def for_settings(n: int) -> float:
+    """How much larger a variance is than left-out errors say, of which the best settings were chosen by n of them."""
+    return n / max(n - _SETTINGS, 1.0)
+
+
 def leave_one_out(kernel: FloatArray, y: FloatArray) -> Choice:
     """The best target and noise for prior covariance `kernel` (n, n) and values `y` (n,)."""
     eigenvalues, vectors = np.linalg.eigh(kernel)
@@ -101,5 +107,6 @@ def _tried(eigenvalues: FloatArray, vectors: FloatArray, y: FloatArray, target: 
 def scored(y: FloatArray, target: Target, noise: float, errors: FloatArray, diagonal: FloatArray) -> Choice:
     """How well settings do whose left-out errors of z are these, with variances proportional to 1 / `diagonal`."""
     variance = max(float(np.mean(errors**2 * diagonal)), TINY)
+    spreads = np.sqrt(variance * for_settings(len(y)) / diagonal)
     density = -0.5 * float(np.mean(np.log(2 * np.pi * variance / diagonal))) - 0.5
-    return Choice(density + target.log_slope(y), target, float(noise), variance, errors, np.sqrt(variance / diagonal))
+    return Choice(density + target.log_slope(y), target, float(noise), variance * for_settings(len(y)), errors, spreads)

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve, cholesky
 
 from nas.predictors.models._lookup import Lookup
 from nas.predictors.models._nonnegative import bounded
-from nas.predictors.models._selection import Choice, leave_one_out_rows
+from nas.predictors.models._selection import Choice, for_settings, leave_one_out_rows
 from nas.predictors.models._steps import Steps
 from nas.predictors.models.model import FloatArray, Prediction, Scaling
 from search_spaces.layout import Slot
@@ -74,7 +74,7 @@ class AdditiveModel:
         leverage = np.sum(rows[:, free].T * cho_solve(factor, rows[:, free].T), axis=0)
         self.errors = (z - rows @ weights) / np.maximum(1.0 - leverage, 1e-6)
         self.target = choice.target
-        self._spread = max(float(np.sqrt(np.mean(self.errors**2))), 1e-9)
+        self._spread = max(float(np.sqrt(np.mean(self.errors**2) * for_settings(len(y)))), 1e-9)
         self.held_out = self.target.restored(z - self.errors, np.full(len(y), self._spread))
         inner = 1 + len(self._centre)
         self._extra = weights[inner:]
