@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.predictors.models._nonnegative import bounded
-from nas.predictors.models._selection import Target
+from nas.predictors.models._selection import Target, for_settings
 from nas.predictors.models.boosting import BoostingModel
 from nas.predictors.models.gaussian_process import GaussianProcessModel
 from nas.predictors.models.mlp import MLPModel
@@ -105,7 +105,7 @@ class _Stack:
         errors = z[:, None] - np.stack([_standardised(target, least, part)[0] for part in held_out], axis=1)
         stack = cls(target, least, _weights(errors))
         mean, std = stack._mixed(held_out)
-        widening = max(float(np.sqrt(np.mean(((z - mean) / std) ** 2))), TINY)
+        widening = max(float(np.sqrt(np.mean(((z - mean) / std) ** 2) * for_settings(len(y)))), TINY)
         density = target.log_slope(y) - float(np.mean(np.log(widening * std)))
         return replace(stack, widening=widening, density=density)
 
