@@ -14,7 +14,6 @@ from nas.records import Measurement, PredictorRecord, SpaceRecord, TargetRecord
 from nas.units import metric, si
 
 _NOTHING = "–"
-_NAMES = ("device", "processor", "table")  # what a machine is known by, the first of them that its kind tells
 _MOST_DIFFERENCES = 3
 
 Key = tuple[str, str]
@@ -79,7 +78,7 @@ def _row(target: TargetRecord, now: TargetRecord, found: Measured) -> dict[str, 
     return {
         "target": f"**{target.name}**" if is_current else "↳\u00a0earlier",
         "kind": target.kind,
-        "machine": machine(target) if is_current else differences(target, now),
+        "machine": (target.machine or _NOTHING) if is_current else differences(target, now),
         "version": f"`{target.version[:8]}`",
         "measured": f"{found.count:,}",
         "latency (ms)": span_text(found.latency_ms, "latency_ms"),
@@ -89,19 +88,6 @@ def _row(target: TargetRecord, now: TargetRecord, found: Measured) -> dict[str, 
         "last (UTC)": found.last.replace("T", " ")[:16] or _NOTHING,
         "with notes": f"{len(found.noted):,}" if found.noted else _NOTHING,
     }
-
-
-def machine(target: TargetRecord) -> str:
-    """What is behind a target in words: processor or table, threads, precision."""
-    told = target.description
-    threads = told.get("threads")
-    words = [
-        next((str(told[name]) for name in _NAMES if told.get(name)), ""),
-        f"{threads} thread{'s' * (threads != 1)}" if threads else "",
-        str(told.get("precision", "")),
-        f"{told['rows']:,} rows" if "table" in told and "rows" in told else "",
-    ]
-    return ", ".join(word for word in words if word) or _NOTHING
 
 
 def differences(before: TargetRecord, now: TargetRecord) -> str:

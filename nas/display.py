@@ -325,19 +325,10 @@ def targets(found: Sequence[TargetRecord], counts: Mapping[tuple[str, str], tupl
         earlier = " (earlier)" if target.name in seen else ""
         version = f"{target.version[:_DIGEST]}{earlier}" if target.description else "-"
         when = last[:16].replace("T", " ") or "-"
-        row = (target.name, f"{target.kind}{settings}", version, str(count), when, machine(target))
+        row = (target.name, f"{target.kind}{settings}", version, str(count), when, target.machine or "-")
         table.add_row(*map(escape, row))
         seen.add(target.name)
     _show(table)
-
-
-def machine(target: TargetRecord) -> str:
-    """What is behind a target, in a few words."""
-    told = target.description
-    names = [told.get("device"), told.get("processor"), told.get("table")]
-    threads = told.get("threads")
-    words = [next((name for name in names if name), ""), f"{threads} thread{'s' * (threads != 1)}" if threads else ""]
-    return ", ".join(word for word in [*words, told.get("precision", "")] if word) or "-"
 
 
 def measured(target: TargetRecord, found: Sequence[Measurement], num_new: int) -> None:

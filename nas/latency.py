@@ -63,8 +63,11 @@ class Latency:
         return self.bounded.predict(archs)
 
     def upper(self, archs: Archs, coverage: float) -> FloatArray:
-        """(n,) bounds that this share of networks keep as measured."""
-        return self.bounded.upper(archs, coverage)
+        """(n,) bounds that this share of networks keep as measured; of those measured, what they took."""
+        codes = archs if isinstance(archs, np.ndarray) else self.space.codes(archs)
+        known = dict(zip(map(bytes, self.codes), self.ms.tolist(), strict=True))
+        took = np.array([known.get(bytes(row), np.nan) for row in codes], dtype=float)
+        return np.where(np.isnan(took), self.bounded.upper(codes, coverage), took)
 
     def is_whole(self) -> bool:
         """Whether all networks of the space were measured, so that nothing is left to predict."""
@@ -185,7 +188,7 @@ def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) 
         return found.quality is not None
     if found.quality.shortfalls(_BOUNDS_KEPT) or not limits:
         return False
-    upper = found.upper(found.codes, coverage)
+    upper = found.bounded.upper(found.codes, coverage)
     within = [found.ms <= limit for limit in limits]
     return all(
         keeps.any() and (upper[keeps] <= limit).mean() >= _LET_THROUGH

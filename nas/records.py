@@ -141,6 +141,20 @@ class TargetRecord:
         """Digest of the fingerprint."""
         return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def machine(self) -> str:
+        """What is behind it in words: device, processor or table, threads, precision; "" where that is not known."""
+        told = self.description
+        named = next((str(told[name]) for name in ("device", "processor", "table") if told.get(name)), "")
+        threads = told.get("threads")
+        words = [
+            named,
+            f"{threads} thread{'s' * (threads != 1)}" if threads else "",
+            str(told.get("precision", "")),
+            f"{told['rows']:,} rows" if "table" in told and "rows" in told else "",
+        ]
+        return ", ".join(word for word in words if word)
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

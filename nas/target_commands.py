@@ -53,7 +53,7 @@ def add(
                 f"{kind} {' '.join(settings or [])} from now on".rstrip()
             )
         repository.add_target(record)
-    display.say(f"target {name}, version {record.version[:8]}: {display.machine(record)}")
+    display.say(f"target {name}, version {record.version[:8]}: {record.machine or '-'}")
     display.say(f"next: nas target measure RUN_FILE {name}, or latency_ms@{name} as an objective or in a limit")
 
 

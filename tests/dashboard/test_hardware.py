@@ -68,18 +68,6 @@ def test_memory_and_energy_have_columns_where_any_is_known() -> None:
     assert "energy a pass (mJ)" in columns(energy_mj=0.5)
 
 
-@pytest.mark.parametrize(
-    ("description", "words"),
-    [
-        ({}, "–"),
-        ({"processor": "Cortex-A76", "threads": 4, "precision": "float32"}, "Cortex-A76, 4 threads, float32"),
-        ({"table": "t4.csv", "rows": 15625}, "t4.csv, 15,625 rows"),
-    ],
-)
-def test_a_machine_in_words(description: dict[str, Any], words: str) -> None:
-    assert hardware.machine(TargetRecord("x", "cpu", description)) == words
-
-
 def test_many_differences_are_counted() -> None:
     now = TargetRecord("x", "cpu", {"a": 2, "b": 2, "c": 2, "d": 2, "e": 2, "f": 1})
     before = TargetRecord("x", "cpu", {"a": 1, "b": 1, "c": 1, "d": 1, "f": 1})

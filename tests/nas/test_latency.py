@@ -70,6 +70,11 @@ def test_what_adds_up_is_learnt_from_few(good: Latency) -> None:
     assert serves(good)
 
 
+def test_of_what_was_measured_the_bound_is_what_it_took(good: Latency) -> None:
+    assert np.array_equal(good.upper(good.codes, 0.9), good.ms)
+    assert np.array_equal(good.upper(SPACE.decode(good.codes), 0.9), good.ms)
+
+
 def test_what_is_hard_is_measured_as_often_as_allowed() -> None:
     machine = Machine(0.3)
     found = learner(machine, most=25).learn()

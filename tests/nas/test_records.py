@@ -11,7 +11,7 @@ import pytest
 
 import nas
 from nas.errors import NasError
-from nas.records import Distribution, Evaluation, StudyRecord, now
+from nas.records import Distribution, Evaluation, StudyRecord, TargetRecord, now
 from search_spaces import Architecture
 
 ARCH = Architecture.from_json('{"is":"Net","width":64}')
@@ -138,3 +138,15 @@ def test_import_is_light():
     code = f"import sys, nas, nas.records, nas.limits; print(*{heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ({}, ""),
+        ({"processor": "Cortex-A76", "threads": 4, "precision": "float32"}, "Cortex-A76, 4 threads, float32"),
+        ({"table": "t4.csv", "rows": 15625}, "t4.csv, 15,625 rows"),
+    ],
+)
+def test_a_machine_in_words(description, words):
+    assert TargetRecord("x", "cpu", description).machine == words
