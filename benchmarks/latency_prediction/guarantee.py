@@ -144,11 +144,14 @@ def _fitted(cells: _Cells, latency: Vector, kind: str, some: Indices) -> Bounded
 def _corrected(cells: _Cells, latency: Vector, bounded: Bounded, tried: Vector, num: int, coverage: float) -> Vector:
     """Upper bounds after the cells were measured that were chosen for the first `num` limits that are served.
 
-    Coverages that the measurements cannot give by themselves start from the highest they can.
+    Coverages that the measurements cannot give by themselves start from the highest they can. Where too few limits are
+    served there is nothing to correct by, and next to nothing is chosen.
     """
     base = min(coverage, 0.9)
     picked = chosen(cells.error, bounded.upper(cells.codes, base), tried)
     served = np.flatnonzero(picked >= 0)[:num]
+    if len(served) < num:
+        return np.full(len(latency), np.inf)
     bounded.correct(tried[served], latency[picked[served]], base)
     return bounded.upper(cells.codes, coverage)
 

@@ -21,7 +21,7 @@ from nas.predictors import PREDICTORS, Predictor
 from nas.predictors.transfer import Transfer
 
 NAME = "ofa"
-MEASURED = {"additive": (50, 100, 200), "ridge": (50, 100, 200), "ensemble": (50, 100, 200), "transfer": (10, 20, 50)}
+MEASURED = {"additive": (50, 100, 200), "ridge": (50, 100, 200), "transfer": (10, 20, 50), "ensemble": (50, 100, 200)}
 KNOWN = 500
 
 Row = dict[str, Any]
@@ -41,6 +41,7 @@ def rows(data: Path, draws: int, done: Callable[[Row], Any]) -> Iterator[Row]:
 
 
 def report(rows: Sequence[Row]) -> list[str]:
+    rows = _whole(rows)
     settings = [(kind, measured) for kind, numbers in MEASURED.items() for measured in numbers]
     settings = [(kind, num) for kind, num in settings if any((r["kind"], r["measured"]) == (kind, num) for r in rows)]
     batches = sorted({_batch(row) for row in rows})
@@ -81,6 +82,15 @@ def _errors(table: Table, device: str, predictor: Predictor, some: npt.NDArray[n
         "spearman": float(spearmanr(predicted, latency[others]).statistic),
         "mape": float(np.mean(np.abs(predicted / latency[others] - 1))),
     }
+
+
+def _whole(rows: Sequence[Row]) -> list[Row]:
+    """Those of draws in which every setting is done, so that means are over the same settings."""
+    devices = {row["device"] for row in rows}
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        found.setdefault((row["kind"], row["measured"], row["draw"]), set()).add(row["device"])
+    return [row for row in rows if found[row["kind"], row["measured"], row["draw"]] == devices]
 
 
 def _batch(row: Row) -> int:

@@ -112,16 +112,17 @@ class Bounded:
         Correcting again goes on from the bounds as they are, with which these choices were made.
 
         Raises:
-            NasError: no `fit`, no positive finite limits where values are positive, or not one value a limit.
+            NasError: no `fit`, limits or values that are not finite (positive where those measured are), not one value
+                a limit, or too few for `coverage`.
         """
         if not self._parts:
             raise NasError("these bounds have seen no measurements; call fit before correct")
         wanted, got = np.asarray(limits, dtype=float), np.asarray(values, dtype=float)
         if wanted.shape != got.shape or wanted.ndim != 1:
             raise NasError(f"{wanted.size} limits with {got.size} values; give the value of what each limit chose")
-        if not np.isfinite([wanted, got]).all() or (self._log and min(wanted.min(), got.min()) <= 0):
+        if not np.isfinite([wanted, got]).all() or (self._log and not (np.r_[wanted, got] > 0).all()):
             raise NasError("limits and values of what they chose must be finite, and positive as those measured are")
-        needed(coverage)
+        _rank(len(got), coverage)  # too few is said here, before anything relies on it
         base, shift = coverage, 0.0
         if self._correction is not None:
             base, before, scores = self._correction

@@ -171,3 +171,5 @@ def test_what_cannot_be_bounded_is_said() -> None:
         bounded.correct([1.0, 2.0], [1.0], 0.9)
     with pytest.raises(NasError, match="must be finite, and positive"):
         bounded.correct([0.0], [1.0], 0.5)
+    with pytest.raises(NasError, match=r"0 measurements give no bound of coverage 0\.9: measure 9 or more"):
+        bounded.correct([], [], 0.9)
