@@ -41,7 +41,8 @@ class Columns:
 
     def of(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What it sees of rows."""
-        return np.hstack([x[:, part] for part in self.columns])
+        parts = [part for part in (x[:, columns] for columns in self.columns) if part.shape[1]]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 class EnsembleModel:
