@@ -75,6 +75,10 @@ processor time of the search, that of the queried supernet left out.
 Every method has one seed before any has the next, and four were planned: the column of seeds says how far the run came
 in its time. The best three methods of image went on to text.
 
+The rows of `gdas(sparse=yes)` are those of `gdas` as it was at first: what it did not draw, it did not run. Only the
+rows of `gdas` have the warnings that its failures led to, and, queried, learn the architecture from validation batches,
+as all methods do now; the other queried rows learnt it from training examples (docs/decisions/gradient-search.md).
+
 Random search trains so many different networks once each, and takes the best by that; {draws:,} draws from the truth.
 Its choice is one of the trainings that its regret is measured by, which flatters it slightly; and it ends with a
 trained network, where a gradient search has still to train the one it derives.
