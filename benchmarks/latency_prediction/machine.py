@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas.predictors.design import first
 from rich.console import Console
 from rich.progress import track
 from scipy.stats import spearmanr
@@ -23,6 +22,7 @@ from scipy.stats import spearmanr
 from benchmarks.report import markdown
 from nas.evaluators import ProfileFeatures
 from nas.predictors import PREDICTORS, OverRows
+from nas.predictors.design import first
 from nas.predictors.models import FloatArray
 from nas.targets import CPUTarget, CUDATarget, Target
 from search_spaces import Architecture
