@@ -175,7 +175,8 @@ def _floor(device: str, measured: Sequence[Row]) -> list[str]:
         return [about]
     again = np.array(measured[1]["ms"])
     floor = f"Noise floor, the same networks measured twice: Spearman {_spearman(again, first_ms):.3f}, "
-    return [about, f"{floor}MAPE {_mape(again, first_ms):.1%}."]
+    rest = "What predictors say below is held against the first round, whose own error is in the figures."
+    return [about, f"{floor}MAPE {_mape(again, first_ms):.1%}. {rest}"]
 
 
 def _table(rows: Sequence[Row]) -> str:
