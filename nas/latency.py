@@ -8,13 +8,13 @@ otherwise up to `PATIENCE` times as many are measured, and then the predictor re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictors import Archs, Ensemble, Predictor
+from nas.predictors import Archs, Ensemble, Features, Predictor
 from nas.predictors.checks import checked
 from nas.predictors.conformal import Bounded, needed
 from nas.predictors.design import enough, first, next_to_measure
@@ -31,6 +31,7 @@ AT_FIRST = 10
 AT_A_TIME = 10
 PATIENCE = 3
 _CANDIDATES = 2000
+_FEW_CANDIDATES = 200
 _LET_THROUGH = 0.8
 _BOUNDS_KEPT = Wanted(spearman=-1, mape=np.inf)
 
@@ -84,6 +85,7 @@ class Learner:
         limits: of latency in milliseconds, which the predictor has to decide on.
         coverage: the share of networks that must keep the limit they were chosen under.
         wanted: of the predictor, for fewer than `most` to do; None measures so many in any case.
+        features: what is told of networks beside their choices; where that takes long, few candidates are compared.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Learner:
         limits: Sequence[float] = (),
         coverage: float = 0.9,
         wanted: Wanted | None = GOOD_ENOUGH,
+        features: Features | None = None,
         seed: int = 0,
     ) -> None:
         self.space = space
@@ -107,6 +110,7 @@ class Learner:
         self.limits = tuple(limits)
         self.coverage = coverage
         self.wanted = wanted
+        self.features = features
         self.seed = seed
 
     def learn(self, begun: Archs = ()) -> Latency:
@@ -137,7 +141,9 @@ class Learner:
 
     def make(self) -> Predictor:
         """Not yet fitted."""
-        return Transfer(self.space, known=self.known) if self.known else Ensemble(self.space)
+        if self.known:
+            return Transfer(self.space, known=self.known, features=self.features)
+        return Ensemble(self.space, features=self.features)
 
     def _aim(self, found: Latency) -> int:
         """How many networks should be measured in all."""
@@ -171,9 +177,10 @@ class Learner:
     def _pool(self, rng: np.random.Generator) -> npt.NDArray[np.int16]:
         if self.allowed is not None:
             return self.allowed
-        if self.space.count() <= _CANDIDATES:
+        most = _CANDIDATES if self.features is None else _FEW_CANDIDATES
+        if self.space.count() <= most:
             return self.space.codes(self.space.enumerate())
-        return self.space.sample_codes(_CANDIDATES, rng, uniform="choices")
+        return self.space.sample_codes(most, rng, uniform="choices")
 
 
 def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) -> bool:
@@ -206,8 +213,8 @@ def refusal(found: Latency, target: str) -> str:
 # --- stored
 
 
-def record(found: Latency, target: TargetRecord, network: str) -> PredictorRecord:
-    """As it lies in the database."""
+def record(found: Latency, target: TargetRecord, network: str, features: str = "") -> PredictorRecord:
+    """As it lies in the database; `features` names those it was given."""
     quality: dict[str, Any] = {}
     if found.quality is not None:
         quality = asdict(found.quality) | {
@@ -216,7 +223,7 @@ def record(found: Latency, target: TargetRecord, network: str) -> PredictorRecor
             "refusal": "" if serves(found) else refusal(found, target.name),
             "helped_by": list(found.others),
         }
-    stored = Stored.of("ensemble", found.space, found.codes, found.ms)
+    stored = Stored.of("ensemble", found.space, found.codes, found.ms, features=features)
     return PredictorRecord(
         target=target.name,
         version=target.version,
@@ -239,5 +246,5 @@ def measured_for(found: PredictorRecord, space: Space) -> npt.NDArray[np.int16]:
 
 
 def of_record(found: PredictorRecord, space: Space) -> Predictor:
-    """A stored predictor by its own measurements alone, fitted."""
-    return loads(found.content, space).fitted()
+    """A stored predictor by its own measurements and the choices alone, fitted."""
+    return replace(loads(found.content, space), features="").fitted()

@@ -211,7 +211,8 @@ class Workflow:
             self.measured(target, self.run.space.decode(begun), tick, again=True)
         found = self._learner(target, exactly, tick).learn(begun)
         if again or stored is None or len(found.codes) > len(begun):
-            self.repository.put_predictor(latency_record(found, record, self._networks))
+            told = "profile" if self.run.profile else ""
+            self.repository.put_predictor(latency_record(found, record, self._networks, told))
         return found
 
     def _learner(self, target: Target, exactly: int | None, tick: Tick) -> Learner:
@@ -230,6 +231,7 @@ class Workflow:
             limits=[limit.value for limit in bounds],
             coverage=self.run.coverage,
             wanted=GOOD_ENOUGH if exactly is None else None,
+            features=self._profiles if self.run.profile else None,
             seed=self.run.seed,
         )
 
@@ -284,6 +286,10 @@ class Workflow:
         """Of what a latency depends on and the architecture does not say: the sizes of layers, and of the input."""
         example = self.run.task.example()
         return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
+
+    @cached_property
+    def _profiles(self) -> evaluators.ProfileFeatures:
+        return evaluators.ProfileFeatures(self.initial, self.run.task.example())
 
     @cached_property
     def _counts(self) -> evaluators.CostModel:

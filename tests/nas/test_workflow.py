@@ -243,6 +243,20 @@ def test_a_search_for_networks_that_keep_their_limits_ends(
         assert len(workflow.verify("tiny")) == min(30, max(10, 2 * num_first))
 
 
+def test_latencies_are_predicted_from_profiles_where_that_is_asked_for(
+    run: Run, tmp_path: Path, quick_target: None
+) -> None:
+    timed = replace(run, objectives=LATENCY, profile=True)
+    with opened(timed, tmp_path) as workflow:
+        found = workflow.measure()["cpu"]
+        (stored,) = workflow.repository.predictors("cpu")
+        assert '"features":"profile"' in stored.content
+        again = workflow.measure()["cpu"]
+    archs = run.space.sample_many(5, np.random.default_rng(0))
+    assert np.array_equal(found.codes, again.codes)
+    np.testing.assert_allclose(found.predict(archs)[0], again.predict(archs)[0])
+
+
 def test_a_space_smaller_than_what_is_to_be_measured_is_measured_whole(
     run: Run, tmp_path: Path, quick_target: None
 ) -> None:
