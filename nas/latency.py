@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.predictors import Archs, Ensemble, Features, Predictor
-from nas.predictors.checks import checked
+from nas.predictors.checks import checked, unit_mistake
 from nas.predictors.conformal import Bounded, needed
 from nas.predictors.design import enough, first, next_to_measure
 from nas.predictors.models import FloatArray
@@ -81,6 +81,7 @@ class Learner:
     Args:
         most: networks to measure, unless limits ask for more.
         known: predictors of other targets of the space, by name: a new one starts from them.
+        before: a predictor of this target as it was, against which mistaken units show.
         allowed: the only architectures that can be measured, of a table; None for any.
         limits: of latency in milliseconds, which the predictor has to decide on.
         coverage: the share of networks that must keep the limit they were chosen under.
@@ -95,6 +96,7 @@ class Learner:
         *,
         most: int,
         known: Mapping[str, Predictor] | None = None,
+        before: Predictor | None = None,
         allowed: Sequence[Architecture] | None = None,
         limits: Sequence[float] = (),
         coverage: float = 0.9,
@@ -106,6 +108,7 @@ class Learner:
         self.measure = measure
         self.most = most
         self.known = dict(known or {})
+        self.before = before
         self.allowed = None if allowed is None else space.codes(allowed)
         self.limits = tuple(limits)
         self.coverage = coverage
@@ -136,8 +139,16 @@ class Learner:
         bounded.fit(measured.archs, measured.y)
         can_judge = len(measured.y) > FEWEST
         quality = judged(self.make, measured.archs, measured.y, self.coverage) if can_judge else None
-        distinct = np.asarray(measured.archs)
-        return Latency(self.space, distinct, measured.y, bounded, quality, tuple(self.known), measured.notes)
+        codes = np.asarray(measured.archs)
+        notes = (*measured.notes, *self._mistakes(codes, measured.y))
+        return Latency(self.space, codes, measured.y, bounded, quality, tuple(self.known), notes)
+
+    def _mistakes(self, codes: npt.NDArray[np.int16], ms: FloatArray) -> list[str]:
+        """What looks wrong beside the targets that are known, or the same one as it was before."""
+        against = {f"beside {name}": predictor for name, predictor in self.known.items()}
+        against |= {"beside earlier measurements": self.before} if self.before else {}
+        found = {where: unit_mistake(ms, predictor.predict(codes)[0]) for where, predictor in against.items()}
+        return [f"{where}: {mistake}" for where, mistake in found.items() if mistake]
 
     def make(self) -> Predictor:
         """Not yet fitted."""

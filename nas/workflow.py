@@ -227,6 +227,7 @@ class Workflow:
             lambda archs: [m.median_ms for m in self.measured(target, archs, tick)],
             most=exactly or self.run.measured,
             known=self._known(target),
+            before=self._before(target),
             allowed=allowed,
             limits=[limit.value for limit in bounds],
             coverage=self.run.coverage,
@@ -237,14 +238,21 @@ class Workflow:
 
     def _known(self, target: Target) -> dict[str, Predictor]:
         """Predictors of other targets for the same networks; for a known predictor those it was learnt with."""
-        own, space = self._stored(target_record(target)), self.run.space
-        found = {
-            one.target: one
-            for one in self.repository.predictors()
-            if (one.space_digest, one.network) == (space.digest, self._networks) and one.target != target.name
-        }
+        own = self._stored(target_record(target))
+        found = {one.target: one for one in self._same_networks() if one.target != target.name}
         names = found if own is None else [name for name in own.quality.get("helped_by", ()) if name in found]
-        return {name: of_record(found[name], space) for name in names}
+        return {name: of_record(found[name], self.run.space) for name in names}
+
+    def _before(self, target: Target) -> Predictor | None:
+        """The newest predictor of an earlier version of a target."""
+        version = target_record(target).version
+        found = [one for one in self._same_networks() if one.target == target.name and one.version != version]
+        return of_record(found[-1], self.run.space) if found else None
+
+    def _same_networks(self) -> list[PredictorRecord]:
+        """All predictors for what this run builds, the oldest first."""
+        key = self.run.space.digest, self._networks
+        return [one for one in self.repository.predictors() if (one.space_digest, one.network) == key]
 
     def _stored(self, target: TargetRecord) -> PredictorRecord | None:
         key = target.version, self.run.space.digest, self._networks

@@ -105,7 +105,9 @@ def test_quick_runs_every_part_once(folder: Path, known: tables.Tables, tmp_path
     assert not [outcome.error for outcome in found.values() if outcome.error]
     of = {job.part: outcome for job, outcome in found.items()}
     assert [job.budget for job in found][-1] == of[FRONT].passes
-    assert of[FRONT].passes - 20 < of[EVOLUTION].passes <= of[FRONT].passes, "nearly all of it, and no more"
+    assert of[EVOLUTION].passes <= of[FRONT].passes
+    exhausted = of[EVOLUTION].evaluated == 2**6  # as so small a space may be, and then passes are left over
+    assert exhausted or of[EVOLUTION].passes > of[FRONT].passes - 20, "nearly all of them"
     assert set(of[EVOLUTION].labels) == set(TARGETS) and of[EVOLUTION].evaluated >= run.BATCH
     narrow = known.within(setting.toy(known).space)
     assert len(narrow) == 2**6

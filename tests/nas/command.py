@@ -23,6 +23,8 @@ Nas = Callable[..., Answer]
 
 
 def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's width, which would fold tables
+
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
         capsys.readouterr()

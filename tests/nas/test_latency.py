@@ -149,6 +149,16 @@ def test_another_target_helps() -> None:
     assert errors[0] < min(0.06, errors[1])
 
 
+def test_seconds_in_place_of_milliseconds_are_noticed(good: Latency) -> None:
+    def seconds(archs: Sequence[Architecture]) -> list[float]:
+        return [true(arch) / 1000 for arch in archs]
+
+    found = learner(seconds, most=10, before=good).learn()
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("beside earlier measurements: ") and "seconds" in found.notes[0]
+    assert not learner(Machine(0.01), most=10, before=good).learn().notes
+
+
 def test_what_was_learnt_comes_back_from_its_record(good: Latency) -> None:
     stored = record(good, TARGET, "network")
     assert (stored.target, stored.version, stored.kind) == ("pi5", TARGET.version, "ensemble")
