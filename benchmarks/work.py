@@ -51,10 +51,11 @@ def _pooled(
     try:
         while waiting or running:
             while waiting and len(running) < processes:
-                job = waiting.pop(0)
-                running[pool.submit(run, job)] = job
+                future = pool.submit(run, waiting[0])  # which fails where a process died meanwhile
+                running[future] = waiting.pop(0)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                outcome = future.result()
+                yield running.pop(future), outcome
     except BrokenProcessPool:
         yield from ((job, died("a process ended while it ran: killed, or out of memory")) for job in running.values())
     finally:
