@@ -17,11 +17,24 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from nas.errors import NasError
+from supernets.errors import SupernetError
+
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
 
 Say = Callable[[str], None]
 """Told a line when a job has ended."""
+
+
+def exit_status(command: Callable[[], None]) -> int:
+    """Of a command, 0 or 2; what its user can put right is one line."""
+    try:
+        command()
+    except (SupernetError, NasError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def done(

@@ -7,7 +7,7 @@ evaluation of quality serves every target.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,10 @@ from nas.latency import Latency
 from nas.predictors import Archs
 from nas.predictors.models import FloatArray
 from nas.run import COSTS, Run, load
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
 from supernets import Profile, Supernet, calibrate, checkpoints
 from supernets.profile import Layers
 from supernets.sharing import sharing
-from supernets.supernet import Example
 
 if TYPE_CHECKING:
     from supernets.tasks import Task
@@ -120,23 +119,26 @@ class ProfileFeatures:
     Columns: parameters, multiply-accumulates and activation bytes; then, for each kind of layer of the smallest and
     the largest network, its number, parameters, multiply-accumulates and output bytes; of other kinds together the
     same. A network takes some tenths of a second the first time, so these are for hundreds of them.
+
+    Args:
+        profile: counts a network, as `CostModel.profile` does.
     """
 
-    def __init__(self, supernet: Supernet, example: Example) -> None:
-        self._supernet = supernet
-        self._example = example
+    def __init__(self, space: Space, profile: Callable[[Architecture], Profile]) -> None:
+        self._space = space
+        self._profile = profile
         self._rows: dict[Architecture, list[float]] = {}
-        ends = (supernet.space.smallest(), supernet.space.largest())
-        self.kinds = tuple(dict.fromkeys(kind for arch in ends for kind in supernet.profile(arch, example).kinds))
+        ends = (space.smallest(), space.largest())
+        self.kinds = tuple(dict.fromkeys(kind for arch in ends for kind in profile(arch).kinds))
 
     def __call__(self, archs: Archs) -> FloatArray:
         """(n, 3 + 4 (k + 1)) of k kinds."""
-        known = self._supernet.space.decode(archs) if isinstance(archs, np.ndarray) else archs
+        known = self._space.decode(archs) if isinstance(archs, np.ndarray) else archs
         return np.array([self._row(arch) for arch in known], dtype=float).reshape(len(known), -1)
 
     def _row(self, arch: Architecture) -> list[float]:
         if arch not in self._rows:
-            profile = self._supernet.profile(arch, self._example)
+            profile = self._profile(arch)
             other = sum((found for kind, found in profile.kinds.items() if kind not in self.kinds), Layers())
             layers = [*(profile.kinds.get(kind, Layers()) for kind in self.kinds), other]
             whole = (profile.params, profile.macs, profile.activation_bytes)

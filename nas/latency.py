@@ -55,10 +55,6 @@ class Latency:
     """The targets that it was helped by."""
     notes: tuple[str, ...] = ()
 
-    def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
-        """Learns from other measurements; forgets these."""
-        self.bounded.fit(archs, y)
-
     def predict(self, archs: Archs) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of a measurement, each (n,)."""
         return self.bounded.predict(archs)
@@ -183,7 +179,7 @@ class Learner:
         if not len(new):
             return found.codes[:0]
         near = self.limits or None
-        return np.asarray(next_to_measure(found, new, min(n, len(new)), rng, near), dtype=np.int16)
+        return np.asarray(next_to_measure(found.bounded, new, min(n, len(new)), rng, near), dtype=np.int16)
 
     def _pool(self, rng: np.random.Generator) -> npt.NDArray[np.int16]:
         if self.allowed is not None:
@@ -202,16 +198,15 @@ def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) 
     """
     if found.is_whole():
         return True
-    if found.quality is None or found.quality.serves_limits:
-        return found.quality is not None
+    if found.quality is None:
+        return False
+    if found.quality.serves_limits:
+        return True
     if found.quality.shortfalls(_BOUNDS_KEPT) or not limits:
         return False
     upper = found.bounded.upper(found.codes, coverage)
-    within = [found.ms <= limit for limit in limits]
-    return all(
-        keeps.any() and (upper[keeps] <= limit).mean() >= _LET_THROUGH
-        for keeps, limit in zip(within, limits, strict=True)
-    )
+    let_through = [upper[found.ms <= limit] <= limit for limit in limits]
+    return all(len(let) > 0 and let.mean() >= _LET_THROUGH for let in let_through)
 
 
 def refusal(found: Latency, target: str) -> str:

@@ -255,9 +255,8 @@ class Workflow:
         return [one for one in self.repository.predictors() if (one.space_digest, one.network) == key]
 
     def _stored(self, target: TargetRecord) -> PredictorRecord | None:
-        key = target.version, self.run.space.digest, self._networks
-        found = [p for p in self.repository.predictors(target.name) if (p.version, p.space_digest, p.network) == key]
-        return found[-1] if found else None
+        key = target.name, target.version
+        return next((one for one in self._same_networks() if (one.target, one.version) == key), None)
 
     @cached_property
     def _networks(self) -> str:
@@ -297,7 +296,7 @@ class Workflow:
 
     @cached_property
     def _profiles(self) -> evaluators.ProfileFeatures:
-        return evaluators.ProfileFeatures(self.initial, self.run.task.example())
+        return evaluators.ProfileFeatures(self.run.space, self._counts.profile)
 
     @cached_property
     def _counts(self) -> evaluators.CostModel:

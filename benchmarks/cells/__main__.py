@@ -22,10 +22,8 @@ from benchmarks.cells.setting import Setting
 from benchmarks.cells.tables import load
 from benchmarks.gradient import methods
 from benchmarks.rows import append, missing
-from benchmarks.work import done, reporting
-from nas.errors import NasError
+from benchmarks.work import done, exit_status, reporting
 from nas.searchers.gradient.config import BOUNDS
-from supernets.errors import SupernetError
 
 RESULTS = Path("benchmarks/results/cells.jsonl")
 COMPARED = ("snas", "drnas", "gdas", "darts")
@@ -38,12 +36,7 @@ SHARES = {LIMITS: 0.6}
 
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
-    try:
-        _main(arguments)
-    except (SupernetError, NasError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(partial(_main, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

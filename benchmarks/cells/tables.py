@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables import CELL_OPERATIONS, TableError, read
 from search_spaces import Architecture, Space
 from search_spaces.nasbench201 import EDGES, NASBench201Space
-from supernets.errors import SupernetError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 Vector = npt.NDArray[np.float64]
 
 ACCURACY, LATENCY = "nasbench201_accuracy.parquet", "nasbench201_latency.parquet"
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""As the tables number them."""
 PARAMETER_FREE = ("none", "skip_connect", "avg_pool_3x3")
 QUALITY = "cifar10_test_e200"
 TARGETS = ("pixel3", "1080ti_1")
 """Machines that rank cells differently: with a correlation of 0.59."""
-
-
-class TableError(SupernetError):
-    """The tables are not there, or are others."""
 
 
 @dataclass(frozen=True, eq=False)  # equal only to itself: arrays have no hash
@@ -106,13 +100,13 @@ def load(folder: Path) -> Tables:
         TableError: the folder, a file or a column is missing, or a value is.
     """
     edges = [f"op_{source}{target}" for source, target in EDGES]
-    accuracy = _read(folder, ACCURACY, ["arch_index", *edges, QUALITY])
-    latency = _read(folder, LATENCY, ["arch_index", *TARGETS])
+    accuracy = _columns(folder, ACCURACY, ["arch_index", *edges, QUALITY])
+    latency = _columns(folder, LATENCY, ["arch_index", *TARGETS])
     both = accuracy.merge(latency, on="arch_index", validate="one_to_one").sort_values("arch_index")
     if not len(both) or both.isna().to_numpy().any():
         raise TableError(f"{folder} has {len(both)} cells in both tables, or gaps in them: give the published tables")
     options = NASBench201Space().slots[0].options
-    ours = np.array([options.index(name) for name in OPERATIONS], dtype=np.int16)
+    ours = np.array([options.index(name) for name in CELL_OPERATIONS], dtype=np.int16)
     return Tables(
         ours[both[edges].to_numpy()],
         100 - both[QUALITY].to_numpy(dtype=np.float64),
@@ -120,20 +114,5 @@ def load(folder: Path) -> Tables:
     )
 
 
-def _read(folder: Path, name: str, columns: list[str]) -> DataFrame:
-    import pandas
-
-    if not folder.is_dir():
-        raise TableError(f"there is no folder {folder}: give the one that holds {ACCURACY} and {LATENCY}")
-    path = folder / name
-    if not path.is_file():
-        raise TableError(f"{folder} holds no {name}: put the published table there, or give another folder")
-    try:
-        return pandas.read_parquet(path, columns=columns)
-    except ImportError as error:
-        raise TableError(f"{name} cannot be read without pyarrow: pip install pyarrow") from error
-    except Exception as error:  # pyarrow's own, whatever it is called: no Parquet, or a column is missing
-        told = str(error).splitlines()[0]
-        raise TableError(
-            f"{path} is not the table ({told}): it is Parquet with the columns {', '.join(columns)}"
-        ) from error
+def _columns(folder: Path, name: str, columns: list[str]) -> DataFrame:
+    return read(folder, name, columns)[columns]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks import truths
@@ -22,9 +23,7 @@ from benchmarks.gradient.rows import JOINT, QUERIED, Job, Outcome, Rows, died, r
 from benchmarks.gradient.run import run
 from benchmarks.rows import append, missing
 from benchmarks.truths import Truth, find
-from benchmarks.work import done, reporting
-from nas.errors import NasError
-from supernets.errors import SupernetError
+from benchmarks.work import done, exit_status, reporting
 
 RESULTS = Path("benchmarks/results/gradient.jsonl")
 BUDGET = 6.0
@@ -35,12 +34,7 @@ NUM_BEST = 3
 
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
-    try:
-        _main(arguments)
-    except (SupernetError, NasError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(partial(_main, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

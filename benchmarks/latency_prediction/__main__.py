@@ -16,12 +16,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from benchmarks.report import machine
 from benchmarks.rows import append_line, lines
-from nas.errors import NasError
+from benchmarks.work import exit_status
 from supernets.errors import SupernetError
 
 RESULTS = Path("benchmarks/results/latency_prediction.jsonl")
@@ -51,12 +52,7 @@ class PartError(SupernetError):
 
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
-    try:
-        _main(arguments)
-    except (SupernetError, NasError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(partial(_main, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -126,7 +126,7 @@ def _fresh(kind: str) -> OverRows:
 
 @cache
 def _profiles() -> ProfileFeatures:
-    return ProfileFeatures(supernet(), EXAMPLE)
+    return ProfileFeatures(SPACE, partial(supernet().profile, example=EXAMPLE))
 
 
 def _quality(predictor: OverRows, seen: Sequence[int], ms: FloatArray) -> Row:

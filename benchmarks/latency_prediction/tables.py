@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables import CELL_OPERATIONS, TableError, read
 from search_spaces import NASBench201Space, Space, choice
 from search_spaces.nasbench201 import EDGES
-from supernets.errors import SupernetError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 
-CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 BLOCKS = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")
 """As the tables number them: kernel, expansion, groups."""
 HAT_FEATURES = (
@@ -32,10 +31,6 @@ HAT_FEATURES = (
     *(f"decoder_{name}" for name in ("embed_dim", "layer_num", "ffn_embed_dim_avg", "self_attention_heads_avg")),
     *("decoder_ende_attention_heads_avg", "decoder_arbitrary_ende_attn_avg"),
 )
-
-
-class TableError(SupernetError):
-    """The tables are not there, or are others."""
 
 
 class FBNetSpace(Space):
@@ -143,29 +138,6 @@ def hat(folder: Path) -> dict[tuple[str, str], Transformers]:
         )
         for (task, device), rows in frame.groupby(["task", "device"])
     }
-
-
-def read(folder: Path, name: str, columns: Sequence[str]) -> DataFrame:
-    """A table with all its columns; TableError where the folder, the file or one of `columns` is missing."""
-    import pandas
-
-    if not folder.is_dir():
-        raise TableError(f"there is no folder {folder}: give the one that holds {name}")
-    path = folder / name
-    if not path.is_file():
-        raise TableError(f"{folder} holds no {name}: put the published table there, or give another folder")
-    try:
-        frame = pandas.read_parquet(path)
-    except ImportError as error:
-        raise TableError(f"{name} cannot be read without pyarrow: pip install pyarrow") from error
-    except Exception as error:  # pyarrow's own, whatever it is called
-        raise TableError(
-            f"{path} is no Parquet ({str(error).splitlines()[0]}): put the published table there"
-        ) from error
-    absent = [column for column in columns if column not in frame]
-    if absent:
-        raise TableError(f"{path} lacks the columns {', '.join(absent)}: put the published table there")
-    return frame
 
 
 def _cells(folder: Path, latency: DataFrame) -> Table:

@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import truths
@@ -20,8 +21,7 @@ from benchmarks.ranking.report import write
 from benchmarks.ranking.rows import Job, Outcome, Rows, append, died, missing, read
 from benchmarks.ranking.run import run
 from benchmarks.truths import Truth, find
-from benchmarks.work import done, reporting
-from supernets.errors import SupernetError
+from benchmarks.work import done, exit_status, reporting
 
 RESULTS = Path("benchmarks/results/ranking.jsonl")
 BUDGET = 12.0
@@ -30,12 +30,7 @@ BUDGET = 12.0
 
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
-    try:
-        _main(arguments)
-    except SupernetError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(partial(_main, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,8 @@ from benchmarks.cells import __main__ as command
 from benchmarks.cells import figures, report, rows, run, setting, tables
 from benchmarks.cells.passes import Counted
 from benchmarks.cells.rows import EVOLUTION, FRONT, LIMITS, METHODS, Job, Outcome
-from benchmarks.cells.tables import ACCURACY, LATENCY, OPERATIONS, TARGETS
+from benchmarks.cells.tables import ACCURACY, LATENCY, TARGETS
+from benchmarks.tables import CELL_OPERATIONS
 from search_spaces.nasbench201 import EDGES, NASBench201Space
 
 COLUMNS = [f"op_{source}{target}" for source, target in EDGES]
@@ -49,7 +50,7 @@ def test_cells_are_found_with_what_was_published_of_them(known: tables.Tables) -
     arch = NASBench201Space().architecture({"op": ops})
     row = known.row(arch)
     assert known.archs([row]) == [arch]
-    assert known.error[row] == pytest.approx(30 - WORTH[[OPERATIONS.index(op) for op in ops]].sum())
+    assert known.error[row] == pytest.approx(30 - WORTH[[CELL_OPERATIONS.index(op) for op in ops]].sum())
     assert known.latencies(arch) == {"latency_ms@pixel3": 4, "latency_ms@1080ti_1": 7}
     assert known.free[row] == 0.5
     assert known.regret.min() == 0 and known.archs([known.regret.argmin()])[0].op == ("nor_conv_3x3",) * 6

@@ -18,7 +18,7 @@ from tests.supernets.zoo import ZOO
 def test_features_of_a_profile_are_its_numbers() -> None:
     case = ZOO["conv"]
     net, example = Supernet(case.space, case.build, layout=case.layout), case.example().float()
-    features = ProfileFeatures(net, example)
+    features = ProfileFeatures(net.space, partial(net.profile, example=example))
     archs = case.space.sample_many(4, np.random.default_rng(0))
     rows = features(archs)
     assert rows.shape == (4, 3 + 4 * (len(features.kinds) + 1))
@@ -55,7 +55,7 @@ def test_kinds_that_neither_end_has_are_counted_together() -> None:
         return one_of(arch.op, {name: partial(First, make) for name, make in layers.items()})
 
     space = Ends()
-    features = ProfileFeatures(Supernet(space, build), torch.zeros(1, 4, 4))
+    features = ProfileFeatures(space, partial(Supernet(space, build).profile, example=torch.zeros(1, 4, 4)))
     assert set(features.kinds) == {"Identity", "LSTM"}
     (row,) = features([space.architecture({"is": "Ends", "op": "odd"})])
     assert row[-4:-2].tolist() == [1, 4 * 4 * 3 + 4]
@@ -68,7 +68,7 @@ def test_profiles_help_where_sizes_multiply() -> None:
     archs = space.sample_many(60, np.random.default_rng(0), distinct=True)
     macs = np.array([net.profile(arch, example).macs for arch in archs], dtype=float)
     errors = {}
-    for features in (None, ProfileFeatures(net, example)):
+    for features in (None, ProfileFeatures(net.space, partial(net.profile, example=example))):
         predictor = Ridge(space, features)
         predictor.fit(archs[:40], macs[:40])
         errors[features is None] = float(np.abs(predictor.predict(archs[40:])[0] / macs[40:] - 1).mean())

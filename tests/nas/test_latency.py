@@ -153,10 +153,10 @@ def test_seconds_in_place_of_milliseconds_are_noticed(good: Latency) -> None:
     def seconds(archs: Sequence[Architecture]) -> list[float]:
         return [true(arch) / 1000 for arch in archs]
 
-    found = learner(seconds, most=10, before=good).learn()
+    found = learner(seconds, most=10, before=good.bounded).learn()
     assert len(found.notes) == 1
     assert found.notes[0].startswith("beside earlier measurements: ") and "seconds" in found.notes[0]
-    assert not learner(Machine(0.01), most=10, before=good).learn().notes
+    assert not learner(Machine(0.01), most=10, before=good.bounded).learn().notes
 
 
 def test_what_was_learnt_comes_back_from_its_record(good: Latency) -> None:
