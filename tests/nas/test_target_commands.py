@@ -37,7 +37,8 @@ def slowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             sizes = [sum(p.numel() for p in module.parameters()) / 1e3 for module in modules]
             slow = [size * factor * (odd if size > ODD else 1.0) for size in sizes]
             notes = [("odd",) if size > 2 else () for size in sizes]
-            return [LatencyResult(ms, 0.02 * ms, 50, {"settled": True}, notes=note) for ms, note in zip(slow, notes, strict=True)]
+            told = {"settled": True}
+            return [LatencyResult(ms, 0.02 * ms, 50, told, notes=n) for ms, n in zip(slow, notes, strict=True)]
 
         monkeypatch.setattr(CPUTarget, "measure", measure)
 
