@@ -166,8 +166,9 @@ def measured(device: str, seconds: float, times: int, pause: float) -> Iterator[
 
 def _target(device: str, budget_s: float) -> Target:
     """One that takes the whole time."""
-    make = CUDATarget if device == "cuda" else CPUTarget
-    return make(uncertainty=0.0, budget_s=budget_s, max_repeats=10**6)
+    if device == "cuda":
+        return CUDATarget(uncertainty=0.0, budget_s=budget_s, max_repeats=10**6, energy=lambda uuid: None)
+    return CPUTarget(uncertainty=0.0, budget_s=budget_s, max_repeats=10**6, energy=None)
 
 
 @contextmanager
@@ -217,12 +218,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--pause", type=float, default=60.0, help="seconds between two times, beside the other spaces")
     parser.add_argument("--out", type=Path, help="where the report goes")
     given = parser.parse_args(words)
-    rows = list(measured(given.device, given.seconds, given.times, given.pause))
-    text = report(rows, given.device, given.seconds, given.pause)
     name = "measuring.md" if given.device == "cpu" else f"measuring_{given.device}.md"
     path = given.out or Path(__file__).parent / "results" / name
-    path.write_text(text, encoding="utf-8")
-    Console().print(text, soft_wrap=True, markup=False)
+    rows = []
+    for row in measured(given.device, given.seconds, given.times, given.pause):
+        rows.append(row)
+        path.write_text(report(rows, given.device, given.seconds, given.pause), encoding="utf-8")
+    Console().print(path.read_text(encoding="utf-8"), soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

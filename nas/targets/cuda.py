@@ -40,6 +40,8 @@ class CUDATarget(Repeats, networks.AnyNetwork):
     precision: str = "float32"
     """Of weights, inputs and arithmetic: float32, bfloat16 or float16."""
     clock: Clock = field(default=time.perf_counter, metadata={"setting": False})
+    energy: Callable[[str], Counter | None] = field(default=nvml, metadata={"setting": False})
+    """The energy counter of the GPU of a UUID, if it has one."""
 
     kind = "cuda"
 
@@ -88,7 +90,7 @@ class CUDATarget(Repeats, networks.AnyNetwork):
         runs: list[Callable[[], object]] = [partial(copied, *inputs) for copied in copies]
         with networks.evaluating(copies, torch.get_num_threads()), torch.cuda.device(device):
             rounds = in_rounds([_on_device(run) for run in runs], self, self.clock)
-            counter = self._counter(device)
+            counter = self.energy(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
             energies = [energy_mj(partial(_finished, run, device), counter, self.clock) for run in runs]
             peaks = [
                 _peak_bytes(run, device) + networks.num_bytes(m, inputs) for run, m in zip(runs, copies, strict=True)
@@ -103,10 +105,6 @@ class CUDATarget(Repeats, networks.AnyNetwork):
             )
             raise TargetError(f"target {self.name!r} is CUDA device {self.index}, and there are {found}: {remedy}")
         return torch.device("cuda", self.index)
-
-    @staticmethod
-    def _counter(device: torch.device) -> Counter | None:
-        return nvml(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
 def _on_device(run: Callable[[], object]) -> Pass:
