@@ -137,3 +137,14 @@ def test_random_spaces_without_constraints_are_fair_in_every_slot(space: Space, 
 def test_a_training_is_the_same_for_equal_seeds_only() -> None:
     assert steps(Fair().plan(on(ViTSpace(), 1))) == steps(Fair().plan(on(ViTSpace(), 1)))
     assert steps(Fair().plan(on(ViTSpace(), 1))) != steps(Fair().plan(on(ViTSpace(), 2)))
+
+
+def test_rounds_are_summed_and_batches_are_own_where_wanted() -> None:
+    course = toy_course()
+    one, four = Fair().step(course, 3), Fair(rounds=4, batches="own").step(course, 3)
+    assert len(four.passes) == 4 * len(one.passes) and four.passes[: len(one.passes)] == one.passes
+    assert (one.batches, four.batches) == ("shared", "own")
+    with pytest.raises(StrategyError, match="rounds = 0: a step needs 1 or more"):
+        Fair(rounds=0)
+    with pytest.raises(StrategyError, match="batches = 'mine': batches are shared or own"):
+        Fair(batches="mine")
