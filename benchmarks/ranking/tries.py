@@ -44,6 +44,8 @@ TRIES = (
     ("fair(batches=own)", "tuned(average=0.25)"),
     ("fair(rounds=4, batches=own)", "tuned(lr=1.5, average=0.25)"),
     ("fair(rounds=4)", "tuned(lr=1.5, average=0.25)"),
+    ("fair(rounds=4)", "tuned"),
+    ("fair(rounds=4)", "tuned(lr=3)"),
     ("fair(rounds=2)", "tuned(average=0.25)"),
     ("fair(batches=own)", "tuned"),
     ("fair", "tuned(lr=0.5)"),
