@@ -100,7 +100,9 @@ _TRIES = """\
 `fair` with entangled weights, trained otherwise; passes and all else as above. lr and decay are factors of the learning
 rate and the weight decay; average is the share of the steps, the last ones, over which the weights are averaged;
 calibration the number of batches for batch-norm statistics, 8 where it is not said. `rounds` sums the gradients of so
-many rounds of fair paths in a step, `batches=own` gives each path samples of its own.
+many rounds of fair paths in a step, `batches=own` gives each path samples of its own. Settings are compared at equal
+seeds where they have fewer: seeds differ by some hundredths. Times of tries are of another processor than those above.
+What is made of them stands in docs/decisions/default-strategy.md.
 
 """
 
