@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +35,8 @@ class RowsError(SupernetError):
 
 def read(path: Path, job: type[Job], outcome: type[Outcome]) -> dict[Job, Outcome]:
     """What was done; the last line of a job counts. A last line that was cut off is not there.
+
+    A field of a job that came later has a default, which older lines leave out.
 
     Raises:
         RowsError: another line is damaged.
@@ -86,7 +88,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _typed(held: dict[str, Any], place: str, job: type[Job], outcome: type[Outcome]) -> tuple[Job, Outcome]:
     try:
-        of_job = {field.name: held.pop(field.name) for field in fields(job)}  # type: ignore[arg-type]
+        of_job = {
+            field.name: held.pop(field.name)
+            for field in fields(job)  # type: ignore[arg-type]
+            if field.name in held or field.default is MISSING
+        }
         return job(**of_job), outcome(**{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
     except (KeyError, TypeError) as error:
         raise RowsError(f"{place} is no row of this benchmark ({error}): remove it") from error

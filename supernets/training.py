@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
+from supernets.averaging import Average
 from supernets.errors import SupernetError
 from supernets.features import FeatureHead, listening
 from supernets.learners import Alone, Learner
@@ -82,6 +83,8 @@ class TrainingConfig:
     """Share of the steps in which the learning rate grows linearly."""
     schedule: str = "cosine"
     """One of SCHEDULES: how the learning rate falls after warm-up."""
+    average: float = 0.0
+    """Share of the steps, the last ones, over which the weights are averaged; the mean is what is left. 0: none."""
     clip: float = 1.0
     """Longest gradient; longer ones are scaled down to it. math.inf clips nothing."""
     precision: str = "auto"
@@ -109,6 +112,7 @@ class TrainingConfig:
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("warmup", 0 <= self.warmup < 1, "a share of the steps, 0 or more and below 1"),
+            ("average", 0 <= self.average <= 1, "a share of the steps, from 0 to 1; 0.25 say"),
             ("clip", self.clip > 0, "above 0; math.inf clips nothing"),
             ("seed", self.seed >= 0, "0 or more"),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 (only at the end) or more"),
@@ -273,6 +277,7 @@ def train_network(
         look=lambda which: task.evaluate(module.eval())[task.metric],
         identity={},
         on_curve=on_curve,
+        settle=lambda: calibrate.recalibrate(module, task.calibration(calibrate.NUM_BATCHES)),
     )
     result = loop.run(directory, "network", progress)
     module.eval()
@@ -323,6 +328,7 @@ class _Loop:
     look: Callable[[str], float]
     identity: dict[str, str]
     on_curve: OnCurve | None
+    settle: Callable[[], object] = lambda: None  # batch norm after weights were averaged; supernets calibrate anyway
     largest: Architecture = Alone.arch
     teacher: nn.Module | None = None
     head: FeatureHead | None = None  # from features to the teacher's, made when a step first asks for it
@@ -337,6 +343,7 @@ class _Loop:
         self.rule = OptimizerConfig(config.optimizer, config.lr, config.weight_decay)
         self.optimizer = self.learner.optimizer(self.rule)
         self.networks = _Networks(self.learner)
+        self.average = Average(config.average, config.steps)
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
         began = time.monotonic()
@@ -348,7 +355,10 @@ class _Loop:
         ):
             for index in range(start, self.config.steps):
                 self._step(index, self.plan.step(index))
+                self.average.observe(index, self.learner.state_dict())
                 done = index + 1
+                if done == self.config.steps and self.average:
+                    self._take_average()
                 report(done, self.losses[-1])
                 if self._due(done, self.config.evaluate_every):
                     self._evaluate(done)
@@ -367,6 +377,12 @@ class _Loop:
             rejected=tuple(rejected),
             seconds=time.monotonic() - began,
         )
+
+    def _take_average(self) -> None:
+        """The mean becomes the weights, and is forgotten: the last checkpoint need not hold it twice."""
+        self.learner.load_state_dict(self.average.means(self.learner.state_dict()))
+        self.average = Average(0.0, self.config.steps)
+        self.settle()
 
     def _due(self, done: int, every: int) -> bool:
         return done == self.config.steps or (every > 0 and done % every == 0)
@@ -543,6 +559,7 @@ class _Loop:
             self.learner.load_state_dict(_under("weights.", found.tensors))
             self.optimizer.load_state_dict(_under("optimizer.", found.tensors))
             self.plan.restore(_under("plan.", found.tensors))
+            self.average.restore(_under("average.", found.tensors), self.learner.state_dict())
             if found.meta["frozen"] is not None:
                 self.frozen = Architecture.from_json(found.meta["frozen"])
                 self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
@@ -565,6 +582,7 @@ class _Loop:
             **{f"weights.{name}": tensor for name, tensor in self.learner.state_dict().items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_dict().items()},
             **{f"plan.{name}": tensor for name, tensor in self.plan.state().items()},
+            **{f"average.{name}": tensor for name, tensor in self.average.state().items()},
             **{f"head.{name}": tensor for name, tensor in (self.head.state_dict() if self.head else {}).items()},
             **self._teachers_tensors(),
         }

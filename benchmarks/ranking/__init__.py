@@ -1,6 +1,7 @@
 """Which training strategy and which sharing rank architectures best, at an equal budget of training.
 
     python -m benchmarks.ranking --processes 2      # stopped? the same command goes on where it was
+    python -m benchmarks.ranking --only tries       # what may lift the ranks of the best strategy
     python -m benchmarks.ranking --report           # only write the report of the rows there are
 
 On each truth task (benchmarks/truth: every architecture of a small space trained alone, with two seeds) a supernet is

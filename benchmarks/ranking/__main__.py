@@ -20,6 +20,7 @@ from benchmarks.ranking.figures import best_two, figures
 from benchmarks.ranking.report import write
 from benchmarks.ranking.rows import Job, Outcome, Rows, append, died, missing, read
 from benchmarks.ranking.run import run
+from benchmarks.ranking.tries import TRIES
 from benchmarks.truths import Truth, find
 from benchmarks.work import done, exit_status, reporting
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategies", nargs="+", default=methods.STRATEGIES, help="of stage 1")
     parser.add_argument("--sharings", nargs="*", default=methods.SHARINGS, help="of stage 2; none: stage 1 alone")
     parser.add_argument("--best", nargs="+", help="strategies of stage 2 in place of the two best; stage 1 is left out")
+    parser.add_argument("--only", choices=["tries"], help="what may lift ranks, in place of the two stages")
     parser.add_argument("--rows", type=Path, help=f"the file of results; default {RESULTS}")
     parser.add_argument("--again", action="store_true", help="do runs that failed again")
     parser.add_argument("--report", action="store_true", help="only write the report")
@@ -58,21 +60,27 @@ def _main(arguments: argparse.Namespace) -> None:
         arguments.tasks, arguments.seeds = [truths.TOY], 1
         arguments.strategies, arguments.sharings = ["uniform", "sandwich"], [methods.ENTANGLED]
     plan = _Work({name: find(name) for name in arguments.tasks or truths.names()}, arguments, rows_at)
+    if arguments.only and not arguments.report:
+        plan.do("tries", plan.tries())
+    elif not arguments.report:
+        _stages(plan, arguments)
+    write(plan.tasks, plan.rows(), rows_at)
+    print(f"{rows_at.with_suffix('.md')} and {rows_at.with_suffix('.png').name} are written", file=sys.stderr)
+
+
+def _stages(plan: _Work, arguments: argparse.Namespace) -> None:
     # what is misspelt is said before anything is trained
     strategies, sharings = (
         methods.strategies(arguments.best or arguments.strategies),
         methods.sharings(arguments.sharings),
     )
     first = plan.jobs(strategies, [methods.ENTANGLED])
-    if not arguments.report:
-        if not arguments.best:
-            plan.do("stage 1", first)
-        if sharings:
-            best = strategies if arguments.best else best_two(plan.tasks, plan.rows(first))
-            print(f"stage 2 with {' and '.join(best)}", file=sys.stderr)
-            plan.do("stage 2", plan.jobs(best, sharings))
-    write(plan.tasks, plan.rows(), rows_at)
-    print(f"{rows_at.with_suffix('.md')} and {rows_at.with_suffix('.png').name} are written", file=sys.stderr)
+    if not arguments.best:
+        plan.do("stage 1", first)
+    if sharings:
+        best = strategies if arguments.best else best_two(plan.tasks, plan.rows(first))
+        print(f"stage 2 with {' and '.join(best)}", file=sys.stderr)
+        plan.do("stage 2", plan.jobs(best, sharings))
 
 
 class _Work:
@@ -90,6 +98,15 @@ class _Work:
             for seed in range(self._arguments.seeds)
             for strategy in strategies
             for sharing in sharings
+            for task, truth in self.tasks.items()
+        ]
+
+    def tries(self) -> list[Job]:
+        """Every setting with one seed before the next seed."""
+        return [
+            Job(task, strategy, methods.ENTANGLED, seed, self._budget(truth), truth.digest, tuning)
+            for seed in range(self._arguments.seeds)
+            for strategy, tuning in TRIES
             for task, truth in self.tasks.items()
         ]
 
@@ -115,7 +132,7 @@ class _Work:
 
 
 def _line(job: Job, outcome: Outcome, truth: Truth) -> str:
-    what = f"{job.task}, {job.strategy}, {job.sharing}, seed {job.seed}"
+    what = f"{job.task}, {job.strategy}, {job.sharing}{job.tuning and ', ' + job.tuning}, seed {job.seed}"
     if outcome.error:
         return f"{what} failed: {outcome.error}"
     found = figures(truth, outcome.inherited)

@@ -39,13 +39,17 @@ class Run:
 Runs = dict[Method, list[Run]]
 
 
-def of_task(truth: Truth, rows: Mapping[Job, Outcome]) -> Runs:
-    """The runs of one task by method, failures left out; the best median tau first."""
+def _method(job: Job) -> Method:
+    return Method(job.strategy, job.sharing)
+
+
+def of_task(truth: Truth, rows: Mapping[Job, Outcome], name: Callable[[Job], Method] = _method) -> Runs:
+    """The runs of one task by method, as `name` says it, failures left out; the best median tau first."""
     runs: Runs = {}
     for job, outcome in rows.items():
         if job.task == truth.name and not outcome.error:
             run = Run(job, outcome, figures(truth, outcome.inherited))
-            runs.setdefault(Method(job.strategy, job.sharing), []).append(run)
+            runs.setdefault(name(job), []).append(run)
     return dict(sorted(runs.items(), key=lambda item: -float(np.median([run.figures.tau for run in item[1]]))))
 
 
@@ -53,9 +57,30 @@ def write(truths: Truths, rows: Rows, path: Path, *, threads: int = 1) -> None:
     """The report beside the rows: the same name with .md, and .png for the picture."""
     from benchmarks.ranking.picture import draw
 
+    rows, tried = _apart(rows)
     of = {name: of_task(truth, rows) for name, truth in truths.items()}
-    path.with_suffix(".md").write_text(text(truths, rows, of, path.with_suffix(".png").name, threads), encoding="utf-8")
+    path.with_suffix(".md").write_text(
+        text(truths, rows, of, path.with_suffix(".png").name, threads) + tries(truths, rows, tried), encoding="utf-8"
+    )
     draw(truths, of, path.with_suffix(".png"))
+
+
+def _apart(rows: Rows) -> tuple[Rows, Rows]:
+    """Rows of the trainings as the truth has them, and those of tries."""
+    plain = {job: outcome for job, outcome in rows.items() if not job.tuning}
+    return plain, {job: outcome for job, outcome in rows.items() if job.tuning}
+
+
+def tries(truths: Truths, rows: Rows, tried: Rows) -> str:
+    """What was tried to lift the ranks of the strategies that it was tried with; nothing where nothing was."""
+    if not tried:
+        return ""
+    begun = {job: outcome for job, outcome in rows.items() if (job.strategy, job.sharing) == ("fair", ENTANGLED)}
+    parts = ["\n## What lifts the ranks\n\n", _TRIES]
+    for name, truth in truths.items():
+        runs = of_task(truth, begun | tried, lambda job: Method(job.strategy, job.tuning or "as above"))
+        parts += [f"### {name}\n\n", _table(truth, runs, "training"), "\n"]
+    return "".join(parts).rstrip() + "\n"
 
 
 def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threads: int) -> str:
@@ -70,6 +95,16 @@ def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threa
     parts += [_best(truths, rows), _failures(rows)]
     return "".join(parts).rstrip() + "\n"
 
+
+_TRIES = """\
+`fair` with entangled weights, trained otherwise; passes and all else as above. lr and decay are factors of the learning
+rate and the weight decay; average is the share of the steps, the last ones, over which the weights are averaged;
+calibration the number of batches for batch-norm statistics, 8 where it is not said. `rounds` sums the gradients of so
+many rounds of fair paths in a step, `batches=own` gives each path samples of its own. Settings are compared at equal
+seeds where they have fewer: seeds differ by some hundredths. Times of tries are of another processor than those above.
+What is made of them stands in docs/decisions/default-strategy.md.
+
+"""
 
 _METHOD = """\
 A supernet is trained by each method with the same number of forward and backward passes,
@@ -115,7 +150,7 @@ def _floor(truth: Truth) -> str:
     )
 
 
-def _table(truth: Truth, runs: Runs) -> str:
+def _table(truth: Truth, runs: Runs, second: str = "sharing") -> str:
     name, factor, digits = unit(truth)
     columns: list[tuple[str, Callable[[Run], float], str]] = [
         ("tau", lambda run: run.figures.tau, ".3f"),
@@ -126,7 +161,7 @@ def _table(truth: Truth, runs: Runs) -> str:
         ("ms a pass", lambda run: run.outcome.ms_per_pass, ".2f"),
         ("training, s", lambda run: run.outcome.train_s, ".0f"),
     ]
-    header = ["strategy", "sharing", "seeds", "steps", "beside", *(title for title, _, _ in columns)]
+    header = ["strategy", second, "seeds", "steps", "beside", *(title for title, _, _ in columns)]
     lines = [
         [
             method.strategy,

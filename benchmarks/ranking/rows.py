@@ -23,6 +23,8 @@ class Job:
     """Forward and backward passes."""
     truth: str
     """Digest of what it is compared with."""
+    tuning: str = ""
+    """How the training differs from that of the truth, as `Tuned` is spelled; empty where nothing was tried."""
 
 
 @dataclass(frozen=True)

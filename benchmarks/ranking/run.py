@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks.counted import Counted
 from benchmarks.ranking.budget import count_passes, steps_within
 from benchmarks.ranking.rows import Job, Outcome
+from benchmarks.ranking.tries import tuning
 from benchmarks.truths import Truth, find
 from supernets import calibrate
 from supernets.errors import SupernetError
@@ -46,12 +47,14 @@ def _run(job: Job, truth: Truth) -> Outcome:
     config = replace(
         truth.training, steps=steps, strategy=job.strategy, seed=job.seed, checkpoint_every=0, evaluate_every=0
     )
+    tuned = tuning(job.tuning)
+    config = tuned.of(config)
     supernet = _supernet(job, truth)
     method = _Timed(strategy(job.strategy))
     task = Counted(truth.task)
     trained = train(supernet, cast(Task, task), config, method=method, progress=False)
     began = time.monotonic()
-    values = inherited(supernet, truth)
+    values = inherited(supernet, truth, tuned.calibration)
     if not all(map(math.isfinite, values)):
         raise RunError(f"{sum(not math.isfinite(v) for v in values)} of {len(values)} architectures have no metric")
     return Outcome(
@@ -83,9 +86,9 @@ def _num_steps(text: str, budget: int, truth: Truth) -> tuple[int, int]:
     return steps_within(passes, budget)
 
 
-def inherited(supernet: Supernet, truth: Truth) -> list[float]:
-    """The metric of each architecture, with batch-norm statistics from one large batch for all."""
-    batch = torch.cat(list(truth.task.calibration(calibrate.NUM_BATCHES)))
+def inherited(supernet: Supernet, truth: Truth, num_batches: int = calibrate.NUM_BATCHES) -> list[float]:
+    """The metric of each architecture, with batch-norm statistics from one large batch, made of so many, for all."""
+    batch = torch.cat(list(truth.task.calibration(num_batches)))
     return [truth.task.evaluate(calibrate.calibrated(supernet, arch, [batch]))[truth.metric] for arch in truth.archs]
 
 

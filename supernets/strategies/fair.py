@@ -2,12 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, cast, get_args
 
 import numpy as np
 
-from supernets.strategies.steps import Course, Pass, Step, Strategy
+from search_spaces import Space
+from supernets.strategies.steps import Course, Pass, Step, Strategy, StrategyError
 from supernets.strategies.wishes import granted, offered
+
+Batches = Literal["shared", "own"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,34 @@ class Fair(Strategy):
 
     name: ClassVar[str] = "fair"
 
+    rounds: int = 1
+    """So many rounds of such paths are summed in a step; more are fewer steps for the same passes (ours)."""
+    batches: str = "shared"
+    """All paths of a step see the same batch (shared), or each one of its own (own; ours)."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise StrategyError(f"rounds = {self.rounds}: a step needs 1 or more")
+        if self.batches not in get_args(Batches):
+            raise StrategyError(f"batches = {self.batches!r}: batches are {' or '.join(get_args(Batches))}")
+
     def step(self, course: Course, index: int) -> Step:
-        space, rng = course.space, course.rng(index)
-        options = offered(space)
-        taken: list[Counter[int]] = [Counter() for _ in options]
-        passes = []
-        for _ in range(max(map(len, options))):
-            wish = [_rarest(codes, counts, rng) for codes, counts in zip(options, taken, strict=True)]
-            passes.append(Pass(granted(space, wish)))
-            for counts, code in zip(taken, space.codes([passes[-1].arch])[0].tolist(), strict=True):
-                counts[code] += 1
-        return Step(tuple(passes))
+        rng = course.rng(index)
+        passes = tuple(one for _ in range(self.rounds) for one in _round(course.space, rng))
+        return Step(passes, batches=cast(Batches, self.batches))
+
+
+def _round(space: Space, rng: np.random.Generator) -> list[Pass]:
+    """Paths that together take every option as often as they can."""
+    options = offered(space)
+    taken: list[Counter[int]] = [Counter() for _ in options]
+    passes = []
+    for _ in range(max(map(len, options))):
+        wish = [_rarest(codes, counts, rng) for codes, counts in zip(options, taken, strict=True)]
+        passes.append(Pass(granted(space, wish)))
+        for counts, code in zip(taken, space.codes([passes[-1].arch])[0].tolist(), strict=True):
+            counts[code] += 1
+    return passes
 
 
 def _rarest(codes: tuple[int, ...], counts: Counter[int], rng: np.random.Generator) -> int:

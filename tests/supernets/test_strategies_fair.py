@@ -3,11 +3,12 @@
 from collections import Counter
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import Architecture, Space, ViTSpace, choice, constraint
-from supernets.strategies import Course, Fair
+from supernets.strategies import Course, Fair, StrategyError
 from tests.contracts.strategy import course, steps
 from tests.search_spaces.strategies import random_spaces
 
@@ -137,3 +138,13 @@ def test_random_spaces_without_constraints_are_fair_in_every_slot(space: Space, 
 def test_a_training_is_the_same_for_equal_seeds_only() -> None:
     assert steps(Fair().plan(on(ViTSpace(), 1))) == steps(Fair().plan(on(ViTSpace(), 1)))
     assert steps(Fair().plan(on(ViTSpace(), 1))) != steps(Fair().plan(on(ViTSpace(), 2)))
+
+
+def test_rounds_are_summed_and_batches_are_own_where_wanted() -> None:
+    one, four = (method.step(on(Cells()), 3) for method in (Fair(), Fair(rounds=4, batches="own")))
+    assert len(four.passes) == 4 * len(one.passes) and four.passes[: len(one.passes)] == one.passes
+    assert (one.batches, four.batches) == ("shared", "own")
+    with pytest.raises(StrategyError, match="rounds = 0: a step needs 1 or more"):
+        Fair(rounds=0)
+    with pytest.raises(StrategyError, match="batches = 'mine': batches are shared or own"):
+        Fair(batches="mine")
