@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import limits, pareto
+from nas.corrected import Corrected
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import DEFAULT_URL, Repository
@@ -40,6 +41,8 @@ class StudyView:
     table: pd.DataFrame
     verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What networks showed by themselves, by digest."""
+    corrected: Corrected | None = None
+    """What the metrics were corrected by, where they were."""
 
     @property
     def num_failed(self) -> int:
@@ -85,9 +88,11 @@ def view(
     evaluations: Sequence[Evaluation],
     space: SpaceRecord | None = None,
     verified: Mapping[str, Mapping[str, float]] | None = None,
+    corrected: Corrected | None = None,
 ) -> StudyView:
     """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
 
+    `evaluations` are as judged: those that are `corrected` have corrected metrics under the plain names.
     As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
     """
     parsed = tuple(limits.parse(text) for text in study.limits)
@@ -111,7 +116,7 @@ def view(
     for name in names:
         table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
     table["_front"] = non_dominated(table, study.objectives)
-    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen)
+    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen, corrected)
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:

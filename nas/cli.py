@@ -291,8 +291,6 @@ def _search(workflow: Workflow) -> Study:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
         study.run(run.evaluations)
-    with display.bar("verifying the front") as tick:
-        workflow.verify(study.name, tick)
     if run.trust:
         if not workflow.trust_is_known():
             plan = workflow.trust_plan
@@ -300,6 +298,8 @@ def _search(workflow: Workflow) -> Study:
             display.say(f"trust report: {text}" + (f"; {plan.caveat}" if plan.caveat else ""))
         with display.bar("training alone, for the trust report") as tick:
             workflow.trust(tick)
+    with display.bar("verifying the front") as tick:
+        workflow.verify(study.name, tick)
     _show_front(workflow.repository, study.name)
     return study
 
@@ -310,7 +310,7 @@ def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) ->
     display.front(study, rows, repository.num_evaluations()[name], where, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
-        display.trust(trust)
+        display.trust(trust, fronts.correction(repository, name))
 
 
 def _outlook(study: str, storage: str, runs: Path) -> None:
@@ -391,7 +391,7 @@ def show(
     with _reading(storage) as repository:
         if architecture:
             found = fronts.find(repository, study, architecture)
-            display.architecture(found, repository.verified(study).get(found.arch.digest, {}))
+            display.architecture(found, fronts.row(repository, study, architecture))
         else:
             record = repository.study(study)
             supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
@@ -485,8 +485,7 @@ def finetune(
 def _chosen(repository: Repository, study: str, architecture: str, where: list[str]) -> fronts.Row:
     if not architecture:
         return fronts.best(repository, study, where)
-    found = fronts.find(repository, study, architecture)
-    return fronts.Row(found.arch, found.metrics, repository.verified(study).get(found.arch.digest, {}), ())
+    return fronts.row(repository, study, architecture)
 
 
 def _export(
