@@ -23,7 +23,6 @@ from nas.migrations import opening
 from nas.options import RUNS, RunFile, Runs, Storage
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
-from nas.trust import planned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -283,6 +282,9 @@ def _measure(workflow: Workflow) -> dict[str, Latency]:
 def _search(workflow: Workflow) -> Study:
     run = workflow.run
     _introduce(workflow)
+    told = bool(run.trust) and not workflow.checkpoints.exists()
+    if told:  # before anything is trained
+        display.foretold(workflow.foretold())
     predictors = _measure(workflow) if run.targets else {}
     _train(workflow)
     if run.gradient:
@@ -292,16 +294,19 @@ def _search(workflow: Workflow) -> Study:
         tick(len(study.evaluations), run.evaluations)
         study.run(run.evaluations)
     if run.trust:
-        if not workflow.trust_is_known():
-            plan = workflow.trust_plan
-            text = planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)
-            display.say(f"trust report: {text}" + (f"; {plan.caveat}" if plan.caveat else ""))
-        with display.bar("training alone, for the trust report") as tick:
-            workflow.trust(tick)
+        _judge(workflow, told=told)
     with display.bar("verifying the front") as tick:
         workflow.verify(study.name, tick)
     _show_front(workflow.repository, study.name)
     return study
+
+
+def _judge(workflow: Workflow, *, told: bool) -> None:
+    """The trust report; what it costs is said before, unless it was `told` already."""
+    if not told and (workflow.trust_plan.refused or not workflow.trust_is_known()):
+        display.foretold(workflow.trust_plan)
+    with display.bar("training alone, for the trust report") as tick:
+        workflow.trust(tick)
 
 
 def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) -> None:

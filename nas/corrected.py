@@ -49,7 +49,8 @@ class Corrected:
         name = metric(self.metric)
         if self.refused or self.check is None:
             return f"{name.phrase} {self.refused}" if self.refused else ""
-        held = f"{name.text(self.check.gap)} from those left out, inherited ones {name.text(self.check.gap_before)}"
+        miss, before = name.text(self.check.gap), name.text(self.check.gap_before)
+        held = f"left out, these are missed by {miss}, inherited by {before}"
         ranks = f"; tau {self.check.tau:.2f}, inherited {self.check.tau_before:.2f}".replace("-", "−")
         ranks = "" if math.isnan(self.check.tau + self.check.tau_before) else ranks
         told = f"what a network is expected to reach trained alone for {self.steps:,} steps"

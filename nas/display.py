@@ -28,7 +28,7 @@ from nas.records import (
     TargetRecord,
     Trust,
 )
-from nas.trust import facts
+from nas.trust import brief, planned
 from nas.units import metric
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
+    from supernets.standalone import StandalonePlan
     from supernets.training import TrainingResult
 
 _out = Console(highlight=False)
@@ -295,10 +296,18 @@ def _stages(corrected: bool, measured: bool) -> str:
 def _cell(row: Row, name: str) -> str:
     text, estimate = metric(name).text, row.corrected.get(name)
     told, seen = ([text(values[name])] if name in values else [] for values in (row.metrics, row.verified))
-    corrected = [f"{text(estimate.value)} ± {text(estimate.std)}"] if estimate else []
+    corrected = [f"{text(estimate.value)} ± {text(float(f'{estimate.std:.1g}'))}"] if estimate else []
     texts = [*told, *corrected, *seen]
     breaks = any(limit.split()[0] == name for limit in row.broken)
     return " → ".join(texts) + (" !" if breaks else "") if texts else "-"
+
+
+def foretold(plan: StandalonePlan) -> None:
+    """What the trust report trains, costs and can decide, or why there will be none."""
+    if plan.refused:
+        _warn(f"no trust report: {plan.refused}")
+        return
+    say(f"trust report: {planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)}")
 
 
 def trust(found: Trust, correction: Corrected | None = None) -> None:
@@ -314,7 +323,7 @@ def trust(found: Trust, correction: Corrected | None = None) -> None:
         _out.print(escape(correction.sentence), soft_wrap=True)
     if not quiet():
         table = _table("", "", header=False)
-        for fact in facts(found):
+        for fact in brief(found):
             table.add_row(fact.name, fact.text)
         _show(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas.correction import FEWEST
 from nas.records import Trust
 from nas.units import Metric, metric
 
@@ -36,6 +37,14 @@ def facts(trust: Trust) -> list[Fact]:
     return [Fact(name, text) for name, text in found if text]
 
 
+_IN_DETAIL = ("Spearman", "regret of the first ", "best ", "of small", "of middle", "of large", "MACs alone")
+
+
+def brief(trust: Trust) -> list[Fact]:
+    """The few of them that a terminal shows; the dashboard has all."""
+    return [fact for fact in facts(trust) if not fact.name.startswith(_IN_DETAIL)]
+
+
 def cost(trust: Trust) -> str:
     """What was trained for the report, and what that cost."""
     again = sum(bool(row["again"]) for row in trust.rows)
@@ -45,10 +54,11 @@ def cost(trust: Trust) -> str:
 
 
 def planned(networks: int, repeated: int, steps: int, share: float, asked: float) -> str:
-    """What is going to be trained, and what that costs beside the supernet's training."""
+    """What is going to be trained, what that costs beside the supernet's training, and what it can decide."""
     more = f", more than the {percent(asked)} asked for" if share > 1.005 * asked else ""
     what = f"{networks} networks alone, {repeated} of them twice, {steps:,} steps each"
-    return f"{what}: about {percent(share)} of the supernet's computation{more}"
+    decides = "to judge the ranks and correct the front" if networks >= FEWEST else "to judge the ranks"
+    return f"{what}: about {percent(share)} of the supernet's computation{more}, {decides}"
 
 
 def percent(share: float) -> str:

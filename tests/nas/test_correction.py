@@ -87,7 +87,7 @@ def test_held_out_labels_are_those_of_a_fit_without_them(monkeypatch: pytest.Mon
     labels = labelled(4, 0.02)
     alone = np.array([label.trainings[0] for label in labels])
     parts = correction._Parts.of([label.network for label in labels], NETWORKS, True)
-    whole = correction._averaged(correction._settings(parts, alone, np.ones(9), (1.0, 0.0)), alone)
+    whole = correction._averaged(correction._settings(parts, alone, np.ones(9), (1.0, 0.0)))
     for i in range(len(labels)):
         kept = [*range(i), *range(i + 1, len(labels))]
         order = [*kept, i]
@@ -96,7 +96,7 @@ def test_held_out_labels_are_those_of_a_fit_without_them(monkeypatch: pytest.Mon
             tuple(shared[np.ix_(order, kept)] for shared in parts.shared),
             tuple(own[order] for own in parts.own),
         )
-        found = correction._averaged(correction._settings(part, alone[kept], np.ones(8), (1.0, 0.0)), alone[kept])
+        found = correction._averaged(correction._settings(part, alone[kept], np.ones(8), (1.0, 0.0)))
         assert found.mean[0] == pytest.approx(whole.held_out[i], rel=1e-6)
 
 
