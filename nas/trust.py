@@ -9,6 +9,8 @@ from nas.records import Trust
 from nas.units import Metric, metric
 
 _MINUS = "−"
+ENOUGH = 16
+"""Networks from which corrections are good: benchmarks/results/correction.md."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ def planned(networks: int, repeated: int, steps: int, share: float, asked: float
     more = f", more than the {percent(asked)} asked for" if share > 1.005 * asked else ""
     what = f"{networks} networks alone, {repeated} of them twice, {steps:,} steps each"
     decides = "to judge the ranks and correct the front" if networks >= FEWEST else "to judge the ranks"
-    return f"{what}: about {percent(share)} of the supernet's computation{more}, {decides}"
+    return f"{what}: about {percent(share)} of the supernet's computation{more}, {decides}{_better(networks, asked)}"
+
+
+def _better(networks: int, asked: float) -> str:
+    """What is to be asked for where few networks are all that was."""
+    if networks >= ENOUGH:
+        return ""
+    return f"; {ENOUGH} correct far better: trust_networks={ENOUGH}, trust={asked * ENOUGH / networks:.2g}"
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -446,7 +446,7 @@ class Workflow:
             run.training.steps,
             run.trust,
             np.random.default_rng([run.seed, 2]),
-            self.initial.count_parameters,
+            lru_cache(maxsize=None)(self.initial.count_parameters),  # asked for more than once
             networks=run.trust_networks,
             steps=run.trust_steps,
             front=front,

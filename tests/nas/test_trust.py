@@ -73,11 +73,12 @@ def test_what_is_planned_is_said_and_what_it_costs() -> None:
     told = planned(8, 3, 1400, 0.0988, 0.1)
     assert told == (
         "8 networks alone, 3 of them twice, 1,400 steps each: about 10 % of the supernet's computation, to judge the "
-        "ranks and correct the front"
+        "ranks and correct the front; 16 correct far better: trust_networks=16, trust=0.2"
     )
-    assert planned(5, 3, 150, 0.4, 0.1).endswith(
-        "about 40 % of the supernet's computation, more than the 10 % asked for, to judge the ranks"
-    )
+    assert planned(16, 5, 1400, 0.2, 0.2).endswith(", to judge the ranks and correct the front")
+    few = planned(5, 3, 150, 0.4, 0.1)
+    assert "about 40 % of the supernet's computation, more than the 10 % asked for, to judge the ranks; 16" in few
+    assert few.endswith("; 16 correct far better: trust_networks=16, trust=0.32")
 
 
 @pytest.mark.parametrize(("share", "text"), [(1.043, "104 %"), (0.0951, "10 %"), (0.0423, "4.2 %"), (0.001, "0.1 %")])
