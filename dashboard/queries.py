@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import limits, pareto
-from nas.corrected import Corrected
+from nas.corrected import Corrected, judged
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import DEFAULT_URL, Repository
@@ -92,9 +92,10 @@ def view(
 ) -> StudyView:
     """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
 
-    `evaluations` are as judged: those that are `corrected` have corrected metrics under the plain names.
+    Metrics are the corrected ones, where there are any, and the inherited ones have names of their own.
     As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
     """
+    evaluations = judged(evaluations, corrected)
     parsed = tuple(limits.parse(text) for text in study.limits)
     recorded = dict.fromkeys(name for one in evaluations for name in one.metrics)
     names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))

@@ -132,7 +132,7 @@ def _view(
     with seen.lock:
         seen.evaluations += _repository(url).evaluations(name, start=len(seen.evaluations))
         known = corrected.of_study(_repository(url), _study, seen.evaluations) if seconds else None
-        return queries.view(_study, corrected.judged(seen.evaluations, known), _space, verified, known)
+        return queries.view(_study, seen.evaluations, _space, verified, known)
 
 
 def views() -> list[StudyView]:
