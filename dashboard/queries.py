@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import limits, pareto
+from nas.corrected import Corrected, judged
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
 from nas.storage import DEFAULT_URL, Repository
@@ -40,6 +41,8 @@ class StudyView:
     table: pd.DataFrame
     verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What networks showed by themselves, by digest."""
+    corrected: Corrected | None = None
+    """What the metrics were corrected by, where they were."""
 
     @property
     def num_failed(self) -> int:
@@ -85,11 +88,14 @@ def view(
     evaluations: Sequence[Evaluation],
     space: SpaceRecord | None = None,
     verified: Mapping[str, Mapping[str, float]] | None = None,
+    corrected: Corrected | None = None,
 ) -> StudyView:
     """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
 
+    Metrics are the corrected ones, where there are any, and the inherited ones have names of their own.
     As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
     """
+    evaluations = judged(evaluations, corrected)
     parsed = tuple(limits.parse(text) for text in study.limits)
     recorded = dict.fromkeys(name for one in evaluations for name in one.metrics)
     names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
@@ -111,7 +117,7 @@ def view(
     for name in names:
         table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
     table["_front"] = non_dominated(table, study.objectives)
-    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen)
+    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen, corrected)
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.queries import StudyView
+from nas import corrected
 from nas.errors import NasError
 from nas.records import Evaluation, SpaceRecord, StudyRecord
 from nas.storage import Repository
@@ -123,13 +124,15 @@ def _view(
     created: str,
     count: int,
     verified: Mapping[str, Mapping[str, float]],
+    seconds: float,
     _study: StudyRecord,
     _space: SpaceRecord | None,
 ) -> StudyView:
     seen = _seen(url, name, created)
     with seen.lock:
         seen.evaluations += _repository(url).evaluations(name, start=len(seen.evaluations))
-        return queries.view(_study, seen.evaluations, _space, verified)
+        known = corrected.of_study(_repository(url), _study, seen.evaluations) if seconds else None
+        return queries.view(_study, seen.evaluations, _space, verified, known)
 
 
 def views() -> list[StudyView]:
@@ -149,7 +152,9 @@ def current_view() -> StudyView:
 def _current(study: StudyRecord, counts: dict[str, int], spaces: dict[str, SpaceRecord]) -> StudyView:
     url, count, space = st.session_state["url"], counts.get(study.name, 0), spaces.get(study.space_digest)
     verified = repository().verified(study.name)
-    return _view(url, study.name, study.status, study.created, count, verified, study, space)
+    trust = repository().trust(study.supernet_digest) if study.supernet_digest else None
+    seconds = trust.seconds if trust else 0.0  # grows with every network trained alone, and with it the correction
+    return _view(url, study.name, study.status, study.created, count, verified, seconds, study, space)
 
 
 def live(body: Callable[[], None]) -> None:

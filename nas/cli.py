@@ -23,7 +23,6 @@ from nas.migrations import opening
 from nas.options import RUNS, RunFile, Runs, Storage
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
-from nas.trust import planned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -283,6 +282,9 @@ def _measure(workflow: Workflow) -> dict[str, Latency]:
 def _search(workflow: Workflow) -> Study:
     run = workflow.run
     _introduce(workflow)
+    told = bool(run.trust) and not workflow.checkpoints.exists()
+    if told:  # before anything is trained
+        display.foretold(workflow.foretold())
     predictors = _measure(workflow) if run.targets else {}
     _train(workflow)
     if run.gradient:
@@ -291,17 +293,20 @@ def _search(workflow: Workflow) -> Study:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
         study.run(run.evaluations)
+    if run.trust:
+        _judge(workflow, told=told)
     with display.bar("verifying the front") as tick:
         workflow.verify(study.name, tick)
-    if run.trust:
-        if not workflow.trust_is_known():
-            plan = workflow.trust_plan
-            text = planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)
-            display.say(f"trust report: {text}" + (f"; {plan.caveat}" if plan.caveat else ""))
-        with display.bar("training alone, for the trust report") as tick:
-            workflow.trust(tick)
     _show_front(workflow.repository, study.name)
     return study
+
+
+def _judge(workflow: Workflow, *, told: bool) -> None:
+    """The trust report; what it costs is said before, unless it was `told` already."""
+    if not told and (workflow.trust_plan.refused or not workflow.trust_is_known()):
+        display.foretold(workflow.trust_plan)
+    with display.bar("training alone, for the trust report") as tick:
+        workflow.trust(tick)
 
 
 def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) -> None:
@@ -310,7 +315,7 @@ def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) ->
     display.front(study, rows, repository.num_evaluations()[name], where, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
-        display.trust(trust)
+        display.trust(trust, fronts.correction(repository, name))
 
 
 def _outlook(study: str, storage: str, runs: Path) -> None:
@@ -391,7 +396,7 @@ def show(
     with _reading(storage) as repository:
         if architecture:
             found = fronts.find(repository, study, architecture)
-            display.architecture(found, repository.verified(study).get(found.arch.digest, {}))
+            display.architecture(found, fronts.row(repository, study, architecture))
         else:
             record = repository.study(study)
             supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
@@ -485,8 +490,7 @@ def finetune(
 def _chosen(repository: Repository, study: str, architecture: str, where: list[str]) -> fronts.Row:
     if not architecture:
         return fronts.best(repository, study, where)
-    found = fronts.find(repository, study, architecture)
-    return fronts.Row(found.arch, found.metrics, repository.verified(study).get(found.arch.digest, {}), ())
+    return fronts.row(repository, study, architecture)
 
 
 def _export(

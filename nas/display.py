@@ -28,15 +28,17 @@ from nas.records import (
     TargetRecord,
     Trust,
 )
-from nas.trust import facts
+from nas.trust import brief, planned
 from nas.units import metric
 
 if TYPE_CHECKING:
+    from nas.corrected import Corrected
     from nas.front import Row
     from nas.latency import Latency
     from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
+    from supernets.standalone import StandalonePlan
     from supernets.training import TrainingResult
 
 _out = Console(highlight=False)
@@ -265,7 +267,8 @@ def front(
     names = [name for name in names if name != "activation_bytes" or name in record.objectives]
     shown = _spread_out(rows, _MOST_ROWS)
     both = {name for name in names if any(name in row.metrics and name in row.verified for row in rows)}
-    headers = (metric(name).phrase + (" predicted → measured" if name in both else "") for name in names)
+    corrected = {name for row in rows for name in row.corrected}
+    headers = (metric(name).phrase + _stages(name in corrected, name in both) for name in names)
     table = _table("architecture", *headers, numbers=True)
     for row in shown:
         table.add_row(row.arch.digest[:_DIGEST], *(_cell(row, name) for name in names))
@@ -284,15 +287,32 @@ def _spread_out(rows: Sequence[_T], most: int) -> Sequence[_T]:
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
+def _stages(corrected: bool, measured: bool) -> str:
+    """What the values of a column are, where they are more than one."""
+    if corrected:
+        return " inherited → corrected" + (" → measured" if measured else "")
+    return " predicted → measured" if measured else ""
+
+
 def _cell(row: Row, name: str) -> str:
-    told, seen = row.metrics.get(name), row.verified.get(name)
-    texts = [metric(name).text(value) for value in (told, seen) if value is not None]
+    text, estimate = metric(name).text, row.corrected.get(name)
+    told, seen = ([text(values[name])] if name in values else [] for values in (row.metrics, row.verified))
+    corrected = [f"{text(estimate.value)} ± {text(float(f'{estimate.std:.1g}'))}"] if estimate else []
+    texts = [*told, *corrected, *seen]
     breaks = any(limit.split()[0] == name for limit in row.broken)
     return " → ".join(texts) + (" !" if breaks else "") if texts else "-"
 
 
-def trust(found: Trust) -> None:
-    """How far the front's order can be believed."""
+def foretold(plan: StandalonePlan) -> None:
+    """What the trust report trains, costs and can decide, or why there will be none."""
+    if plan.refused:
+        _warn(f"no trust report: {plan.refused}")
+        return
+    say(f"trust report: {planned(len(plan.archs), len(plan.repeated), plan.steps, plan.share, plan.asked)}")
+
+
+def trust(found: Trust, correction: Corrected | None = None) -> None:
+    """How far the front's order can be believed, and how the front was corrected for it."""
     headline("trust report")
     if found.level == "reliable":
         _out.print(escape(found.verdict), soft_wrap=True)
@@ -300,9 +320,11 @@ def trust(found: Trust) -> None:
         _warn(found.verdict)
     if found.banner:
         _warn(found.banner)
+    if correction is not None and correction.sentence:
+        _out.print(escape(correction.sentence), soft_wrap=True)
     if not quiet():
         table = _table("", "", header=False)
-        for fact in facts(found):
+        for fact in brief(found):
             table.add_row(fact.name, fact.text)
         _show(table)
 
@@ -381,13 +403,15 @@ def _warn(text: str) -> None:
     _out.print(f"[bold yellow]{escape(text)}[/]", soft_wrap=True)
 
 
-def architecture(found: Evaluation, verified: Mapping[str, float]) -> None:
-    """One architecture: its values, what was found and what was verified."""
+def architecture(found: Evaluation, row: Row) -> None:
+    """One architecture: its values, what was found, what is expected of it alone and what was verified."""
     headline(f"{found.arch.kind} {found.arch.digest}")
     sys.stdout.write(json.dumps(found.arch.to_dict(), indent=2) + "\n")
-    table = _table("metric", "evaluated", "verified", numbers=True)
-    for name in dict.fromkeys([*found.metrics, *verified]):
-        cells = (metric(name).text(values[name]) if name in values else "-" for values in (found.metrics, verified))
+    told = {name: estimate.value for name, estimate in row.corrected.items()}
+    columns = {"evaluated": row.metrics, **({"corrected": told} if told else {}), "verified": row.verified}
+    table = _table("metric", *columns, numbers=True)
+    for name in dict.fromkeys([*row.metrics, *row.verified]):
+        cells = (metric(name).text(values[name]) if name in values else "-" for values in columns.values())
         table.add_row(metric(name).phrase, *cells)
     if found.failed:
         _out.print(f"failed: {escape(found.error or '')}", soft_wrap=True)

@@ -109,9 +109,10 @@ class Run:
     coverage: float = 0.9
     """The share of networks that shall keep a limit on a latency once they are measured: what is checked against such
     a limit is not the predicted latency but a bound that so many keep."""
-    trust: float = 0.1
+    trust: float = 0.3
     """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. From it follow the number
-    of networks that are trained alone, and their steps: see `supernets.standalone.plan`."""
+    of networks that are trained alone, and their steps: see `supernets.standalone.plan`. They judge the ranks and
+    correct the front: see `nas.correction`."""
     trust_networks: int | None = None
     """So many networks in place of what follows from the share."""
     trust_steps: int | None = None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas.correction import FEWEST
 from nas.records import Trust
 from nas.units import Metric, metric
 
 _MINUS = "−"
+ENOUGH = 16
+"""Networks from which corrections are good: benchmarks/results/correction.md."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ def facts(trust: Trust) -> list[Fact]:
     return [Fact(name, text) for name, text in found if text]
 
 
+_IN_DETAIL = ("Spearman", "regret of the first ", "best ", "of small", "of middle", "of large", "MACs alone")
+
+
+def brief(trust: Trust) -> list[Fact]:
+    """The few of them that a terminal shows; the dashboard has all."""
+    return [fact for fact in facts(trust) if not fact.name.startswith(_IN_DETAIL)]
+
+
 def cost(trust: Trust) -> str:
     """What was trained for the report, and what that cost."""
     again = sum(bool(row["again"]) for row in trust.rows)
@@ -45,10 +56,18 @@ def cost(trust: Trust) -> str:
 
 
 def planned(networks: int, repeated: int, steps: int, share: float, asked: float) -> str:
-    """What is going to be trained, and what that costs beside the supernet's training."""
+    """What is going to be trained, what that costs beside the supernet's training, and what it can decide."""
     more = f", more than the {percent(asked)} asked for" if share > 1.005 * asked else ""
     what = f"{networks} networks alone, {repeated} of them twice, {steps:,} steps each"
-    return f"{what}: about {percent(share)} of the supernet's computation{more}"
+    decides = "to judge the ranks and correct the front" if networks >= FEWEST else "to judge the ranks"
+    return f"{what}: about {percent(share)} of the supernet's computation{more}, {decides}{_better(networks, asked)}"
+
+
+def _better(networks: int, asked: float) -> str:
+    """What is to be asked for where few networks are all that was."""
+    if networks >= ENOUGH:
+        return ""
+    return f"; {ENOUGH} correct far better: trust_networks={ENOUGH}, trust={asked * ENOUGH / networks:.2g}"
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -448,49 +448,76 @@ class Workflow:
 
     @cached_property
     def trust_plan(self) -> standalone.StandalonePlan:
-        """What the trust report trains, and what that costs beside the supernet's training."""
-        run, cost = self.run, standalone.macs(self.initial, self.run.task)
+        """What the trust report trains, some of it from the front found so far; what that costs beside the supernet."""
+        return self.foretold(self._inherited_front())
+
+    def foretold(self, front: Sequence[Architecture] = ()) -> standalone.StandalonePlan:
+        """The same before there is a front: the steps and the number of networks are these already."""
+        run = self.run
         return standalone.plan(
             run.space,
-            cost,
-            standalone.training_cost(self.initial, run.task, run.training, cost),
+            self._macs,
+            standalone.training_cost(self.initial, run.task, run.training, self._macs),
             run.training.steps,
             run.trust,
             np.random.default_rng([run.seed, 2]),
-            self.initial.count_parameters,
+            lru_cache(maxsize=None)(self.initial.count_parameters),  # asked for more than once
             networks=run.trust_networks,
             steps=run.trust_steps,
+            front=front,
         )
 
-    def trust_is_known(self) -> bool:
-        """Whether nothing of the trust report is left to be trained."""
-        known, plan = self._known_rows(), self.trust_plan
-        return all(arch.digest in known for arch in plan.archs) and all(known[a.digest].again for a in plan.repeated)
+    @cached_property
+    def _macs(self) -> standalone.Cost:
+        return standalone.macs(self.initial, self.run.task)
 
-    def trust(self, tick: Tick = _silent) -> ranking.RankingReport:
-        """Inherited against stand-alone metrics of a sample stratified by size; each training is stored at once."""
-        plan, known = self.trust_plan, self._known_rows()
-        config = replace(self.run.training, steps=plan.steps, evaluate_every=0)
-        rows = {arch.digest: known[arch.digest] for arch in plan.archs if arch.digest in known}
+    def _inherited_front(self) -> list[Architecture]:
+        """What the study of the run has found, as its search saw it: labels do not change which networks have them."""
+        if self.run.name not in {record.name for record in self.repository.studies()}:
+            return []
+        found = self.repository.evaluations(self.run.name)
+        return [e.arch for e in fronts.non_dominated(self.repository.study(self.run.name), found)]
+
+    def trust_is_known(self) -> bool:
+        """Whether nothing of the trust report is left to be trained: labels of an earlier front are as good."""
+        known, plan = self._known_rows().values(), self.trust_plan
+        again = sum(bool(row.again) for row in known)
+        return len(known) >= len(plan.archs) and again >= len(plan.repeated)
+
+    def trust(self, tick: Tick = _silent) -> ranking.RankingReport | None:
+        """Inherited against stand-alone metrics of some networks; each training is stored at once.
+
+        None where the share that is asked for could decide nothing: `trust_plan.refused` says why.
+        """
+        plan, rows = self.trust_plan, self._known_rows()
+        if plan.refused:
+            return None
+        planned = {arch.digest for arch in plan.archs}
+
+        def done() -> int:
+            return _trainings({digest: row for digest, row in rows.items() if digest in planned})
 
         def keep(row: ranking.Row) -> None:
             rows[row.arch.digest] = row
-            tick(_trainings(rows), plan.trainings)
-            self._put_trust(ranking.report(list(rows.values()), caveat=plan.caveat))
+            tick(done(), plan.trainings)
+            self._put_trust(ranking.report(list(rows.values())))
 
-        tick(_trainings(rows), plan.trainings)
-        report = standalone.measure(
-            self.supernet,
-            self.run.task,
-            plan.archs,
-            config,
-            repeated=plan.repeated,
-            done=rows,
-            on_row=keep,
-            directory=self.directory / "trust",
-            progress=False,
-            caveat=plan.caveat,
-        )
+        if self.trust_is_known():
+            tick(plan.trainings, plan.trainings)
+        else:
+            tick(done(), plan.trainings)
+            standalone.measure(
+                self.supernet,
+                self.run.task,
+                plan.archs,
+                replace(self.run.training, steps=plan.steps, evaluate_every=0),
+                repeated=plan.repeated,
+                done=rows,
+                on_row=keep,
+                directory=self.directory / "trust",
+                progress=False,
+            )
+        report = ranking.report(sorted(rows.values(), key=lambda row: (row.params, row.arch.digest)))
         self._put_trust(report)
         return report
 

@@ -128,15 +128,11 @@ def report(
     confidence: float = 0.95,
     num_resamples: int = 1000,
     seed: int = 0,
-    caveat: str = "",
 ) -> RankingReport:
     """The trust report of these architectures; those whose metrics are not finite are left out and counted.
 
     Ties share their rank (tau-b, rho) and are broken evenly (top k, regret). Fewer than three architectures, or metrics
     that are all equal, determine no order: then tau and its interval are None and the verdict says why.
-
-    Args:
-        caveat: why nothing can be concluded whatever the figures say; the verdict gives it as its reason.
     """
     sound = [row for row in rows if math.isfinite(row.inherited) and math.isfinite(row.standalone)]
     inherited, standalone = _column(sound, "inherited"), _column(sound, "standalone")
@@ -156,7 +152,7 @@ def report(
     noise, *ceilings = _noise(sound, standalone, confidence, seed)
     baselines = () if tau is None else _baselines(sound, inherited, standalone, resamples, confidence)
     figures = _Figures(inherited, standalone, tau, tau_low, tau_high, ceilings[0], baselines, confidence)
-    level, verdict = _judged(figures, caveat)
+    level, verdict = _judged(figures)
     if len(rows) > n:
         verdict += f" {len(rows) - n} of {len(rows)} architectures have no finite metric and are left out."
     return RankingReport(
@@ -309,7 +305,7 @@ def _written(figures: str) -> str:
     return figures.replace("-", "−")
 
 
-def _judged(figures: _Figures, caveat: str) -> tuple[Level, str]:
+def _judged(figures: _Figures) -> tuple[Level, str]:
     """The level of the ranks and the verdict in words."""
     n, tau, low = len(figures.inherited), figures.tau, figures.low
     if tau is None or low is None:
@@ -317,8 +313,6 @@ def _judged(figures: _Figures, caveat: str) -> tuple[Level, str]:
             return "unknown", f"Not determined: {n} networks make no order; compare at least 3, better 12."
         constant = "inherited" if np.ptp(figures.inherited) == 0 else "stand-alone"
         return "unknown", f"Not determined: all {constant} metrics are equal; train longer or evaluate on more data."
-    if caveat:
-        return "unknown", f"Not determined: {caveat} ({figures.interval()})."
     # a bootstrap of a perfect order has no width however few there are; the permutation test knows better
     if low > 0 and kendalltau(figures.inherited, figures.standalone).pvalue > 1 - figures.confidence:
         return (

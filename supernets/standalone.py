@@ -13,12 +13,13 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from search_spaces import Architecture, Space
 from supernets import calibrate
@@ -31,17 +32,18 @@ from supernets.training import TrainingConfig, TrainingError, train_network
 
 logger = logging.getLogger(__name__)
 
-FEWEST = 6
-"""Networks of a report whose share is small: the order of fewer says nothing."""
-MOST = 24
+FEWEST = 8
+"""Networks of a report whose share is small: the order of fewer says nothing, and corrects nothing."""
+MOST = 32
 """Networks of a report whose share is large; what is left makes their trainings longer."""
 REPEATED = 1 / 3
 FEWEST_REPEATED = 3
 """This share of the networks, and at least so many of them, are trained a second time."""
-ENOUGH = 1 / 4
-"""Of the supernet's steps: once each network is trained for so many, a larger share trains more networks."""
-SHORT, SHORT_STEPS = 1 / 40, 50
-"""Of the supernet's steps, and as a number: where a share does not pay for these, its report comes to no conclusion."""
+ENOUGH = 1 / 6
+"""Of the supernet's steps: once each network is trained for so many, a larger share trains more networks. In
+benchmarks/results/short_trainings.md, where supernets have 1,200 steps, 200 rank nearly as a whole training does."""
+SHORT, SHORT_STEPS = 1 / 12, 50
+"""Of the supernet's steps, and as a number: fewer rank poorly there, so a share that pays for fewer buys none."""
 _LOOKED_AT = 12  # steps of a strategy that its cost is estimated from, and networks
 
 Cost = Callable[[Architecture], float]
@@ -65,8 +67,8 @@ class StandalonePlan:
     """The cost of all of them, as a share of the cost of the supernet's training."""
     asked: float
     """The share that was given."""
-    caveat: str = ""
-    """Why nothing can be concluded from such a report, for its verdict; empty where something can."""
+    refused: str = ""
+    """Why nothing is trained, with the remedy: the share pays for nothing that could decide. Empty where it does."""
 
     @property
     def trainings(self) -> int:
@@ -84,32 +86,45 @@ def plan(
     *,
     networks: int | None = None,
     steps: int | None = None,
+    front: Sequence[Architecture] = (),
 ) -> StandalonePlan:
-    """The trainings that a share of a supernet's training pays for.
+    """The trainings that a share of a supernet's training pays for; none where they could decide nothing.
 
-    At least FEWEST networks, those of REPEATED twice, and of as many steps as the share then pays for; of more than
-    ENOUGH of the supernet's steps only once there are MOST networks, and never of more than the supernet's.
+    At least FEWEST networks, those of REPEATED twice, and of as many steps as the share then pays for, SHORT at least;
+    of more than ENOUGH of the supernet's steps only once there are MOST networks, and never of more than the
+    supernet's.
 
     Args:
-        networks, steps: stated ones are taken as they are, whatever they cost.
+        networks, steps: stated ones are taken as they are; stated steps whatever they cost.
+        front: as in `trust_sample`.
     """
     least = min(training_steps, max(SHORT_STEPS, math.ceil(SHORT * training_steps)))
     if networks is None:
         few = trust_sample(space, FEWEST, rng, size)
         affordable = share * training_cost / _mean(cost, few)
         networks = num_networks(affordable, steps or max(least, math.ceil(ENOUGH * training_steps)))
-    archs = trust_sample(space, networks, rng, size)
-    repeated = spread(archs, num_repeated(len(archs)))
-    one_step = sum(map(cost, archs)) + sum(map(cost, repeated))
-    found = steps or min(training_steps, max(1, math.floor(share * training_cost / one_step)))
-    caveat = ""
+    sample = trust_sample(space, networks, rng, size)  # their steps follow from it, whatever front there is by now
+    one_step = _one_step(cost, sample)
+    found = steps or min(training_steps, math.floor(share * training_cost / one_step))
     if steps is None and found < least:
-        needed = math.ceil(100 * least * one_step / training_cost) / 100
-        caveat = (
-            f"a share of {share:g} of the supernet's training pays for {found} steps of each network alone, and fewer "
-            f"than {least} say little; a share of {needed:g} pays for those"
-        )
-    return StandalonePlan(tuple(archs), tuple(repeated), found, one_step * found / training_cost, share, caveat)
+        why = _refusal(share, found, least, math.ceil(100 * least * one_step / training_cost) / 100, len(sample))
+        return StandalonePlan((), (), 0, 0.0, share, why)
+    archs = trust_sample(space, networks, rng, size, front) if front else sample
+    repeated = spread(archs, num_repeated(len(archs)))
+    return StandalonePlan(tuple(archs), tuple(repeated), found, _one_step(cost, archs) * found / training_cost, share)
+
+
+def _one_step(cost: Cost, archs: Sequence[Architecture]) -> float:
+    """The cost of a step of each, and of those that are trained twice."""
+    return sum(map(cost, archs)) + sum(map(cost, spread(archs, num_repeated(len(archs)))))
+
+
+def _refusal(share: float, found: int, least: int, needed: float, networks: int) -> str:
+    paid = f"{found or 'no'} step{'s' * (found != 1)}"
+    return (
+        f"trust={share:g} pays for {paid} of each of {networks} networks trained alone, and fewer than {least} decide "
+        f"nothing, so none are trained; trust={needed:g} pays for those"
+    )
 
 
 def _mean(cost: Cost, archs: Sequence[Architecture]) -> float:
@@ -146,18 +161,64 @@ def macs(supernet: Supernet, task: Task) -> Cost:
     return lru_cache(maxsize=None)(lambda arch: float(max(1, supernet.profile(arch, example).macs)))
 
 
-def trust_sample(space: Space, n: int, rng: np.random.Generator, size: Cost) -> list[Architecture]:
-    """`n` distinct architectures, one uniformly from each n-quantile of size; all of them where there are no more.
+def trust_sample(
+    space: Space, n: int, rng: np.random.Generator, size: Cost, front: Sequence[Architecture] = ()
+) -> list[Architecture]:
+    """`n` distinct architectures from the smallest to the largest; all of them where there are no more.
 
-    Uniform samples crowd around the middle sizes; the order of a few of one size says little about a whole space. The
-    quantiles are those of the whole space where it is small, else of 16 n uniform samples: `size` (number of
+    Up to half are spread over the sizes of `front`, for its networks are those to be chosen from. Of the others one is
+    from each quantile of size: uniform samples crowd around the middle sizes, and the order of a few of one size says
+    little about a whole space. It is the one of which those before it tell least, in a Bayesian linear model over
+    choices and size (greedy D-optimal design, Chaloner and Verdinelli 1995), so that every option is seen.
+
+    The quantiles are those of the whole space where it is small, else of 16 n uniform samples: `size` (number of
     parameters, say) should be cheap.
     """
     large = space.count() > 16 * n
     pool = space.sample_many(16 * n, rng, distinct=True) if large else list(space.enumerate())
-    ordered = sorted(pool, key=lambda arch: (size(arch), arch.digest))
-    strata = np.array_split(np.arange(len(ordered)), min(n, len(ordered)))
-    return [ordered[rng.choice(stratum)] for stratum in strata]
+    in_front = _by_size(dict.fromkeys(front), size)
+    given = spread(in_front, min(n // 2, len(in_front)))
+    others = _by_size((arch for arch in pool if arch not in set(given)), size)
+    strata = np.array_split(np.arange(len(others)), max(1, min(n - len(given), len(others))))
+    told = _Told(_rows(space, [*others, *given], size))
+    for index in range(len(given)):
+        told.look(len(others) + index)
+    for turn in rng.permutation(len(strata)):
+        if len(strata[turn]):
+            told.look(told.least_told(strata[turn]))
+    every = [*others, *given]
+    return _by_size((every[index] for index in told.seen), size)
+
+
+def _by_size(archs: Iterable[Architecture], size: Cost) -> list[Architecture]:
+    return sorted(archs, key=lambda arch: (size(arch), arch.digest))
+
+
+def _rows(space: Space, archs: Sequence[Architecture], size: Cost) -> npt.NDArray[np.float64]:
+    """(n, p) a constant, the choices and the logarithm of size, each of mean square 1 in all."""
+    sizes = np.log(np.array([max(size(arch), 1e-9) for arch in archs]))[:, None]
+    parts = [part - part.mean(0) for part in (space.encode(archs), sizes)]
+    scaled = [part / (math.sqrt(float(np.square(part).sum(1).mean())) or 1.0) for part in parts]
+    return np.hstack([np.ones((len(archs), 1)), *scaled])
+
+
+class _Told:
+    """What rows that were looked at, each with noise of variance 1, leave unsure of all rows (m, p)."""
+
+    def __init__(self, rows: npt.NDArray[np.float64]) -> None:
+        self.seen: list[int] = []
+        self._rows = rows
+        self._covariance = np.eye(rows.shape[1])
+
+    def look(self, index: int) -> None:
+        pull = self._covariance @ self._rows[index]
+        self._covariance -= np.outer(pull, pull) / (1.0 + self._rows[index] @ pull)
+        self.seen.append(index)
+
+    def least_told(self, among: npt.NDArray[np.intp]) -> int:
+        rows = self._rows[among]
+        unsure = np.einsum("ij,jk,ik->i", rows, self._covariance, rows)
+        return int(among[np.argmax(np.round(unsure, 9))])
 
 
 # --- training it --------------------------------------------------------------------------------------------------
@@ -175,7 +236,6 @@ def measure(
     on_row: Callable[[Row], None] | None = None,
     directory: Path | None = None,
     progress: bool = True,
-    caveat: str = "",
 ) -> RankingReport:
     """Train each architecture alone, from its module's own initialisation, and set it against what it inherits.
 
@@ -190,7 +250,6 @@ def measure(
         on_row: told each row that is new or has a new repetition, to keep it; a stopped report goes on by handing them
             back as `done`.
         directory: for checkpoints, so that a stopped training goes on too; they are gone once its row is told.
-        caveat: as `ranking.report` has it.
     """
     alone = _Alone(supernet, task, config, split, directory, progress)
     rows = dict(done or {})
@@ -210,7 +269,7 @@ def measure(
         if arch.digest in again and not row.again:
             metric, seconds = alone.trained(arch, config.seed + 1)
             keep(replace(row, again=(metric,), seconds=row.seconds + seconds), config.seed + 1)
-    return report([rows[arch.digest] for arch in archs], seed=config.seed, caveat=caveat)
+    return report([rows[arch.digest] for arch in archs], seed=config.seed)
 
 
 @dataclass(frozen=True)

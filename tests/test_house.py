@@ -29,7 +29,10 @@ OURS = {
     "dashboard/*": [
         "search_spaces",
         "dashboard",
-        *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "errors", "units", "front", "trust")),
+        *(
+            f"nas.{name}"
+            for name in ("storage", "records", "pareto", "limits", "errors", "units", "front", "trust", "corrected")
+        ),
     ],
 }
 

@@ -42,6 +42,8 @@ def show_front() -> None:
             config={"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"]},
         )
         st.caption("Click a point for its network; hold Shift and click another to compare the two.")
+        if shown.corrected:
+            st.caption(shown.corrected.sentence)
     with details:
         network, compared = _pick_networks(shown)
         _show_metrics(shown, network, compared)

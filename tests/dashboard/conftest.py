@@ -4,6 +4,7 @@ import pytest
 
 from dashboard import queries
 from dashboard.queries import StudyView
+from nas import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import seed_database
 
@@ -21,4 +22,5 @@ def shown(url: str) -> StudyView:
     with Repository(url, read_only=True) as repository:
         study = repository.study("digits-cnn")
         space, verified = queries.spaces(repository)[study.space_digest], repository.verified(study.name)
-        return queries.view(study, repository.evaluations(study.name), space, verified)
+        known = fronts.correction(repository, study.name)
+        return queries.view(study, repository.evaluations(study.name), space, verified, known)

@@ -3,6 +3,7 @@
 Run as a script to have one to browse: `python -m tests.dashboard.seeding sqlite:///synthetic.db`.
 """
 
+import json
 import sys
 
 import numpy as np
@@ -93,6 +94,7 @@ def trust(rng: np.random.Generator, *, reliable: bool = True) -> Trust:
     rows = tuple(
         {
             "digest": f"{index:016x}",
+            "architecture": json.dumps({"is": "Seeded", "index": index}),
             "inherited": float(mine),
             "standalone": float(alone),
             "again": [float(alone + rng.normal(0, 0.005))] if index % 3 == 0 else [],

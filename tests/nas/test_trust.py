@@ -3,7 +3,7 @@
 import pytest
 
 from nas.records import Trust
-from nas.trust import Fact, facts, percent, planned
+from nas.trust import Fact, brief, facts, percent, planned
 
 FULL = Trust(
     "Words.",
@@ -49,6 +49,17 @@ def test_every_figure_has_a_name_and_a_unit() -> None:
     ]
 
 
+def test_a_terminal_shows_few() -> None:
+    assert [fact.name for fact in brief(FULL)] == [
+        "Kendall's tau",
+        "two trainings alone",
+        "parameters alone",
+        "regret of the first",
+        "inherited − alone",
+        "trained alone",
+    ]
+
+
 def test_what_is_not_determined_is_left_out() -> None:
     assert facts(Trust("", "unknown", steps=5)) == [Fact("trained alone", "0 networks, 5 steps each, 0 s")]
     one = Trust("", "unknown", noise=0.01, regret=0.0, regret_k=0.0, top_k=1.0, metric="loss")
@@ -60,10 +71,14 @@ def test_what_is_not_determined_is_left_out() -> None:
 
 def test_what_is_planned_is_said_and_what_it_costs() -> None:
     told = planned(8, 3, 1400, 0.0988, 0.1)
-    assert told == "8 networks alone, 3 of them twice, 1,400 steps each: about 10 % of the supernet's computation"
-    assert planned(6, 3, 150, 0.4, 0.1).endswith(
-        "about 40 % of the supernet's computation, more than the 10 % asked for"
+    assert told == (
+        "8 networks alone, 3 of them twice, 1,400 steps each: about 10 % of the supernet's computation, to judge the "
+        "ranks and correct the front; 16 correct far better: trust_networks=16, trust=0.2"
     )
+    assert planned(16, 5, 1400, 0.2, 0.2).endswith(", to judge the ranks and correct the front")
+    few = planned(5, 3, 150, 0.4, 0.1)
+    assert "about 40 % of the supernet's computation, more than the 10 % asked for, to judge the ranks; 16" in few
+    assert few.endswith("; 16 correct far better: trust_networks=16, trust=0.32")
 
 
 @pytest.mark.parametrize(("share", "text"), [(1.043, "104 %"), (0.0951, "10 %"), (0.0423, "4.2 %"), (0.001, "0.1 %")])

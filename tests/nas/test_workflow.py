@@ -285,6 +285,7 @@ def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
         with opened(other, tmp_path) as workflow:
             report = workflow.trust()
             stored = workflow.repository.trust(workflow.weights)
+        assert report is not None
         assert stored is not None and [row["standalone"] for row in stored.rows] == [None] * 3
         assert stored.tau is None and report.tau is None and stored.level == "unknown"
         assert [(row.standalone, row.again) for row in report.rows] == [(math.inf, (math.inf,))] * 3
@@ -293,17 +294,40 @@ def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
 
 def test_a_trust_report_costs_its_share(run: Run, tmp_path: Path) -> None:
     """Of a step's four passes none is dearer than the largest network's."""
-    shared = replace(run, trust=0.5, trust_networks=None, trust_steps=None)
+    longer = replace(run.training, steps=60)
+    shared = replace(run, trust=4.0, trust_networks=None, trust_steps=None, training=longer)
     with opened(shared, tmp_path) as workflow:
         plan = workflow.trust_plan
-        assert (len(plan.archs), len(plan.repeated)) == (6, 3) and 0.3 < plan.share <= 0.5
+        assert plan.archs == workflow.foretold().archs, "without a study there is no front"
+        assert len(plan.archs) >= 8 and plan.steps >= 50 and 3 < plan.share <= 4
         report = workflow.trust()
         stored = workflow.repository.trust(workflow.weights)
+        assert report is not None
         assert stored is not None and stored.share == pytest.approx(plan.share) and stored.steps == plan.steps
         spent = sum((1 + len(row.again)) * row.macs for row in report.rows) * plan.steps
         largest = workflow.supernet.profile(run.space.largest(), run.task.example()).macs
-        assert spent < 0.5 * 4 * largest * shared.training.steps
-    assert stored.level == "unknown" and f"pays for {plan.steps} steps of each network alone" in stored.verdict
+        assert spent < 4 * 4 * largest * shared.training.steps
+
+
+def test_a_share_that_decides_nothing_is_not_spent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standalone, "train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    with opened(replace(run, trust=0.1, trust_networks=None, trust_steps=None), tmp_path) as workflow:
+        plan = workflow.trust_plan
+        assert plan.refused.startswith("trust=0.1 pays for ") and "so none are trained; trust=" in plan.refused
+        assert workflow.trust() is None and workflow.repository.trust(workflow.weights) is None
+
+
+def test_labels_are_kept_when_the_front_moves(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of another front are not trained where as many are known."""
+    monkeypatch.setattr(standalone, "train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    with opened(run, place) as workflow:
+        known = {row["digest"] for row in stored_rows(workflow)}
+        other = [arch for arch in run.space.enumerate() if arch.digest not in known][:5]
+        monkeypatch.setattr(workflow, "_inherited_front", lambda: other)
+        assert {arch.digest for arch in workflow.trust_plan.archs} != known
+        assert workflow.trust_is_known()
+        workflow.trust()
+        assert {row["digest"] for row in stored_rows(workflow)} == known
 
 
 class Stopped(Exception):
@@ -311,7 +335,7 @@ class Stopped(Exception):
 
 
 def test_a_stopped_trust_report_goes_on_and_trains_nothing_twice(
-    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six trainings, of three networks twice; the third and the sixth call are stopped before they train."""
     trained: list[tuple[str, int]] = []
@@ -337,7 +361,9 @@ def test_a_stopped_trust_report_goes_on_and_trains_nothing_twice(
         found = stored_rows(workflow)
     assert told == [(done, 6) for done in (0, 1, 2, 2, 3, 4, 4, 5, 6)]
     assert trained == [(row["digest"], seed) for seed in (0, 1) for row in found]
-    with opened(run, place) as workflow:
+    (tmp_path / "whole").mkdir()
+    with opened(run, tmp_path / "whole") as workflow:
+        workflow.trust()
         whole = stored_rows(workflow)
     assert [{**row, "seconds": 0} for row in found] == [{**row, "seconds": 0} for row in whole]
 

@@ -82,12 +82,6 @@ def test_metrics_that_are_not_finite_are_left_out_and_counted() -> None:
     assert "2 of 10 architectures have no finite metric" in result.verdict
 
 
-def test_a_caveat_is_the_verdict_whatever_the_figures_say() -> None:
-    result = report(rows((i, i) for i in range(12)), caveat="3 steps are too few")
-    assert result.tau == 1 and result.level == "unknown"
-    assert result.verdict == "Not determined: 3 steps are too few (tau 1.00, 95% interval 1.00 to 1.00)."
-
-
 # --- what choosing costs ---
 
 

@@ -50,6 +50,32 @@ def test_a_small_space_is_taken_whole() -> None:
     assert len(set(trust_sample(ToySpace(), 3, np.random.default_rng(0), lambda arch: 1.0))) == 3
 
 
+class Mixed(Space):
+    form = choice("a", "b", "c", "d")
+    layers = choice(*range(1, 17), per=3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sample_sees_every_option(seed: int) -> None:
+    """Eight networks by size alone would miss one of four options in a third of all draws."""
+    sample = trust_sample(Mixed(), 8, np.random.default_rng(seed), num_layers)
+    assert {arch.form for arch in sample} == set("abcd")
+
+
+def test_half_of_the_sample_is_spread_over_a_front() -> None:
+    front = [arch for arch in ToySpace().enumerate() if arch.width == 8]
+    large = sorted(Wide().sample_many(30, np.random.default_rng(1)), key=num_layers)
+    sample = trust_sample(Wide(), 8, np.random.default_rng(0), num_layers, large)
+    taken = [large.index(arch) for arch in sample if arch in large]
+    assert len(set(sample)) == 8 and taken == [0, 10, 19, 29], "its ends, and between them"
+    whole = trust_sample(ToySpace(), 6, np.random.default_rng(0), lambda arch: arch.width, front)
+    assert set(whole) == set(ARCHS), "a small space is still taken whole"
+
+
+def test_a_front_that_is_the_space_leaves_it_whole() -> None:
+    assert len(trust_sample(ToySpace(), 100, np.random.default_rng(0), lambda arch: 1.0, ARCHS)) == len(ARCHS)
+
+
 @pytest.mark.parametrize(("networks", "repeated"), [(1, 1), (2, 2), (3, 3), (6, 3), (8, 3), (12, 4), (24, 8)])
 def test_a_third_and_at_least_three_are_trained_twice(networks: int, repeated: int) -> None:
     archs = trust_sample(Wide(), networks, np.random.default_rng(0), num_layers)
@@ -68,20 +94,20 @@ def planned(share: float, *, cost: Any = lambda arch: 2.0, training: float = 80_
     return standalone.plan(Wide(), cost, training, 10_000, share, rng, num_layers, **stated)
 
 
-def test_a_tenth_of_a_sandwich_pays_for_six_networks() -> None:
-    """8,000 for 9 trainings at 2 a step: 444 steps each."""
-    plan = planned(0.1)
-    assert (len(plan.archs), len(plan.repeated), plan.trainings, plan.steps) == (FEWEST, 3, 9, 444)
-    assert plan.share == pytest.approx(9 * 444 * 2 / 80_000) and plan.share <= 0.1 and plan.caveat == ""
+def test_a_third_of_a_sandwich_pays_for_eight_networks() -> None:
+    """24,000 for 11 trainings at 2 a step: 1,090 steps each."""
+    plan = planned(0.3)
+    assert (len(plan.archs), len(plan.repeated), plan.trainings, plan.steps) == (FEWEST, 3, 11, 1090)
+    assert plan.share == pytest.approx(11 * 1090 * 2 / 80_000) and plan.share <= 0.3 and plan.refused == ""
 
 
 @pytest.mark.parametrize(
     ("share", "networks", "repeated", "steps"),
     [
-        (0.5, 6, 3, 2222),  # still less than a quarter of the supernet's steps each
-        (1.0, 12, 4, 2500),  # a quarter each: so many networks that 40,000 steps are used up
-        (4.0, MOST, 8, 5000),  # as many networks as there may be, so each is trained longer
-        (20.0, MOST, 8, 10_000),  # as long as the supernet; the rest is not needed
+        (0.4, 8, 3, 1454),  # still less than a sixth of the supernet's steps each
+        (1.0, 17, 6, 1739),  # a sixth each: so many networks that 40,000 steps are used up
+        (4.0, MOST, 11, 3720),  # as many networks as there may be, so each is trained longer
+        (20.0, MOST, 11, 10_000),  # as long as the supernet; the rest is not needed
     ],
 )
 def test_a_larger_share_buys_steps_then_networks_then_steps(
@@ -89,43 +115,49 @@ def test_a_larger_share_buys_steps_then_networks_then_steps(
 ) -> None:
     plan = planned(share)
     assert (len(plan.archs), len(plan.repeated), plan.steps) == (networks, repeated, steps)
-    assert plan.share <= share and plan.caveat == ""
+    assert plan.share <= share and plan.refused == ""
 
 
 def test_networks_count_at_their_own_cost() -> None:
-    plan = planned(0.2, cost=num_layers, training=8e6)
+    plan = planned(0.3, cost=num_layers, training=8e6)
     spent = plan.steps * sum(num_layers(arch) for arch in (*plan.archs, *plan.repeated))
     one_step = spent / plan.steps
     assert plan.share == pytest.approx(spent / 8e6)
-    assert 0.2 * 8e6 - one_step < spent <= 0.2 * 8e6, "the share is used to the last whole step, and not exceeded"
+    assert 0.3 * 8e6 - one_step < spent <= 0.3 * 8e6, "the share is used to the last whole step, and not exceeded"
 
 
-def test_a_share_that_pays_for_too_little_says_so() -> None:
-    """One pass a step, a tenth: 9 trainings of 111 steps, and 250 are a fortieth of the supernet's."""
+def test_a_share_that_pays_for_too_little_trains_nothing_and_says_what_would() -> None:
+    """One pass a step, a tenth: 11 trainings of 90 steps, and 834 are a twelfth of the supernet's."""
     plan = planned(0.1, training=20_000)
-    assert plan.steps == 111 and len(plan.archs) == FEWEST and plan.share <= 0.1
-    assert plan.caveat == (
-        "a share of 0.1 of the supernet's training pays for 111 steps of each network alone, and fewer than 250 say "
-        "little; a share of 0.23 pays for those"
+    assert (plan.archs, plan.repeated, plan.steps, plan.share) == ((), (), 0, 0.0)
+    assert plan.refused == (
+        "trust=0.1 pays for 90 steps of each of 8 networks trained alone, and fewer than 834 decide nothing, so none "
+        "are trained; trust=0.92 pays for those"
     )
-    assert planned(0.23, training=20_000).caveat == ""
+    paid = planned(0.92, training=20_000)
+    assert paid.refused == "" and paid.steps >= 834 and len(paid.archs) == FEWEST
+    assert planned(1e-9).refused.startswith("trust=1e-09 pays for no steps of each of 8")
 
 
 def test_what_is_stated_is_taken_whatever_it_costs() -> None:
-    assert len(planned(0.1, networks=15).archs) == 15 and planned(0.1, networks=15).share <= 0.1
+    assert len(planned(0.5, networks=12).archs) == 12 and planned(0.5, networks=12).share <= 0.5
     stated = planned(0.1, networks=4, steps=8000)
-    assert (len(stated.archs), stated.steps, stated.share, stated.caveat) == (4, 8000, 7 * 8000 * 2 / 80_000, "")
+    assert (len(stated.archs), stated.steps, stated.share, stated.refused) == (4, 8000, 7 * 8000 * 2 / 80_000, "")
     few = planned(0.1, steps=3)
-    assert (len(few.archs), few.steps, few.caveat) == (MOST, 3, "")
-    assert (len(planned(0.1, steps=4000).archs), planned(0.1, steps=4000).share) == (FEWEST, 0.9)
+    assert (len(few.archs), few.steps, few.refused) == (MOST, 3, "")
+    assert (len(planned(0.1, steps=4000).archs), planned(0.1, steps=4000).share) == (FEWEST, 1.1)
 
 
-def test_a_training_is_of_one_step_at_least() -> None:
-    assert planned(1e-9).steps == 1
+def test_a_front_changes_which_networks_and_not_how_many_nor_how_long() -> None:
+    front = Wide().sample_many(5, np.random.default_rng(5))
+    before, after = planned(0.3), planned(0.3, front=front)
+    assert (len(after.archs), after.steps) == (len(before.archs), before.steps)
+    assert len(set(front) & set(after.archs)) == 4 and not set(front) & set(before.archs)
 
 
 def test_num_networks_counts_repetitions() -> None:
-    assert [num_networks(steps, 100) for steps in (0, 933, 934, 1600, 1e9)] == [FEWEST, FEWEST, 7, 12, MOST]
+    found = [num_networks(steps, 100) for steps in (0, 1199, 1200, 2400, 1e9)]
+    assert found == [FEWEST, FEWEST, 9, 18, MOST]
 
 
 @pytest.mark.parametrize(

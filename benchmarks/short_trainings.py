@@ -1,0 +1,87 @@
+"""Whose ranks a short stand-alone training has: how few steps a label needs, on both truth tasks.
+
+    python -m benchmarks.short_trainings        # a few minutes, one thread
+
+32 networks, one from each of as many sizes, are trained alone for a share of the steps of the truth, with a seed that
+the truth does not have and the whole schedule in the steps there are; then ranks are held against the truth's mean.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")  # before torch is imported
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import truths
+from benchmarks.report import machine, markdown
+from benchmarks.truths import Truth, Vector, find
+from nas.correction import tau
+from supernets import calibrate
+from supernets.skeleton import build_initialised
+from supernets.training import train_network
+
+RESULTS = Path("benchmarks/results/short_trainings.md")
+NETWORKS = 32
+SEED = 2
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = [row for name in truths.names() for row in measured(find(name))]
+    header = ["task", "steps", "of the truth's", "tau with the truth", "mean distance", "mean above the truth"]
+    text = [
+        "# Whose ranks a short training has\n\n",
+        f"{machine(threads=1)}; written by `python -m benchmarks.short_trainings`.\n\n",
+        f"{NETWORKS} networks of all sizes, each trained alone for fewer steps than the truth's trainings had, with "
+        "another seed. The last line of a task is one of the truth's own trainings held against the other. Distances "
+        "are in points of error (image) and in nats (text).\n\n",
+        markdown(header, rows),
+    ]
+    RESULTS.write_text("".join(text), encoding="utf-8")
+
+
+def measured(truth: Truth) -> list[list[str]]:
+    """A line for each share of the steps."""
+    chosen = sized(truth)
+    alone = truth.mean[chosen]
+    rows = []
+    for share in SHARES:
+        steps = round(share * truth.training.steps)
+        values = np.array([trained(truth, i, steps) for i in chosen])
+        rows.append(line(truth, steps, values, alone))
+        sys.stderr.write(" ".join(rows[-1]) + "\n")
+    return [*rows, line(truth, truth.training.steps, truth.values[chosen, 0], truth.values[chosen, 1])]
+
+
+def sized(truth: Truth) -> list[int]:
+    """Positions of the networks, one drawn from each of as many sizes."""
+    rng = np.random.default_rng(SEED)
+    return [int(rng.choice(part)) for part in np.array_split(np.argsort(truth.params, kind="stable"), NETWORKS)]
+
+
+def trained(truth: Truth, position: int, steps: int) -> float:
+    """The metric of one network trained alone."""
+    module = build_initialised(truth.build, truth.archs[position], SEED)
+    train_network(module, truth.task, replace(truth.training, steps=steps, seed=SEED), progress=False)
+    calibrate.recalibrate(module, truth.task.calibration(calibrate.NUM_BATCHES))
+    return float(truth.task.evaluate(module)[truth.metric])
+
+
+def line(truth: Truth, steps: int, values: Vector, alone: Vector) -> list[str]:
+    factor, digits = (100, 2) if truth.metric == "error" else (1, 3)
+    apart = (values - alone) * factor
+    share = f"{steps / truth.training.steps:.3g}"
+    distances = (f"{np.abs(apart).mean():.{digits}f}", f"{apart.mean():+.{digits}f}")
+    return [truth.name, str(steps), share, f"{tau(values, alone):.3f}", *distances]
+
+
+if __name__ == "__main__":
+    main()
