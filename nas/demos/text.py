@@ -25,12 +25,12 @@ READS = {"last_three": (4, 1), "last": (2, 1), "second_last": (2, 2), "third_las
 
 
 class Models(Space):
-    """192 language models."""
+    """144 language models."""
 
     width = choice(32, 48, 64, 96)
     depth = choice(1, 2, 3)
     reads = choice(*READS)
-    ratio = choice(1, 2, 4, 8)  # of the hidden layer's width
+    ratio = choice(1, 2, 4)  # of the hidden layer's width
 
 
 class LookBack(nn.Module):
@@ -91,7 +91,7 @@ run = Run(
         data.train, data.valid, data.test, context=CONTEXT, batch_size=8, vocab=vocab, name=data.name
     ),
     objectives=("loss", "latency_ms@cpu", "params"),
-    training=TrainingConfig(steps=3500, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
+    training=TrainingConfig(steps=5000, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=80,
     batch=16,
     measured=30,

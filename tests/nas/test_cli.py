@@ -163,7 +163,7 @@ def test_the_demo_does_the_whole_job(here: Path, nas_: Nas, monkeypatch: pytest.
     assert out.endswith("nas dashboard\n")
 
 
-@pytest.mark.parametrize("task", ["images", "text"])
+@pytest.mark.parametrize("task", ["image", "text"])
 def test_the_demos_are_there(task: str) -> None:
     path = nas.demos.run_file(task)
     assert path.is_file() and "run = Run(" in path.read_text()
