@@ -28,7 +28,7 @@ class Models(Space):
     """144 language models."""
 
     width = choice(32, 48, 64, 96)
-    depth = choice(1, 2, 3)
+    depth = choice(1, 2, 4)
     reads = choice(*READS)
     ratio = choice(1, 2, 4)  # of the hidden layer's width
 
@@ -82,19 +82,17 @@ class Model(nn.Module):
 
 
 data = bible(valid=0.003, test=0.003)
-vocab = len(data.vocabulary)
 run = Run(
     name="bible",
     space=Models(),
-    build=partial(Model, vocab=vocab),
-    task=LanguageModelling(
-        data.train, data.valid, data.test, context=CONTEXT, batch_size=8, vocab=vocab, name=data.name
-    ),
-    objectives=("loss", "latency_ms@cpu", "params"),
+    build=partial(Model, vocab=len(data.vocabulary)),
+    task=LanguageModelling(data.train, data.valid, data.test, context=CONTEXT, batch_size=8, name=data.name),
+    objectives=("loss", "latency_ms@cpu"),
     training=TrainingConfig(steps=5000, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=80,
     batch=16,
     measured=30,
+    profile=True,
     trust=0.25,
     trust_networks=24,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import dashboard.serve
 import nas.demos
@@ -211,6 +212,19 @@ def test_a_seed_of_the_demo_is_that_of_all_its_parts(
 def test_the_demos_are_there(task: str) -> None:
     path = nas.demos.run_file(task)
     assert path.is_file() and "run = Run(" in path.read_text()
+
+
+@pytest.mark.parametrize("task", ["image", "text"])
+def test_networks_of_the_demos_run_without_this_package(task: str, tmp_path: Path) -> None:
+    from nas.evaluators import untrained
+    from nas.run import load
+    from supernets.export import export, rebuilt
+
+    run = load(nas.demos.run_file(task))
+    arch, example = run.space.smallest(), run.task.example(2)
+    network = untrained(run).extract(arch).eval()
+    found = export(network, arch=arch, build=run.build, example=example, directory=tmp_path, formats=("safetensors",))
+    assert torch.equal(rebuilt(found.directory).eval()(example), network(example))
 
 
 # --- look
