@@ -1,6 +1,6 @@
 """Handwritten digits, turned, scaled, moved and noisy: small convolutional networks for this machine's processor.
 
-    image (N, 1, 20, 20) -> patches (N, width, rows, columns) -> blocks -> mean over places -> classes (N, 10)
+    image (N, 1, 24, 24) -> patches (N, width, rows, columns) -> blocks -> mean over places -> classes (N, 10)
 
 What mixes places costs next to nothing and decides much; hidden layers cost most and decide little. Size does not tell
 which networks are good, trained ones do.
@@ -21,7 +21,7 @@ from supernets.structure import OneOf, one_of, stack
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig
 
-SIDE = 20
+SIDE = 24
 PATCHES = (2, 4)
 FILTERS = {"row": (1, 5), "conv3": (3, 3), "conv5": (5, 5)}
 
@@ -95,13 +95,13 @@ class Network(nn.Module):
 
 
 def scattered(images: Floats, rng: np.random.Generator) -> Floats:
-    """Images (n x 1 x h x h) on a larger canvas, turned by up to 20°, scaled by 1.2 to 1.9 and moved, with noise."""
+    """Images (n x 1 x h x h) on a larger canvas, turned by up to 20°, scaled by 1.5 to 2.3 and moved, with noise."""
     canvas = np.stack([_placed(image[0], rng)[None] for image in images])
     return (canvas + rng.normal(0, 0.1, canvas.shape)).astype(np.float32)
 
 
 def _placed(image: Floats, rng: np.random.Generator) -> Floats:
-    angle, scale, centre = rng.uniform(-0.35, 0.35), rng.uniform(1.2, 1.9), (SIDE - 1) / 2 + rng.uniform(-2, 2, 2)
+    angle, scale, centre = rng.uniform(-0.35, 0.35), rng.uniform(1.5, 2.3), (SIDE - 1) / 2 + rng.uniform(-2.5, 2.5, 2)
     cos, sin = np.cos(angle), np.sin(angle)
     back = np.array([[cos, -sin], [sin, cos]]) / scale  # from the canvas to the image
     middle = (len(image) - 1) / 2
@@ -121,7 +121,7 @@ run = Run(
     space=Networks(),
     build=Network,
     task=Classification(
-        copies(data.train, 10, 0), copies(data.valid, 5, 1), copies(data.test, 5, 2), batch_size=32, name="digits"
+        copies(data.train, 10, 0), copies(data.valid, 4, 1), copies(data.test, 4, 2), batch_size=24, name="digits"
     ),
     objectives=("error", "latency_ms@cpu"),
     training=TrainingConfig(steps=2800, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
