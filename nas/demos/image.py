@@ -124,7 +124,7 @@ run = Run(
         copies(data.train, 10, 0), copies(data.valid, 4, 1), copies(data.test, 4, 2), batch_size=24, name="digits"
     ),
     objectives=("error", "latency_ms@cpu"),
-    training=TrainingConfig(steps=2800, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
+    training=TrainingConfig(steps=2500, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=100,
     measured=30,
     profile=True,
