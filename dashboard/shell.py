@@ -145,7 +145,7 @@ def current_view() -> StudyView:
     """The study being looked at. Raises NasError: the database has no study."""
     name = current_study()
     if name is None:
-        raise NasError("this database has no studies yet; `nas demo` runs a first one in a minute")
+        raise NasError("this database has no studies yet; `nas demo` runs a first one in five minutes")
     return _current(repository().study(name), repository().num_evaluations(), queries.spaces(repository()))
 
 

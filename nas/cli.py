@@ -114,13 +114,14 @@ def _fail(error: Exception, message: str) -> None:
 @app.callback()
 def settings(
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Log each evaluation; show the trace of an error.")
+        bool, typer.Option("--verbose", help="Tell all: each evaluation, the trace of an error.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
     """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     display.set_quiet(quiet)
+    display.set_verbose(verbose)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logs_progress = not (quiet or sys.stderr.isatty())  # where a bar cannot be drawn, a line now and then says as much
     logging.getLogger("nas").setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -134,30 +135,53 @@ def settings(
 
 @app.command()
 def demo(
-    task: Annotated[str, typer.Option(help="images: handwritten digits; text: a language model.")] = "images",
+    task: Annotated[str, typer.Option(help="image: handwritten digits; text: a language model.")] = "image",
     strategy: Strategy = "",
     sharing: Sharing = "",
     searcher: SearcherName = "",
     gradient: Gradient = "",
     name: Name = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is drawn, in place of the run file's.")] = None,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
     workers: Workers = 2,
 ) -> None:
-    """The whole job on real data that comes with a package: train, search, front, trust report, export."""
+    """The whole job on real data that comes with a package: train, search, front, trust report, export.
+
+    Ten lines tell what came of it; `nas --verbose demo` tells all, as the dashboard does.
+    """
     from nas import demos
 
-    change = _change(strategy, sharing, name, searcher, gradient)
+    change = _change(strategy, sharing, name, searcher, gradient, seed)
     with _workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
-        study = _search(workflow)
-        share = workflow.dominated_share(study)
-        display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
-        row = fronts.best(workflow.repository, study.name)
-        exported = _export(workflow, row, workflow.directory / "best")
-        display.exported(exported, row)
-        display.agreement(workflow.exported_scores(exported), row.values())
-        _outlook(study.name, storage, runs)
+        (_demo_in_full if display.verbose() else _demo)(workflow)
+        _outlook(workflow.run.name, storage, runs)
+
+
+def _demo(workflow: Workflow) -> None:
+    """What a newcomer is told."""
+    from nas import brief
+
+    repository, name = workflow.repository, workflow.run.name
+    _introduce(workflow, detailed=False)
+    study = _found(workflow, detailed=False)
+    record, rows = repository.study(name), fronts.front(repository, name)
+    display.results(brief.lines(record, rows, len(study.evaluations), repository.trust(workflow.weights)))
+    limit = brief.middle(record, rows)
+    row = fronts.best(repository, name, [limit] if limit else [])
+    exported = _export(workflow, row, workflow.directory / "best")
+    display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
+
+
+def _demo_in_full(workflow: Workflow) -> None:
+    study = _search(workflow)
+    share = workflow.dominated_share(study)
+    display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
+    row = fronts.best(workflow.repository, study.name)
+    exported = _export(workflow, row, workflow.directory / "best")
+    display.exported(exported, row)
+    display.agreement(workflow.exported_scores(exported), row.values())
 
 
 @app.command()
@@ -215,11 +239,15 @@ def resume(
 Change = Callable[["Run"], "Run"]
 
 
-def _change(strategy: str, sharing: str, name: str, searcher: str = "", gradient: str = "") -> Change:
+def _change(
+    strategy: str, sharing: str, name: str, searcher: str = "", gradient: str = "", seed: int | None = None
+) -> Change:
     """What the flags of a command make of a run file's run."""
     from nas.run import changed
 
-    return partial(changed, strategy=strategy, sharing=sharing, name=name, searcher=searcher, gradient=gradient)
+    return partial(
+        changed, strategy=strategy, sharing=sharing, name=name, searcher=searcher, gradient=gradient, seed=seed
+    )
 
 
 @contextmanager
@@ -258,16 +286,18 @@ def _workflow_of(
         yield workflow
 
 
-def _introduce(workflow: Workflow) -> None:
+def _introduce(workflow: Workflow, *, detailed: bool = True) -> None:
     run, supernet = workflow.run, workflow.initial
     shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
     display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
-    display.profiles(supernet.profiles(run.task.example(), sample=2))
+    if detailed:
+        display.profiles(supernet.profiles(run.task.example(), sample=2))
 
 
-def _train(workflow: Workflow) -> None:
+def _train(workflow: Workflow, *, detailed: bool = True) -> None:
     display.trained(workflow.result, workflow.run.training.strategy, workflow.weights)
-    display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
+    if detailed:
+        display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
 
 
 def _measure(workflow: Workflow) -> dict[str, Latency]:
@@ -280,13 +310,22 @@ def _measure(workflow: Workflow) -> dict[str, Latency]:
 
 
 def _search(workflow: Workflow) -> Study:
-    run = workflow.run
     _introduce(workflow)
+    study = _found(workflow)
+    _show_front(workflow.repository, study.name)
+    return study
+
+
+def _found(workflow: Workflow, *, detailed: bool = True) -> Study:
+    """All the work of a search, each part told when it is done."""
+    run = workflow.run
     told = bool(run.trust) and not workflow.checkpoints.exists()
     if told:  # before anything is trained
-        display.foretold(workflow.foretold())
+        foretold = workflow.foretold()
+        if detailed:
+            display.foretold(foretold)
     predictors = _measure(workflow) if run.targets else {}
-    _train(workflow)
+    _train(workflow, detailed=detailed)
     if run.gradient:
         display.learnt(workflow.distributions(predictors))
     with display.bar(f"searching ({run.searcher})") as tick:
@@ -294,10 +333,9 @@ def _search(workflow: Workflow) -> Study:
         tick(len(study.evaluations), run.evaluations)
         study.run(run.evaluations)
     if run.trust:
-        _judge(workflow, told=told)
+        _judge(workflow, told=told or not detailed)
     with display.bar("verifying the front") as tick:
         workflow.verify(study.name, tick)
-    _show_front(workflow.repository, study.name)
     return study
 
 

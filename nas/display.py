@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
+_verbose = False
 _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _NOTABLE = 0.05  # share by which a machine must be slower than before for a word about it
@@ -60,6 +61,22 @@ def set_quiet(quiet: bool) -> None:
 
 def quiet() -> bool:
     return _err.quiet
+
+
+def set_verbose(verbose: bool) -> None:
+    """All there is to tell."""
+    global _verbose
+    _verbose = verbose
+
+
+def verbose() -> bool:
+    return _verbose
+
+
+def results(texts: Sequence[str]) -> None:
+    """What came of it, also where it is quiet."""
+    for text in texts:
+        _out.print(escape(text), soft_wrap=True)
 
 
 def say(text: str) -> None:

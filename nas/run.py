@@ -230,13 +230,21 @@ class Run:
 
 
 def changed(
-    run: Run, *, strategy: str = "", sharing: str = "", name: str = "", searcher: str = "", gradient: str = ""
+    run: Run,
+    *,
+    strategy: str = "",
+    sharing: str = "",
+    name: str = "",
+    searcher: str = "",
+    gradient: str = "",
+    seed: int | None = None,
 ) -> Run:
-    """The run with another strategy, way to share weights, name, searcher or gradient method, where they are given.
+    """The run with another strategy, way to share weights, name, searcher, gradient method or seed, where given.
 
     Another searcher leaves the gradient method of the run aside.
     """
     training = replace(run.training, strategy=strategy) if strategy else run.training
+    training = training if seed is None else replace(training, seed=seed)
     kept = run.gradient if searcher in ("", run.searcher) else ""
     return replace(
         run,
@@ -245,6 +253,7 @@ def changed(
         name=name or run.name,
         searcher=searcher or run.searcher,
         gradient=gradient or kept,
+        seed=run.seed if seed is None else seed,
     )
 
 

@@ -858,7 +858,7 @@ MISTAKES: dict[str, Mistake] = {
         "FOLDER/book.txt: No such file or directory: give the path of a text file",
     ),
     "demo: unknown": Mistake(
-        lambda folder: demos.run_file("sound"), NasError, "no demo has the task 'sound': choose one of images, text"
+        lambda folder: demos.run_file("sound"), NasError, "no demo has the task 'sound': choose one of image, text"
     ),
     "target: no threads": Mistake(
         lambda folder: CPUTarget(threads=0),

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import app, queries, shell
 
-_EMPTY = """This database has no studies yet. A first one takes a minute:
+_EMPTY = """This database has no studies yet. A first one takes about five minutes:
 
 ```
 nas demo

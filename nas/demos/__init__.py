@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nas.errors import NasError
 
-TASKS = {"images": "digits.py", "text": "text.py"}
+TASKS = {"image": "image.py", "text": "text.py"}
 
 
 def run_file(task: str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import dashboard.serve
 import nas.demos
@@ -152,9 +153,41 @@ def test_a_training_that_goes_on_says_from_where(tmp_path: Path, nas_: Nas, monk
     )
 
 
-def test_the_demo_does_the_whole_job(here: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_does_the_whole_job_and_says_so_in_ten_lines(
+    here: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nas.demos, "run_file", lambda task: TINY)
     status, out, _ = nas_("demo")
+    assert status == 0
+    lines = [line for line in out.splitlines() if line]
+    assert len(lines) <= 10
+    heads = (
+        "tiny: ",
+        "supernet: ",
+        "front: ",
+        "",
+        "",
+        "trained alone for this: 3 networks",
+        "exported the best under ",
+    )
+    for line, head in zip(lines, heads, strict=False):
+        assert line.startswith(head)
+    exported = re.fullmatch(
+        rf"exported the best under params <= (\S+), (\w{{8}}), to {here / 'runs' / 'tiny' / 'best'}: "
+        r"error (.+) \(on the front (.+)\), test error (.+) \(on the front (.+)\)",
+        lines[6].replace("to runs", f"to {here / 'runs'}"),
+    )
+    assert exported is not None
+    limit, digest, error, error_told, test_error, test_error_told = exported.groups()
+    assert (error, test_error) == (error_told, test_error_told)
+    found = json.loads(nas_("front", "tiny", "--json", "--where", f"params <= {limit}").out)
+    assert found[0]["digest"].startswith(digest)
+    assert out.endswith("nas dashboard\n")
+
+
+def test_a_verbose_demo_tells_all(here: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nas.demos, "run_file", lambda task: TINY)
+    status, out, _ = nas_("--verbose", "demo")
     assert status == 0
     assert re.search(r"^the front dominates or equals \d+% of 100 uniformly sampled networks", out, re.MULTILINE)
     best = digests(out)[0]
@@ -163,10 +196,35 @@ def test_the_demo_does_the_whole_job(here: Path, nas_: Nas, monkeypatch: pytest.
     assert out.endswith("nas dashboard\n")
 
 
-@pytest.mark.parametrize("task", ["images", "text"])
+def test_a_seed_of_the_demo_is_that_of_all_its_parts(
+    tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nas.demos, "run_file", lambda task: variant(tmp_path, "evaluations=6, trust=0"))
+    assert nas_("demo", "--seed", "7", "--name", "seventh").status == 0
+    with Repository("sqlite:///nas.db", read_only=True) as repository:
+        study = repository.study("seventh")
+        assert study.seed == 7 and study.supernet_digest is not None
+        assert repository.supernet(study.supernet_digest).settings["seed"] == 7
+
+
+@pytest.mark.parametrize("task", ["image", "text"])
 def test_the_demos_are_there(task: str) -> None:
     path = nas.demos.run_file(task)
     assert path.is_file() and "run = Run(" in path.read_text()
+
+
+@pytest.mark.parametrize("task", ["image", "text"])
+def test_networks_of_the_demos_run_without_this_package(task: str, tmp_path: Path) -> None:
+    from nas.evaluators import untrained
+    from nas.run import load
+    from supernets.export import export, rebuilt
+
+    run = load(nas.demos.run_file(task))
+    arch, example = run.space.smallest(), run.task.example(2)
+    network = untrained(run).extract(arch).eval()
+    found = export(network, arch=arch, build=run.build, example=example, directory=tmp_path, formats=("safetensors",))
+    assert torch.equal(rebuilt(found.directory).eval()(example), network(example))
 
 
 # --- look
