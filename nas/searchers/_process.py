@@ -1,0 +1,196 @@
+"""A Gaussian process over the choices of a space: networks are alike where few choices, that matter little, differ.
+
+The covariance of two networks falls exponentially with each choice in which they differ, at a rate that is learnt for
+each choice (a product of kernels: Rasmussen and Williams 2006, section 4.2.4; the rates are inverse lengthscales). Low
+rates make it almost a sum over the choices, high ones tell every combination apart. A choice that is not active has a
+level of its own. Options that are numbers are ordered: neighbours differ less than the ends.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
+from scipy.optimize import minimize
+
+from search_spaces import Slot
+
+FloatArray = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int16]
+
+_STEP = 0.3  # share of the difference of two numbers that does not depend on how far apart they are
+_MOST_RATES = 64  # choices with a rate each; in a space of more, all positions of a choice share one
+_RATE = 2.0  # prior median of the sum of all rates
+_SPREAD = 0.8  # prior standard deviation of the log of a rate, about the mean of these logs
+_NOISE, _NOISE_SPREAD = 0.01, 1.5  # prior median of the noise, as a share of the variance, and deviation of its log
+_MOST_NOISE = 1.0
+_LEAST_NOISE = 1e-5
+_ITERATIONS = 30
+_TINY = 1e-12
+
+
+class Differences:
+    """How far apart the options of each slot are, and which slots share a rate.
+
+    Args:
+        codes: (n, num_slots) networks of the space: slots that have one code in all of them are left out.
+    """
+
+    def __init__(self, slots: Sequence[Slot], domains: Sequence[Sequence[int]]) -> None:
+        self._slots = [i for i, domain in enumerate(domains) if len(domain) > 1 or slots[i].conditions]
+        names = [re.sub(r"\.\d+(?=\.|$)", "", slots[i].path) for i in self._slots]
+        shared = names if len(self._slots) > _MOST_RATES else [str(i) for i in self._slots]
+        order = {name: group for group, name in enumerate(dict.fromkeys(shared))}
+        self._groups = np.array([order[name] for name in shared], dtype=int)
+        self._tables = [_table(slots[i], domains[i]) for i in self._slots]
+        self.num_rates = len(order)
+
+    def stacked(self, codes: Codes) -> FloatArray:
+        """(num_rates, n * n) differences of networks to one another."""
+        n = len(codes)
+        stack = np.zeros((self.num_rates, n, n))
+        for slot, group, table in zip(self._slots, self._groups, self._tables, strict=True):
+            column = codes[:, slot] + 1
+            stack[group] += table[column[:, None], column[None]]
+        return stack.reshape(self.num_rates, n * n)
+
+    def between(self, some: Codes, others: Codes, rates: FloatArray) -> FloatArray:
+        """(n, m) sums of differences, each times its rate: a product of one-hot rows, which is what is fast."""
+        weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
+        rows = [table[others[:, slot] + 1] for slot, table in zip(self._slots, weighted, strict=True)]
+        if not rows:
+            return np.zeros((len(some), len(others)))
+        return self._one_hot(some) @ np.concatenate(rows, axis=1).T
+
+    def _one_hot(self, codes: Codes) -> FloatArray:
+        return np.concatenate(
+            [np.eye(len(table))[codes[:, slot] + 1] for slot, table in zip(self._slots, self._tables, strict=True)],
+            axis=1,
+        )
+
+
+def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
+    """(options + 1, options + 1) differences from 0 to 1, by code + 1."""
+    size = len(slot.options) + 1
+    differ = 1.0 - np.eye(size)
+    if slot.numeric and len(domain) > 2:
+        rank = np.searchsorted(np.asarray(domain), np.arange(size - 1)) / (len(domain) - 1)
+        apart = _STEP + (1 - _STEP) * np.abs(rank[:, None] - rank)
+        differ[1:, 1:] *= np.minimum(apart, 1.0)
+    return differ
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What is learnt of a metric: a rate for each group of slots, and noise as a share of the variance."""
+
+    rates: FloatArray
+    noise: float
+
+
+def prior_kernel(num_rates: int) -> Kernel:
+    """What is expected before anything is seen."""
+    return Kernel(np.full(num_rates, _RATE / max(num_rates, 1)), _NOISE)
+
+
+def learnt(stack: FloatArray, values: FloatArray) -> Kernel:
+    """The likeliest kernel for n values under the prior; `stack` as `Differences.stacked` gives it."""
+    posterior = _Posterior(stack, values)
+    start = prior_kernel(len(stack))
+    found = minimize(
+        posterior,
+        np.log(np.append(start.rates, start.noise)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-9.0, 3.0)] * len(stack) + [(np.log(_LEAST_NOISE), np.log(_MOST_NOISE))],
+        options={"maxiter": _ITERATIONS},
+    )
+    return Kernel(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
+
+
+class _Posterior:
+    """Negative log posterior of the logs of rates and noise, with its gradient; mean and variance are profiled out."""
+
+    def __init__(self, stack: FloatArray, values: FloatArray) -> None:
+        self._stack = stack
+        self._values = values
+
+    def __call__(self, logs: FloatArray) -> tuple[float, FloatArray]:
+        rates, noise = np.exp(logs[:-1]), float(np.exp(logs[-1]))
+        n = len(self._values)
+        correlation = np.exp(-(rates @ self._stack)).reshape(n, n)
+        fit = _Fit(correlation, noise, self._values)
+        slope = (fit.inverse - np.outer(fit.weights, fit.weights) / fit.variance) / 2
+        own = -(self._stack @ (slope * correlation).ravel()) * rates
+        gradient = np.append(own, np.trace(slope) * noise)
+        value, prior = self._prior(logs)
+        return value - fit.log_likelihood, gradient + prior
+
+    def _prior(self, logs: FloatArray) -> tuple[float, FloatArray]:
+        rates, noise = logs[:-1], (logs[-1] - np.log(_NOISE)) / _NOISE_SPREAD
+        if not len(rates):
+            return noise**2 / 2, np.array([noise / _NOISE_SPREAD])
+        mean = rates.mean()
+        level = mean - np.log(_RATE / len(rates))
+        apart = (rates - mean) / _SPREAD
+        value = (apart @ apart + level**2 + noise**2) / 2
+        return float(value), np.append(apart / _SPREAD + level / len(rates), noise / _NOISE_SPREAD)
+
+
+class _Fit:
+    """n values under a correlation: generalised least squares for the mean, one pseudo-observation of variance 1.
+
+    `values` are standardised, so the pseudo-observation only keeps few or equal values from claiming no variance.
+    """
+
+    def __init__(self, correlation: FloatArray, noise: float, values: FloatArray) -> None:
+        n = len(values)
+        factor = cho_factor(correlation + noise * np.eye(n), lower=True, check_finite=False)
+        lower = np.tril(dpotri(factor[0], lower=True)[0])
+        self.inverse: FloatArray = lower + np.tril(lower, -1).T
+        sums = self.inverse.sum(axis=0)
+        self.mean = float(sums @ values / sums.sum())
+        self.weights: FloatArray = cho_solve(factor, values - self.mean, check_finite=False)
+        self.variance = float((values - self.mean) @ self.weights + 1) / (n + 1)
+        self.log_likelihood = -0.5 * (n + 1) * np.log(self.variance) - float(np.log(np.diag(factor[0])).sum())
+
+
+def log_likelihood(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
+    """Of standardised values, but for a constant."""
+    n = len(values)
+    return _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values).log_likelihood
+
+
+class Process:
+    """The Gaussian process of n standardised values."""
+
+    def __init__(self, differences: Differences, codes: Codes, values: FloatArray, kernel: Kernel) -> None:
+        self._differences = differences
+        self._codes = codes
+        self._kernel = kernel
+        self._fit = _Fit(self._correlation(codes), kernel.noise, values)
+
+    @property
+    def prior_spread(self) -> float:
+        """The standard deviation where nothing is known."""
+        return float(np.sqrt(self._fit.variance))
+
+    def mean(self, codes: Codes) -> FloatArray:
+        """(n,) expected values."""
+        found: FloatArray = self._fit.mean + self._correlation(codes) @ self._fit.weights
+        return found
+
+    def predict(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
+        """(n,) expected values and standard deviations, those of the noise left out."""
+        across = self._correlation(codes)
+        explained = np.einsum("ij,ij->i", across @ self._fit.inverse, across)
+        spread = np.sqrt(self._fit.variance * np.maximum(1 - explained, _TINY))
+        return self._fit.mean + across @ self._fit.weights, spread
+
+    def _correlation(self, codes: Codes) -> FloatArray:
+        apart = self._differences.between(codes, self._codes, self._kernel.rates)
+        correlation: FloatArray = np.exp(-apart, out=apart)
+        return correlation
