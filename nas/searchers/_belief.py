@@ -68,6 +68,7 @@ class Belief:
         manners: Manners,
         history: History,
         ranked: Sequence[Evaluation],
+        startup: int,
         memory: int,
     ) -> None:
         succeeded = history.succeeded
@@ -85,7 +86,7 @@ class Belief:
         kept = values[history.excess == 0]
         front = kept[pareto.non_dominated(kept)] if len(kept) else values
         self.known = kept
-        self.reference = reference(front, values)
+        self.reference = reference(front, values[:startup])
 
     def gains(self, rng: np.random.Generator) -> Gains:
         return Gains(self.known, self.reference, rng)

@@ -26,9 +26,8 @@ class Manner:
 def manner(differences: Differences, codes: Codes, values: FloatArray) -> Manner:
     """The bend that is likeliest a priori, and the kernel that is likeliest with it, of n values to be minimised."""
     stack = differences.stacked(codes)
-    kernel = prior_kernel(differences.num_rates)
-    bend = max(BENDS, key=lambda bend: _likelihood(stack, values, bend, kernel))
-    return Manner(bend, learnt(stack, Warp.of(values, bend)(values)))
+    manners = [Manner(bend, learnt(stack, Warp.of(values, bend)(values))) for bend in BENDS]
+    return max(manners, key=lambda manner: _likelihood(stack, values, manner.bend, manner.kernel))
 
 
 def _likelihood(stack: FloatArray, values: FloatArray, bend: float, kernel: Kernel) -> float:

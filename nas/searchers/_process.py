@@ -33,43 +33,59 @@ _TINY = 1e-12
 
 
 class Differences:
-    """How far apart the options of each slot are, and which slots share a rate.
+    """How far apart networks are in each column, and which columns share a rate.
 
-    Args:
-        codes: (n, num_slots) networks of the space: slots that have one code in all of them are left out.
+    Columns are the slots that vary, and for each choice with several positions how often each of its options occurs.
     """
 
     def __init__(self, slots: Sequence[Slot], domains: Sequence[Sequence[int]]) -> None:
-        self._slots = [i for i, domain in enumerate(domains) if len(domain) > 1 or slots[i].conditions]
-        names = [re.sub(r"\.\d+(?=\.|$)", "", slots[i].path) for i in self._slots]
-        shared = names if len(self._slots) > _MOST_RATES else [str(i) for i in self._slots]
-        order = {name: group for group, name in enumerate(dict.fromkeys(shared))}
-        self._groups = np.array([order[name] for name in shared], dtype=int)
-        self._tables = [_table(slots[i], domains[i]) for i in self._slots]
-        self.num_rates = len(order)
+        varying = [i for i, domain in enumerate(domains) if len(domain) > 1 or slots[i].conditions]
+        families: dict[str, list[int]] = {}
+        for i in varying:
+            families.setdefault(re.sub(r"\.\d+(?=\.|$)", "", slots[i].path), []).append(i)
+        several = {name: members for name, members in families.items() if len(members) > 1}
+        own = len(varying) <= _MOST_RATES
+        self._slots = varying
+        self._counts = [(ms, code) for ms in several.values() for code in range(len(slots[ms[0]].options))]
+        names = [str(i) if own else name for name, members in families.items() for i in members]
+        order = [i for members in families.values() for i in members]
+        rate = dict(zip(order, names, strict=True))
+        groups = [rate[i] for i in varying] + [f"{ms[0]} {code}" for ms, code in self._counts]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+        self._groups = np.array([numbers[name] for name in groups], dtype=int)
+        self._tables = [_table(slots[i], domains[i]) for i in varying] + [_spaced(len(ms)) for ms, _ in self._counts]
+        self.num_rates = len(numbers)
 
     def stacked(self, codes: Codes) -> FloatArray:
         """(num_rates, n * n) differences of networks to one another."""
         n = len(codes)
         stack = np.zeros((self.num_rates, n, n))
-        for slot, group, table in zip(self._slots, self._groups, self._tables, strict=True):
-            column = codes[:, slot] + 1
+        for column, group, table in zip(self._columns(codes), self._groups, self._tables, strict=True):
             stack[group] += table[column[:, None], column[None]]
         return stack.reshape(self.num_rates, n * n)
 
     def between(self, some: Codes, others: Codes, rates: FloatArray) -> FloatArray:
         """(n, m) sums of differences, each times its rate: a product of one-hot rows, which is what is fast."""
-        weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
-        rows = [table[others[:, slot] + 1] for slot, table in zip(self._slots, weighted, strict=True)]
-        if not rows:
+        if not self._tables:
             return np.zeros((len(some), len(others)))
+        weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
+        rows = [table[column] for column, table in zip(self._columns(others), weighted, strict=True)]
         return self._one_hot(some) @ np.concatenate(rows, axis=1).T
 
     def _one_hot(self, codes: Codes) -> FloatArray:
-        return np.concatenate(
-            [np.eye(len(table))[codes[:, slot] + 1] for slot, table in zip(self._slots, self._tables, strict=True)],
-            axis=1,
-        )
+        columns = zip(self._columns(codes), self._tables, strict=True)
+        return np.concatenate([np.eye(len(table))[column] for column, table in columns], axis=1)
+
+    def _columns(self, codes: Codes) -> list[npt.NDArray[np.int64]]:
+        """(n,) rows of each table."""
+        counts = [(codes[:, members] == code).sum(axis=1) for members, code in self._counts]
+        return [codes[:, i].astype(np.int64) + 1 for i in self._slots] + counts
+
+
+def _spaced(most: int) -> FloatArray:
+    """(most + 1, most + 1) differences of two counts, from 0 to 1."""
+    counts = np.arange(most + 1) / most
+    return np.abs(counts[:, None] - counts)
 
 
 def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:

@@ -79,7 +79,7 @@ class SurrogateSearch:
 
     def _promising(self, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> list[Architecture]:
         """Up to n of those that promise most, as far as they are found."""
-        belief = Belief(self.space, self._differences, self._manners, self._history, ranked, self.memory)
+        belief = Belief(self.space, self._differences, self._manners, self._history, ranked, self.startup, self.memory)
         pool = Pool(belief, self._known, rng)
         if self._listed is not None:
             pool.add_best(self._listed)
