@@ -28,9 +28,7 @@ def search(job: Job, problem: Problem) -> Iterator[tuple[Values, float]]:
             return
         began = time.perf_counter()
         trial = study.ask()
-        codes = tuple(
-            trial.suggest_categorical(slot.path, range(len(slot.options))) for slot in problem.space.slots
-        )
+        codes = tuple(trial.suggest_categorical(slot.path, range(len(slot.options))) for slot in problem.space.slots)
         if codes in seen:
             study.tell(trial, seen[codes])
             continue

@@ -21,7 +21,8 @@ class Regression:
 
     def __init__(self, codes: Codes, values: Values) -> None:
         self._trees = [
-            HistGradientBoostingRegressor(max_iter=300, random_state=0).fit(codes, np.log(column)) for column in values.T
+            HistGradientBoostingRegressor(max_iter=300, random_state=0).fit(codes, np.log(column))
+            for column in values.T
         ]
 
     def __call__(self, codes: Codes) -> Values:

@@ -23,10 +23,9 @@ def text(rows: Rows) -> str:
         f"{machine(threads=1)}; written by `python -m benchmarks.search_tables DATA_FOLDER`.\n\n",
         "Each figure is the hypervolume found as a share of that of the true front (for accel: of the best front known "
         "of a regression on the table), after so many evaluations. What has an error beyond the "
-        f"{ERROR_QUANTILE:.0%} quantile of the table, or costs more than {COST_MARGIN} times the dearest network of the "
-        "front, counts nothing. No search knows these bounds, or a cost before it is evaluated. All ask for so many "
-        "networks at once as is said behind their name; optuna's samplers ask for one, and what they repeat is not "
-        "counted.\n\n",
+        f"{ERROR_QUANTILE:.0%} quantile of the table, or costs more than {COST_MARGIN} times the dearest network of "
+        "the front, counts nothing. No search knows these bounds, or a cost before it is evaluated. The number behind "
+        "a name says how many networks are asked for at once; what optuna's samplers repeat is not counted.\n\n",
         "## Means over problems of the medians over seeds\n\n",
         *(_means(title, list(problems), rows) for title, problems in _PARTS.items()),
         *(f"## {title}: medians [quartiles]\n\n{_each(list(problems), rows)}\n" for title, problems in _PARTS.items()),
@@ -47,8 +46,8 @@ def _means(title: str, problems: list[str], rows: Rows) -> str:
             reached = min(found.shape[1] for found in of_problem)
             means = np.mean([np.median(found, axis=0)[:reached] for found in of_problem], axis=0)
             lines.append([_name(method), _range([len(found) for found in of_problem]), *map(_three, means)])
-    header = [title, "seeds", *(f"{budget}" for budget in BUDGETS), ""]
-    return markdown(header[:-1], [line + [""] * (len(header) - 1 - len(line)) for line in lines]) + "\n"
+    header = [title, "seeds", *map(str, BUDGETS)]
+    return markdown(header, [line + [""] * (len(header) - len(line)) for line in lines]) + "\n"
 
 
 def _each(problems: list[str], rows: Rows) -> str:
@@ -75,21 +74,22 @@ def _name(method: tuple[str, int]) -> str:
 
 def _shares(rows: Rows, problem: str, method: tuple[str, int]) -> np.ndarray:
     """(seeds, budgets that every seed reached)."""
-    found = [out.shares for job, out in rows.items() if _is(job.problem, job, problem, method) and not out.error]
+    found = [out.shares for out in _of(rows, problem, method).values()]
     reached = min(map(len, found), default=0)
     return np.array([shares[:reached] for shares in found]).reshape(len(found), reached)
 
 
-def _is(own: str, job: object, problem: str, method: tuple[str, int]) -> bool:
-    return own == problem and (getattr(job, "method"), getattr(job, "batch")) == method
+def _of(rows: Rows, problem: str, method: tuple[str, int]) -> Rows:
+    """Those that gave something."""
+    return {
+        job: out
+        for job, out in rows.items()
+        if job.problem == problem and (job.method, job.batch) == method and not out.error
+    }
 
 
 def _pace(rows: Rows, problem: str, method: tuple[str, int]) -> str:
-    paces = [
-        1e3 * out.seconds / job.evaluations
-        for job, out in rows.items()
-        if _is(job.problem, job, problem, method) and not out.error
-    ]
+    paces = [1e3 * out.seconds / job.evaluations for job, out in _of(rows, problem, method).items()]
     return f"{np.median(paces):.1f}"
 
 
@@ -102,5 +102,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def _failures(rows: Rows) -> str:
-    failed = [f"- {job.method} on {job.problem}, seed {job.seed}: {out.error}\n" for job, out in rows.items() if out.error]
+    failed = [
+        f"- {job.method} on {job.problem}, seed {job.seed}: {out.error}\n" for job, out in rows.items() if out.error
+    ]
     return "## Runs that failed\n\n" + "".join(failed) if failed else ""

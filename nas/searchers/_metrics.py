@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nas.searchers._process import Codes, Differences, Kernel, Process, learnt, log_likelihood, prior_kernel
+from nas.searchers._process import Codes, Differences, Kernel, Process, learnt, log_likelihood
 from nas.searchers._warp import BENDS, Warp
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Candidates of a search by a model: all networks of a space that can be listed, else what a local search comes upon."""
+"""Candidates of a search by a model: all networks of a small space, else what a local search comes upon."""
 
 from collections.abc import Callable, Sequence
 
@@ -79,7 +79,7 @@ class Pool:
                 self.believe(best, self.gains)
                 self.drop([best])
                 continue
-            asked = np.argsort(np.where(sure, np.inf, -scores), kind="stable")[:min(portion, tries)]
+            asked = np.argsort(np.where(sure, np.inf, -scores), kind="stable")[: min(portion, tries)]
             asked = asked[~self._out[asked] & ~sure[asked]]
             passed = feasible(self.codes[asked])
             sure[asked[passed]] = True
@@ -98,12 +98,15 @@ class Pool:
         """
         found = gains(self._hoped) * self._chance
         if not found[~self._out].any():
-            found = self._chance - 1e-3 * (self._expected / np.maximum(np.abs(self.belief.reference), 1e-12)).mean(axis=1)
+            found = self._chance - 1e-3 * (self._expected / np.maximum(np.abs(self.belief.reference), 1e-12)).mean(
+                axis=1
+            )
         return np.where(self._out, -np.inf, found)
 
     def believe(self, index: int, gains: Gains) -> None:
-        """What is expected of a network is taken for known."""
-        gains.add(self._expected[index])
+        """What is expected of a network is taken for known, unless it is expected to break a limit."""
+        if self._chance[index] >= 0.5:
+            gains.add(self._expected[index])
 
     def promising(self, n: int) -> list[int]:
         """Up to n, each the best if the others are as expected."""

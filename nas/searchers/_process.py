@@ -21,7 +21,10 @@ from search_spaces import Slot
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 
-_STEP = 0.3  # share of the difference of two numbers that does not depend on how far apart they are
+_STEPS = {
+    True: 0.3,
+    False: 1.0,
+}  # share of the difference of two options that does not depend on how far apart they are
 _MOST_RATES = 64  # choices with a rate each; in a space of more, all positions of a choice share one
 _RATE = 2.0  # prior median of the sum of all rates
 _SPREAD = 0.8  # prior standard deviation of the log of a rate, about the mean of these logs
@@ -70,7 +73,8 @@ class Differences:
             return np.zeros((len(some), len(others)))
         weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
         rows = [table[column] for column, table in zip(self._columns(others), weighted, strict=True)]
-        return self._one_hot(some) @ np.concatenate(rows, axis=1).T
+        summed: FloatArray = self._one_hot(some) @ np.concatenate(rows, axis=1).T
+        return summed
 
     def _one_hot(self, codes: Codes) -> FloatArray:
         columns = zip(self._columns(codes), self._tables, strict=True)
@@ -92,9 +96,9 @@ def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
     """(options + 1, options + 1) differences from 0 to 1, by code + 1."""
     size = len(slot.options) + 1
     differ = 1.0 - np.eye(size)
-    if slot.numeric and len(domain) > 2:
+    if len(domain) > 2:
         rank = np.searchsorted(np.asarray(domain), np.arange(size - 1)) / (len(domain) - 1)
-        apart = _STEP + (1 - _STEP) * np.abs(rank[:, None] - rank)
+        apart = _STEPS[slot.numeric] + (1 - _STEPS[slot.numeric]) * np.abs(rank[:, None] - rank)
         differ[1:, 1:] *= np.minimum(apart, 1.0)
     return differ
 
@@ -177,7 +181,8 @@ class _Fit:
 def log_likelihood(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
     """Of standardised values, but for a constant."""
     n = len(values)
-    return _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values).log_likelihood
+    fit = _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values)
+    return float(fit.log_likelihood)
 
 
 class Process:

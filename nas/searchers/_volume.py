@@ -20,10 +20,12 @@ def reference(front: FloatArray, values: FloatArray) -> FloatArray:
     outliers, taken from the side that has none.
     """
     worst, span = front.max(axis=0), np.ptp(front, axis=0)
-    margin = _MARGIN * np.where(span > 0, span, np.maximum(np.abs(worst), 1.0))
+    span = np.where(span > 0, span, np.ptp(values, axis=0))
+    margin = _MARGIN * np.where(span > 0, span, 1.0)
     quartile, median = np.quantile(values, [0.25, 0.5], axis=0)
     fence = median + _FENCE * (median - quartile)
-    return np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
+    corner: FloatArray = np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
+    return corner
 
 
 class Gains:

@@ -26,7 +26,7 @@ class Warp:
     @classmethod
     def of(cls, values: FloatArray, bend: float) -> "Warp":
         best = float(values.min())
-        unit = max(float(np.median(values)) - best, float(np.ptp(values)) / 1e3, _LEAST)
+        unit = max(float(np.median(values)) - best or float(values.mean()) - best, _LEAST)
         plain = cls(bend, best, unit, 0.0, 1.0)
         bent = plain(values)
         return cls(bend, best, unit, float(bent.mean()), float(bent.std()) or 1.0)

@@ -59,7 +59,9 @@ class BayesianSearch:
         parents = [evaluation.arch for evaluation in ranked[: self.startup]]
         known = self._history.digests
         if len(ranked) < self.startup:
-            return pick(self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents)
+            return pick(
+                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+            )
         with _quiet_optuna():
             model = _Model(self._slots, self._remembered(ranked), self._history, rng)
             proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)

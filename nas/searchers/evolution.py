@@ -52,7 +52,9 @@ class EvolutionarySearch:
         parents = [evaluation.arch for evaluation in self._history.best_first(self.population)]
         known = self._history.digests
         if len(self._history) < self.population or len(parents) < 2:
-            return pick(self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents)
+            return pick(
+                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+            )
         children = (lambda size: [self._child(parents, rng) for _ in range(size)], 64 * n)
         return pick(self.space, n, rng, known, self.feasible, children, parents=parents)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nas.errors import NasError
 from nas.limits import Limit
@@ -72,7 +73,8 @@ class SurrogateSearch:
         if len(ranked) < self.startup:
             first = self._prior.first(n, rng, told=bool(known))
             return pick(self.space, n, rng, known, self.feasible, *first, parents=parents)
-        chosen = self._promising(n, ranked, rng)
+        with threadpool_limits(1):  # matrices are small: more threads gain nothing, and cost much on a busy machine
+            chosen = self._promising(n, ranked, rng)
         known = known | {arch.digest for arch in chosen}
         near = (lambda size: mutants(parents, size, rng, self.space), _TRIES * n)
         return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents)
