@@ -96,8 +96,8 @@ class Run:
     for which all count alike. None: a front where a cost is an objective, and always the weights as they are."""
     evaluations: int = 300
     """Architectures to evaluate with inherited weights."""
-    batch: int = 20
-    """Architectures asked for at a time: a generation."""
+    batch: int = 10
+    """Architectures asked for at a time: a generation. The fewer, the more each follows from what is known."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor

@@ -3,7 +3,8 @@
 The covariance of two networks falls exponentially with each choice in which they differ, at a rate that is learnt for
 each choice (a product of kernels: Rasmussen and Williams 2006, section 4.2.4; the rates are inverse lengthscales). Low
 rates make it almost a sum over the choices, high ones tell every combination apart. A choice that is not active has a
-level of its own. Options that are numbers are ordered: neighbours differ less than the ends.
+level of its own. Options are declared from small to large, so neighbours differ less than the ends. How often an option
+occurs among the positions of a choice counts too: so one position tells of the others.
 """
 
 import re
@@ -21,10 +22,7 @@ from search_spaces import Slot
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 
-_STEPS = {
-    True: 0.3,
-    False: 1.0,
-}  # share of the difference of two options that does not depend on how far apart they are
+_STEPS = {True: 0.3, False: 0.5}  # share of the difference of two numbers, or names, that depends on no distance
 _MOST_RATES = 64  # choices with a rate each; in a space of more, all positions of a choice share one
 _RATE = 2.0  # prior median of the sum of all rates
 _SPREAD = 0.8  # prior standard deviation of the log of a rate, about the mean of these logs
