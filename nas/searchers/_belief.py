@@ -86,7 +86,7 @@ class Belief:
         kept = values[history.excess == 0]
         front = kept[pareto.non_dominated(kept)] if len(kept) else values
         self.known = kept
-        self.reference = reference(front, values[:startup])
+        self.reference = reference(front, values[:startup], len(values) / startup)
 
     def gains(self, rng: np.random.Generator) -> Gains:
         return Gains(self.known, self.reference, rng)

@@ -140,9 +140,10 @@ class TestGains:
 
     def test_the_reference_leaves_out_what_is_far_worse_than_usual(self) -> None:
         values = np.array([[0.1, 3.0], [0.2, 2.0], [0.3, 1.5], [0.25, 2.5], [9.0, 0.1]])
-        corner = reference(values[[0, 1, 2, 4]], values)
+        corner = reference(values[[0, 1, 2, 4]], values, 1.0)
         assert 0.3 < corner[0] < 1
         assert corner[1] > 3.0
+        assert reference(values[[0, 1, 2, 4]], values, 1e6)[0] > 9.0
 
 
 def told(space: Space, num: int) -> list[Evaluation]:
