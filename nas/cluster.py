@@ -384,14 +384,19 @@ class Machine:
         )
         self._actor = actor.remote(make)
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """What a method of the object returns; its NasErrors are raised here."""
+    def call(self, method: str, *arguments: Any, busy_s: float = 0.0) -> Any:
+        """What a method of the object returns; its NasErrors are raised here.
+
+        Args:
+            busy_s: how long the call may work, beside the time for its answer.
+        """
+        wait_s = self._timeout_s + busy_s
         _ship_by_value(self._ray.cloudpickle)
         try:
-            value, error = self._ray.get(self._actor.call.remote(method, arguments), timeout=self._timeout_s)
+            value, error = self._ray.get(self._actor.call.remote(method, arguments), timeout=wait_s)
         except self._ray.exceptions.GetTimeoutError:
             rule = "it is taken by another search, or too slow: wait, or give more time (timeout_s=...)"
-            raise NasError(f"{self._resource!r} did not answer within {self._timeout_s:g} s: {rule}") from None
+            raise NasError(f"{self._resource!r} did not answer within {wait_s:g} s: {rule}") from None
         except self._ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             remedy = "see that this package and all that the network imports are installed on that machine"

@@ -43,6 +43,7 @@ _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
+_NOTABLE = 0.05  # share by which a machine must be slower than before for a word about it
 _WIDE = 10_000  # characters of a line that nobody's window bounds
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
@@ -343,6 +344,10 @@ def measured(target: TargetRecord, found: Sequence[Measurement], num_new: int) -
         ),
         soft_wrap=True,
     )
+    pace = max((m.conditions.get("slowdown", 1.0) for m in found), key=lambda pace: abs(pace - 1), default=1.0)
+    if abs(pace - 1) > _NOTABLE:
+        word = "slower" if pace > 1 else "faster"
+        say(f"the machine was up to {abs(pace - 1):.0%} {word} than the first time; figures are brought to that scale")
     notes: dict[str, list[str]] = {}
     for note in (note for m in found for note in m.notes):
         notes.setdefault(_NUMBERS.sub("#", note), []).append(note)

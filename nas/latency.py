@@ -78,6 +78,7 @@ class Learner:
         most: networks to measure, unless limits ask for more.
         known: predictors of other targets of the space, by name: a new one starts from them.
         before: a predictor of this target as it was, against which mistaken units show.
+        given: what is measured in any case, as the references of a target are: the first design begins with it.
         allowed: the only architectures that can be measured, of a table; None for any.
         limits: of latency in milliseconds, which the predictor has to decide on.
         coverage: the share of networks that must keep the limit they were chosen under.
@@ -93,6 +94,7 @@ class Learner:
         most: int,
         known: Mapping[str, Predictor] | None = None,
         before: Predictor | None = None,
+        given: Sequence[Architecture] = (),
         allowed: Sequence[Architecture] | None = None,
         limits: Sequence[float] = (),
         coverage: float = 0.9,
@@ -105,6 +107,7 @@ class Learner:
         self.most = most
         self.known = dict(known or {})
         self.before = before
+        self.given = space.codes(given)
         self.allowed = None if allowed is None else space.codes(allowed)
         self.limits = tuple(limits)
         self.coverage = coverage
@@ -165,7 +168,9 @@ class Learner:
     def _first(self, n: int) -> npt.NDArray[np.int16]:
         rng = np.random.default_rng([self.seed, 1])
         if self.allowed is None:
-            return first(self.space, min(n, self.space.count()), rng)
+            design = np.vstack([self.given, first(self.space, min(n, self.space.count()), rng)])
+            _, positions = np.unique(design, axis=0, return_index=True)
+            return design[np.sort(positions)[:n]]
         return self.allowed[np.sort(rng.permutation(len(self.allowed))[:n])]
 
     def _next(self, found: Latency, n: int) -> npt.NDArray[np.int16]:

@@ -43,7 +43,7 @@ from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import Target, target_record
 from nas.targets import find as find_target
-from nas.targets.batch import Series
+from nas.targets.sets import Sets, references
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError
@@ -85,7 +85,6 @@ class Workflow:
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
-    _series: dict[str, Series] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.cluster is not None and importlib.util.find_spec("ray") is None:
@@ -228,6 +227,7 @@ class Workflow:
             most=exactly or self.run.measured,
             known=self._known(target),
             before=self._before(target),
+            given=references(self.run.space) if allowed is None else (),
             allowed=allowed,
             limits=[limit.value for limit in bounds],
             coverage=self.run.coverage,
@@ -268,24 +268,28 @@ class Workflow:
     ) -> list[Measurement]:
         """The latency of extracted networks, in the order of ``archs``; only what is not known yet is measured.
 
-        With ``again``, all are measured and what is known is replaced.
+        All are measured in interleaved rounds, with reference networks that tie them to what was measured before. With
+        ``again``, all are measured, what is known is replaced, and the scale begins anew.
 
         A measurement is known where network, input and machine are the same: another run's networks of the same
         choices, or another machine's of the same name, are not. The weights do not matter, so none are trained.
         """
         record = target_record(target)
         self.repository.add_target(record)
-        networks = {arch.digest: self.fingerprint(arch) for arch in archs}
+        anchors = references(self.run.space)
+        networks = {arch.digest: self.fingerprint(arch) for arch in (*archs, *anchors)}
         stored = self.repository.measurements(target.name, list(networks), version=record.version)
         known = {m.arch_digest: m for m in stored if m.network == networks[m.arch_digest] and not again}
         todo = [arch for arch in archs if arch.digest not in known]
-        tick(len(known), len(archs))
-        if target.name not in self._series:
-            self._series[target.name] = Series(target, self.initial.extract, self.run.task.example())
-        for arch, found in self._series[target.name].measure(todo):
-            known[arch.digest] = found.measurement(arch, record, self.fingerprint(arch))
-            self.repository.add_measurements([known[arch.digest]])
-            tick(min(len(known), len(archs)), len(archs))
+        tick(len(archs) - len(todo), len(archs))
+        if todo:
+            scale = {arch: known[arch.digest].median_ms for arch in anchors if arch.digest in known}
+            sets = Sets(target, self.run.space, self.initial.extract, self.run.task.example(), scale)
+            for found in sets.measure(todo):
+                new = [result.measurement(arch, record, networks[arch.digest]) for arch, result in found]
+                self.repository.add_measurements(new)
+                known |= {measurement.arch_digest: measurement for measurement in new}
+                tick(sum(arch.digest in known for arch in archs), len(archs))
         tick(len(archs), len(archs))
         return [known[arch.digest] for arch in archs]
 
@@ -388,7 +392,9 @@ class Workflow:
         done, todo = 0, shown
         while todo and done < most:
             total = min(done + len(todo), most)
-            for arch in todo[: most - done]:
+            todo = todo[: most - done]
+            self._measure_all([arch for arch in todo if arch.digest not in verified])
+            for arch in todo:
                 tick(done, total)
                 if arch.digest not in verified:
                     verified[arch.digest] = self._verified(arch)
@@ -398,11 +404,20 @@ class Workflow:
         tick(done, done)
         return verified
 
+    def _measure_all(self, archs: Sequence[Architecture]) -> None:
+        """Has every target measure the networks it can, all in the same rounds."""
+        for target in self.targets.values():
+            self.measured(target, [arch for arch in archs if self._measurable(target, arch)])
+
+    def _measurable(self, target: Target, arch: Architecture) -> bool:
+        """Whether a target can tell of a network: a table has not all of them."""
+        return (known := target.known(self.run.space)) is None or arch in known
+
     def _verified(self, arch: Architecture) -> dict[str, float]:
         found = {
             f"latency_ms@{name}": self.measured(target, [arch])[0].median_ms
             for name, target in self.targets.items()
-            if (known := target.known(self.run.space)) is None or arch in known  # a table has not all of them
+            if self._measurable(target, arch)
         }
         profile = asdict(self._counts.profile(arch))
         found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}

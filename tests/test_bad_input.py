@@ -866,7 +866,7 @@ MISTAKES: dict[str, Mistake] = {
         "threads=0: give 1 or more",
     ),
     "target: a subnet": Mistake(
-        lambda folder: CPUTarget().measure(Supernet(Small(), build).subnet(Small().smallest()), torch.zeros(1, 64)),
+        lambda folder: CPUTarget().measure([Supernet(Small(), build).subnet(Small().smallest())], torch.zeros(1, 64)),
         TargetError,
         "'0.weight' is a view of a larger tensor, so a latency would include slicing: measure what "
         "supernet.extract(arch) returns",

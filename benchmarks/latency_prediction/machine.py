@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from scipy.stats import spearmanr
 
 from benchmarks.report import markdown
@@ -24,7 +24,8 @@ from nas.evaluators import ProfileFeatures
 from nas.predictors import PREDICTORS, OverRows
 from nas.predictors.design import first
 from nas.predictors.models import FloatArray
-from nas.targets import CPUTarget, CUDATarget, Target
+from nas.targets import CPUTarget, CUDATarget, LatencyResult, Target
+from nas.targets.sets import Sets, references
 from search_spaces import Architecture
 from search_spaces.mobilenet import MobileNetSpace
 from supernets import Supernet
@@ -52,7 +53,7 @@ def rows(data: Path, draws: int, done: Done) -> Iterator[Row]:
             key = {"part": NAME, "device": target.name, "what": "measured", "round": number}
             row = done(key)
             if row is None:
-                row = key | measuring(target)
+                row = key | measuring(target, measured[0] if measured else None)
                 yield row
             measured.append(row["ms"])
         yield from _predictions(target.name, np.array(measured[0]), draws, done)
@@ -71,17 +72,24 @@ def supernet() -> Supernet:
 
 @cache
 def networks() -> tuple[Architecture, ...]:
-    """Every option of every choice often."""
-    rng = np.random.default_rng(0)
-    return tuple(SPACE.sample_many(NETWORKS, rng, uniform="choices", distinct=True))
+    """Every option of every choice often; the references that tie the sets together are among them."""
+    drawn = SPACE.sample_many(NETWORKS, np.random.default_rng(0), uniform="choices", distinct=True)
+    return tuple(dict.fromkeys((*references(SPACE), *drawn)))[:NETWORKS]
 
 
-def measuring(target: Target) -> Row:
-    """One round over all networks."""
-    begun, device = monotonic(), "cuda" if target.kind == "cuda" else "cpu"
-    found = []
-    for arch in track(networks(), f"measuring on {target.name}", console=Console(stderr=True)):
-        found.append(target.measure(supernet().extract(arch).to(device), EXAMPLE.to(device)))
+def measuring(target: Target, before: Sequence[float] | None) -> Row:
+    """All networks once, in sets of interleaved rounds, on the scale of the time before."""
+    begun = monotonic()
+    anchors = [arch for arch in references(SPACE) if arch in networks()]
+    scale = {arch: before[networks().index(arch)] for arch in anchors} if before else {}
+    sets = Sets(target, SPACE, supernet().extract, EXAMPLE, scale)
+    results: dict[Architecture, LatencyResult] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"measuring on {target.name}", total=NETWORKS)
+        for part in sets.measure(networks()):
+            results |= dict(part)
+            progress.update(bar, completed=len(results))
+    found = [results[arch] for arch in networks()]
     return {
         "ms": [round(one.median_ms, 5) for one in found],
         "iqr": [round(one.iqr_ms, 5) for one in found],
@@ -168,8 +176,8 @@ def _floor(device: str, measured: Sequence[Row]) -> list[str]:
     first_ms = np.array(measured[0]["ms"])
     spread = median(iqr / ms for iqr, ms in zip(measured[0]["iqr"], measured[0]["ms"], strict=True))
     about = (
-        f"**{device}**: {first_ms.min():.2f} to {first_ms.max():.2f} ms, {measured[0]['seconds']:.0f} s a round, "
-        f"interquartile range {spread:.1%} in the median, {measured[0]['settled']} of {NETWORKS} medians known to 2 %."
+        f"**{device}**: {first_ms.min():.2f} to {first_ms.max():.2f} ms, {measured[0]['seconds']:.0f} s each time, "
+        f"interquartile range {spread:.1%} in the median, {measured[0]['settled']} of {NETWORKS} ratios known to 1 %."
     )
     if len(measured) < ROUNDS:
         return [about]

@@ -1,4 +1,4 @@
-"""Whether two measurements of the same networks differ by more than their noise."""
+"""Whether a machine or a network differs from what was measured before, by more than the noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
+
+from scipy.stats import t as student
 
 from nas.targets.measuring import CHANGED
 
@@ -51,18 +53,52 @@ class Ratio:
         return f"{abs(self.value - 1):.0%} {word} ({bounds[0]:.0%} to {bounds[1]:.0%})"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What became of a machine and of each network on it."""
+
+    machine: Ratio
+    """Of all networks alike."""
+    networks: tuple[Ratio, ...]
+    """Of each network beside all: what is left when the machine's own change is divided out."""
+
+
+def compared(pairs: Sequence[tuple[Measured, Measured]]) -> Comparison:
+    """Networks measured (earlier, later), at least one, each time all in the same rounds."""
+    machine = ratio(pairs)
+    # Student's t for a spread that so few networks tell, of one network among so many: few checks blame any in error
+    z = float(student.ppf(1 - 0.025 / len(pairs), max(1, len(pairs) - 1)))
+    room = z * _among([_log(pair) for pair in pairs])
+    networks = []
+    for before, after in pairs:
+        apart = _log((before, after)) - math.log(machine.value)
+        own = max(z * math.hypot(_sd(before), _sd(after)), room)
+        networks.append(Ratio(*(math.exp(value) for value in (apart, apart - own, apart + own))))
+    return Comparison(machine, tuple(networks))
+
+
 def ratio(pairs: Sequence[tuple[Measured, Measured]]) -> Ratio:
     """The median ratio of networks measured (earlier, later), at least one.
 
     The spread of a ratio is that of its two medians, by their interquartile ranges, or what the ratios differ by among
     one another where that is more: measurements made at different times differ by more than passes made in a row.
     """
-    logs = [math.log(after.median_ms / before.median_ms) for before, after in pairs]
+    logs = [_log(pair) for pair in pairs]
     middle = median(logs)
     within = median(math.hypot(_sd(before), _sd(after)) for before, after in pairs)
-    among = median(abs(value - middle) for value in logs) / _MAD_SD
-    room = _Z * max(within, among) * (_MEDIAN_SD if len(logs) > 2 else 1) / math.sqrt(len(logs))
+    room = _Z * max(within, _among(logs)) * (_MEDIAN_SD if len(logs) > 2 else 1) / math.sqrt(len(logs))
     return Ratio(*(math.exp(value) for value in (middle, middle - room, middle + room)))
+
+
+def _log(pair: tuple[Measured, Measured]) -> float:
+    before, after = pair
+    return math.log(after.median_ms / before.median_ms)
+
+
+def _among(logs: Sequence[float]) -> float:
+    """Standard deviation of the bulk of these values, by their median absolute deviation."""
+    middle = median(logs)
+    return median(abs(value - middle) for value in logs) / _MAD_SD
 
 
 def _sd(measured: Measured) -> float:

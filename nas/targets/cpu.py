@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nas.targets import fingerprint, networks
 from nas.targets.energy import Counter, energy_mj, rapl
-from nas.targets.measuring import Clock, Repeats, clocked, timed
+from nas.targets.measuring import Clock, Repeats, clocked, in_rounds
 from nas.targets.memory import peak_bytes
-from nas.targets.results import result
+from nas.targets.results import results
 from nas.targets.settings import settings_of
 from nas.targets.target import Inputs, LatencyResult
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CPUTarget(Repeats, networks.AnyNetwork):
-    """This machine's processor: repeats a forward pass until the median is known well enough or time is up.
+    """This machine's processor: times networks in rounds until their ratios are known well enough or time is up.
 
     Raises:
         TargetError: settings out of range.
@@ -55,22 +57,26 @@ class CPUTarget(Repeats, networks.AnyNetwork):
             "precision": self.precision,
         }
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """Time forward passes of `module`, in evaluation and inference mode, on `example` as it is.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """Times forward passes of each network, in evaluation and inference mode, on `example` as it is.
 
-        The module, the number of threads and the garbage collector are left as they were found.
+        The networks, the number of threads and the garbage collector are left as they were found.
 
         Raises:
             TargetError: weights are views into larger ones, as a subnet's are: the time would include the slicing; or
                 weights or inputs are on another device.
         """
-        given = networks.as_inputs(example)
-        networks.check(module, given)
-        module, inputs = networks.converted(module, given, self.precision)
-        load = fingerprint.load()
-        with networks.evaluating(module, self.threads):
-            times = timed(clocked(lambda: module(*inputs), self.clock), self, self.clock)
-            energy = energy_mj(lambda: module(*inputs), self.energy, self.clock)
-            held = peak_bytes(lambda: module(*inputs))
+        given, load = networks.as_inputs(example), fingerprint.load()
+        networks.check_inputs(given)
+        ready = networks.each(modules, partial(networks.ready, precision=self.precision))
+        with networks.evaluating(ready, self.threads):
+            inputs = networks.inputs_in(given, self.precision)
+            runs: list[Callable[[], object]] = [partial(module, *inputs) for module in ready]
+            rounds = in_rounds([clocked(run, self.clock) for run in runs], self, self.clock)
+            energies = [energy_mj(run, self.energy, self.clock) for run in runs]
+            held = [peak_bytes(run) for run in runs]
         conditions = {**networks.shown_inputs(inputs), "threads": self.threads, "load": load}
-        return result(times, conditions, networks.num_bytes(module, inputs) + held, energy)
+        sizes = [networks.num_bytes(module, inputs) for module in ready]
+        return results(rounds, conditions, [size + peak for size, peak in zip(sizes, held, strict=True)], energies)

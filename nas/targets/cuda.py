@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nas.targets import fingerprint, networks
 from nas.targets.energy import Counter, energy_mj, nvml
-from nas.targets.measuring import Clock, Pass, Repeats, timed
-from nas.targets.results import result
+from nas.targets.measuring import Clock, Pass, Repeats, in_rounds
+from nas.targets.results import results
 from nas.targets.settings import settings_of
 from nas.targets.target import Inputs, LatencyResult, TargetError
 
@@ -38,6 +40,8 @@ class CUDATarget(Repeats, networks.AnyNetwork):
     precision: str = "float32"
     """Of weights, inputs and arithmetic: float32, bfloat16 or float16."""
     clock: Clock = field(default=time.perf_counter, metadata={"setting": False})
+    energy: Callable[[str], Counter | None] = field(default=nvml, metadata={"setting": False})
+    """The energy counter of the GPU of a UUID, if it has one."""
 
     kind = "cuda"
 
@@ -70,32 +74,28 @@ class CUDATarget(Repeats, networks.AnyNetwork):
             "precision": self.precision,
         }
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """Time forward passes of a copy of `module`, in evaluation and inference mode.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """Times forward passes of copies of the networks, in evaluation and inference mode.
 
         Raises:
-            TargetError: there is no such device, or weights are views into larger ones.
+            TargetError: there is no such device, weights are views into larger ones, or inputs are not on the CPU.
         """
         device = self._device()
-        given = networks.as_inputs(example)
-        networks.check(module, given)
-        load, before = fingerprint.load(), torch.cuda.memory_allocated(device)
-        copied, inputs = networks.converted(module, given, self.precision, str(device))
-        with networks.evaluating(copied, torch.get_num_threads()), torch.cuda.device(device):
-
-            def run() -> None:
-                copied(*inputs)
-
-            def finished() -> None:
-                run()
-                torch.cuda.synchronize(device)
-
-            times = timed(_on_device(run), self, self.clock)
-            energy = energy_mj(finished, self._counter(device), self.clock)
-            torch.cuda.reset_peak_memory_stats(device)
-            finished()
-        peak = torch.cuda.max_memory_allocated(device) - before
-        return result(times, {**networks.shown_inputs(inputs), "load": load}, peak, energy)
+        given, load = networks.as_inputs(example), fingerprint.load()
+        networks.check_inputs(given)
+        prepare = partial(networks.ready, precision=self.precision, device=str(device))
+        copies, inputs = networks.each(modules, prepare), networks.inputs_in(given, self.precision, str(device))
+        runs: list[Callable[[], object]] = [partial(copied, *inputs) for copied in copies]
+        with networks.evaluating(copies, torch.get_num_threads()), torch.cuda.device(device):
+            rounds = in_rounds([_on_device(run) for run in runs], self, self.clock)
+            counter = self.energy(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            energies = [energy_mj(partial(_finished, run, device), counter, self.clock) for run in runs]
+            peaks = [
+                _peak_bytes(run, device) + networks.num_bytes(m, inputs) for run, m in zip(runs, copies, strict=True)
+            ]
+        return results(rounds, {**networks.shown_inputs(inputs), "load": load}, peaks, energies)
 
     def _device(self) -> torch.device:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -106,12 +106,8 @@ class CUDATarget(Repeats, networks.AnyNetwork):
             raise TargetError(f"target {self.name!r} is CUDA device {self.index}, and there are {found}: {remedy}")
         return torch.device("cuda", self.index)
 
-    @staticmethod
-    def _counter(device: torch.device) -> Counter | None:
-        return nvml(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
-
-def _on_device(run: Any) -> Pass:
+def _on_device(run: Callable[[], object]) -> Pass:
     """Seconds of one pass between two events of the device."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
@@ -123,3 +119,17 @@ def _on_device(run: Any) -> Pass:
         return float(begin.elapsed_time(end)) / 1e3
 
     return once
+
+
+def _finished(run: Callable[[], object], device: torch.device) -> None:
+    """One pass, ended when the device has ended it."""
+    run()
+    torch.cuda.synchronize(device)
+
+
+def _peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that a pass holds at once beside what was there before: other networks, weights, inputs."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    _finished(run, device)
+    return torch.cuda.max_memory_allocated(device) - before

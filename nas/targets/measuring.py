@@ -1,7 +1,11 @@
-"""How often a pass is timed, and what the times say: over any callable, by any clock.
+"""Networks timed in interleaved rounds, and what the times say: over any passes, by any clock.
 
-A median is known to half the notch of a box plot, 1.57 IQR / sqrt(n) (McGill, Tukey and Larsen, 1978, "Variations of
-box plots"), which a few interrupted passes do not move; so passes are repeated until that is a small share of it.
+A round is one pass of every network, in shuffled order. How fast the machine is in a round is a factor common to all
+networks; dividing each round by its own median over networks leaves ratios, which a machine that others disturb
+changes far less than times in a row (`benchmarks/measuring.py`).
+
+A ratio is known to half the notch of a box plot, 1.57 IQR / sqrt(rounds) (McGill, Tukey and Larsen, 1978, "Variations
+of box plots"), which a few interrupted passes do not move; so rounds go on until that is a small share of it.
 """
 
 from __future__ import annotations
@@ -10,17 +14,25 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median, quantiles
+
+import numpy as np
+import numpy.typing as npt
 
 from nas.targets.target import TargetError
+
+FloatArray = npt.NDArray[np.float64]
 
 NOTCH = 1.57
 FAR = 3.0
 """Interquartile ranges beyond the third quartile from which a pass is an outlier (Tukey's outer fence)."""
 CHANGED = 0.05
 """Share of a latency below which a change is not worth a word, however certain."""
+COMMON = 3
+"""Networks from which the machine's speed in a round can be told from what one network does."""
 _MANY_OUTLIERS = 0.05
 _MOST_WARM_UP = 100
+_LOOK_EVERY = 0.1
+"""Share of the rounds so far after which the next look is taken whether ratios are known well enough."""
 
 Pass = Callable[[], float]
 """Runs once and returns how long that took, in seconds."""
@@ -30,20 +42,21 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Repeats:
-    """When a measurement is good enough, or has taken long enough.
+    """When a set of networks is measured well enough, or has taken long enough.
 
     Raises:
         TargetError: settings out of range.
     """
 
-    uncertainty: float = 0.02
-    """Stop once the median's uncertainty is at most this share of it."""
+    uncertainty: float = 0.01
+    """Stop once every network's ratio to the others is known to this share of it."""
     budget_s: float = 1.0
-    """Stop after this time, warm-up included, though never before `min_repeats`."""
+    """Stop after this time for each network of a set, though never before `min_repeats`."""
     min_repeats: int = 10
+    """Rounds at least: every network is timed once in each."""
     max_repeats: int = 1000
     warmup: int = 3
-    """Passes at least before the first that counts; a tenth of the budget goes into them where they are short."""
+    """Rounds at least before the first that counts; a tenth of `budget_s` goes into them where they are short."""
 
     def __post_init__(self) -> None:
         if self.warmup < 0 or not 2 <= self.min_repeats <= self.max_repeats:
@@ -53,89 +66,120 @@ class Repeats:
             )
         if not 0 <= self.uncertainty < math.inf or not 0 <= self.budget_s < math.inf:
             raise TargetError(
-                f"uncertainty={self.uncertainty} and budget_s={self.budget_s}: give numbers, 0 or more (0.02 for 2 %, "
+                f"uncertainty={self.uncertainty} and budget_s={self.budget_s}: give numbers, 0 or more (0.01 for 1 %, "
                 "1 for a second)"
             )
 
 
-@dataclass(frozen=True)
-class Times:
-    """Seconds of each pass that counted, in order, and what they say."""
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """What each network took in each round that counted, and what these times say."""
 
-    seconds: tuple[float, ...]
+    seconds: FloatArray
+    """(rounds, networks)."""
     warmup: int
-    """Passes before the first that counted."""
+    """Rounds before the first that counted."""
     asked: float
-    """The uncertainty that was asked for, as a share of the median."""
+    """The uncertainty that was asked for, as a share of each ratio."""
 
     @cached_property
-    def quartiles(self) -> tuple[float, float, float]:
-        low, middle, high = quantiles(self.seconds, n=4, method="inclusive")
-        return low, middle, high
+    def pace(self) -> FloatArray:
+        """(rounds,) how long the median network took; of fewer than `COMMON` networks 1 throughout.
+
+        One network alone cannot tell whether it or the machine was slow.
+        """
+        num_rounds, num_networks = self.seconds.shape
+        return np.median(self.seconds, axis=1) if num_networks >= COMMON else np.ones(num_rounds)
+
+    @cached_property
+    def _quartiles(self) -> FloatArray:
+        """(3, networks) of seconds, in rounds of equal pace."""
+        even = self.pace > 0
+        ratios = self.seconds[even] / self.pace[even, None] if even.any() else np.ones_like(self.seconds)
+        found: FloatArray = np.quantile(ratios, (0.25, 0.5, 0.75), axis=0) * np.median(self.pace)
+        return found
 
     @property
-    def median(self) -> float:
-        return self.quartiles[1]
+    def median(self) -> FloatArray:
+        """(networks,) seconds a pass, at the machine's median pace."""
+        middle: FloatArray = self._quartiles[1]
+        return middle
 
     @property
-    def iqr(self) -> float:
-        return self.quartiles[2] - self.quartiles[0]
+    def iqr(self) -> FloatArray:
+        """(networks,) interquartile range over rounds, in seconds."""
+        width: FloatArray = self._quartiles[2] - self._quartiles[0]
+        return width
 
     @property
-    def uncertainty(self) -> float:
-        """Of the median, as a share of it."""
-        return _share(NOTCH * self.iqr / math.sqrt(len(self.seconds)), self.median)
+    def uncertainty(self) -> FloatArray:
+        """(networks,) of the medians, as a share of them."""
+        return _shares(NOTCH * self.iqr / math.sqrt(len(self.seconds)), self.median)
 
     @property
-    def settled(self) -> bool:
-        """Whether the median is known as well as was asked."""
+    def settled(self) -> npt.NDArray[np.bool_]:
+        """(networks,) whether a ratio is known as well as was asked."""
         return self.uncertainty <= self.asked
 
     @property
-    def outliers(self) -> float:
-        """Share of passes that took far longer than the others: something else ran."""
-        fence = self.quartiles[2] + FAR * self.iqr
-        return sum(time > fence for time in self.seconds) / len(self.seconds)
+    def outliers(self) -> FloatArray:
+        """(networks,) share of passes that took far longer than the others of the same network: something else ran."""
+        even = self.seconds / np.where(self.pace > 0, self.pace / (np.median(self.pace) or 1), 1)[:, None]
+        fence = self._quartiles[2] + FAR * self.iqr
+        found: FloatArray = (even > fence + 1e-9 * self.median).mean(axis=0)
+        return found
 
     @property
     def drift(self) -> float:
-        """By which share the second half took longer than the first (less: negative); 0 if that may be noise.
+        """By which share the machine was slower in the second half than in the first (faster: negative).
 
-        Noise are differences that both medians' notches leave room for, and those below `CHANGED`.
+        It is 0 where that may be noise: a difference that both medians' notches leave room for, or below `CHANGED`.
+        Ratios do not feel it.
         """
-        half = len(self.seconds) // 2
-        first, second = self.seconds[:half], self.seconds[-half:]
-        if half < 2:
+        pace = np.median(self.seconds, axis=1)
+        half = len(pace) // 2
+        before, after = pace[:half], pace[-half:] if half else pace[:0]
+        if half < 2 or np.median(before) <= 0:
             return 0.0
-        before, after = median(first), median(second)
-        apart = _share(after - before, before)
-        room = _share(_notch(first) + _notch(second), before)
+        apart = float(np.median(after) / np.median(before) - 1)
+        room = float((_notch(before) + _notch(after)) / np.median(before))
         return apart if abs(apart) > max(room, CHANGED) else 0.0
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is odd about these times."""
+    def notes(self, network: int) -> tuple[str, ...]:
+        """What is odd about the times of one network."""
         found = []
-        if not self.settled:
-            found.append(f"median known to {self.uncertainty:.1%} only when time was up, asked were {self.asked:.1%}")
-        if self.outliers >= _MANY_OUTLIERS:
-            found.append(f"{self.outliers:.0%} of the passes took far longer than the others: something else ran")
-        if self.drift:
-            found.append(f"became {abs(self.drift):.0%} {'slower' if self.drift > 0 else 'faster'} while it was timed")
+        if not self.settled[network]:
+            known = "ratio to the others" if self.seconds.shape[1] >= COMMON else "median"
+            found.append(
+                f"{known} known to {self.uncertainty[network]:.1%} only when time was up, asked were {self.asked:.1%}"
+            )
+        if self.outliers[network] >= _MANY_OUTLIERS:
+            found.append(
+                f"{self.outliers[network]:.0%} of the passes took far longer than the others: something else ran"
+            )
         return tuple(found)
 
 
-def timed(run: Pass, repeats: Repeats, clock: Clock) -> Times:
-    """Warms up, then repeats a pass until its median is known well enough or time is up."""
-    start = clock()
-    warmup = _warm_up(run, repeats, clock, start)
-    seconds: list[float] = []
-    while len(seconds) < repeats.max_repeats:
-        seconds.append(run())
-        enough = len(seconds) >= repeats.min_repeats
-        if enough and (clock() - start >= repeats.budget_s or _settled(seconds, repeats.uncertainty)):
+def in_rounds(passes: Sequence[Pass], repeats: Repeats, clock: Clock) -> Rounds:
+    """Runs every pass once a round, in another order each time, until ratios are known well enough or time is up."""
+    rng, start = np.random.default_rng(len(passes)), clock()
+    warmup = 0
+    while warmup < repeats.warmup or (warmup < _MOST_WARM_UP and clock() - start < repeats.budget_s / 10):
+        _round(passes, rng)
+        warmup += 1
+    rows: list[FloatArray] = []
+    look, most = repeats.min_repeats, repeats.budget_s * len(passes)
+    while len(rows) < repeats.max_repeats:
+        rows.append(_round(passes, rng))
+        if len(rows) < repeats.min_repeats:
+            continue
+        if clock() - start >= most:
             break
-    return Times(tuple(seconds), warmup, repeats.uncertainty)
+        if len(rows) >= look:
+            if Rounds(np.array(rows), warmup, repeats.uncertainty).settled.all():
+                break
+            look = math.ceil(len(rows) * (1 + _LOOK_EVERY))
+    return Rounds(np.array(rows), warmup, repeats.uncertainty)
 
 
 def clocked(run: Callable[[], object], clock: Clock) -> Pass:
@@ -149,24 +193,21 @@ def clocked(run: Callable[[], object], clock: Clock) -> Pass:
     return once
 
 
-def _warm_up(run: Pass, repeats: Repeats, clock: Clock, start: float) -> int:
-    """Fills caches and lets kernels be chosen; returns the number of passes."""
-    passes = 0
-    while passes < repeats.warmup or (passes < _MOST_WARM_UP and clock() - start < repeats.budget_s / 10):
-        run()
-        passes += 1
-    return passes
+def _round(passes: Sequence[Pass], rng: np.random.Generator) -> FloatArray:
+    """(networks,) seconds of one pass of each."""
+    seconds = np.empty(len(passes))
+    for network in rng.permutation(len(passes)):
+        seconds[network] = passes[network]()
+    return seconds
 
 
-def _settled(seconds: Sequence[float], asked: float) -> bool:
-    return _notch(seconds) <= asked * median(seconds)
-
-
-def _notch(seconds: Sequence[float]) -> float:
+def _notch(seconds: FloatArray) -> float:
     """Half the notch of a box plot, in seconds."""
-    low, _, high = quantiles(seconds, n=4, method="inclusive")
-    return NOTCH * (high - low) / math.sqrt(len(seconds))
+    low, high = np.quantile(seconds, (0.25, 0.75))
+    return float(NOTCH * (high - low) / math.sqrt(len(seconds)))
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0 if part == 0 else math.copysign(math.inf, part)
+def _shares(parts: FloatArray, wholes: FloatArray) -> FloatArray:
+    """Elementwise; nothing of nothing is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(parts == 0, 0.0, parts / wholes)

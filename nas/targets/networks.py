@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from supernets.views import shared_views, tensors
 
 if TYPE_CHECKING:
     from search_spaces import Architecture, Space
+
+Prepared = TypeVar("Prepared")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,27 +46,45 @@ def as_inputs(example: Tensor | Inputs) -> Inputs:
     return (example,) if isinstance(example, Tensor) else tuple(example)
 
 
-def check(module: nn.Module, inputs: Inputs) -> None:
-    """TargetError for weights that are views into larger ones, as a subnet's are, and for tensors not on the CPU."""
+def check_inputs(inputs: Inputs) -> None:
+    """TargetError for inputs that are not on the CPU."""
+    _check_devices({f"input {i}": tensor for i, tensor in enumerate(inputs)})
+
+
+def check(module: nn.Module) -> None:
+    """TargetError for weights that are views into larger ones, as a subnet's are, and for those not on the CPU."""
     views = shared_views(module)
     if views:
         raise TargetError(
             f"{views[0]!r} is a view of a larger tensor, so a latency would include slicing: measure what "
             "supernet.extract(arch) returns"
         )
-    for name, tensor in [*tensors(module).items(), *((f"input {i}", tensor) for i, tensor in enumerate(inputs))]:
+    _check_devices(tensors(module))
+
+
+def _check_devices(named: Mapping[str, Tensor]) -> None:
+    for name, tensor in named.items():
         if tensor.device.type != "cpu":
             raise TargetError(f"{name!r} is on {tensor.device}, targets take networks on cpu: move it with .to('cpu')")
 
 
-def converted(module: nn.Module, inputs: Inputs, precision: str, device: str = "cpu") -> tuple[nn.Module, Inputs]:
-    """The network and its inputs in a precision on a device: copies, or as they are where nothing has to change."""
+def ready(module: nn.Module, precision: str, device: str = "cpu") -> nn.Module:
+    """A network in a precision on a device: a copy, or itself where nothing has to change.
+
+    Raises:
+        TargetError: its weights are views into larger ones, or not on the CPU.
+    """
+    check(module)
     dtype = PRECISIONS[precision]
-    there = tuple(x.to(device, dtype if x.is_floating_point() else None) for x in inputs)
     held = tensors(module).values()
     if device == "cpu" and all(x.dtype == dtype or not x.is_floating_point() for x in held):
-        return module, there
-    return copy.deepcopy(module).to(device, dtype), there
+        return module
+    return copy.deepcopy(module).to(device, dtype)
+
+
+def inputs_in(inputs: Inputs, precision: str, device: str = "cpu") -> Inputs:
+    """The inputs on a device, floating-point ones in a precision."""
+    return tuple(x.to(device, PRECISIONS[precision] if x.is_floating_point() else None) for x in inputs)
 
 
 def num_bytes(module: nn.Module, inputs: Inputs) -> int:
@@ -82,13 +102,26 @@ def shown_inputs(inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def each(modules: Sequence[nn.Module], prepare: Callable[[nn.Module], Prepared]) -> list[Prepared]:
+    """Every network of a set, prepared; a TargetError names the network that it is about by its position."""
+    found = []
+    for position, module in enumerate(modules):
+        try:
+            found.append(prepare(module))
+        except TargetError as error:
+            error.network = position
+            raise
+    return found
+
+
 @contextmanager
-def evaluating(module: nn.Module, threads: int) -> Iterator[None]:
+def evaluating(modules: Sequence[nn.Module], threads: int) -> Iterator[None]:
     """Evaluation and inference mode, so many threads, no garbage collection; all of it put back afterwards."""
-    training = {part: part.training for part in module.modules()}
+    training = {part: part.training for module in modules for part in module.modules()}
     threads_before, collecting = torch.get_num_threads(), gc.isenabled()
     try:
-        module.eval()
+        for module in modules:
+            module.eval()
         torch.set_num_threads(threads)
         gc.disable()
         with torch.inference_mode():

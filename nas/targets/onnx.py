@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ import torch
 
 from nas.targets import fingerprint, networks
 from nas.targets.energy import Counter, energy_mj, rapl
-from nas.targets.measuring import Clock, Repeats, clocked, timed
-from nas.targets.results import result
+from nas.targets.measuring import Clock, Repeats, clocked, in_rounds
+from nas.targets.results import results
 from nas.targets.settings import settings_of
 from nas.targets.target import Inputs, LatencyResult, TargetError
 from supernets.export import quiet
@@ -73,23 +74,25 @@ class ONNXTarget(Repeats, networks.AnyNetwork):
             "precision": self.precision,
         }
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """Export `module` for inputs of this shape and time runs of the session.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """Exports each network for inputs of this shape and times runs of its session.
 
         Raises:
-            TargetError: packages are missing, weights are views into larger ones, or the network has no ONNX form.
+            TargetError: packages are missing, weights are views into larger ones, or a network has no ONNX form.
         """
         _require(self.name)
-        given = networks.as_inputs(example)
-        networks.check(module, given)
-        copied, inputs = networks.converted(module, given, self.precision)
-        load = fingerprint.load()
-        with networks.evaluating(copied, self.threads):
-            run = self._session(copied, inputs)
-            times = timed(clocked(run, self.clock), self, self.clock)
-            energy = energy_mj(run, self.energy, self.clock)
+        given, load = networks.as_inputs(example), fingerprint.load()
+        networks.check_inputs(given)
+        copies = networks.each(modules, partial(networks.ready, precision=self.precision))
+        inputs = networks.inputs_in(given, self.precision)
+        with networks.evaluating(copies, self.threads):
+            runs = networks.each(copies, lambda module: self._session(module, inputs))
+            rounds = in_rounds([clocked(run, self.clock) for run in runs], self, self.clock)
+            energies = [energy_mj(run, self.energy, self.clock) for run in runs]
         conditions = {**networks.shown_inputs(inputs), "threads": self.threads, "load": load}
-        return result(times, conditions, energy_mj=energy)
+        return results(rounds, conditions, energies=energies)
 
     def _session(self, module: nn.Module, inputs: Inputs) -> Callable[[], object]:
         """One run of the exported network on the inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class RemoteTarget(Repeats, networks.AnyNetwork):
     address: str = "auto"
     """Of the Ray cluster: auto, or an address such as ray://head:10001."""
     timeout_s: float = 300.0
-    """For the answer to one measurement."""
+    """For an answer, beside the time that measuring is allowed to take."""
 
     kind = "remote"
 
@@ -63,19 +63,23 @@ class RemoteTarget(Repeats, networks.AnyNetwork):
         """
         return dict(self._description)
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """Sends the network with its classes and returns what the worker measured.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """Sends the networks with their classes and returns what the worker measured, all in the same rounds.
 
         Raises:
             NasError: also where the machine behind the name has become another one meanwhile.
         """
         inputs = networks.as_inputs(example)
-        networks.check(module, inputs)
-        result: LatencyResult = self._machine.call("measure", module, inputs)
+        networks.check_inputs(inputs)
+        networks.each(modules, networks.check)
+        busy_s = self.budget_s * len(modules)
+        found: list[LatencyResult] = self._machine.call("measure", list(modules), inputs, busy_s=busy_s)
         if (now := self._described()) != self._description:
             other = ", ".join(sorted(key for key in now if now[key] != self._description.get(key)))
             raise TargetError(f"the machine behind {self.name!r} is another one now ({other}): measure anew")
-        return result
+        return found
 
     @cached_property
     def _description(self) -> dict[str, Any]:

@@ -1,29 +1,43 @@
-"""Times in seconds as a result in milliseconds."""
+"""A set of networks timed in rounds as results in milliseconds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.targets.measuring import Times
+from nas.targets.measuring import Rounds
 from nas.targets.target import LatencyResult
 
 
-def result(
-    times: Times, conditions: dict[str, Any], peak_bytes: int | None = None, energy_mj: float | None = None
-) -> LatencyResult:
-    """Median and spread with their conditions, outliers and drift among them."""
-    told = {
-        "warmup": times.warmup,
-        "settled": times.settled,
-        "outliers": round(times.outliers, 4),
-        "drift": round(times.drift, 4),
-    }
-    return LatencyResult(
-        times.median * 1e3,
-        times.iqr * 1e3,
-        len(times.seconds),
-        {**conditions, **told},
-        peak_bytes,
-        energy_mj,
-        times.notes,
-    )
+def results(
+    rounds: Rounds,
+    conditions: Mapping[str, Any],
+    peaks: Sequence[int] | None = None,
+    energies: Sequence[float | None] | None = None,
+) -> list[LatencyResult]:
+    """One a network, in their order: median and spread with the conditions they hold under.
+
+    Args:
+        conditions: what all networks of the set share.
+        peaks: bytes that each network held at once.
+        energies: millijoules of a pass of each.
+    """
+    shared = {**conditions, "warmup": rounds.warmup, "networks": rounds.seconds.shape[1]}
+    return [
+        LatencyResult(
+            float(rounds.median[i]) * 1e3,
+            float(rounds.iqr[i]) * 1e3,
+            len(rounds.seconds),
+            shared
+            | {
+                "settled": bool(rounds.settled[i]),
+                "uncertainty": round(float(rounds.uncertainty[i]), 4),
+                "outliers": round(float(rounds.outliers[i]), 4),
+                "drift": round(rounds.drift, 4),
+            },
+            None if peaks is None else peaks[i],
+            None if energies is None else energies[i],
+            rounds.notes(i),
+        )
+        for i in range(rounds.seconds.shape[1])
+    ]

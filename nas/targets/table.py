@@ -81,16 +81,21 @@ class TableTarget:
         found = (_architecture(space, row) for row in self._rows)
         return list(dict.fromkeys(arch for arch in found if arch is not None))
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """What the table says of an architecture, whatever the network; the median where it says several things.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """What the table says of architectures, whatever the networks; the median where it says several things.
 
         Raises:
-            TargetError: it says nothing, or the file is not such a table.
+            TargetError: it says nothing of one, or the file is not such a table.
         """
-        if arch is None:
+        if len(archs) != len(modules):
             raise TargetError(
-                f"target {self.name!r} looks networks up in {self.path}: name the architecture (arch=...)"
+                f"target {self.name!r} looks networks up in {self.path}: name their architectures (archs=...)"
             )
+        return [self._told(arch) for arch in archs]
+
+    def _told(self, arch: Architecture) -> LatencyResult:
         values = self._by_key.get(_key(arch))
         if values is None:
             raise TargetError(self._unknown(arch))

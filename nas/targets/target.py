@@ -20,16 +20,19 @@ Inputs = tuple["Tensor", ...]
 class TargetError(NasError):
     """A network that this target cannot measure, or a target that cannot be set up; the message says what to change."""
 
+    network: int | None = None
+    """Position in its set of the network that cannot be measured; None where it is the target that fails."""
+
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """How long one forward pass took: median and interquartile range over `repeats`, in milliseconds."""
+    """How long one forward pass took: median and interquartile range over `repeats` rounds, in milliseconds."""
 
     median_ms: float
     iqr_ms: float
     repeats: int
     conditions: dict[str, Any] = field(default_factory=dict)
-    """JSON: shapes and types of the input, batch size, threads, warm-up, share of outliers, drift, load."""
+    """JSON: shapes and types of the input, batch size, threads, warm-up, uncertainty, outliers, drift, load."""
     peak_bytes: int | None = None
     """Most bytes that weights, inputs and activations held at once; None where the target cannot tell."""
     energy_mj: float | None = None
@@ -81,11 +84,19 @@ class Target(Protocol):
         """The architectures of a space that it can tell of; None where it measures any network."""
         ...
 
-    def measure(self, module: nn.Module, example: Tensor | Inputs, arch: Architecture | None = None) -> LatencyResult:
-        """The latency of a network, `arch` in its space, in evaluation mode on an example with its batch axis.
+    def measure(
+        self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
+    ) -> list[LatencyResult]:
+        """The latencies of a set of networks, `archs` in their space, in evaluation mode on one example.
+
+        All are measured in the same interleaved rounds, so that they compare with one another. Latencies of different
+        sets compare only where networks that both hold tie them together, as `nas.targets.sets` does.
+
+        Args:
+            example: one input, with its batch axis, or several.
 
         Raises:
-            TargetError: the network is not one this target can measure.
+            TargetError: one of the networks is not one this target can measure; `network` tells which.
         """
         ...
 

@@ -24,14 +24,21 @@ def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return caller(monkeypatch, capsys)
 
 
+ODD = 4.0
+"""Milliseconds of the networks that a change of some may concern."""
+
+
 @pytest.fixture
 def slowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Has CPU targets measure 1 ms for every thousand parameters, times a factor."""
+    """Has CPU targets measure 1 ms for every thousand parameters, times a factor; of the largest by one more."""
 
-    def by(factor: float) -> None:
-        def measure(self: CPUTarget, module: Any, example: Any, arch: Any = None) -> LatencyResult:
-            size = sum(p.numel() for p in module.parameters()) / 1e3
-            return LatencyResult(size * factor, 0.02 * size, 50, {"settled": True}, notes=("odd",) if size > 2 else ())
+    def by(factor: float, odd: float = 1.0) -> None:
+        def measure(self: CPUTarget, modules: Any, example: Any, archs: Any = ()) -> list[LatencyResult]:
+            sizes = [sum(p.numel() for p in module.parameters()) / 1e3 for module in modules]
+            slow = [size * factor * (odd if size > ODD else 1.0) for size in sizes]
+            notes = [("odd",) if size > 2 else () for size in sizes]
+            told = {"settled": True}
+            return [LatencyResult(ms, 0.02 * ms, 50, told, notes=n) for ms, n in zip(slow, notes, strict=True)]
 
         monkeypatch.setattr(CPUTarget, "measure", measure)
 
@@ -45,7 +52,7 @@ def stored(folder: Path) -> Repository:
 
 @pytest.fixture
 def measured(tmp_path: Path, slowed: Callable[[float], None]) -> list[Measurement]:
-    """Twelve networks, measured before."""
+    """Twelve networks, measured before, and with them five references."""
     run = load(TINY)
     archs = run.space.sample_many(12, np.random.default_rng(0), distinct=True)
     with Workflow(run, stored(tmp_path), tmp_path / "runs") as workflow:
@@ -159,22 +166,38 @@ def test_a_machine_that_is_as_it_was(nas_: Nas, measured: list[Measurement]) -> 
     answer = nas_("target", "check", TINY, "cpu")
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == (
-        "cpu, 10 networks measured again: the machine is as it was, they take 1.00 times as long as before "
+        "cpu, 10 networks measured again: the machine is as fast as it was, they take 1.00 times as long as before "
         "(1.00 to 1.00)\n"
     )
 
 
 @pytest.mark.parametrize(("factor", "word"), [(1.3, "30% slower"), (0.7, "30% faster")])
-def test_a_machine_that_has_changed_ends_with_status_1(
-    nas_: Nas, measured: list[Measurement], slowed: Callable[[float], None], tmp_path: Path, factor: float, word: str
+def test_a_machine_that_is_slower_for_all_alike_still_ranks_them(
+    nas_: Nas, measured: list[Measurement], slowed: Callable[[float], None], factor: float, word: str
 ) -> None:
     slowed(factor)
     answer = nas_("target", "check", TINY, "cpu", "-n", 4)
+    assert answer.status == 0
+    assert f"cpu, 4 networks measured again: the machine is {word} (" in answer.out
+    assert "all networks alike: ratios and ranks hold" in answer.out and "beside the others" not in answer.out
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.3, "30% slower"), (0.7, "30% faster")])
+def test_networks_that_have_changed_beside_the_others_end_with_status_1(
+    nas_: Nas, measured: list[Measurement], slowed: Callable[[float], None], tmp_path: Path, factor: float, word: str
+) -> None:
+    slowed(1.0, odd=factor)
+    answer = nas_("target", "check", TINY, "cpu")
     assert answer.status == 1
-    assert f"cpu, 4 networks measured again: the machine has changed, it is {word} (" in answer.out
+    assert re.search(
+        rf"^cpu: network \w{{8}} is {word} \(.*\) beside the others than before$", answer.out, re.MULTILINE
+    )
+    assert re.search(r"^\d of 10 networks have changed: measure anew with", answer.out, re.MULTILINE)
     assert f"nas target measure {TINY} cpu --again" in answer.out
     with stored(tmp_path) as repository:
-        assert repository.measurements("cpu") == sorted(measured, key=lambda m: m.arch_digest), "what was there stays"
+        assert {m.arch_digest: m for m in measured}.items() <= {
+            m.arch_digest: m for m in repository.measurements("cpu")
+        }.items(), "what was there stays"
 
 
 def test_another_fingerprint_is_said_and_compared_with_the_last_one(
@@ -186,7 +209,7 @@ def test_another_fingerprint_is_said_and_compared_with_the_last_one(
     assert answer.status == 0
     assert f"cpu: torch was {described['torch']}, is 99.0\n" in answer.out
     assert "cpu: governor was not told, is powersave\n" in answer.out or "governor" in described
-    assert "the machine is as it was" in answer.out
+    assert "the machine is as fast as it was" in answer.out
 
 
 def test_nothing_measured_before_is_an_error(nas_: Nas, measured: list[Measurement], tmp_path: Path) -> None:
@@ -206,7 +229,7 @@ def test_targets_are_listed_without_a_run_file(nas_: Nas, measured: list[Measure
     assert header.split() == ["target", "kind", "version", "measurements", "last", "measured", "(UTC)", "machine"]
     (first,) = {m.version for m in measured}
     last = max(m.created for m in measured)[:16].replace("T", " ")
-    assert row.startswith(f"cpu     cpu   {first[:8]}  12            {last}     ")
+    assert row.startswith(f"cpu     cpu   {first[:8]}  17            {last}     ")
     (found,) = json.loads(nas_("target", "list", "--json").out)
-    assert (found["name"], found["version"], found["measurements"]) == ("cpu", first, 12)
+    assert (found["name"], found["version"], found["measurements"]) == ("cpu", first, 17)
     assert found["description"]["threads"] == 1 and found["last_measured"] == max(m.created for m in measured)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from nas.targets import CUDATarget, Target, TargetError, networks
-from nas.targets import cuda as module_under_test
 from tests.contracts.target import TargetContract
 
 
@@ -19,7 +18,7 @@ class TestCUDATarget(TargetContract):
         return CUDATarget(budget_s=0.02, max_repeats=20)
 
     def test_it_knows_its_memory(self, target: Target) -> None:
-        result = target.measure(nn.Linear(1000, 1000, bias=False), torch.randn(10, 1000))
+        (result,) = target.measure([nn.Linear(1000, 1000, bias=False)], torch.randn(10, 1000))
         assert result.peak_bytes is not None and 4_000_000 <= result.peak_bytes < 30_000_000
 
 
@@ -30,7 +29,7 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(TargetError, match="target 'gpu' is CUDA device 2, and there are 2: choose another index"):
-        CUDATarget("gpu", index=2).measure(nn.Linear(1, 1), torch.zeros(1, 1))
+        CUDATarget("gpu", index=2).measure([nn.Linear(1, 1)], torch.zeros(1, 1))
     with pytest.raises(TargetError, match="index=-1: give 0 for the first CUDA device"):
         CUDATarget(index=-1)
 
@@ -79,12 +78,11 @@ def test_passes_are_timed_by_events_of_the_device_after_they_ended(monkeypatch: 
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    on_cpu = networks.converted
-    monkeypatch.setattr(
-        module_under_test.networks, "converted", lambda m, x, precision, device: on_cpu(m, x, precision)
-    )
-    result = CUDATarget(budget_s=0, min_repeats=4).measure(Logged(4, 2), torch.randn(3, 4))
+    for name in ("ready", "inputs_in"):
+        on_cpu = getattr(networks, name)
+        monkeypatch.setattr(networks, name, lambda x, precision, device, made=on_cpu: made(x, precision))
+    (result,) = CUDATarget(budget_s=0, min_repeats=4).measure([Logged(4, 2)], torch.randn(3, 4))
     assert (result.median_ms, result.iqr_ms, result.repeats) == (2.0, 0.0, 4)
     assert log[:4] == ["event", "pass", "event", "waited"]
     assert log[-3:] == ["reset", "pass", "synchronised"]
-    assert result.peak_bytes == 1200, "without what was there before"
+    assert result.peak_bytes == 1200 + 4 * (4 * 2 + 2 + 3 * 4), "without what was there before, with weights and inputs"

@@ -39,7 +39,7 @@ def test_the_network_is_run_by_onnx_runtime_with_its_threads(monkeypatch: pytest
             return super().forward(x)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    result = ONNXTarget(threads=3, budget_s=0.02, precision="float16").measure(Counted(4, 2), torch.randn(5, 4))
+    (result,) = ONNXTarget(threads=3, budget_s=0.02, precision="float16").measure([Counted(4, 2)], torch.randn(5, 4))
     assert seen == [(3, 1)]
     assert len(calls) < result.repeats, "PyTorch runs it for the export alone"
     assert result.conditions["dtypes"] == ["float16"] and result.conditions["threads"] == 3
@@ -55,10 +55,10 @@ def test_a_network_without_an_onnx_form_is_an_error() -> None:
     with pytest.raises(
         TargetError, match=r"Odd does not run in ONNX Runtime: .*: measure it on a target of another kind"
     ):
-        ONNXTarget().measure(Odd(), torch.randn(1, 2))
+        ONNXTarget().measure([Odd()], torch.randn(1, 2))
 
 
-@pytest.mark.parametrize("ask", [lambda t: t.describe(), lambda t: t.measure(nn.Linear(1, 1), torch.zeros(1, 1))])
+@pytest.mark.parametrize("ask", [lambda t: t.describe(), lambda t: t.measure([nn.Linear(1, 1)], torch.zeros(1, 1))])
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, ask: Callable[[Target], object]) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match=r"target 'edge' .* onnx is not installed: pip install nas\[onnx\]"):

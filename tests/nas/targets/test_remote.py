@@ -86,7 +86,7 @@ def test_classes_of_a_run_file_and_its_neighbours_travel(
     spec.loader.exec_module(module)
     monkeypatch.setenv("THE_DRIVER", str(os.getpid()))
     try:
-        assert board.measure(module.Mine(3, 2), torch.zeros(1, 3)).median_ms > 0
+        assert board.measure([module.Mine(3, 2)], torch.zeros(1, 3))[0].median_ms > 0
     finally:
         sys.modules.pop("its_neighbour_of_a_run", None)
 
@@ -94,7 +94,7 @@ def test_classes_of_a_run_file_and_its_neighbours_travel(
 def test_a_machine_that_became_another_one_is_noticed(board: RemoteTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(board.__dict__, "_description", {**board.describe(), "torch": "1.0"})
     with pytest.raises(TargetError, match=r"the machine behind 'board' is another one now \(torch\): measure anew"):
-        board.measure(torch.nn.Linear(1, 1), torch.zeros(1, 1))
+        board.measure([torch.nn.Linear(1, 1)], torch.zeros(1, 1))
 
 
 def test_a_cluster_without_the_machine_says_what_to_type(cluster: None) -> None:

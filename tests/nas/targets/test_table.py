@@ -55,7 +55,7 @@ def test_every_architecture_has_its_own_latency(tmp_path: Path, name: str, by: s
         for i, arch in enumerate(archs())
     ]
     target = TableTarget(path=written(tmp_path / name, rows))
-    found = [target.measure(NETWORK, X, arch).median_ms for arch in archs()]
+    found = [result.median_ms for result in target.measure([NETWORK] * 12, X, archs())]
     assert found == [1.5 + i for i in range(12)]
     assert target.known(Net()) == archs()
 
@@ -65,7 +65,7 @@ def test_numbers_as_spreadsheets_write_them(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("width,depth,ratio.0,ratio.1,norm,ms\n16.0,1,2,,batch,1e3\n")
     target = TableTarget(path=str(path), column="ms", unit="us")
-    assert target.measure(NETWORK, X, arch).median_ms == 1.0
+    assert target.measure([NETWORK], X, [arch])[0].median_ms == 1.0
     assert target.known(Net()) == [arch]
 
 
@@ -73,15 +73,14 @@ def test_other_columns_are_left_aside_where_choices_are_named(tmp_path: Path) ->
     rows = [{**columns(arch, 2.0), "board": "pi5", "date": "today"} for arch in archs(3)]
     path = written(tmp_path / "t.csv", rows)
     target = TableTarget(path=path, choices="width, depth, ratio.0, ratio.1, norm")
-    assert target.measure(NETWORK, X, archs(3)[0]).median_ms == 2.0
+    assert target.measure([NETWORK], X, [archs(3)[0]])[0].median_ms == 2.0
     assert TableTarget(path=path).known(Net()) == [], "a board is no choice of this space"
 
 
 def test_rows_that_disagree_give_their_median_and_say_so(tmp_path: Path) -> None:
     arch = archs(1)[0]
-    result = TableTarget(path=written(tmp_path / "t.jsonl", [columns(arch, t) for t in (1.0, 5.0, 2.0)])).measure(
-        NETWORK, X, arch
-    )
+    target = TableTarget(path=written(tmp_path / "t.jsonl", [columns(arch, t) for t in (1.0, 5.0, 2.0)]))
+    (result,) = target.measure([NETWORK], X, [arch])
     assert (result.median_ms, result.repeats) == (2.0, 3)
     assert result.notes == ("3 rows of this architecture, from 1 to 5 ms",)
 
@@ -101,19 +100,19 @@ def test_its_settings_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     record = target_record(make("t4", "table", ["path=t.csv"]))
     monkeypatch.chdir("/")
-    assert build(record).measure(NETWORK, X, archs()[0]).median_ms == 1.0
+    assert build(record).measure([NETWORK], X, [archs()[0]])[0].median_ms == 1.0
 
 
 def test_an_unknown_architecture_is_an_error_that_says_so(tmp_path: Path) -> None:
     known, unknown = Net().largest(), Net().smallest()
     path = written(tmp_path / "t.csv", [columns(known, 1.0)])
     with pytest.raises(TargetError, match=rf"t.csv has 1 architectures and not {unknown.digest[:8]} \(.*add a row"):
-        TableTarget(path=path).measure(NETWORK, X, unknown)
+        TableTarget(path=path).measure([NETWORK], X, [unknown])
     other = Architecture("Other", {"kernel": 3})
     with pytest.raises(TargetError, match=r"no column is called 'kernel', its columns are depth, norm, ratio\.0"):
-        TableTarget(path=path).measure(NETWORK, X, other)
-    with pytest.raises(TargetError, match=r"looks networks up in .*t.csv: name the architecture"):
-        TableTarget(path=path).measure(NETWORK, X)
+        TableTarget(path=path).measure([NETWORK], X, [other])
+    with pytest.raises(TargetError, match=r"looks networks up in .*t.csv: name their architectures"):
+        TableTarget(path=path).measure([NETWORK], X)
 
 
 @pytest.mark.parametrize(
