@@ -60,13 +60,14 @@ Sharing = Annotated[
     str, typer.Option(help="Sharing of weights in place of the run file's, as in 'routed(experts=2)': nas methods.")
 ]
 SearcherName = Annotated[
-    str, typer.Option("--searcher", help="random, evolution, bayesian or gradient, in place of the run file's.")
+    str,
+    typer.Option("--searcher", help="surrogate, evolution, bayesian, random or gradient, in place of the run file's."),
 ]
 Gradient = Annotated[
     str,
     typer.Option(
         help="Learn distributions by gradients first, as in 'drnas(concentration=2)': nas methods. The searchers "
-        "evolution and bayesian begin with them, gradient draws from nothing else."
+        "surrogate, evolution and bayesian begin with them, gradient draws from nothing else."
     ),
 ]
 Name = Annotated[str, typer.Option(help="Name in place of the run file's: another study, in a folder of its own.")]

@@ -84,11 +84,11 @@ class Run:
     """Fused axes of the model's parameters: see `supernets.Blocks`."""
     init: dict[str, Tensor] | None = None
     """Pretrained values, by parameter name."""
-    searcher: str = "evolution"
+    searcher: str = "surrogate"
     """One of `nas.searchers.SEARCHERS`."""
     gradient: str = ""
     """How distributions over architectures are learnt by gradients before the search, with settings where the method
-    has some: ``drnas(concentration=2)``. Evolution and Bayesian search begin with them; "gradient" draws from nothing
+    has some: ``drnas(concentration=2)``. All searchers that learn begin with them; "gradient" draws from nothing
     else and takes the method of `gradient_search` where this is empty. One of `nas.searchers.gradient.METHODS`."""
     gradient_search: GradientConfig | FrontConfig | None = None
     """Its other settings: steps, whether the weights are trained further (in a copy), and how limits are kept. A
@@ -96,8 +96,8 @@ class Run:
     for which all count alike. None: a front where a cost is an objective, and always the weights as they are."""
     evaluations: int = 300
     """Architectures to evaluate with inherited weights."""
-    batch: int = 20
-    """Architectures asked for at a time: a generation."""
+    batch: int = 10
+    """Architectures asked for at a time: a generation. The fewer, the more each follows from what is known."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor

@@ -20,7 +20,7 @@ from nas.executors import Evaluate, Executor, InProcess
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation, SpaceRecord, StudyRecord
 from nas.screening import Predict, Screen
-from nas.searchers import SEARCHERS, EvolutionarySearch, Searcher
+from nas.searchers import SEARCHERS, Searcher, SurrogateSearch
 from nas.storage import Repository
 from search_spaces import Architecture, Space
 
@@ -59,7 +59,7 @@ class Study:
         repository: Repository,
         *,
         limits: Sequence[str | Limit] = (),
-        searcher: Callable[..., Searcher] = EvolutionarySearch,
+        searcher: Callable[..., Searcher] = SurrogateSearch,
         settings: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         predict: Predict | None = None,

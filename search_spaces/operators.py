@@ -5,6 +5,7 @@ bounded number of times.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -180,15 +181,33 @@ class Operators:
                 return codes
         return next((row for row in (a, b) if self.contains(row)), None) or self.draw(1, rng, "networks")[0].tolist()
 
-    def neighbours(self, base: Row) -> Iterator[Row]:
-        """Networks with another option in one slot, everything else kept where possible."""
+    def neighbours(self, base: Row, without: frozenset[int] = frozenset()) -> Iterator[Row]:
+        """Networks with another option in one slot, none of `without`, everything else kept where possible."""
         seen = {tuple(base)}
         for slot, feasible in self._open(base):
-            for code in feasible:
+            for code in feasible if slot not in without else ():
                 codes = self.plan.walk(_keeping(base, {slot: code}, last=True))
                 if tuple(codes) not in seen and self.holds(codes):
                     seen.add(tuple(codes))
                     yield codes
+
+    def neighbour_rows(self, base: CodeArray) -> CodeArray:
+        """`neighbours` of (num_slots,) codes, (n, num_slots): at once for the slots that nothing hangs on."""
+        free = [slot for slot in self._free if base[slot] >= 0]
+        moves = [(slot, code) for slot in free for code in self.domains[slot] if code != base[slot]]
+        moved = np.repeat(base[None], len(moves), axis=0)
+        if moves:
+            slots, codes = np.array(moves).T
+            moved[np.arange(len(moves)), slots] = codes
+        walked = list(self.neighbours(base.tolist(), without=self._free))
+        return np.concatenate([moved, np.array(walked, dtype=base.dtype).reshape(-1, len(base))])
+
+    @cached_property
+    def _free(self) -> frozenset[int]:
+        """The slots that activate no other one and that no constraint reads."""
+        bound = {parent for slot in self.layout.slots for parent, _ in slot.conditions}
+        bound.update(slot for tie in self.layout.ties for slot in tie.scope)
+        return frozenset(range(len(self.layout.slots))) - bound
 
     def nearest(self, base: Row) -> Row:
         """`base` repaired slot after slot; under loose constraints the most alike of some draws may have to do."""

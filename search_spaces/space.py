@@ -186,13 +186,19 @@ class Space(Subspace):
 
     def enumerate(self, limit: int = 100_000) -> Iterator[Architecture]:
         """All architectures; SpaceError if there are more than `limit`."""
-        if self._solution.plan.total > limit:
-            most = self._solution.plan.total
+        return map(self._layout.read, self.enumerate_codes(limit).tolist())
+
+    def enumerate_codes(self, limit: int = 100_000) -> npt.NDArray[np.int16]:
+        """`enumerate` as (n, num_slots) codes, without making objects of them."""
+        most = self._solution.plan.total
+        if most > limit:
             raise SpaceError(
                 f"{self.name} has up to {most} networks, more than limit={limit}; narrow it or raise the limit"
             )
-        rows = self._solution.plan.rows().tolist()
-        return (self._layout.read(codes) for codes in rows if self._operators.holds(codes))
+        rows = self._solution.plan.rows()
+        if not self._solution.loose:
+            return rows
+        return rows[[self._operators.holds(codes) for codes in rows.tolist()]]
 
     def largest(self) -> Architecture:
         """The last option everywhere; under constraints the last feasible one, choice after choice."""
@@ -279,6 +285,10 @@ class Space(Subspace):
         The other choices keep their values where possible; those that become active take their largest.
         """
         return (self._layout.read(codes) for codes in self._operators.neighbours(self._layout.write(arch)))
+
+    def neighbour_codes(self, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """`neighbours` of one network of this space, (num_slots,) codes, as (n, num_slots) codes in another order."""
+        return self._operators.neighbour_rows(codes)
 
     def nearest(self, arch: Architecture) -> Architecture:
         """The network of this space that is most like one of the same declaration, which may lie outside it.

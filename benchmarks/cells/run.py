@@ -19,6 +19,7 @@ from benchmarks.cells.tables import TARGETS, metric
 from benchmarks.gradient import methods
 from nas.limits import Limit
 from nas.records import Distribution
+from nas.searchers import EvolutionarySearch
 from nas.searchers.gradient.collapse import relative_entropy
 from nas.searchers.gradient.config import BOUNDS, GradientConfig
 from nas.searchers.gradient.front import FrontConfig, front
@@ -186,6 +187,7 @@ def _study(target: str, seed: int, evaluate: Inherited, setting: Setting, stack:
         evaluate,
         [setting.task.metric, name],
         repository,
+        searcher=EvolutionarySearch,
         settings={"population": POPULATION},
         predict=predict,
         seed=seed,

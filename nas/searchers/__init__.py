@@ -10,6 +10,7 @@ from nas.searchers.bayesian import BayesianSearch
 from nas.searchers.distribution import DistributionSearch
 from nas.searchers.evolution import EvolutionarySearch
 from nas.searchers.random import RandomSearch
+from nas.searchers.surrogate import SurrogateSearch
 from search_spaces import Architecture
 
 
@@ -32,15 +33,21 @@ class Searcher(Protocol):
 
 
 SEARCHERS: dict[
-    str, type[RandomSearch] | type[EvolutionarySearch] | type[BayesianSearch] | type[DistributionSearch]
+    str,
+    type[RandomSearch]
+    | type[EvolutionarySearch]
+    | type[BayesianSearch]
+    | type[SurrogateSearch]
+    | type[DistributionSearch],
 ] = {
     "random": RandomSearch,
     "evolution": EvolutionarySearch,
     "bayesian": BayesianSearch,
+    "surrogate": SurrogateSearch,
     "gradient": DistributionSearch,
 }
 
-LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "gradient": "distributions"}
+LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "surrogate": "prior", "gradient": "distributions"}
 """The setting in which a searcher takes the distributions of a gradient search."""
 
 __all__ = [
@@ -51,4 +58,5 @@ __all__ = [
     "EvolutionarySearch",
     "RandomSearch",
     "Searcher",
+    "SurrogateSearch",
 ]

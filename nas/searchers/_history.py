@@ -16,7 +16,12 @@ class History:
         self.objectives = tuple(objectives)
         self.limits = tuple(limits)
         self.evaluations: list[Evaluation] = []
+        self.succeeded: list[Evaluation] = []
         self.digests: set[str] = set()
+        self.values: np.ndarray = np.zeros((0, len(self.objectives)))
+        """(n, m) objectives of those that succeeded."""
+        self.excess: np.ndarray = np.zeros(0)
+        """(n,) how far each of these is over its limits."""
 
     def __len__(self) -> int:
         return len(self.evaluations)
@@ -24,35 +29,36 @@ class History:
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         self.evaluations.extend(evaluations)
         self.digests.update(evaluation.arch.digest for evaluation in evaluations)
+        new = [evaluation for evaluation in evaluations if evaluation.error is None]
+        self.succeeded.extend(new)
+        self.values = np.concatenate([self.values, objective_values(new, self.objectives)])
+        self.excess = np.concatenate([self.excess, violations(new, self.limits)])
 
-    def succeeded(self) -> list[Evaluation]:
-        return [evaluation for evaluation in self.evaluations if evaluation.error is None]
-
-    def best_first(self) -> list[Evaluation]:
+    def best_first(self, count: int | None = None) -> list[Evaluation]:
         """Successful evaluations by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
 
         What keeps the limits comes first, by rank of non-domination and then by crowding distance, lonely ones
-        first; then the rest by how far it is over its limits. Ties keep the order of telling.
+        first; then the rest by how far it is over its limits. Ties keep the order of telling. `count`: not more.
         """
-        evaluations = self.succeeded()
-        if not evaluations:
-            return []
-        excess = violations(evaluations, self.limits)
-        rank = np.zeros(len(evaluations))
-        crowding = np.zeros(len(evaluations))
-        kept = np.flatnonzero(excess == 0)
-        if len(kept):
-            values = objective_values([evaluations[index] for index in kept], self.objectives)
-            rank[kept] = pareto.ranks(values)
-            for level in np.unique(rank[kept]):
-                front = kept[rank[kept] == level]
-                crowding[front] = pareto.crowding(values[rank[kept] == level])
-        return [evaluations[index] for index in np.lexsort((-crowding, rank, excess))]
+        count = len(self.succeeded) if count is None else count
+        kept = np.flatnonzero(self.excess == 0)
+        ranks = pareto.ranks(self.values[kept])
+        order: list[int] = []
+        for level in range(int(ranks.max(initial=-1)) + 1):
+            if len(order) >= count:
+                break
+            front = kept[ranks == level]
+            order.extend(front[np.argsort(-pareto.crowding(self.values[front]), kind="stable")].tolist())
+        if len(order) < count:
+            over = np.flatnonzero(self.excess > 0)
+            order.extend(over[np.argsort(self.excess[over], kind="stable")].tolist())
+        return [self.succeeded[index] for index in order[:count]]
 
 
 def objective_values(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> np.ndarray:
     """(n, m) values to minimise."""
-    return np.array([[evaluation.metrics[name] for name in objectives] for evaluation in evaluations], dtype=float)
+    values = [[evaluation.metrics[name] for name in objectives] for evaluation in evaluations]
+    return np.array(values, dtype=float).reshape(len(values), len(objectives))
 
 
 def violations(evaluations: Sequence[Evaluation], limits: Sequence[Limit]) -> np.ndarray:

@@ -6,13 +6,15 @@ import numpy as np
 
 from nas.errors import NasError
 from nas.records import Distribution
-from nas.searchers._candidates import Propose
+from nas.searchers._candidates import Propose, first_proposals
 from search_spaces import Architecture, Space
 
 _FLATNESS = (1, 2, 4, 8)
 """What was learnt may be near certain: where it is drawn out, roots of its probabilities, of these degrees, follow."""
 _TRIES = 32
 """Draws of each flatness for one architecture wanted."""
+_FIRST_TRIES = 64
+"""Draws for one architecture wanted where nothing was learnt."""
 
 
 class Learnt:
@@ -31,6 +33,12 @@ class Learnt:
 
     def __bool__(self) -> bool:
         return bool(self._weights)
+
+    def first(self, n: int, rng: np.random.Generator, *, told: bool) -> list[tuple[Propose, int]]:
+        """Where candidates come from before there is enough to learn from; `told`: whether a searcher was anything."""
+        if self and not told:
+            return self.proposals(n, rng)
+        return [(first_proposals(self._space, rng, with_anchors=not told), _FIRST_TRIES * n)]
 
     def proposals(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
         """The derived architectures, then as many draws from each distribution, as `pick` takes them for `n`."""

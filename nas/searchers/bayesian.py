@@ -14,7 +14,7 @@ import numpy as np
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
-from nas.searchers._candidates import Feasible, Propose, everything, first_proposals, mutants, pick
+from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._history import History, objective_values, violations
 from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Slot, Space
@@ -59,17 +59,13 @@ class BayesianSearch:
         parents = [evaluation.arch for evaluation in ranked[: self.startup]]
         known = self._history.digests
         if len(ranked) < self.startup:
-            return pick(self.space, n, rng, known, self.feasible, *self._first(n, rng), parents=parents)
+            return pick(
+                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+            )
         with _quiet_optuna():
             model = _Model(self._slots, self._remembered(ranked), self._history, rng)
             proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
             return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
-
-    def _first(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
-        """Where candidates come from before there is enough to learn from."""
-        if self._prior and not self._history.digests:
-            return self._prior.proposals(n, rng)
-        return [(first_proposals(self.space, rng, with_anchors=not self._history.digests), 64 * n)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
@@ -79,7 +75,7 @@ class BayesianSearch:
             return list(ranked)
         best = ranked[: self.memory // 2]
         chosen = {evaluation.arch.digest for evaluation in best}
-        latest = [e for e in reversed(self._history.succeeded()) if e.arch.digest not in chosen]
+        latest = [e for e in reversed(self._history.succeeded) if e.arch.digest not in chosen]
         return [*best, *latest[: self.memory - len(best)]]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
-from nas.searchers._candidates import Feasible, Propose, everything, first_proposals, pick
+from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Space
@@ -49,18 +49,14 @@ class EvolutionarySearch:
         self._history = History(objectives, limits)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        parents = [evaluation.arch for evaluation in self._history.best_first()[: self.population]]
+        parents = [evaluation.arch for evaluation in self._history.best_first(self.population)]
         known = self._history.digests
         if len(self._history) < self.population or len(parents) < 2:
-            return pick(self.space, n, rng, known, self.feasible, *self._first(n, rng), parents=parents)
+            return pick(
+                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+            )
         children = (lambda size: [self._child(parents, rng) for _ in range(size)], 64 * n)
         return pick(self.space, n, rng, known, self.feasible, children, parents=parents)
-
-    def _first(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
-        """Where candidates come from before there is enough to learn from."""
-        if self._prior and not self._history.digests:
-            return self._prior.proposals(n, rng)
-        return [(first_proposals(self.space, rng, with_anchors=not self._history.digests), 64 * n)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

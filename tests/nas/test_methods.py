@@ -197,7 +197,7 @@ def test_every_gradient_method_searches(gradient: str, nas_: Nas, tmp_path: Path
     assert f"gradient search: 4 steps of '{gradient}'" in told
 
 
-def test_evolution_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: Nas, tmp_path: Path) -> None:
+def test_a_search_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: Nas, tmp_path: Path) -> None:
     path = learning(tmp_path)
     status, first, err = nas_("search", path, "--gradient", "gdas( temperature = 5 )", "--name", "other")
     assert status == 0, err
@@ -208,7 +208,7 @@ def test_evolution_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: N
         assert "supernet: " in out
     begin = "gradient search: 4 steps of 'gdas(temperature=5)'"
     assert again[again.index(begin) :] == first[first.index(begin) :]
-    assert re.search(r"^searcher +evolution$", nas_("show", "other").out, re.MULTILINE)
+    assert re.search(r"^searcher +surrogate$", nas_("show", "other").out, re.MULTILINE)
 
 
 def test_warnings_of_a_gradient_search_are_shown(nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_another_searcher_leaves_the_gradient_method_of_the_file_aside(run: Run)
     learning = replace(run, gradient="darts")
     assert changed(learning, searcher="random").gradient == ""
     assert changed(learning, searcher="bayesian", gradient="gdas").gradient == "gdas"
-    assert changed(learning, name="n").gradient == changed(learning, searcher="evolution").gradient == "darts"
+    assert changed(learning, name="n").gradient == changed(learning, searcher="surrogate").gradient == "darts"
 
 
 # --- listed

@@ -21,7 +21,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_run_file_gives_its_run() -> None:
     run = load(TINY)
     assert isinstance(run, Run)
-    assert (run.name, run.searcher, run.objectives) == ("tiny", "evolution", ("error", "params"))
+    assert (run.name, run.searcher, run.objectives) == ("tiny", "surrogate", ("error", "params"))
     assert run.space.count() == 104
 
 

@@ -20,6 +20,7 @@ from nas.searchers import (
     EvolutionarySearch,
     RandomSearch,
     Searcher,
+    SurrogateSearch,
 )
 from search_spaces import Architecture, Space, choice
 from tests.contracts.searcher import OBJECTIVES, Blocks, SearcherContract, Tiny, evaluate, settings_are_refused
@@ -81,6 +82,16 @@ class TestBayesianSearch(SearcherContract):
     def test_settings_are_checked(self) -> None:
         assert "startup is 1" in settings_are_refused(BayesianSearch, startup=1)
         assert "memory is 5" in settings_are_refused(BayesianSearch, memory=5)
+
+
+class TestSurrogateSearch(SearcherContract):
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return partial(SurrogateSearch, startup=8)
+
+    def test_settings_are_checked(self) -> None:
+        assert "startup is 1" in settings_are_refused(SurrogateSearch, startup=1)
+        assert "memory is 5" in settings_are_refused(SurrogateSearch, memory=5)
 
 
 class TestDistributionSearch(SearcherContract):

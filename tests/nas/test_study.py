@@ -300,7 +300,7 @@ def test_a_line_an_evaluation_is_logged(repository: Repository, caplog: pytest.L
     [
         ({"batch": 0}, "batch is 0"),
         ({"limits": ("params = 3",)}, "params"),
-        ({"settings": {"popul": 3}}, "EvolutionarySearch cannot be made with settings {'popul': 3}"),
+        ({"settings": {"popul": 3}}, "SurrogateSearch cannot be made with settings {'popul': 3}"),
     ],
 )
 def test_settings_are_checked(changes: dict[str, Any], message: str, repository: Repository) -> None:
@@ -316,7 +316,7 @@ def test_another_search_of_the_same_name_is_refused(repository: Repository) -> N
     with pytest.raises(NasError, match="is another search"):
         study(repository, batch=7)
     with pytest.raises(NasError, match="is another search"):
-        study(repository, settings={"population": 9})
+        study(repository, settings={"startup": 9})
 
 
 def test_evolution_beats_chance_in_studies(repository: Repository) -> None:
@@ -333,9 +333,9 @@ def test_evolution_beats_chance_in_studies(repository: Repository) -> None:
 
 def test_of_distributions_a_study_keeps_digests(repository: Repository) -> None:
     one, other = learnt(Net(), 1), learnt(Net(), 2)
-    settings = {"prior": [one, other], "population": 6}
+    settings = {"prior": [one, other], "startup": 6}
     assert study(repository, settings=settings).record.settings["prior"] == [one.digest, other.digest]
-    later = {"prior": [replace(one, study="t", seconds=3.0), other], "population": 6}
+    later = {"prior": [replace(one, study="t", seconds=3.0), other], "startup": 6}
     study(repository, settings=later).run(6)
     with pytest.raises(NasError, match="study 's' is another search"):
         study(repository, settings=settings | {"prior": [other]})

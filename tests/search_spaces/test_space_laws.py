@@ -63,12 +63,16 @@ def test_neighbours_are_in_the_space_distinct_and_others(
     assert all(neighbour in space for neighbour in neighbours)
     assert len({arch, *neighbours}) == len(neighbours) + 1
     assert bool(neighbours) == (space.count() > 1)
+    by_codes = space.decode(space.neighbour_codes(space.codes([arch])[0]))
+    assert len(by_codes) == len(neighbours)
+    assert set(by_codes) == set(neighbours)
 
 
 @given(random_spaces(most=300))
 def test_codes_and_encodings_are_equal_only_for_equal_networks(space: Space) -> None:
     archs = list(space.enumerate())
     codes, features = space.codes(archs), space.encode(archs)
+    assert (space.enumerate_codes() == codes).all()
     assert codes.shape == (len(archs), len(space.slots))
     assert features.shape == (len(archs), len(space.feature_names()))
     assert features.dtype == np.float32

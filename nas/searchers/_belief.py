@@ -1,0 +1,132 @@
+"""What is believed of the networks of a space, from those evaluated: metrics, limits kept, evaluations that succeed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nas import pareto
+from nas.limits import Limit
+from nas.records import Evaluation
+from nas.searchers._history import History
+from nas.searchers._metrics import Manner, Metric, manner
+from nas.searchers._process import Codes, Differences, Process, prior_kernel
+from nas.searchers._volume import Gains, reference
+from search_spaces import Space
+
+FloatArray = npt.NDArray[np.float64]
+
+_LEARNT_FROM = 150  # evaluations that decide how choices matter: the time of it grows with their cube
+_GROWTH = 1.1  # it is decided again when there are so many times more
+_LEAST_CHANCE = 0.05
+
+
+class Manners:
+    """How choices matter to each metric, decided from a first part of all evaluations, now and then.
+
+    Which part follows from the number of evaluations alone, so whoever is told the same decides the same. What was
+    decided last is remembered.
+    """
+
+    def __init__(self, space: Space, differences: Differences, startup: int) -> None:
+        self._space = space
+        self._differences = differences
+        self._startup = startup
+        self._decided: tuple[int, dict[str, Manner]] = (0, {})
+
+    def of(self, name: str, evaluations: Sequence[Evaluation], sign: float = 1.0) -> Manner:
+        """Of the metric `name` times `sign`; `evaluations` are all that succeeded."""
+        num = self._num(len(evaluations))
+        if self._decided[0] != num:
+            self._decided = (num, {})
+        key = f"{sign}{name}"
+        if key not in self._decided[1]:
+            some = [evaluations[i] for i in np.unique(np.linspace(0, num - 1, _LEARNT_FROM).astype(int))]
+            codes = self._space.codes([e.arch for e in some])
+            values = sign * np.array([e.metrics[name] for e in some])
+            self._decided[1][key] = manner(self._differences, codes, values)
+        return self._decided[1][key]
+
+    def _num(self, num: int) -> int:
+        size = float(self._startup)
+        while size * _GROWTH <= num:
+            size *= _GROWTH
+        return min(num, int(size))
+
+
+class Belief:
+    """Models of all that a search has to know, fitted to at most `memory` evaluations.
+
+    Args:
+        ranked: successful evaluations, the best first; there are two or more.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        differences: Differences,
+        manners: Manners,
+        history: History,
+        ranked: Sequence[Evaluation],
+        startup: int,
+        memory: int,
+    ) -> None:
+        succeeded = history.succeeded
+        some = _remembered(ranked, memory)
+        codes = space.codes([evaluation.arch for evaluation in some])
+        self._failing = _failing(space, differences, history, codes)
+
+        def metric(name: str, sign: float = 1.0) -> Metric:
+            values = sign * np.array([evaluation.metrics[name] for evaluation in some])
+            return Metric(differences, codes, values, manners.of(name, succeeded, sign))
+
+        self._objectives = [metric(name) for name in history.objectives]
+        self._limits = [(metric(limit.metric, _sign(limit)), _sign(limit) * limit.value) for limit in history.limits]
+        values = history.values
+        kept = values[history.excess == 0]
+        front = kept[pareto.non_dominated(kept)] if len(kept) else values
+        self.known = kept
+        self.reference = reference(front, values[:startup], len(values) / startup)
+
+    def gains(self, rng: np.random.Generator) -> Gains:
+        return Gains(self.known, self.reference, rng)
+
+    def dreamt(self, codes: Codes) -> FloatArray:
+        """(n, m) objectives that are never worse than those hoped for."""
+        return np.stack([metric.dreamt(codes) for metric in self._objectives], axis=1)
+
+    def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
+        """(n, m) objectives expected, and those hoped for."""
+        both = [metric.expected(codes) for metric in self._objectives]
+        return np.stack([mean for mean, _ in both], axis=1), np.stack([hoped for _, hoped in both], axis=1)
+
+    def chance(self, codes: Codes) -> FloatArray:
+        """(n,) probabilities to succeed and to keep all limits, as if each were a matter of its own."""
+        chance = np.ones(len(codes))
+        if self._failing:
+            chance *= np.clip(1 - self._failing.mean(codes), _LEAST_CHANCE, 1)
+        for metric, bound in self._limits:
+            chance *= metric.chance_below(codes, bound)
+        return chance
+
+
+def _failing(space: Space, differences: Differences, history: History, succeeded: Codes) -> Process | None:
+    """Of 1 for the latest evaluations that failed, at most as many as succeeded, and 0 for these."""
+    failed = space.codes([e.arch for e in history.evaluations if e.error is not None][-len(succeeded) :])
+    if not len(failed):
+        return None
+    values = np.repeat([0.0, 1.0], [len(succeeded), len(failed)])
+    kernel = prior_kernel(differences.num_rates)
+    return Process(differences, np.concatenate([succeeded, failed]), values, kernel)
+
+
+def _sign(limit: Limit) -> float:
+    return 1.0 if limit.is_upper else -1.0
+
+
+def _remembered(ranked: Sequence[Evaluation], memory: int) -> list[Evaluation]:
+    """The best ones, and as many of the others, evenly from good to bad."""
+    if len(ranked) <= memory:
+        return list(ranked)
+    best, others = ranked[: memory // 2], ranked[memory // 2 :]
+    return [*best, *(others[i] for i in np.linspace(0, len(others) - 1, memory - len(best)).astype(int))]

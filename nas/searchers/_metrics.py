@@ -1,0 +1,58 @@
+"""A model of one metric over the space: bent values, and a Gaussian process of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from nas.searchers._process import Codes, Differences, Kernel, Process, learnt, log_likelihood
+from nas.searchers._warp import BENDS, Warp
+
+FloatArray = npt.NDArray[np.float64]
+
+_OPTIMISM = 0.5
+"""Standard deviations by which what is hoped for is better than what is expected."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What a part of what is known tells of a metric: how its values are bent, and how the choices matter."""
+
+    bend: float
+    kernel: Kernel
+
+
+def manner(differences: Differences, codes: Codes, values: FloatArray) -> Manner:
+    """The bend that is likeliest a priori, and the kernel that is likeliest with it, of n values to be minimised."""
+    stack = differences.stacked(codes)
+    manners = [Manner(bend, learnt(stack, Warp.of(values, bend)(values))) for bend in BENDS]
+    return max(manners, key=lambda manner: _likelihood(stack, values, manner.bend, manner.kernel))
+
+
+def _likelihood(stack: FloatArray, values: FloatArray, bend: float, kernel: Kernel) -> float:
+    warp = Warp.of(values, bend)
+    return log_likelihood(stack, warp(values), kernel) + warp.log_slope(values)
+
+
+class Metric:
+    """What is expected of a metric that is to be small, anywhere in the space, in its own unit."""
+
+    def __init__(self, differences: Differences, codes: Codes, values: FloatArray, manner: Manner) -> None:
+        self._warp = Warp.of(values, manner.bend)
+        self._process = Process(differences, codes, self._warp(values), manner.kernel)
+
+    def dreamt(self, codes: Codes) -> FloatArray:
+        """(n,) values that are never worse than those hoped for, and quicker to be had."""
+        return self._warp.back(self._process.mean(codes) - _OPTIMISM * self._process.prior_spread)
+
+    def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
+        """(n,) values expected, and values hoped for."""
+        mean, spread = self._process.predict(codes)
+        return self._warp.back(mean), self._warp.back(mean - _OPTIMISM * spread)
+
+    def chance_below(self, codes: Codes, bound: float) -> FloatArray:
+        """(n,) probabilities of values up to `bound`."""
+        mean, spread = self._process.predict(codes)
+        chance: FloatArray = ndtr((self._warp(bound) - mean) / spread)
+        return chance

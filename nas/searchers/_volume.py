@@ -1,0 +1,85 @@
+"""What a network that is only predicted would add to the hypervolume of those that are known."""
+
+import numpy as np
+import numpy.typing as npt
+
+from nas import pareto
+
+FloatArray = npt.NDArray[np.float64]
+
+_FENCE = 3.0
+_RECEDING = 1 / 3
+_MARGIN = 0.1
+_DIRECTIONS = 256
+
+
+def reference(front: FloatArray, first: FloatArray, growth: float) -> FloatArray:
+    """The point (m,) beyond which nothing is of interest: a tenth of the range worse than the front, or a fence.
+
+    The fence keeps the search at first from the end of a front where networks cost nothing and know nothing. It lies
+    some times as far beyond the median of the `first` values (n, m) as the better quartile lies before it: a bound for
+    outliers, taken from the side that has none. With the `growth` of what is known it recedes: what it leaves out at
+    first counts at last.
+    """
+    worst, span = front.max(axis=0), np.ptp(front, axis=0)
+    span = np.where(span > 0, span, np.ptp(first, axis=0))
+    margin = _MARGIN * np.where(span > 0, span, 1.0)
+    quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
+    fence = median + _FENCE * growth**_RECEDING * (median - quartile)
+    corner: FloatArray = np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
+    return corner
+
+
+class Gains:
+    """How much each of some points adds to the hypervolume of a front that grows.
+
+    Exact for one and two objectives. For more it is the mean over random directions of how much further the points
+    reach from the reference (Zhang and Golovin 2020, arXiv:2006.04655), times a constant.
+
+    Args:
+        known: (n, m) values; there may be none.
+        reference: (m,), which is worse than all that counts.
+        rng: draws the directions.
+    """
+
+    def __init__(self, known: FloatArray, reference: FloatArray, rng: np.random.Generator) -> None:
+        self._known = known[(known < reference).all(axis=1)]
+        self._reference = reference
+        num_objectives = len(reference)
+        directions = np.abs(rng.normal(size=(1 if num_objectives == 1 else _DIRECTIONS, num_objectives)))
+        self._directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        self._unit = np.maximum(reference - known.min(axis=0), 1e-12) if len(known) else np.ones(num_objectives)
+
+    def add(self, point: FloatArray) -> None:
+        """One more that is taken for known."""
+        if (point < self._reference).all():
+            self._known = np.vstack([self._known, point])
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        """(n,) gains of (n, m) points."""
+        return self._area(points) if len(self._reference) == 2 else self._reached(points)
+
+    def _area(self, points: FloatArray) -> FloatArray:
+        """The area each point adds beneath the steps of the front, stripe by stripe."""
+        known = self._known[pareto.non_dominated(self._known)] if len(self._known) else self._known
+        known = known[np.argsort(known[:, 0])]
+        lefts, rights = np.r_[-np.inf, known[:, 0]], np.r_[known[:, 0], self._reference[0]]
+        ceilings = np.r_[self._reference[1], known[:, 1]]
+        heights = np.maximum(ceilings - points[:, 1:], 0)
+        widths = np.maximum(rights - np.maximum(points[:, :1], lefts), 0)
+        area: FloatArray = (heights * widths).sum(axis=1)
+        return area
+
+    def _reached(self, points: FloatArray) -> FloatArray:
+        best = self._reach(self._known).max(axis=0, initial=0.0)
+        found: FloatArray = np.maximum(self._reach(points) - best, 0).mean(axis=1)
+        return found
+
+    def _reach(self, points: FloatArray) -> FloatArray:
+        """(n, directions) how far the box of each point goes in each direction, to the power of the objectives."""
+        inside = np.maximum(self._reference - points, 0) / self._unit
+        nearest = np.full((len(points), len(self._directions)), np.inf)
+        for depth, along in zip(inside.T, self._directions.T, strict=True):
+            np.minimum(nearest, depth[:, None] / np.maximum(along, 1e-12), out=nearest)
+        powered: FloatArray = nearest ** len(self._reference)
+        return powered

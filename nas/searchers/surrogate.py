@@ -1,0 +1,97 @@
+"""Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from nas.errors import NasError
+from nas.limits import Limit
+from nas.records import Distribution, Evaluation
+from nas.searchers._belief import Belief, Manners
+from nas.searchers._candidates import Feasible, everything, mutants, pick
+from nas.searchers._history import History
+from nas.searchers._learnt import Learnt
+from nas.searchers._pool import Pool, climb, listed
+from nas.searchers._process import Codes, Differences
+from search_spaces import Architecture, Space
+
+_TRIES = 64  # architectures asked about for each that is wanted
+_PARENTS = 32
+
+
+class SurrogateSearch:
+    """A Gaussian process for each objective and limit, with a kernel over the choices that differ.
+
+    A batch is chosen one by one: each is the network whose hoped-for objectives, half a standard deviation better than
+    expected, add most to the hypervolume of what is known and of those chosen before, which are believed to be as
+    expected (Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Candidates are all networks where they can be
+    listed, else those that a local search comes upon.
+
+    Args:
+        startup: successful evaluations before the models are used. Until then candidates are drawn choice by choice,
+            uniformly, beginning with the largest and the smallest network.
+        memory: evaluations that the models are fitted to at most: the best ones by constrained domination, and as many
+            of the others, from good to bad. It bounds the time of one `ask`.
+        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[str],
+        limits: Sequence[Limit] = (),
+        feasible: Feasible = everything,
+        *,
+        startup: int = 10,
+        memory: int = 400,
+        prior: Sequence[Distribution] = (),
+    ) -> None:
+        if startup < 2:
+            raise NasError(f"startup is {startup}; the models need at least 2 evaluations")
+        if memory < startup:
+            raise NasError(f"memory is {memory}, less than startup, {startup}; the models would never be used")
+        self.space = space
+        self.feasible = feasible
+        self.startup = startup
+        self.memory = memory
+        self._prior = Learnt(space, prior)
+        self._history = History(objectives, limits)
+        self._known: set[bytes] = set()
+        self._differences = Differences(space.slots, space.domains)
+        self._manners = Manners(space, self._differences, startup)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._history.add(evaluations)
+        self._known.update(row.tobytes() for row in self.space.codes([e.arch for e in evaluations]))
+
+    def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        ranked = self._history.best_first()
+        parents = [evaluation.arch for evaluation in ranked[:_PARENTS]]
+        known = self._history.digests
+        if len(ranked) < self.startup:
+            first = self._prior.first(n, rng, told=bool(known))
+            return pick(self.space, n, rng, known, self.feasible, *first, parents=parents)
+        with threadpool_limits(1):  # matrices are small: more threads gain nothing, and cost much on a busy machine
+            chosen = self._promising(n, ranked, rng)
+        known = known | {arch.digest for arch in chosen}
+        near = (lambda size: mutants(parents, size, rng, self.space), _TRIES * n)
+        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents)
+
+    def _promising(self, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> list[Architecture]:
+        """Up to n of those that promise most, as far as they are found."""
+        belief = Belief(self.space, self._differences, self._manners, self._history, ranked, self.startup, self.memory)
+        pool = Pool(belief, self._known, rng)
+        if self._listed is not None:
+            pool.add_best(self._listed)
+        else:
+            climb(pool, self.space, self.space.codes([evaluation.arch for evaluation in ranked]), rng)
+        return self.space.decode(pool.codes[pool.choose(n, _TRIES * n, self._passing)]) if len(pool) else []
+
+    def _passing(self, codes: Codes) -> np.ndarray:
+        return np.asarray(self.feasible(self.space.decode(codes)), dtype=bool)
+
+    @cached_property
+    def _listed(self) -> Codes | None:
+        return listed(self.space)
