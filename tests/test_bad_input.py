@@ -464,7 +464,7 @@ MISTAKES: dict[str, Mistake] = {
     "run: unknown searcher": Mistake(
         run(searcher="grid"),
         RunError,
-        "searcher = 'grid' is unknown: choose one of random, evolution, bayesian, gradient",
+        "searcher = 'grid' is unknown: choose one of random, evolution, bayesian, surrogate, gradient",
     ),
     "run: gradient method that is none": Mistake(
         run(gradient="drns"),
@@ -485,7 +485,7 @@ MISTAKES: dict[str, Mistake] = {
         run(gradient="drnas", searcher="random"),
         RunError,
         "gradient = 'drnas' and searcher = 'random': the searchers that begin with what it learns are evolution, "
-        "bayesian, gradient",
+        "bayesian, surrogate, gradient",
     ),
     "run: looking ahead with weights that stay": Mistake(
         run(gradient="darts(order=2)"),
@@ -590,7 +590,7 @@ MISTAKES: dict[str, Mistake] = {
     "training: unknown strategy": Mistake(
         lambda folder: TrainingConfig(strategy="fairest"),
         SpellingError,
-        "no strategy is called 'fairest': choose one of uniform(over), fair, sandwich(num_random, ...",
+        "no strategy is called 'fairest': choose one of uniform(over), fair(rounds, batches), sandwich(num_random, ...",
     ),
     "training: unknown setting of a strategy": Mistake(
         lambda folder: TrainingConfig(strategy="uniform(power=2)"),
@@ -780,7 +780,7 @@ MISTAKES: dict[str, Mistake] = {
         another_search,
         NasError,
         'study \'done\' is another search (objectives ["error", "params"] there, ["error"] here; '
-        'searcher random there, evolution here; seed 0 there, 7 here; settings {} there, {"batch": 16, '
+        'searcher random there, surrogate here; seed 0 there, 7 here; settings {} there, {"batch": 16, '
         '"data": null} here); take another name or the stored settings',
     ),
     "study: no network keeps the limit": Mistake(

@@ -273,7 +273,7 @@ def test_the_front_under_further_limits(here: Path, nas_: Nas) -> None:
 
 def test_one_study_and_one_architecture(here: Path, nas_: Nas) -> None:
     out = nas_("show", "tiny").out
-    assert re.search(r"^searcher +evolution$", out, re.MULTILINE)
+    assert re.search(r"^searcher +surrogate$", out, re.MULTILINE)
     assert re.search(r"^evaluations +30$", out, re.MULTILINE)
     assert re.search(r"^settings +batch 6, data [0-9a-f]{16}$", out, re.MULTILINE)
     best = json.loads(nas_("front", "tiny", "--json").out)[0]
