@@ -45,7 +45,7 @@ from supernets.models import gpt, mobilenet, vit
 from supernets.skeleton import Build
 
 NETWORKS = 30
-DRAWN = 300
+DRAWN = 120
 ROW, ROUNDS = "in a row", "in rounds"
 ALONE, BURSTS = "alone", "another process in bursts"
 BURST = """

@@ -8,7 +8,7 @@ from nas import pareto
 FloatArray = npt.NDArray[np.float64]
 
 _FENCE = 3.0
-_RECEDING = 1 / 3
+_FEW = 5.0  # times the first values: until so many are known the fence stands still
 _MARGIN = 0.1
 _DIRECTIONS = 256
 
@@ -18,14 +18,14 @@ def reference(front: FloatArray, first: FloatArray, growth: float) -> FloatArray
 
     The fence keeps the search at first from the end of a front where networks cost nothing and know nothing. It lies
     some times as far beyond the median of the `first` values (n, m) as the better quartile lies before it: a bound for
-    outliers, taken from the side that has none. With the `growth` of what is known it recedes: what it leaves out at
-    first counts at last.
+    outliers, taken from the side that has none. With the `growth` of what is known beyond these it recedes: what it
+    leaves out at first counts at last.
     """
     worst, span = front.max(axis=0), np.ptp(front, axis=0)
     span = np.where(span > 0, span, np.ptp(first, axis=0))
     margin = _MARGIN * np.where(span > 0, span, 1.0)
     quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
-    fence = median + _FENCE * growth**_RECEDING * (median - quartile)
+    fence = median + _FENCE * np.sqrt(max(growth / _FEW, 1)) * (median - quartile)
     corner: FloatArray = np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
     return corner
 
