@@ -19,6 +19,8 @@ from search_spaces import Architecture
 
 INHERITED = "inherited_"
 """Before the name of a metric whose corrected value has the plain name."""
+SHORTEST = 1 / 12
+"""Of the supernet's steps: what networks reach alone in fewer is too far from what they can reach to correct by."""
 _SIZES = ("params", "macs")
 
 
@@ -60,7 +62,14 @@ class Corrected:
 def of_study(repository: Repository, study: StudyRecord, evaluations: Sequence[Evaluation]) -> Corrected | None:
     """What is known of a study's evaluations; None where no network was trained alone."""
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
-    return corrected(trust, evaluations) if trust else None
+    if trust is None or study.supernet_digest is None:
+        return None
+    steps = repository.supernet(study.supernet_digest).steps
+    if trust.steps < SHORTEST * steps:
+        why = f"is not corrected: the networks trained alone had {trust.steps:,} steps, the supernet {steps:,}"
+        rule = f"from {math.ceil(SHORTEST * steps):,} on they tell what a network reaches, and not only the order"
+        return Corrected(trust.metric, trust.steps, refused=f"{why}; {rule}")
+    return corrected(trust, evaluations)
 
 
 def corrected(trust: Trust, evaluations: Sequence[Evaluation]) -> Corrected | None:

@@ -7,8 +7,8 @@ evaluation of quality serves every target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,9 @@ from torch import nn
 
 from nas.errors import NasError
 from nas.latency import Latency
-from nas.predictors import Archs
-from nas.predictors.models import FloatArray
 from nas.run import COSTS, Run, load
-from search_spaces import Architecture, Space
+from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
-from supernets.profile import Layers
 from supernets.sharing import sharing
 
 if TYPE_CHECKING:
@@ -111,39 +108,6 @@ class CostModel:
         if arch.digest not in self._profiles:
             self._profiles[arch.digest] = self._supernet.profile(arch, self._example)
         return self._profiles[arch.digest]
-
-
-class ProfileFeatures:
-    """What a predictor may know of a network beside its choices: what it costs, in all and by kind of layer.
-
-    Columns: parameters, multiply-accumulates and activation bytes; then, for each kind of layer of the smallest and
-    the largest network, its number, parameters, multiply-accumulates and output bytes; of other kinds together the
-    same. A network takes some tenths of a second the first time, so these are for hundreds of them.
-
-    Args:
-        profile: counts a network, as `CostModel.profile` does.
-    """
-
-    def __init__(self, space: Space, profile: Callable[[Architecture], Profile]) -> None:
-        self._space = space
-        self._profile = profile
-        self._rows: dict[Architecture, list[float]] = {}
-        ends = (space.smallest(), space.largest())
-        self.kinds = tuple(dict.fromkeys(kind for arch in ends for kind in profile(arch).kinds))
-
-    def __call__(self, archs: Archs) -> FloatArray:
-        """(n, 3 + 4 (k + 1)) of k kinds."""
-        known = self._space.decode(archs) if isinstance(archs, np.ndarray) else archs
-        return np.array([self._row(arch) for arch in known], dtype=float).reshape(len(known), -1)
-
-    def _row(self, arch: Architecture) -> list[float]:
-        if arch not in self._rows:
-            profile = self._profile(arch)
-            other = sum((found for kind, found in profile.kinds.items() if kind not in self.kinds), Layers())
-            layers = [*(profile.kinds.get(kind, Layers()) for kind in self.kinds), other]
-            whole = (profile.params, profile.macs, profile.activation_bytes)
-            self._rows[arch] = [*map(float, whole), *(float(n) for found in layers for n in astuple(found))]
-        return self._rows[arch]
 
 
 def untrained(run: Run) -> Supernet:

@@ -31,7 +31,6 @@ AT_FIRST = 10
 AT_A_TIME = 10
 PATIENCE = 3
 _CANDIDATES = 2000
-_FEW_CANDIDATES = 200
 _LET_THROUGH = 0.8
 _BOUNDS_KEPT = Wanted(spearman=-1, mape=np.inf)
 
@@ -83,7 +82,7 @@ class Learner:
         limits: of latency in milliseconds, which the predictor has to decide on.
         coverage: the share of networks that must keep the limit they were chosen under.
         wanted: of the predictor, for fewer than `most` to do; None measures so many in any case.
-        features: what is told of networks beside their choices; where that takes long, few candidates are compared.
+        features: what is told of networks beside their choices.
     """
 
     def __init__(
@@ -189,10 +188,9 @@ class Learner:
     def _pool(self, rng: np.random.Generator) -> npt.NDArray[np.int16]:
         if self.allowed is not None:
             return self.allowed
-        most = _CANDIDATES if self.features is None else _FEW_CANDIDATES
-        if self.space.count() <= most:
+        if self.space.count() <= _CANDIDATES:
             return self.space.codes(self.space.enumerate())
-        return self.space.sample_codes(most, rng, uniform="choices")
+        return self.space.sample_codes(_CANDIDATES, rng, uniform="choices")
 
 
 def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) -> bool:

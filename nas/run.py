@@ -102,10 +102,6 @@ class Run:
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
     is soon good enough, and up to three times as many where a limit hangs on one that is not."""
-    profile: bool = False
-    """Whether latencies are predicted from what a network costs too, by kind of layer, and not from its choices alone.
-    From few measurements that errs by far less (benchmarks/results/latency_prediction.md); counting takes about a tenth
-    of a second a network, each time one is considered."""
     coverage: float = 0.9
     """The share of networks that shall keep a limit on a latency once they are measured: what is checked against such
     a limit is not the predicted latency but a bound that so many keep."""
@@ -137,8 +133,6 @@ class Run:
         if isinstance(self.trust, bool) or not isinstance(self.trust, int | float) or not 0 <= self.trust < math.inf:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
-        if not isinstance(self.profile, bool):
-            raise RunError(f"profile = {self.profile!r}: it must be True or False")
         if isinstance(self.coverage, bool) or not isinstance(self.coverage, int | float) or not 0 < self.coverage < 1:
             raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
         self._check_metrics()

@@ -47,6 +47,7 @@ from nas.targets.sets import Sets, references
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError
+from supernets.counting import Counts
 from supernets.export import Exported, Format, export, rebuilt
 from supernets.spelling import spell
 from supernets.tasks import Task
@@ -210,8 +211,7 @@ class Workflow:
             self.measured(target, self.run.space.decode(begun), tick, again=True)
         found = self._learner(target, exactly, tick).learn(begun)
         if again or stored is None or len(found.codes) > len(begun):
-            told = "profile" if self.run.profile else ""
-            self.repository.put_predictor(latency_record(found, record, self._networks, told))
+            self.repository.put_predictor(latency_record(found, record, self._networks, "counts"))
         return found
 
     def _learner(self, target: Target, exactly: int | None, tick: Tick) -> Learner:
@@ -232,7 +232,7 @@ class Workflow:
             limits=[limit.value for limit in bounds],
             coverage=self.run.coverage,
             wanted=GOOD_ENOUGH if exactly is None else None,
-            features=self._profiles if self.run.profile else None,
+            features=self._counted,
             seed=self.run.seed,
         )
 
@@ -299,8 +299,9 @@ class Workflow:
         return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
 
     @cached_property
-    def _profiles(self) -> evaluators.ProfileFeatures:
-        return evaluators.ProfileFeatures(self.run.space, self._counts.profile)
+    def _counted(self) -> Counts:
+        """What latency predictors are told of networks beside their choices."""
+        return Counts(self.run.space, self.run.build, self.run.task.example())
 
     @cached_property
     def _counts(self) -> evaluators.CostModel:

@@ -39,7 +39,7 @@ class Profile:
         params: parameters, tied ones once.
         macs: multiply-accumulates of one example (matrix products, convolutions, attention).
         activation_bytes: what one forward pass over the given batch keeps for backward, parameters left out.
-        kinds: by class of modules what those that run are in the whole, "Conv2d" or "Attention".
+        kinds: by class of modules what those that run and cost something are in the whole, "Conv2d" or "Attention".
     """
 
     params: int
@@ -48,25 +48,56 @@ class Profile:
     kinds: Mapping[str, Layers] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one module of a network costs, those inside it left out."""
+
+    kind: str
+    """Its class."""
+    layers: Layers
+
+    @property
+    def costs(self) -> bool:
+        """Whether it counts as a layer: what only holds others does not."""
+        return bool(self.layers.params or self.layers.macs or self.layers.output_bytes)
+
+
 def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Profile:
     """Count what ``module`` costs on ``example``, whose first axis is the batch. The module is moved to meta.
 
     Raises:
         SupernetError: the module's forward needs values, which meta tensors do not have.
     """
+    parts, activation_bytes = _counted(module, example)
+    kinds: dict[str, Layers] = {}
+    for part in filter(lambda part: part.costs, parts.values()):
+        kinds[part.kind] = kinds.get(part.kind, Layers()) + part.layers
+    params, macs = (sum(getattr(part.layers, name) for part in parts.values()) for name in ("params", "macs"))
+    return Profile(params, macs, activation_bytes, kinds)
+
+
+def profile_parts(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, Part]:
+    """What each module that runs costs, by its path, in the order of their first run; as `profile_network` counts."""
+    return _counted(module, example)[0]
+
+
+def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[dict[str, Part], int]:
+    """The parts, and the bytes that the whole keeps for backward."""
     inputs = tuple(tensor.to("meta") for tensor in (example if isinstance(example, tuple) else (example,)))
     module = module.to("meta").eval()
-    parameters = {id(parameter): parameter.numel() for parameter in module.parameters()}
+    parameters = {id(parameter) for parameter in module.parameters()}
+    counter, runs = FlopCounterMode(display=False), _Runs(module)
     kept: dict[int, int] = {}
+    alive = []  # storages that are let go of would lend their address to others
 
     def keep(tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base
         if not isinstance(tensor, nn.Parameter) and id(tensor) not in parameters and id(base) not in parameters:
             storage = tensor.untyped_storage()
+            alive.append(storage)
             kept[storage._cdata] = max(kept.get(storage._cdata, 0), _size(tensor))
         return tensor
 
-    counter, runs = FlopCounterMode(display=False), _Runs(module)
     try:
         with counter, runs, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             module(*inputs)
@@ -75,9 +106,7 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
             f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward must "
             "not depend on values, and plain tensor attributes should be registered as buffers"
         ) from error
-    batch = inputs[0].shape[0]
-    kinds = _kinds(module, runs, counter, batch)
-    return Profile(sum(parameters.values()), counter.get_total_flops() // 2 // batch, sum(kept.values()), kinds)
+    return _parts(module, runs, counter, inputs[0].shape[0]), sum(kept.values())
 
 
 class _Runs:
@@ -97,13 +126,12 @@ class _Runs:
             hook.remove()
 
     def _ran(self, name: str, part: nn.Module, _: object, output: object) -> None:
-        is_leaf = next(part.children(), None) is None
+        is_leaf = next(part.children(), None) is None and not isinstance(part, nn.Sequential)  # which may be empty
         size = _size(output) if is_leaf and isinstance(output, Tensor) else 0
         self.output_bytes.setdefault(name, []).append(size)
 
 
-def _kinds(module: nn.Module, runs: _Runs, counter: FlopCounterMode, batch: int) -> dict[str, Layers]:
-    """By class, in the order of their first run."""
+def _parts(module: nn.Module, runs: _Runs, counter: FlopCounterMode, batch: int) -> dict[str, Part]:
     counts = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
     modules, ran = dict(module.named_modules()), runs.output_bytes
     whole = {name: counts.get(f"{type(module).__name__}.{name}".rstrip("."), 0) for name in ran}
@@ -112,12 +140,10 @@ def _kinds(module: nn.Module, runs: _Runs, counter: FlopCounterMode, batch: int)
         own[_above(name, ran)] -= whole[name]
     for name, parameter in module.named_parameters():
         params[_above(name, ran)] += parameter.numel()
-    kinds: dict[str, Layers] = {}
-    for name, sizes in ran.items():
-        kind = type(modules[name]).__name__
-        found = Layers(len(sizes), params[name], own[name] // 2 // batch, sum(sizes))
-        kinds[kind] = kinds.get(kind, Layers()) + found
-    return {kind: layers for kind, layers in kinds.items() if layers.params or layers.macs or layers.output_bytes}
+    return {
+        name: Part(type(modules[name]).__name__, Layers(len(sizes), params[name], own[name] // 2 // batch, sum(sizes)))
+        for name, sizes in ran.items()
+    }
 
 
 def _above(name: str, ran: Container[str]) -> str:

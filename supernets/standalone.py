@@ -43,7 +43,8 @@ ENOUGH = 1 / 6
 """Of the supernet's steps: once each network is trained for so many, a larger share trains more networks. In
 benchmarks/results/short_trainings.md, where supernets have 1,200 steps, 200 rank nearly as a whole training does."""
 SHORT, SHORT_STEPS = 1 / 12, 50
-"""Of the supernet's steps, and as a number: fewer rank poorly there, so a share that pays for fewer buys none."""
+"""Of the supernet's steps, and as a number: fewer rank poorly there, so a share that pays for fewer buys none. Whoever
+states how many networks to train may know a task whose order shows sooner; then the number alone counts."""
 _LOOKED_AT = 12  # steps of a strategy that its cost is estimated from, and networks
 
 Cost = Callable[[Architecture], float]
@@ -98,7 +99,7 @@ def plan(
         networks, steps: stated ones are taken as they are; stated steps whatever they cost.
         front: as in `trust_sample`.
     """
-    least = min(training_steps, max(SHORT_STEPS, math.ceil(SHORT * training_steps)))
+    least = min(training_steps, SHORT_STEPS if networks else max(SHORT_STEPS, math.ceil(SHORT * training_steps)))
     if networks is None:
         few = trust_sample(space, FEWEST, rng, size)
         affordable = share * training_cost / _mean(cost, few)

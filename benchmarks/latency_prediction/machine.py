@@ -20,7 +20,6 @@ from rich.progress import Progress
 from scipy.stats import spearmanr
 
 from benchmarks.report import markdown
-from nas.evaluators import ProfileFeatures
 from nas.predictors import PREDICTORS, OverRows
 from nas.predictors.design import first
 from nas.predictors.models import FloatArray
@@ -29,6 +28,7 @@ from nas.targets.sets import Sets, references
 from search_spaces import Architecture
 from search_spaces.mobilenet import MobileNetSpace
 from supernets import Supernet
+from supernets.counting import Counts
 from supernets.models import mobilenet
 
 NAME = "machine"
@@ -37,7 +37,7 @@ ROUNDS = 2
 MEASURED = (10, 30, 100)
 SPACE = MobileNetSpace()
 EXAMPLE = torch.zeros(1, 3, 32, 32)
-PROFILE = "ensemble, profile"
+PROFILE = "ensemble, counts"
 KINDS = ("additive", "ridge", "gaussian_process", "boosting", "ensemble", PROFILE)
 CHOSEN = ("random", "designed")
 
@@ -128,13 +128,13 @@ def _chosen(how: str, k: int, draw: int) -> list[int]:
 
 def _fresh(kind: str) -> OverRows:
     if kind == PROFILE:
-        return PREDICTORS["ensemble"](SPACE, _profiles())
+        return PREDICTORS["ensemble"](SPACE, _counts())
     return PREDICTORS[kind](SPACE)
 
 
 @cache
-def _profiles() -> ProfileFeatures:
-    return ProfileFeatures(SPACE, partial(supernet().profile, example=EXAMPLE))
+def _counts() -> Counts:
+    return Counts(SPACE, supernet().build, EXAMPLE)
 
 
 def _quality(predictor: OverRows, seen: Sequence[int], ms: FloatArray) -> Row:

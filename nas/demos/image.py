@@ -127,7 +127,6 @@ run = Run(
     training=TrainingConfig(steps=2500, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=100,
     measured=30,
-    profile=True,
     trust=0.25,
     trust_networks=24,
 )

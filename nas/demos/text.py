@@ -92,7 +92,6 @@ run = Run(
     evaluations=80,
     batch=16,
     measured=30,
-    profile=True,
     trust=0.25,
     trust_networks=24,
 )

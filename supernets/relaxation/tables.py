@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search_spaces import Architecture, Space
+from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
 from supernets.relaxation.mixture import Joint, Mixture
 
@@ -214,9 +214,29 @@ class _Survey:
                 self.slots[key] |= _ancestors(self.space, off[0])
                 return True
             if known.features.get(key) != seen.features.get(key):
-                self.slots[key] |= {i for i, (a, b) in enumerate(zip(known.codes, seen.codes, strict=True)) if a != b}
+                self.slots[key] |= self._telling(known, seen, key)
                 return True
         return False
+
+    def _telling(self, one: _Seen, other: _Seen, key: Key) -> set[int]:
+        """Of the choices that two networks differ in, those that move the feature by themselves; all if none does."""
+        differing = {i for i, (a, b) in enumerate(zip(one.codes, other.codes, strict=True)) if a != b}
+        moved = set()
+        for slot in differing:
+            arch = self._between(one, other, slot)
+            if arch is not None and self._look(arch).features.get(key) != one.features.get(key):
+                moved.add(slot)
+        return moved or differing
+
+    def _between(self, one: _Seen, other: _Seen, slot: int) -> Architecture | None:
+        """The first network with one choice of the second, where that is a network of the space."""
+        codes = np.array([one.codes], dtype=np.int16)
+        codes[0, slot] = other.codes[slot]
+        try:
+            (arch,) = self.space.decode(codes)
+        except SpaceError:
+            return None
+        return arch if arch in self.space else None
 
     # --- their values under all combinations
 

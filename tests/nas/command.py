@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from nas.cli import main
-from nas.targets import TARGETS
+from nas.targets import TARGETS, CPUTarget
 
 TINY = Path(__file__).with_name("tiny_run.py")
 
@@ -25,7 +25,7 @@ Nas = Callable[..., Answer]
 
 def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
     monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's width, which would fold tables
-    monkeypatch.setitem(TARGETS, "cpu", TARGETS["cpu"])  # which a `variant` replaces where it is loaded
+    monkeypatch.setitem(TARGETS, "cpu", CPUTarget)  # which a `variant` replaces where it is loaded
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])

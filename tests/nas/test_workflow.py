@@ -243,14 +243,12 @@ def test_a_search_for_networks_that_keep_their_limits_ends(
         assert len(workflow.verify("tiny")) == min(30, max(10, 2 * num_first))
 
 
-def test_latencies_are_predicted_from_profiles_where_that_is_asked_for(
-    run: Run, tmp_path: Path, quick_target: None
-) -> None:
-    timed = replace(run, objectives=LATENCY, profile=True)
+def test_latencies_are_predicted_from_counts_too(run: Run, tmp_path: Path, quick_target: None) -> None:
+    timed = replace(run, objectives=LATENCY)
     with opened(timed, tmp_path) as workflow:
         found = workflow.measure()["cpu"]
         (stored,) = workflow.repository.predictors("cpu")
-        assert '"features":"profile"' in stored.content
+        assert '"features":"counts"' in stored.content
         again = workflow.measure()["cpu"]
     archs = run.space.sample_many(5, np.random.default_rng(0))
     assert np.array_equal(found.codes, again.codes)
