@@ -45,7 +45,9 @@ def taken_home(row: Row, limit: str | None, place: object, scores: Mapping[str, 
 
 def _front(study: StudyRecord, rows: Sequence[Row], num_evaluations: int) -> str:
     found = f"front: {len(rows)} of {num_evaluations} evaluated networks"
-    spans = (_span(rows, name) for name in study.objectives) if rows else ()
+    batch = study.settings.get("latency_batch")
+    spans = [_span(rows, name) for name in study.objectives] if rows else []
+    spans += [f"latencies of batches of {batch}"] if batch else []
     return ", ".join([found, *spans])
 
 

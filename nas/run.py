@@ -44,7 +44,15 @@ COSTS = ("params", "macs", "activation_bytes")
 
 _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
 _SAMPLING = ("num_train", "batch_size", "select", "losses")
-_LEAST = {"evaluations": 1, "batch": 1, "seed": 0, "measured": 5, "trust_networks": 3, "trust_steps": 1}
+_LEAST = {
+    "evaluations": 1,
+    "batch": 1,
+    "seed": 0,
+    "measured": 5,
+    "latency_batch": 1,
+    "trust_networks": 3,
+    "trust_steps": 1,
+}
 _MAY_BE_NONE = ("trust_networks", "trust_steps")
 
 
@@ -102,6 +110,8 @@ class Run:
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
     is soon good enough, and up to three times as many where a limit hangs on one that is not."""
+    latency_batch: int = 1
+    """Examples in the input whose latency is measured: a latency is that of the whole batch."""
     coverage: float = 0.9
     """The share of networks that shall keep a limit on a latency once they are measured: what is checked against such
     a limit is not the predicted latency but a bound that so many keep."""
@@ -113,6 +123,11 @@ class Run:
     """So many networks in place of what follows from the share."""
     trust_steps: int | None = None
     """So many steps of each of these trainings, likewise."""
+
+    @property
+    def example(self) -> Tensor:
+        """The input whose latency is measured."""
+        return self.task.example(self.latency_batch)
 
     def __post_init__(self) -> None:
         self._check_types()

@@ -47,6 +47,8 @@ class Study:
         data: digest of the data and settings of the evaluation. With it, what any study has found for the same
             weights and data is taken over; without it, nothing is.
         batch: architectures asked for at once, whatever the number of workers.
+        conditions: what else the metrics hold for, as {"latency_batch": 8}; stored with the study's settings, so that
+            it is not resumed under others.
         on_batch: called with the study and the new evaluations after each batch is stored.
     """
 
@@ -68,6 +70,7 @@ class Study:
         data: str | None = None,
         seed: int = 0,
         batch: int = 16,
+        conditions: Mapping[str, Any] | None = None,
         on_batch: OnBatch | None = None,
         run_file: str | None = None,
     ) -> None:
@@ -92,7 +95,8 @@ class Study:
         self._predict = predict
         self._screen = Screen(self.limits, predict, bound) if predict else None
         self._searcher = self._make_searcher(searcher, settings or {})
-        self.record = self._recorded(searcher, settings or {}, run_file)
+        kept = {"batch": batch, "data": data, **(conditions or {}), **_storable(settings or {})}
+        self.record = self._recorded(searcher, kept, run_file)
         self.evaluations = repository.evaluations(name)
         self._digests = {evaluation.arch.digest for evaluation in self.evaluations}
         self._num_told = 0
@@ -208,7 +212,7 @@ class Study:
             raise NasError(f"{make.__name__} cannot be made with settings {dict(settings)}: {error}") from error
 
     def _recorded(
-        self, searcher: Callable[..., Searcher], settings: Mapping[str, Any], run_file: str | None
+        self, searcher: Callable[..., Searcher], settings: dict[str, Any], run_file: str | None
     ) -> StudyRecord:
         self.repository.add_space(SpaceRecord(self.space.digest, self.space.name, self.space.declaration()))
         record = StudyRecord(
@@ -219,7 +223,7 @@ class Study:
             limits=tuple(str(limit) for limit in self.limits),
             searcher=_name_of(searcher),
             seed=self.seed,
-            settings={"batch": self.batch, "data": self.data, **_storable(settings)},
+            settings=settings,
             run_file=run_file,
         )
         return self.repository.create_study(record, load_if_exists=True)

@@ -118,9 +118,7 @@ def check(
         with display.bar(f"measuring again on {name}") as tick:
             tick(0, len(archs))
             modules = [workflow.initial.extract(arch) for arch in archs]
-            found = compared(
-                list(zip(chosen, target.measure(modules, workflow.run.task.example(), archs), strict=True))
-            )
+            found = compared(list(zip(chosen, target.measure(modules, workflow.run.example, archs), strict=True)))
             tick(len(archs), len(archs))
     for line in _differences(then, now):
         display.checked(line, changed=True)

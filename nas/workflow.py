@@ -284,7 +284,7 @@ class Workflow:
         tick(len(archs) - len(todo), len(archs))
         if todo:
             scale = {arch: known[arch.digest].median_ms for arch in anchors if arch.digest in known}
-            sets = Sets(target, self.run.space, self.initial.extract, self.run.task.example(), scale)
+            sets = Sets(target, self.run.space, self.initial.extract, self.run.example, scale)
             for found in sets.measure(todo):
                 new = [result.measurement(arch, record, networks[arch.digest]) for arch, result in found]
                 self.repository.add_measurements(new)
@@ -295,7 +295,7 @@ class Workflow:
 
     def fingerprint(self, arch: Architecture) -> str:
         """Of what a latency depends on and the architecture does not say: the sizes of layers, and of the input."""
-        example = self.run.task.example()
+        example = self.run.example
         return _digest([asdict(self._counts.profile(arch)), list(example.shape), str(example.dtype)])
 
     @cached_property
@@ -364,6 +364,7 @@ class Workflow:
             data=run.task.digest,
             seed=run.seed,
             batch=run.batch,
+            conditions={"latency_batch": run.latency_batch} if run.latency_batch > 1 else None,
             on_batch=on_batch,
             run_file=str(self.run_file) if self.run_file else None,
         )

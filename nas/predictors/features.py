@@ -7,7 +7,7 @@ import networkx
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictors.counts import Counts
+from nas.predictors.option_counts import OptionCounts
 from nas.predictors.models import FloatArray
 from nas.predictors.rows import Archs, Features, codes_of
 from search_spaces import Space
@@ -30,7 +30,7 @@ def graph_features(space: Space) -> Features:
     """
     if type(space).graph is not Space.graph:
         return _Live(space).columns
-    counts = Counts(space)
+    counts = OptionCounts(space)
     return lambda archs: counts.of(codes_of(space, archs))
 
 
@@ -40,7 +40,7 @@ class _Live:
     def __init__(self, space: Space) -> None:
         self.space = space
         self._slot = {slot.path: index for index, slot in enumerate(space.slots)}
-        self._counts = Counts(space)
+        self._counts = OptionCounts(space)
         self._options = [(index, code) for index, slot in enumerate(space.slots) for code in range(len(slot.options))]
         graphs = (space.graph(arch) for _, arch in space.variants())
         self._drawn = {slot for graph in graphs for slot in self._slots(graph, graph)}

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import NasError
-from nas.predictors.counts import Counts
+from nas.predictors.option_counts import OptionCounts
 from nas.predictors.models import (
     AdditiveModel,
     BoostingModel,
@@ -153,7 +153,7 @@ class Described:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._counts = Counts(space)
+        self._counts = OptionCounts(space)
         self.widths = (len(space.feature_names()), len(self._counts))
 
     def __call__(self, archs: Archs) -> FloatArray:

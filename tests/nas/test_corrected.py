@@ -133,6 +133,18 @@ def test_labels_that_tell_nothing_leave_the_front_as_it_was(rows: tuple[dict[str
     assert known is not None and told in known.sentence and judged(EVALUATIONS, known) == EVALUATIONS
 
 
+def test_labels_of_very_short_trainings_give_an_order_and_correct_nothing() -> None:
+    """The supernet has 10 steps; a label of none is no label of what a network can reach."""
+    with repository(None) as before, repository(replace(TRUST, steps=0)) as after, repository(TRUST) as enough:
+        assert fronts.front(before, "toy") == fronts.front(after, "toy") != fronts.front(enough, "toy")
+        known = fronts.correction(after, "toy")
+    assert known is not None and known.estimates == {}
+    assert known.sentence == (
+        "error is not corrected: the networks trained alone had 0 steps, the supernet 10; from 1 on they tell what a "
+        "network reaches, and not only the order"
+    )
+
+
 def test_without_a_report_or_its_metric_there_is_no_correction() -> None:
     with repository(None) as found:
         study = found.study("toy")

@@ -155,6 +155,14 @@ def test_a_front_changes_which_networks_and_not_how_many_nor_how_long() -> None:
     assert len(set(front) & set(after.archs)) == 4 and not set(front) & set(before.archs)
 
 
+def test_whoever_states_how_many_networks_may_have_short_trainings() -> None:
+    """1,500 / 4: 375 steps of each of three trainings, and one more that is repeated thrice; 834 are a twelfth."""
+    assert "fewer than 834 decide nothing" in planned(0.1, training=20_000).refused
+    plan = planned(0.1, training=20_000, networks=4)
+    assert (len(plan.archs), plan.steps, plan.refused) == (4, 142, "")
+    assert "fewer than 50 decide nothing" in planned(0.02, training=20_000, networks=4).refused
+
+
 def test_num_networks_counts_repetitions() -> None:
     found = [num_networks(steps, 100) for steps in (0, 1199, 1200, 2400, 1e9)]
     assert found == [FEWEST, FEWEST, 9, 18, MOST]

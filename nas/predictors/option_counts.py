@@ -7,7 +7,7 @@ from nas.predictors.models import FloatArray, family
 from search_spaces import Space
 
 
-class Counts:
+class OptionCounts:
     """Columns that all positions of a choice share: with them a few measurements tell of every position."""
 
     def __init__(self, space: Space) -> None:
