@@ -7,8 +7,8 @@ import networkx
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictors.option_counts import OptionCounts
 from nas.predictors.models import FloatArray
+from nas.predictors.option_counts import OptionCounts
 from nas.predictors.rows import Archs, Features, codes_of
 from search_spaces import Space
 from search_spaces.graph import Graph

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import NasError
-from nas.predictors.option_counts import OptionCounts
 from nas.predictors.models import (
     AdditiveModel,
     BoostingModel,
@@ -22,6 +21,7 @@ from nas.predictors.models import (
     Steps,
     in_portions,
 )
+from nas.predictors.option_counts import OptionCounts
 from nas.predictors.rows import Archs, Features, codes_of, values_of, with_features
 from search_spaces import Space
 

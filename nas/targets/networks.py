@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nas.targets.heap import keep_memory
 from nas.targets.target import Inputs, TargetError
 from supernets.views import shared_views, tensors
 
@@ -116,7 +117,8 @@ def each(modules: Sequence[nn.Module], prepare: Callable[[nn.Module], Prepared])
 
 @contextmanager
 def evaluating(modules: Sequence[nn.Module], threads: int) -> Iterator[None]:
-    """Evaluation and inference mode, so many threads, no garbage collection; all of it put back afterwards."""
+    """Evaluation and inference mode, so many threads, no garbage collection, all put back afterwards; memory is kept."""
+    keep_memory()
     training = {part: part.training for module in modules for part in module.modules()}
     threads_before, collecting = torch.get_num_threads(), gc.isenabled()
     try:

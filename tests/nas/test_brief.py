@@ -45,6 +45,11 @@ def test_all_is_said_in_a_line_each() -> None:
     ]
 
 
+def test_latencies_of_batches_are_said_to_be_that() -> None:
+    said = brief.lines(replace(STUDY, settings={"latency_batch": 8}), ROWS, 160, None)
+    assert said[0].endswith("latency on cpu 1 ms to 10 ms (10.0 times), latencies of batches of 8")
+
+
 def test_a_banner_stands_in_place_of_the_praise() -> None:
     said = brief.lines(STUDY, ROWS, 160, replace(BETTER, banner="No better than ranking by MACs: ..."))
     assert said[3] == "No better than ranking by MACs: ..."

@@ -194,6 +194,19 @@ def test_a_latency_is_measured_once_for_each_network_and_machine(
     assert measuring.networks == 18, "the same name on another machine is another target"
 
 
+def test_latencies_of_another_batch_are_others(run: Run, tmp_path: Path, quick_target: None) -> None:
+    run = replace(run, objectives=("error", "latency_ms@cpu"))
+    archs = run.space.sample_many(3, np.random.default_rng(0), distinct=True)
+    with opened(run, tmp_path) as workflow:
+        one = workflow.measured(workflow.targets["cpu"], archs)
+        workflow.study(workflow.measure())
+    with opened(replace(run, latency_batch=4), tmp_path) as workflow:
+        four = workflow.measured(workflow.targets["cpu"], archs)
+        with pytest.raises(NasError, match="latency_batch"):
+            workflow.study({})
+    assert [m.conditions["batch"] for m in (*one, *four)] == [1] * 3 + [4] * 3
+
+
 def test_predicted_latencies_are_objectives_and_the_front_is_measured(
     run: Run, tmp_path: Path, quick_target: None
 ) -> None:
