@@ -127,7 +127,7 @@ run = Run(
     training=TrainingConfig(steps=2500, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=100,
     measured=30,
-    latency_batch=8,
+    latency_batch=32,
     trust=0.2,
     trust_networks=24,
 )

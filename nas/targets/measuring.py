@@ -1,8 +1,9 @@
 """Networks timed in interleaved rounds, and what the times say: over any passes, by any clock.
 
-A round is one pass of every network, in shuffled order. How fast the machine is in a round is a factor common to all
-networks; dividing each round by its own median over networks leaves ratios, which a machine that others disturb
-changes far less than times in a row (`benchmarks/measuring.py`).
+A round is one pass of every network, in shuffled order. Of some rounds that follow one another the fastest pass of each
+network counts: one that nothing interrupted. How fast the machine is meanwhile is a factor common to all networks;
+dividing by the median over networks leaves ratios, which a machine that others disturb changes far less than times in
+a row (`benchmarks/measuring.py`).
 
 A ratio is known to half the notch of a box plot, 1.57 IQR / sqrt(rounds) (McGill, Tukey and Larsen, 1978, "Variations
 of box plots"), which a few interrupted passes do not move; so rounds go on until that is a small share of it.
@@ -27,6 +28,8 @@ FAR = 3.0
 """Interquartile ranges beyond the third quartile from which a pass is an outlier (Tukey's outer fence)."""
 CHANGED = 0.05
 """Share of a latency below which a change is not worth a word, however certain."""
+TOGETHER, FEWEST_PARTS = 4, 10
+"""Rounds of which the fastest pass counts; fewer where there would be fewer such parts than this."""
 COMMON = 3
 """Networks from which the machine's speed in a round can be told from what one network does."""
 _MANY_OUTLIERS = 0.05
@@ -83,38 +86,42 @@ class Rounds:
     """The uncertainty that was asked for, as a share of each ratio."""
 
     @cached_property
+    def parts(self) -> FloatArray:
+        """(parts, networks) the fastest pass of each in rounds that follow one another."""
+        num_rounds = len(self.seconds)
+        together = max(1, min(TOGETHER, num_rounds // FEWEST_PARTS))
+        return np.minimum.reduceat(self.seconds, np.arange(0, num_rounds - together + 1, together), axis=0)
+
+    @cached_property
     def pace(self) -> FloatArray:
-        """(rounds,) how long the median network took; of fewer than `COMMON` networks 1 throughout.
+        """(parts,) how long the median network took; of fewer than `COMMON` networks 1 throughout.
 
         One network alone cannot tell whether it or the machine was slow.
         """
-        num_rounds, num_networks = self.seconds.shape
-        return np.median(self.seconds, axis=1) if num_networks >= COMMON else np.ones(num_rounds)
+        return _pace(self.parts)
 
     @cached_property
     def _quartiles(self) -> FloatArray:
-        """(3, networks) of seconds, in rounds of equal pace."""
-        even = self.pace > 0
-        ratios = self.seconds[even] / self.pace[even, None] if even.any() else np.ones_like(self.seconds)
-        found: FloatArray = np.quantile(ratios, (0.25, 0.5, 0.75), axis=0) * np.median(self.pace)
+        """(3, networks) of seconds, in parts of equal pace."""
+        found: FloatArray = np.quantile(_evened(self.parts), (0.25, 0.5, 0.75), axis=0)
         return found
 
     @property
     def median(self) -> FloatArray:
-        """(networks,) seconds a pass, at the machine's median pace."""
+        """(networks,) seconds of an uninterrupted pass, at the machine's median pace."""
         middle: FloatArray = self._quartiles[1]
         return middle
 
     @property
     def iqr(self) -> FloatArray:
-        """(networks,) interquartile range over rounds, in seconds."""
+        """(networks,) interquartile range over parts, in seconds."""
         width: FloatArray = self._quartiles[2] - self._quartiles[0]
         return width
 
     @property
     def uncertainty(self) -> FloatArray:
         """(networks,) of the medians, as a share of them."""
-        return _shares(NOTCH * self.iqr / math.sqrt(len(self.seconds)), self.median)
+        return _shares(NOTCH * self.iqr / math.sqrt(len(self.parts)), self.median)
 
     @property
     def settled(self) -> npt.NDArray[np.bool_]:
@@ -124,9 +131,9 @@ class Rounds:
     @property
     def outliers(self) -> FloatArray:
         """(networks,) share of passes that took far longer than the others of the same network: something else ran."""
-        even = self.seconds / np.where(self.pace > 0, self.pace / (np.median(self.pace) or 1), 1)[:, None]
-        fence = self._quartiles[2] + FAR * self.iqr
-        found: FloatArray = (even > fence + 1e-9 * self.median).mean(axis=0)
+        even = _evened(self.seconds)
+        low, high = np.quantile(even, (0.25, 0.75), axis=0)
+        found: FloatArray = (even > high + FAR * (high - low) + 1e-9 * self.median).mean(axis=0)
         return found
 
     @property
@@ -199,6 +206,20 @@ def _round(passes: Sequence[Pass], rng: np.random.Generator) -> FloatArray:
     for network in rng.permutation(len(passes)):
         seconds[network] = passes[network]()
     return seconds
+
+
+def _pace(seconds: FloatArray) -> FloatArray:
+    """(rounds,) the median over networks, 1 where they are too few to tell."""
+    num_rounds, num_networks = seconds.shape
+    return np.median(seconds, axis=1) if num_networks >= COMMON else np.ones(num_rounds)
+
+
+def _evened(seconds: FloatArray) -> FloatArray:
+    """(rounds, networks) seconds as they would be at the median pace; rounds that took no time are left out."""
+    pace = _pace(seconds)
+    even = pace > 0
+    found: FloatArray = seconds[even] / pace[even, None] * np.median(pace) if even.any() else np.ones_like(seconds)
+    return found
 
 
 def _notch(seconds: FloatArray) -> float:

@@ -117,7 +117,7 @@ def each(modules: Sequence[nn.Module], prepare: Callable[[nn.Module], Prepared])
 
 @contextmanager
 def evaluating(modules: Sequence[nn.Module], threads: int) -> Iterator[None]:
-    """Evaluation and inference mode, so many threads, no garbage collection, all put back afterwards; memory is kept."""
+    """Evaluation and inference mode, so many threads, no garbage collection; all put back, but memory is kept."""
     keep_memory()
     training = {part: part.training for module in modules for part in module.modules()}
     threads_before, collecting = torch.get_num_threads(), gc.isenabled()

@@ -22,12 +22,12 @@ def results(
         peaks: bytes that each network held at once.
         energies: millijoules of a pass of each.
     """
-    shared = {**conditions, "warmup": rounds.warmup, "networks": rounds.seconds.shape[1]}
+    shared = {**conditions, "warmup": rounds.warmup, "rounds": len(rounds.seconds), "networks": rounds.seconds.shape[1]}
     return [
         LatencyResult(
             float(rounds.median[i]) * 1e3,
             float(rounds.iqr[i]) * 1e3,
-            len(rounds.seconds),
+            len(rounds.parts),
             shared
             | {
                 "settled": bool(rounds.settled[i]),

@@ -151,7 +151,7 @@ def _refuse_noise(target: str, found: Sequence[LatencyResult]) -> None:
     middle = float(np.median(known))
     if middle > _HOPELESS:
         raise TargetError(
-            f"target {target!r} is too noisy to measure: after {found[0].repeats} rounds half of {len(found)} networks "
-            f"are known to {middle:.0%} at best: end what else runs on it, or give it more time (budget_s=..., "
+            f"target {target!r} is too noisy to measure: when time was up half of {len(found)} networks "
+            f"were known to {middle:.0%} at best: end what else runs on it, or give it more time (budget_s=..., "
             "max_repeats=...)"
         )

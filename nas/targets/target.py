@@ -26,7 +26,7 @@ class TargetError(NasError):
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """How long one forward pass took: median and interquartile range over `repeats` rounds, in milliseconds."""
+    """How long a forward pass took, in milliseconds: median and interquartile range of `repeats` that count."""
 
     median_ms: float
     iqr_ms: float

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,12 +75,24 @@ def test_interrupted_passes_do_not_move_the_result() -> None:
 
 
 def test_noise_is_repeated_until_the_median_is_known() -> None:
-    noisy = itertools.cycle([0.008, 0.009, 0.010, 0.011, 0.012])
-    result, _ = measure(noisy, budget_s=1000, warmup=0, uncertainty=0.02)
-    assert result.conditions["settled"]
-    # IQR is 2 ms: 1.57 * 2 / sqrt(n) <= 0.02 * 10 from n = 247 on, and a look is taken every tenth more
-    assert 220 <= result.repeats <= 275
-    assert result.median_ms == pytest.approx(10, rel=0.02)
+    rng, found = np.random.default_rng(0), {}
+    for asked in (0.02, 0.01):
+        noisy = iter(lambda: float(rng.lognormal(-4.6, 0.2)), None)
+        result, _ = measure(noisy, budget_s=1000, warmup=0, uncertainty=asked, max_repeats=10_000)
+        assert result.conditions["settled"] and result.conditions["uncertainty"] <= asked
+        assert result.repeats == result.conditions["rounds"] // 4
+        found[asked] = result.repeats
+    # four times as many for half of it, and a look is taken every tenth more
+    assert 2.5 < found[0.01] / found[0.02] < 6
+
+
+def test_of_rounds_that_follow_one_another_the_fastest_pass_counts() -> None:
+    """Every other pass is interrupted, for as long as the network takes."""
+    rng = np.random.default_rng(0)
+    noisy = iter(lambda: 0.01 * (1 + float(rng.random() < 0.5)), None)
+    result, _ = measure(noisy, budget_s=0, min_repeats=100)
+    assert (result.repeats, result.median_ms, result.iqr_ms) == (25, pytest.approx(10), pytest.approx(0))
+    assert measure(itertools.repeat(0.01), budget_s=0)[0].repeats == 10, "not of few rounds"
 
 
 def test_time_and_repeats_are_bounded() -> None:

@@ -125,6 +125,8 @@ def test_a_network_that_was_asked_for_and_fails_is_an_error() -> None:
 
 
 def test_a_machine_that_is_too_noisy_says_so_and_what_to_do() -> None:
-    rule = r"'machine' is too noisy to measure: after 50 rounds half of \d networks are known to 40% at best: end what"
+    rule = (
+        r"'machine' is too noisy to measure: when time was up half of \d networks were known to 40% at best: end what"
+    )
     with pytest.raises(TargetError, match=rule):
         measured(Machine(uncertainty=0.4), ARCHS[:2])
