@@ -50,6 +50,7 @@ Cluster = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Ray workers that hold the supernet.")]
 Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_ms@cpu <= 2'; may be repeated.")]
+OfTarget = Annotated[str | None, typer.Option("--target", help="The front of one target, of a study with several.")]
 Digest = Annotated[
     str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")
 ]
@@ -325,7 +326,7 @@ def _found(workflow: Workflow, *, detailed: bool = True) -> Study:
         foretold = workflow.foretold()
         if detailed:
             display.foretold(foretold)
-    predictors = _measure(workflow) if run.targets else {}
+    predictors = _measure(workflow) if run.target_names else {}
     _train(workflow, detailed=detailed)
     if run.gradient:
         display.learnt(workflow.distributions(predictors))
@@ -348,10 +349,10 @@ def _judge(workflow: Workflow, *, told: bool) -> None:
         workflow.trust(tick)
 
 
-def _show_front(repository: Repository, name: str, where: Sequence[str] = ()) -> None:
-    study, rows = repository.study(name), fronts.front(repository, name, where)
+def _show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
+    study, rows = repository.study(name), fronts.front(repository, name, where, target)
     failures = () if rows else (e.error for e in repository.evaluations(name) if e.error)
-    display.front(study, rows, repository.num_evaluations()[name], where, next(iter(failures), None))
+    display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
         display.trust(trust, fronts.correction(repository, name))
@@ -412,17 +413,27 @@ def studies(
 def front(
     study: StudyName,
     where: Where = [],  # noqa: B006 - typer reads the default
+    target: OfTarget = None,
+    compromises: Annotated[
+        bool, typer.Option("--compromises", help="In place of fronts, the networks within 5 % of every target's.")
+    ] = False,
     storage: Storage = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values.")] = False,
 ) -> None:
     """The networks that no other dominates, with what was verified on them, and whether to trust their order."""
+    if compromises and (where or target):
+        raise NasError("--compromises are of all targets under the study's limits: leave --target and --where out")
     with _reading(storage) as repository:
+        if as_json or as_csv or compromises:
+            near = fronts.compromises(repository, study) if compromises else None
+            rows = fronts.front(repository, study, where, target) if near is None else near
         if as_json or as_csv:
-            rows = fronts.front(repository, study, where)
             sys.stdout.write(fronts.as_json(rows) + "\n" if as_json else fronts.as_csv(rows))
+        elif compromises:
+            display.compromises(repository.study(study), rows)
         else:
-            _show_front(repository, study, where)
+            _show_front(repository, study, where, target)
 
 
 @app.command()
@@ -487,13 +498,14 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     architecture: Digest = "",
     where: Where = [],  # noqa: B006 - typer reads the default
+    target: OfTarget = None,
     formats: Formats = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
     """Write a network of a study as files that run without this package."""
     with _workflow_of(study, storage, runs) as workflow:
-        row = _chosen(workflow.repository, study, architecture, where)
+        row = _chosen(workflow.repository, study, architecture, where, target)
         display.exported(_export(workflow, row, to, formats), row)
 
 
@@ -503,6 +515,7 @@ def finetune(
     to: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     architecture: Digest = "",
     where: Where = [],  # noqa: B006 - typer reads the default
+    target: OfTarget = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; a fifth of the supernet's if left out.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; a tenth of the supernet's if left out.")] = None,
     formats: Formats = "",
@@ -511,7 +524,7 @@ def finetune(
 ) -> None:
     """Train a network of a study further from its inherited weights, then export it."""
     with _workflow_of(study, storage, runs) as workflow:
-        row = _chosen(workflow.repository, study, architecture, where)
+        row = _chosen(workflow.repository, study, architecture, where, target)
         base = workflow.run.training
         config = replace(
             base,
@@ -526,9 +539,9 @@ def finetune(
         display.exported(_export(workflow, row, to, formats, network, after), row)
 
 
-def _chosen(repository: Repository, study: str, architecture: str, where: list[str]) -> fronts.Row:
+def _chosen(repository: Repository, study: str, architecture: str, where: list[str], target: str | None) -> fronts.Row:
     if not architecture:
-        return fronts.best(repository, study, where)
+        return fronts.best(repository, study, where, target)
     return fronts.row(repository, study, architecture)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nas.aims import latency
 from nas.records import (
     CurvePoint,
     Distribution,
@@ -265,36 +266,61 @@ def front(
     rows: Sequence[Row],
     num_evaluations: int,
     where: Sequence[str] = (),
+    target: str | None = None,
     failure: str | None = None,
 ) -> None:
     """The front as a table; what was measured on a network stands beside what was predicted of it.
 
     Args:
         where: limits beside the study's own.
+        target: that it is the front of, where it is not that of all.
         failure: how one of the evaluations failed, said where there is no front.
     """
-    bounds = ", ".join([*record.limits, *where])
+    own = record.settings.get("targets", {})
+    bounds = ", ".join([*record.limits, *(own.get(target, ()) if target else ()), *where])
     limits = f" under {bounds}" if bounds else ""
-    headline(f"front of {record.name}: {len(rows)} of {num_evaluations} evaluated architectures{limits}")
+    whose = f" on {target}" if target else f" on any of {', '.join(own)}" if own else ""
+    headline(f"front of {record.name}{whose}: {len(rows)} of {num_evaluations} evaluated architectures{limits}")
     if not rows:
         why = "nothing keeps the limits: loosen one, or search longer"
         _out.print(why if failure is None else f"evaluations failed, for instance: {escape(failure)}", soft_wrap=True)
         return
+    others = {latency(name) for name in own if target not in (None, name)}
+    _rows(record, rows, leave_out=others)
+    if len(own) > 1 and target is None:
+        say(f"one of these fronts: nas front {record.name} --target {next(iter(own))}; near all of them: --compromises")
+    broken = [row for row in rows if row.broken]
+    if broken:
+        say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
+
+
+def compromises(record: StudyRecord, rows: Sequence[Row]) -> None:
+    """The networks near every front as a table."""
+    own = record.settings.get("targets", {})
+    headline(f"{len(rows)} networks of {record.name} near the front of each of {', '.join(own) or 'its one target'}")
+    if rows:
+        _rows(record, rows)
+    else:
+        say("no network keeps the limits of all targets and is within 5 % of every front: search longer")
+
+
+def _rows(record: StudyRecord, rows: Sequence[Row], leave_out: Container[str] = ()) -> None:
+    """Networks with their metrics, the objectives first, and on whose fronts they are."""
     names = list(dict.fromkeys([*record.objectives, *(n for row in rows for n in row.verified), "params"]))
     names = [name for name in names if name != "activation_bytes" or name in record.objectives]
+    names = [name for name in names if name not in leave_out]
     shown = _spread_out(rows, _MOST_ROWS)
     both = {name for name in names if any(name in row.metrics and name in row.verified for row in rows)}
     corrected = {name for row in rows for name in row.corrected}
     headers = (metric(name).phrase + _stages(name in corrected, name in both) for name in names)
-    table = _table("architecture", *headers, numbers=True)
+    several = any(row.targets for row in rows)
+    table = _table("architecture", *headers, *(["on the front of"] if several else []), numbers=True)
     for row in shown:
-        table.add_row(row.arch.digest[:_DIGEST], *(_cell(row, name) for name in names))
+        targets = [", ".join(row.targets)] if several else []
+        table.add_row(row.arch.digest[:_DIGEST], *(_cell(row, name) for name in names), *targets)
     _show(table)
     if len(shown) < len(rows):
         say(f"{len(rows) - len(shown)} more between these: nas front {record.name} --csv has all")
-    broken = [row for row in rows if row.broken]
-    if broken:
-        say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
 
 
 def _spread_out(rows: Sequence[_T], most: int) -> Sequence[_T]:

@@ -20,6 +20,7 @@ from nas.latency import Latency
 from nas.run import COSTS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.counting import Counts
 from supernets.sharing import sharing
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from supernets.training import TrainingConfig
 
 CALIBRATION_BATCHES = calibrate.NUM_BATCHES
+_COLUMNS = {"params": 0, "macs": 1}
+"""Of `Counts`."""
 
 
 class SubnetEvaluator:
@@ -67,6 +70,30 @@ class Bounds(Costs):
 
     def __getitem__(self, metric: str) -> np.ndarray:
         return self._model.metric(metric, self._archs, self._coverage)
+
+
+class FastCosts:
+    """Costs of which tens of thousands are told in seconds: latencies, and what `counts` has tables of.
+
+    Args:
+        names: of metrics; others than these costs are left out.
+    """
+
+    def __init__(self, counts: Counts, predictors: Mapping[str, Latency], names: Sequence[str]) -> None:
+        self._counts = counts
+        self._predictors = {f"latency_ms@{target}": latency for target, latency in predictors.items()}
+        counted = [name for name in names if name in _COLUMNS]
+        self.names = [name for name in names if name in self._predictors]
+        self.names += counted if counted and counts.tabulated else []
+
+    def __call__(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+        """(n,) each."""
+        codes = self._counts.space.codes(archs)
+        found = {name: own.predict(codes)[0] for name, own in self._predictors.items() if name in self.names}
+        if counted := [name for name in self.names if name in _COLUMNS]:
+            rows = self._counts(codes).astype(float)
+            found |= {name: rows[:, _COLUMNS[name]] for name in counted}
+        return found
 
 
 class CostModel:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from nas import limits, pareto
+from nas import aims, limits
+from nas.aims import Aim
 from nas.corrected import Corrected, Estimate, judged, of_study
 from nas.errors import NasError
-from nas.limits import Limit
 from nas.records import Evaluation, StudyRecord
 from nas.storage import Repository
 from search_spaces import Architecture
@@ -31,6 +30,8 @@ class Row:
     """Limits that the verified metrics break, though the predicted ones kept them."""
     corrected: dict[str, Estimate] = field(default_factory=dict)
     """What the network is expected to reach trained alone, by metric: see `nas.corrected`."""
+    targets: tuple[str, ...] = ()
+    """On whose fronts it is, of a study with several targets."""
 
     def judged(self) -> dict[str, float]:
         """The metrics by which fronts are made: the corrected ones in place of the inherited."""
@@ -45,29 +46,70 @@ class Row:
         return {**self.metrics, **values, **spreads, **measured}
 
 
-def front(repository: Repository, name: str, where: Sequence[str] = ()) -> list[Row]:
+def front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> list[Row]:
     """The non-dominated feasible evaluations of a study, by its first objective; `where` are further limits.
 
     Objectives and limits are judged as corrected, where there is a correction. A network that was measured and breaks a
-    limit dominates nothing: it is shown, marked, beside those that take its place.
+    limit dominates nothing: it is shown, marked, beside those that take its place. Of a study with several targets the
+    fronts of all, or that of one `target`.
 
     Raises:
-        NasError: no such study, or a malformed limit.
+        NasError: no such study or target, or a malformed limit.
     """
     study, verified = repository.study(name), repository.verified(name)
     evaluations, known = _evaluations(repository, study)
-    bounds = [limits.parse(text) for text in (*study.limits, *where)]
+    by_digest, seen = {e.arch.digest: e for e in evaluations}, judged(evaluations, known)
+    shown: dict[str, list[_Shown]] = {}
+    for aim in _under(aims.of_study(study, target), where):
+        for digest, found in _of_aim(aim, seen, verified).items():
+            shown.setdefault(digest, []).append(found)
+    rows = [_row(by_digest[digest], known, verified, found) for digest, found in shown.items()]
+    judged_by = {e.arch.digest: e.metrics for e in seen}
+    return sorted(rows, key=lambda row: tuple(judged_by[row.arch.digest][name] for name in study.objectives))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Why a network is shown: it is on the front of a target, or would be but for limits that it breaks as measured."""
+
+    target: str
+    broken: tuple[str, ...] = ()
+
+
+def _of_aim(aim: Aim, seen: Sequence[Evaluation], verified: Mapping[str, Mapping[str, float]]) -> dict[str, _Shown]:
+    """The networks of one front by digest, and those that its limits keep from it once they were measured."""
     broken = {
-        digest: tuple(str(bound) for bound in bounds if bound.metric in seen and not bound.holds(seen))
-        for digest, seen in verified.items()
+        digest: tuple(str(limit) for limit in aim.limits if limit.metric in found and not limit.holds(found))
+        for digest, found in verified.items()
     }
-    by_digest = {e.arch.digest: e for e in evaluations}
-    seen = judged(evaluations, known)
     keeping = [e for e in seen if not broken.get(e.arch.digest)]
-    breaking = [e for e in seen if broken.get(e.arch.digest) and _promises(e, bounds)]
-    found = [*non_dominated(study, keeping, where), *breaking]
-    found.sort(key=lambda e: tuple(e.metrics[name] for name in study.objectives))
-    return [_row(by_digest[e.arch.digest], known, verified, broken.get(e.arch.digest, ())) for e in found]
+    found = {e.arch.digest: _Shown(aim.target) for e in aim.front(keeping)}
+    breaking = [e.arch.digest for e in seen if broken.get(e.arch.digest) and aim.holds(e)]
+    return found | {digest: _Shown(aim.target, broken[digest]) for digest in breaking}
+
+
+def _under(found: Sequence[Aim], where: Sequence[str]) -> list[Aim]:
+    """The aims under further limits."""
+    return [replace(aim, limits=(*aim.limits, *map(limits.parse, where))) for aim in found]
+
+
+def compromises(repository: Repository, name: str, within: float = 0.05) -> list[Row]:
+    """The networks of a study that are near the front of every target, by its first objective.
+
+    Args:
+        within: how near, as a share of each front's range: see `nas.aims.distances`.
+
+    Raises:
+        NasError: no such study.
+    """
+    study, verified = repository.study(name), repository.verified(name)
+    evaluations, known = _evaluations(repository, study)
+    found, seen = aims.of_study(study), judged(evaluations, known)
+    apart = {digest: max(own.values()) for digest, own in aims.distances(found, seen).items()}
+    near = [e for e in evaluations if apart.get(e.arch.digest, math.inf) <= within]
+    on = {digest: [_Shown(target) for target in targets] for digest, (_, targets) in aims.fronts(found, seen).items()}
+    rows = [_row(e, known, verified, on.get(e.arch.digest, ())) for e in near]
+    return sorted(rows, key=lambda row: tuple(row.judged()[objective] for objective in study.objectives))
 
 
 def correction(repository: Repository, name: str) -> Corrected | None:
@@ -81,33 +123,19 @@ def _evaluations(repository: Repository, study: StudyRecord) -> tuple[list[Evalu
 
 
 def _row(
-    found: Evaluation, known: Corrected | None, verified: Mapping[str, dict[str, float]], broken: tuple[str, ...]
+    found: Evaluation, known: Corrected | None, verified: Mapping[str, dict[str, float]], shown: Sequence[_Shown] = ()
 ) -> Row:
     estimate = known.estimates.get(found.arch.digest) if known else None
     corrected = {known.metric: estimate} if known and estimate else {}
-    return Row(found.arch, found.metrics, verified.get(found.arch.digest, {}), broken, corrected)
+    broken = dict.fromkeys(limit for one in shown for limit in one.broken)
+    targets = tuple(one.target for one in shown if one.target)
+    return Row(found.arch, found.metrics, verified.get(found.arch.digest, {}), tuple(broken), corrected, targets)
 
 
 def row(repository: Repository, name: str, prefix: str) -> Row:
     """Any evaluated network of a study as a row: see `find`."""
     found = find(repository, name, prefix)
-    return _row(found, correction(repository, name), repository.verified(name), ())
-
-
-def non_dominated(study: StudyRecord, evaluations: Iterable[Evaluation], where: Sequence[str] = ()) -> list[Evaluation]:
-    """Of the evaluations that succeeded and keep all limits, those that no other dominates, by the first objective."""
-    bounds = [limits.parse(text) for text in (*study.limits, *where)]
-    kept = [e for e in evaluations if _promises(e, bounds)]
-    if not kept:
-        return []
-    values = np.array([[e.metrics[name] for name in study.objectives] for e in kept])
-    chosen = [kept[i] for i in np.flatnonzero(pareto.non_dominated(values))]
-    return sorted(chosen, key=lambda e: tuple(e.metrics[name] for name in study.objectives))
-
-
-def _promises(evaluation: Evaluation, bounds: Sequence[Limit]) -> bool:
-    """Whether it succeeded and keeps all limits as far as the search saw."""
-    return evaluation.error is None and all(bound.holds(evaluation.metrics) for bound in bounds)
+    return _row(found, correction(repository, name), repository.verified(name))
 
 
 def find(repository: Repository, name: str, prefix: str) -> Evaluation:
@@ -124,13 +152,15 @@ def find(repository: Repository, name: str, prefix: str) -> Evaluation:
     return found[0]
 
 
-def best(repository: Repository, name: str, where: Sequence[str] = ()) -> Row:
+def best(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> Row:
     """The network of the front with the lowest first objective that keeps all limits, as measured where it was.
+
+    Of a study with several targets, `target` says whose front and limits.
 
     Raises:
         NasError: none does.
     """
-    for found in front(repository, name, where):
+    for found in front(repository, name, where, target):
         if not found.broken:
             return found
     bounds = ", ".join((*repository.study(name).limits, *where)) or "no limit"
@@ -162,5 +192,6 @@ def _plain(row: Row) -> dict[str, Any]:
         "corrected": {name: asdict(found) for name, found in row.corrected.items()},
         "verified": row.verified,
         "broken_limits": list(row.broken),
+        **({"targets": list(row.targets)} if row.targets else {}),
         "architecture": row.arch.to_dict(),
     }

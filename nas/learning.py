@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from nas import evaluators, limits
+from nas import evaluators
 from nas.evaluators import CostModel
 from nas.records import Distribution
 from nas.run import Run, is_cost
@@ -45,7 +45,7 @@ def learn(
         NasError: a limit that no architecture keeps, or a search that came to nothing.
     """
     supernet.check_relaxation(run.task.example(2))
-    kept = [limit for limit in map(limits.parse, run.limits) if is_cost(limit.metric)]
+    kept = [limit for limit in run.all_limits if is_cost(limit.metric)]
     costs = expected(run, supernet, predict, [*run.cost_objectives, *(limit.metric for limit in kept)])
     about: dict[str, Any] = {
         "costs": costs,
@@ -88,7 +88,14 @@ def copied(run: Run, supernet: Supernet) -> Supernet:
 def key(run: Run, weights: str) -> str:
     """The digest of all that a gradient search depends on; how often it is saved is not part of it."""
     settings = [type(run.learning).__name__, _plain(asdict(run.learning))]
-    about: list[Any] = [run.space.digest, weights, run.task.digest, run.objectives, run.limits, settings]
+    about: list[Any] = [
+        run.space.digest,
+        weights,
+        run.task.digest,
+        run.all_objectives,
+        [*map(str, run.all_limits)],
+        settings,
+    ]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -5,6 +5,8 @@ Values are (n, m): n points, m objectives. The algorithms are moocore's but for 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +34,23 @@ def ranks(values: ArrayLike) -> NDArray[np.int64]:
     if not len(points):
         return np.zeros(0, dtype=np.int64)
     return np.asarray(moocore.pareto_rank(points), dtype=np.int64).reshape(-1)
+
+
+def levels(values: ArrayLike, count: int) -> Iterator[NDArray[np.int64]]:
+    """The points of front 0, then those of front 1, and so on, ascending, until there are `count` of them.
+
+    What is left is looked at once for each front, so that few of many points cost little.
+
+    Raises:
+        NasError: as in `non_dominated`.
+    """
+    points = _points(values)
+    left = np.arange(len(points))
+    while count > 0 and len(left):
+        first = non_dominated(points[left])
+        yield left[first]
+        count -= int(first.sum())
+        left = left[~first]
 
 
 def crowding(values: ArrayLike) -> NDArray[np.float64]:

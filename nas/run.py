@@ -15,11 +15,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.aims import Aim, for_targets, latency, read_target
 from nas.errors import NasError
-from nas.limits import parse
+from nas.limits import Limit, parse
 from nas.records import Distribution, StudyRecord, SupernetRecord
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
@@ -83,6 +85,9 @@ class Run:
     """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`."""
     limits: tuple[str, ...] = ()
     """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`."""
+    targets: tuple[str, ...] = ()
+    """Hardware targets that each get a front of their own, some with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
+    Evaluations and the other objectives are shared; each front has its target's latency as an objective."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Of the supernet."""
     sharing: str = "entangled"
@@ -137,6 +142,8 @@ class Run:
             raise RunError(f"name = {self.name!r}: {rule}")
         if len(set(self.objectives)) < len(self.objectives):
             raise RunError(f"objectives = {self.objectives!r}: name each metric once")
+        if len(dict(map(read_target, self.targets))) < len(self.targets):
+            raise RunError(f"targets = {self.targets!r}: name each target once")
         if self.searcher not in SEARCHERS:
             raise RunError(f"searcher = {self.searcher!r} is unknown: choose one of {', '.join(SEARCHERS)}")
         self._check_gradient()
@@ -195,7 +202,8 @@ class Run:
         if not isinstance(self.gradient_search, GradientConfig | FrontConfig | None):
             remedy = "write GradientConfig(steps=...), or FrontConfig(GradientConfig(steps=...)) for a front"
             raise RunError(f"gradient_search = {self.gradient_search!r} has no settings: {remedy}")
-        for name, example in (("objectives", "('error', 'params')"), ("limits", "('params <= 1e5',)")):
+        given = {"objectives": "('error', 'params')", "limits": "('params <= 1e5',)", "targets": "('cpu', 'pi5 <= 40')"}
+        for name, example in given.items():
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not all(isinstance(text, str) for text in value):
                 raise RunError(f"{name} = {value!r}: give a tuple of texts, such as {example}")
@@ -212,13 +220,30 @@ class Run:
                 raise RunError(f"{metric!r} is no metric of this run: choose of {', '.join(known)}, latency_ms@TARGET")
 
     def _metrics(self) -> tuple[str, ...]:
-        return (*self.objectives, *(parse(limit).metric for limit in self.limits))
+        return (*self.all_objectives, *(limit.metric for limit in self.all_limits))
+
+    @cached_property
+    def aims(self) -> tuple[Aim, ...]:
+        """What is wanted: of several targets one for each."""
+        own = dict(map(read_target, self.targets))
+        shared = [name for name in self.objectives if name not in map(latency, own)]
+        limits = {name: [parse(limit)] if limit else [] for name, limit in own.items()}
+        return for_targets(shared, [parse(limit) for limit in self.limits], limits)
+
+    @property
+    def all_objectives(self) -> tuple[str, ...]:
+        """Those of every target."""
+        return tuple(dict.fromkeys(name for aim in self.aims for name in aim.objectives))
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """Those of every target."""
+        return tuple(dict.fromkeys(limit for aim in self.aims for limit in aim.limits))
 
     @property
     def costs(self) -> tuple[str, ...]:
         """Those of COSTS that every evaluation tells: parameters, and what objectives and limits speak of."""
-        metrics = (*self.objectives, *(parse(limit).metric for limit in self.limits))
-        return tuple(name for name in COSTS if name == "params" or name in metrics)
+        return tuple(name for name in COSTS if name == "params" or name in self._metrics())
 
     @property
     def learning(self) -> GradientConfig | FrontConfig:
@@ -230,10 +255,10 @@ class Run:
     @property
     def cost_objectives(self) -> tuple[str, ...]:
         """Objectives that do not depend on weights."""
-        return tuple(name for name in self.objectives if is_cost(name))
+        return tuple(name for name in self.all_objectives if is_cost(name))
 
     @property
-    def targets(self) -> tuple[str, ...]:
+    def target_names(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
 

@@ -1,5 +1,6 @@
 """Limits checked before anything is evaluated, on what can be predicted of an architecture."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,13 +13,14 @@ Predict = Callable[[Sequence[Architecture]], Mapping[str, np.ndarray]]
 
 
 class Screen:
-    """Says which architectures keep all limits on predicted metrics, and remembers how near the best came to each.
+    """Says which architectures keep all limits of an aim as predicted, and remembers how near the best came to each.
 
     With `bound`, upper limits are checked on what metrics only seldom exceed.
     """
 
-    def __init__(self, limits: Sequence[Limit], predict: Predict, bound: Predict | None = None) -> None:
-        self.limits = tuple(limits)
+    def __init__(self, limits: Sequence[Sequence[Limit]], predict: Predict, bound: Predict | None = None) -> None:
+        self.limits = [tuple(own) for own in limits]
+        """Of each aim; what keeps those of one is worth an evaluation."""
         self.predict = predict
         self.bound = bound or predict
         self._seen = 0
@@ -28,13 +30,17 @@ class Screen:
     def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
         """(n,) bool."""
         predicted, bounds = self.predict(archs), self.bound(archs)
-        keeps_all = np.ones(len(archs), dtype=bool)
-        for limit in self.limits:
+        kept: dict[Limit, np.ndarray] = {}
+        for limit in dict.fromkeys(itertools.chain.from_iterable(self.limits)):
             if limit.metric in predicted and len(archs):
                 values = bounds if limit.is_upper else predicted
-                keeps_all &= self._check(limit, np.asarray(values[limit.metric], dtype=float))
+                kept[limit] = self._check(limit, np.asarray(values[limit.metric], dtype=float))
         self._seen += len(archs)
-        return keeps_all
+        keeps_all = np.ones((len(self.limits), len(archs)), dtype=bool)
+        for row, own in zip(keeps_all, self.limits, strict=True):
+            for limit in own:
+                row &= kept.get(limit, True)
+        return np.asarray(keeps_all.any(axis=0))
 
     def _check(self, limit: Limit, values: np.ndarray) -> np.ndarray:
         excess = np.array([limit.violation({limit.metric: value}) for value in values.tolist()])

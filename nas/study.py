@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nas import aims
 from nas import limits as limits_module
-from nas import pareto
 from nas.errors import NasError
 from nas.executors import Evaluate, Executor, InProcess
 from nas.limits import Limit
@@ -36,12 +36,15 @@ class Study:
         name: its name in the repository. Where it exists, it is resumed; it must then be the same search.
         evaluate: metrics of one architecture by name; what raises is a failed evaluation.
         objectives: names of the metrics to minimise together.
+        targets: hardware targets by name, each with limits of its own. Each has a front of its own, of the objectives
+            and its latency; what is evaluated serves all of them.
         limits: such as "params <= 2e6"; what breaks one is kept and marked, and never on the front.
         searcher: the class that proposes architectures; `settings` are its keyword arguments. They are stored with the
             study, of distributions their digests.
         executor: where evaluations run.
         predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated, and every
             evaluation is completed with them: quality is evaluated once, cost is told for each study's targets.
+        costs: metrics of which tens of thousands can be told in a second, by which searchers rank what they ask for.
         bound: upper bounds of the same metrics, on which upper limits are checked in place of what is predicted.
         weights: digest of the supernet, which the repository must know; None where there is none.
         data: digest of the data and settings of the evaluation. With it, what any study has found for the same
@@ -61,10 +64,12 @@ class Study:
         repository: Repository,
         *,
         limits: Sequence[str | Limit] = (),
+        targets: Mapping[str, Sequence[str | Limit]] | None = None,
         searcher: Callable[..., Searcher] = SurrogateSearch,
         settings: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         predict: Predict | None = None,
+        costs: Predict | None = None,
         bound: Predict | None = None,
         weights: str | None = None,
         data: str | None = None,
@@ -83,8 +88,11 @@ class Study:
         self.name = name
         self.space = space
         self.evaluate = evaluate
-        self.objectives = tuple(objectives)
-        self.limits = tuple(limits_module.parse(limit) if isinstance(limit, str) else limit for limit in limits)
+        self.limits = _parsed(limits)
+        self.targets = {target: _parsed(own) for target, own in (targets or {}).items()}
+        self.aims = aims.for_targets(objectives, self.limits, self.targets)
+        self.objectives = tuple(dict.fromkeys(name for aim in self.aims for name in aim.objectives))
+        """All metrics that are minimised, those of every target."""
         self.repository = repository
         self.executor = executor or InProcess()
         self.weights = weights
@@ -93,9 +101,11 @@ class Study:
         self.batch = batch
         self.on_batch = on_batch
         self._predict = predict
-        self._screen = Screen(self.limits, predict, bound) if predict else None
+        self._costs = costs
+        self._screen = Screen([aim.limits for aim in self.aims], predict, bound) if predict else None
         self._searcher = self._make_searcher(searcher, settings or {})
         kept = {"batch": batch, "data": data, **(conditions or {}), **_storable(settings or {})}
+        kept |= {"targets": {name: [*map(str, own)] for name, own in self.targets.items()}} if self.targets else {}
         self.record = self._recorded(searcher, kept, run_file)
         self.evaluations = repository.evaluations(name)
         self._digests = {evaluation.arch.digest for evaluation in self.evaluations}
@@ -116,13 +126,13 @@ class Study:
         self._set_status("finished")
         return self.front()
 
-    def front(self) -> list[Evaluation]:
-        """The evaluations that no other dominates, of those that succeeded and keep the limits."""
-        feasible = [evaluation for evaluation in self.evaluations if self.is_feasible(evaluation)]
-        if not feasible:
-            return []
-        values = np.array([[evaluation.metrics[name] for name in self.objectives] for evaluation in feasible])
-        return [feasible[index] for index in np.flatnonzero(pareto.non_dominated(values))]
+    def front(self, target: str | None = None) -> list[Evaluation]:
+        """The evaluations that no other dominates, of those that succeeded and keep the limits; of a target or of any.
+
+        Raises:
+            NasError: the study has no such target.
+        """
+        return [found for found, _ in aims.fronts(aims.of_study(self.record, target), self.evaluations).values()]
 
     def values(self, archs: Sequence[Architecture]) -> np.ndarray:
         """(n, m) objectives of architectures, evaluated as the study evaluates its own; nothing is stored.
@@ -136,9 +146,6 @@ class Study:
                 raise NasError(f"architecture {evaluation.arch.digest} failed: {evaluation.error}")
             rows.append([evaluation.metrics[name] for name in self.objectives])
         return np.array(rows)
-
-    def is_feasible(self, evaluation: Evaluation) -> bool:
-        return evaluation.error is None and all(limit.holds(evaluation.metrics) for limit in self.limits)
 
     # -- one batch
 
@@ -196,7 +203,7 @@ class Study:
     # -- checks and records
 
     def _missing(self, evaluation: Evaluation) -> list[str]:
-        needed = [*self.objectives, *(limit.metric for limit in self.limits)]
+        needed = [*self.objectives, *(limit.metric for aim in self.aims for limit in aim.limits)]
         return [] if evaluation.error is not None else [name for name in needed if name not in evaluation.metrics]
 
     def _check_metrics(self, evaluation: Evaluation) -> None:
@@ -205,9 +212,11 @@ class Study:
             raise NasError(f"the evaluator returned {given} but not {missing[0]!r}, an objective or limit of the study")
 
     def _make_searcher(self, make: Callable[..., Searcher], settings: Mapping[str, Any]) -> Searcher:
-        screening = {"feasible": self._screen} if self._screen else {}
+        known: dict[str, Any] = {"feasible": self._screen} if self._screen else {}
+        known |= {"costs": self._costs} if self._costs else {}
+        known |= {"aims": self.aims} if self.targets else {}
         try:
-            return make(self.space, self.objectives, self.limits, **screening, **settings)
+            return make(self.space, self.objectives, self.limits, **known, **settings)
         except TypeError as error:
             raise NasError(f"{make.__name__} cannot be made with settings {dict(settings)}: {error}") from error
 
@@ -230,6 +239,10 @@ class Study:
 
     def _set_status(self, status: str) -> None:
         self.repository.set_status(self.name, status)
+
+
+def _parsed(limits: Sequence[str | Limit]) -> tuple[Limit, ...]:
+    return tuple(limits_module.parse(limit) if isinstance(limit, str) else limit for limit in limits)
 
 
 def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,14 +19,13 @@ from typing import Any, Self
 import numpy as np
 from torch import nn
 
-from nas import evaluators, learning, records
+from nas import aims, evaluators, learning, records
 from nas import front as fronts
 from nas.cluster import RayExecutor
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor, InProcess
 from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, refusal, serves
 from nas.latency import record as latency_record
-from nas.limits import parse
 from nas.predictors import Predictor
 from nas.records import (
     Distribution,
@@ -92,7 +91,7 @@ class Workflow:
             raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
         if self.cluster is not None and self.run_file is None:
             raise NasError("workers of a cluster load the run from its file: start the search from a run file")
-        self.targets = {name: find_target(self.repository, name) for name in self.run.targets}
+        self.targets = {name: find_target(self.repository, name) for name in self.run.target_names}
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +188,7 @@ class Workflow:
             NasError: a limit hangs on a predictor that is not good enough for it; the message says what to do.
         """
         found = {name: self.latency(target, tick=tick) for name, target in self.targets.items()}
-        for limit in map(parse, self.run.limits):
+        for limit in self.run.all_limits:
             name = limit.metric.removeprefix("latency_ms@")
             if name in found and not serves(found[name], [limit.value], self.run.coverage):
                 raise NasError(f"limit {limit}: {refusal(found[name], name)}")
@@ -215,7 +214,7 @@ class Workflow:
         return found
 
     def _learner(self, target: Target, exactly: int | None, tick: Tick) -> Learner:
-        bounds = [limit for limit in map(parse, self.run.limits) if limit.metric == f"latency_ms@{target.name}"]
+        bounds = [limit for limit in self.run.all_limits if limit.metric == f"latency_ms@{target.name}"]
         allowed, space = target.known(self.run.space), self.run.space.name
         if allowed is not None and not allowed:
             raise NasError(
@@ -347,18 +346,21 @@ class Workflow:
         """The study of the run, as far as it has come."""
         run = self.run
         learnt = self.distributions(predictors, name)
+        own = {aim.target: aim.limits[len(run.limits) :] for aim in run.aims if aim.target}
         costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs)
         return Study(
             name or run.name,
             run.space,
             self._evaluate(),
-            run.objectives,
+            [name for name in run.all_objectives if name not in map(aims.latency, own)],
             self.repository,
             limits=run.limits,
+            targets=own,
             searcher=SEARCHERS[run.searcher],
             settings={LEARNS_FROM[run.searcher]: learnt} if learnt else None,
             executor=self._executor,
             predict=costs,
+            costs=evaluators.FastCosts(self._counted, predictors, run.cost_objectives),
             bound=partial(costs.bounds, run.coverage),
             weights=self.weights,
             data=run.task.digest,
@@ -478,7 +480,8 @@ class Workflow:
         if self.run.name not in {record.name for record in self.repository.studies()}:
             return []
         found = self.repository.evaluations(self.run.name)
-        return [e.arch for e in fronts.non_dominated(self.repository.study(self.run.name), found)]
+        of_aims = aims.fronts(aims.of_study(self.repository.study(self.run.name)), found)
+        return [evaluation.arch for evaluation, _ in of_aims.values()]
 
     def trust_is_known(self) -> bool:
         """Whether nothing of the trust report is left to be trained: labels of an earlier front are as good."""

@@ -76,6 +76,11 @@ class Counts:
         whole = tuple((_WHOLE, name) for name in ("params", "macs"))
         return whole + tuple((kind, figure) for kind in kinds for figure in _FIGURES)
 
+    @property
+    def tabulated(self) -> bool:
+        """Whether there are tables, so that thousands of networks are counted in a second."""
+        return self._tables is not None
+
     def __call__(self, archs: Sequence[Architecture] | npt.NDArray[np.int16]) -> IntArray:
         """(n, columns) of architectures or their codes."""
         codes = archs if isinstance(archs, np.ndarray) else self.space.codes(archs)

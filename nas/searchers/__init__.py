@@ -15,7 +15,10 @@ from search_spaces import Architecture
 
 
 class Searcher(Protocol):
-    """Constructed as `Searcher(space, objectives, limits=(), feasible=everything, **settings)`.
+    """Constructed as `Searcher(space, objectives, limits=(), feasible=everything, *, aims=(), costs=None, **settings)`.
+
+    `aims` are the fronts of a study with several targets: a searcher seeks all of them. `costs` tells metrics of any
+    networks for next to nothing: a searcher may rank by them before anything is evaluated.
 
     The state of a searcher is what it was told, in order: a new one told the same asks the same. `ask` changes nothing.
     """

@@ -1,6 +1,6 @@
 """What is believed of the networks of a space, from those evaluated: metrics, limits kept, evaluations that succeed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +8,9 @@ import numpy.typing as npt
 from nas import pareto
 from nas.limits import Limit
 from nas.records import Evaluation
-from nas.searchers._history import History
-from nas.searchers._metrics import Manner, Metric, manner
+from nas.searchers._costs import Known
+from nas.searchers._history import History, Part
+from nas.searchers._metrics import Manner, Metric, Told, manner
 from nas.searchers._process import Codes, Differences, Process, prior_kernel
 from nas.searchers._volume import Gains, reference
 from search_spaces import Space
@@ -59,6 +60,7 @@ class Belief:
 
     Args:
         ranked: successful evaluations, the best first; there are two or more.
+        known: metrics that need no model.
     """
 
     def __init__(
@@ -68,28 +70,34 @@ class Belief:
         manners: Manners,
         history: History,
         ranked: Sequence[Evaluation],
+        known: Known,
         startup: int,
         memory: int,
     ) -> None:
-        succeeded = history.succeeded
         some = _remembered(ranked, memory)
         codes = space.codes([evaluation.arch for evaluation in some])
         self._failing = _failing(space, differences, history, codes)
+        self._metrics: dict[tuple[str, float], Metric | Told] = {}
 
-        def metric(name: str, sign: float = 1.0) -> Metric:
+        def metric(name: str, sign: float = 1.0) -> Metric | Told:
+            if (name, sign) not in self._metrics:
+                self._metrics[name, sign] = made(name, sign)
+            return self._metrics[name, sign]
+
+        def made(name: str, sign: float) -> Metric | Told:
+            if name in known.names:
+                return Told(lambda codes: sign * known(name, codes))
             values = sign * np.array([evaluation.metrics[name] for evaluation in some])
-            return Metric(differences, codes, values, manners.of(name, succeeded, sign))
+            return Metric(differences, codes, values, manners.of(name, history.succeeded, sign))
 
-        self._objectives = [metric(name) for name in history.objectives]
-        self._limits = [(metric(limit.metric, _sign(limit)), _sign(limit) * limit.value) for limit in history.limits]
-        values = history.values
-        kept = values[history.excess == 0]
-        front = kept[pareto.non_dominated(kept)] if len(kept) else values
-        self.known = kept
-        self.reference = reference(front, values[:startup], len(values) / startup)
+        names = list(dict.fromkeys(name for part in history.parts for name in part.aim.objectives))
+        self._objectives = [metric(name) for name in names]
+        self.aims = [AimBelief(part, names, metric, startup) for part in history.parts]
 
-    def gains(self, rng: np.random.Generator) -> Gains:
-        return Gains(self.known, self.reference, rng)
+    @property
+    def num_objectives(self) -> int:
+        """Of all aims together."""
+        return len(self._objectives)
 
     def dreamt(self, codes: Codes) -> FloatArray:
         """(n, m) objectives that are never worse than those hoped for."""
@@ -100,14 +108,40 @@ class Belief:
         both = [metric.expected(codes) for metric in self._objectives]
         return np.stack([mean for mean, _ in both], axis=1), np.stack([hoped for _, hoped in both], axis=1)
 
-    def chance(self, codes: Codes) -> FloatArray:
-        """(n,) probabilities to succeed and to keep all limits, as if each were a matter of its own."""
-        chance = np.ones(len(codes))
+    def chances(self, codes: Codes) -> FloatArray:
+        """(n, aims) probabilities to succeed and to keep an aim's limits, as if each were a matter of its own."""
+        chances = np.ones((len(codes), len(self.aims)))
         if self._failing:
-            chance *= np.clip(1 - self._failing.mean(codes), _LEAST_CHANCE, 1)
-        for metric, bound in self._limits:
-            chance *= metric.chance_below(codes, bound)
-        return chance
+            chances *= np.clip(1 - self._failing.mean(codes), _LEAST_CHANCE, 1)[:, None]
+        below: dict[int, dict[float, FloatArray]] = {}
+        for column, aim in enumerate(self.aims):
+            for metric, bound in aim.limits:
+                seen = below.setdefault(id(metric), {})
+                if bound not in seen:
+                    seen[bound] = metric.chance_below(codes, bound)
+                chances[:, column] *= seen[bound]
+        return chances
+
+
+class AimBelief:
+    """What is known for one aim: the values that count, and the point beyond which none does."""
+
+    def __init__(
+        self, part: Part, names: Sequence[str], metric: Callable[[str, float], Metric | Told], startup: int
+    ) -> None:
+        aim, values = part.aim, part.values
+        self.columns = [names.index(name) for name in aim.objectives]
+        self.limits = [(metric(limit.metric, _sign(limit)), _sign(limit) * limit.value) for limit in aim.limits]
+        kept = values[part.excess == 0]
+        front = kept[pareto.non_dominated(kept)] if len(kept) else values
+        self.known = kept
+        self.reference = reference(front, values[:startup], len(values) / startup)
+        span = self.reference - front.min(axis=0)
+        self.unit = float(np.prod(np.where(span > 0, span, 1.0)))
+        """The volume that this aim's gains are shares of."""
+
+    def gains(self, rng: np.random.Generator) -> Gains:
+        return Gains(self.known, self.reference, rng)
 
 
 def _failing(space: Space, differences: Differences, history: History, succeeded: Codes) -> Process | None:

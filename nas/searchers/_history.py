@@ -1,10 +1,12 @@
 """What a searcher was told, and the order of preference among it."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from nas import pareto
+from nas.aims import Aim
 from nas.limits import Limit
 from nas.records import Evaluation
 
@@ -12,16 +14,13 @@ from nas.records import Evaluation
 class History:
     """Every evaluation told, in order; all that a searcher may remember."""
 
-    def __init__(self, objectives: Sequence[str], limits: Sequence[Limit]) -> None:
+    def __init__(self, objectives: Sequence[str], limits: Sequence[Limit], aims: Sequence[Aim] = ()) -> None:
         self.objectives = tuple(objectives)
         self.limits = tuple(limits)
         self.evaluations: list[Evaluation] = []
         self.succeeded: list[Evaluation] = []
         self.digests: set[str] = set()
-        self.values: np.ndarray = np.zeros((0, len(self.objectives)))
-        """(n, m) objectives of those that succeeded."""
-        self.excess: np.ndarray = np.zeros(0)
-        """(n,) how far each of these is over its limits."""
+        self.parts = [Part(aim) for aim in aims or (Aim(self.objectives, self.limits),)]
 
     def __len__(self) -> int:
         return len(self.evaluations)
@@ -31,28 +30,47 @@ class History:
         self.digests.update(evaluation.arch.digest for evaluation in evaluations)
         new = [evaluation for evaluation in evaluations if evaluation.error is None]
         self.succeeded.extend(new)
-        self.values = np.concatenate([self.values, objective_values(new, self.objectives)])
-        self.excess = np.concatenate([self.excess, violations(new, self.limits)])
+        for part in self.parts:
+            part.add(new)
 
     def best_first(self, count: int | None = None) -> list[Evaluation]:
-        """Successful evaluations by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
+        """Successful evaluations by preference, at most `count`; of several aims each has its say in turn."""
+        count = len(self.succeeded) if count is None else count
+        orders = [part.best_first(count) for part in self.parts]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*orders))
+        merged = dict.fromkeys(index for index in turns if index is not None)
+        return [self.succeeded[index] for index in itertools.islice(merged, count)]
+
+
+class Part:
+    """How what succeeded serves one aim."""
+
+    def __init__(self, aim: Aim) -> None:
+        self.aim = aim
+        self.values: np.ndarray = np.zeros((0, len(aim.objectives)))
+        """(n, m) objectives."""
+        self.excess: np.ndarray = np.zeros(0)
+        """(n,) how far each is over the limits."""
+
+    def add(self, evaluations: Sequence[Evaluation]) -> None:
+        self.values = np.concatenate([self.values, objective_values(evaluations, self.aim.objectives)])
+        self.excess = np.concatenate([self.excess, violations(evaluations, self.aim.limits)])
+
+    def best_first(self, count: int) -> list[int]:
+        """Positions by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
 
         What keeps the limits comes first, by rank of non-domination and then by crowding distance, lonely ones
         first; then the rest by how far it is over its limits. Ties keep the order of telling. `count`: not more.
         """
-        count = len(self.succeeded) if count is None else count
         kept = np.flatnonzero(self.excess == 0)
-        ranks = pareto.ranks(self.values[kept])
         order: list[int] = []
-        for level in range(int(ranks.max(initial=-1)) + 1):
-            if len(order) >= count:
-                break
-            front = kept[ranks == level]
+        for level in pareto.levels(self.values[kept], count):
+            front = kept[level]
             order.extend(front[np.argsort(-pareto.crowding(self.values[front]), kind="stable")].tolist())
         if len(order) < count:
             over = np.flatnonzero(self.excess > 0)
             order.extend(over[np.argsort(self.excess[over], kind="stable")].tolist())
-        return [self.succeeded[index] for index in order[:count]]
+        return order[:count]
 
 
 def objective_values(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> np.ndarray:

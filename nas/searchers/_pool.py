@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from nas.searchers._belief import Belief
 from nas.searchers._process import Codes
-from nas.searchers._volume import Gains
 from search_spaces import Space, SpaceError
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,17 +27,48 @@ def listed(space: Space) -> Codes | None:
         return None
 
 
+class Sought:
+    """The hypervolume that networks would add, to the front of each aim as a share of it, and summed over the aims.
+
+    So a search for several goes where fronts still grow.
+    """
+
+    def __init__(self, belief: Belief, rng: np.random.Generator) -> None:
+        self._aims = [(aim, aim.gains(rng)) for aim in belief.aims]
+
+    def __call__(self, values: FloatArray, chances: FloatArray) -> FloatArray:
+        """(n,) gains of (n, m) values, each aim's times the (n, aims) chance of keeping its limits."""
+        summed = np.zeros(len(values))
+        for column, (aim, gains) in enumerate(self._aims):
+            summed += gains(values[:, aim.columns]) / aim.unit * chances[:, column]
+        return summed
+
+    def add(self, values: FloatArray, chances: FloatArray) -> None:
+        """(m,) values are taken for known where they probably (aims,) keep the limits."""
+        for column, (aim, gains) in enumerate(self._aims):
+            if chances[column] >= 0.5:
+                gains.add(values[aim.columns])
+
+    def depth(self, values: FloatArray) -> FloatArray:
+        """(n,) objectives as shares of the reference point's, in the mean."""
+        shares = [
+            (values[:, aim.columns] / np.maximum(np.abs(aim.reference), 1e-12)).mean(axis=1) for aim, _ in self._aims
+        ]
+        found: FloatArray = np.mean(shares, axis=0)
+        return found
+
+
 class Pool:
     """Networks with what is believed of them; those that are taken or known are out."""
 
     def __init__(self, belief: Belief, known: set[bytes], rng: np.random.Generator) -> None:
         self.belief = belief
-        self.gains = belief.gains(rng)
+        self.gains = Sought(belief, rng)
         self._rng = rng
         self._keys = set(known)
         self.codes: Codes = np.zeros((0, 0), dtype=np.int16)
-        self._expected = self._hoped = np.zeros((0, len(belief.reference)))
-        self._chance = np.zeros(0)
+        self._expected = self._hoped = np.zeros((0, belief.num_objectives))
+        self._chances = np.zeros((0, len(belief.aims)))
         self._out = np.zeros(0, dtype=bool)
 
     def __len__(self) -> int:
@@ -55,14 +85,14 @@ class Pool:
         self.codes = rows if not len(self.codes) else np.concatenate([self.codes, rows])
         self._expected = np.concatenate([self._expected, expected])
         self._hoped = np.concatenate([self._hoped, hoped])
-        self._chance = np.concatenate([self._chance, self.belief.chance(rows)])
+        self._chances = np.concatenate([self._chances, self.belief.chances(rows)])
         self._out = np.append(self._out, np.zeros(len(rows), dtype=bool))
 
     def add_best(self, codes: Codes) -> None:
         """Takes in the most promising of (n, num_slots) by a quick look."""
         unknown = codes[[row.tobytes() not in self._keys for row in codes]]
         if len(unknown) > _SHORT:
-            gains = self.gains(self.belief.dreamt(unknown))
+            gains = self.gains(self.belief.dreamt(unknown), np.ones((1, len(self.belief.aims))))
             unknown = unknown[np.argsort(-gains, kind="stable")[:_SHORT]]
         self.add(unknown)
 
@@ -91,26 +121,23 @@ class Pool:
     def drop(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> None:
         self._out[indices] = True
 
-    def scores(self, gains: Gains) -> FloatArray:
+    def scores(self, gains: Sought) -> FloatArray:
         """(n,) gains hoped for, times the chance of keeping the limits; -inf for what is out.
 
         Where nothing promises a gain, what keeps limits and is good in the mean of all objectives comes first.
         """
-        found = gains(self._hoped) * self._chance
+        found = gains(self._hoped, self._chances)
         if not found[~self._out].any():
-            found = self._chance - 1e-3 * (self._expected / np.maximum(np.abs(self.belief.reference), 1e-12)).mean(
-                axis=1
-            )
+            found = self._chances.max(axis=1) - 1e-3 * gains.depth(self._expected)
         return np.where(self._out, -np.inf, found)
 
-    def believe(self, index: int, gains: Gains) -> None:
-        """What is expected of a network is taken for known, unless it is expected to break a limit."""
-        if self._chance[index] >= 0.5:
-            gains.add(self._expected[index])
+    def believe(self, index: int, gains: Sought) -> None:
+        """What is expected of a network is taken for known."""
+        gains.add(self._expected[index], self._chances[index])
 
     def promising(self, n: int) -> list[int]:
         """Up to n, each the best if the others are as expected."""
-        gains, out, found = self.belief.gains(self._rng), self._out.copy(), []
+        gains, out, found = Sought(self.belief, self._rng), self._out.copy(), []
         for _ in range(min(n, int((~out).sum()))):
             found.append(int(np.argmax(self.scores(gains))))
             self.believe(found[-1], gains)

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
+from nas.searchers._costs import Costs
 from nas.searchers._history import History, objective_values, violations
 from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Slot, Space
@@ -38,6 +40,8 @@ class BayesianSearch:
         limits: Sequence[Limit] = (),
         feasible: Feasible = everything,
         *,
+        aims: Sequence[Aim] = (),
+        costs: Costs | None = None,
         startup: int = 32,
         memory: int = 400,
         prior: Sequence[Distribution] = (),
@@ -51,7 +55,7 @@ class BayesianSearch:
         self.startup = startup
         self.memory = memory
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits)
+        self._history = History(objectives, limits, aims)
         self._slots = _Slots(space)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:

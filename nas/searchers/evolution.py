@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, pick
+from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Space
@@ -33,6 +35,8 @@ class EvolutionarySearch:
         limits: Sequence[Limit] = (),
         feasible: Feasible = everything,
         *,
+        aims: Sequence[Aim] = (),
+        costs: Costs | None = None,
         population: int = 20,
         crossover: float = 0.5,
         prior: Sequence[Distribution] = (),
@@ -46,7 +50,7 @@ class EvolutionarySearch:
         self.population = population
         self.crossover = crossover
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits)
+        self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         parents = [evaluation.arch for evaluation in self._history.best_first(self.population)]

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas.aims import Aim
 from nas.limits import Limit
 from nas.records import Evaluation
 from nas.searchers._candidates import Feasible, everything, pick
+from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from search_spaces import Architecture, Space
 
@@ -15,11 +17,18 @@ class RandomSearch:
     """Asks for networks uniformly at random, without repetition."""
 
     def __init__(
-        self, space: Space, objectives: Sequence[str], limits: Sequence[Limit] = (), feasible: Feasible = everything
+        self,
+        space: Space,
+        objectives: Sequence[str],
+        limits: Sequence[Limit] = (),
+        feasible: Feasible = everything,
+        *,
+        aims: Sequence[Aim] = (),
+        costs: Costs | None = None,
     ) -> None:
         self.space = space
         self.feasible = feasible
-        self._history = History(objectives, limits)
+        self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         return pick(self.space, n, rng, self._history.digests, self.feasible)

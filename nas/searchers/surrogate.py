@@ -6,11 +6,13 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
 from nas.searchers._belief import Belief, Manners
 from nas.searchers._candidates import Feasible, everything, mutants, pick
+from nas.searchers._costs import Costs, Known
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from nas.searchers._pool import Pool, climb, listed
@@ -32,6 +34,8 @@ class SurrogateSearch:
     Args:
         startup: successful evaluations before the models are used. Until then candidates are drawn choice by choice,
             uniformly, beginning with the largest and the smallest network.
+        aims: one for each target of a study that has several; gains are summed over them, as shares of each front.
+        costs: metrics that are told of any network for next to nothing: they need no model.
         memory: evaluations that the models are fitted to at most: the best ones by constrained domination, and as many
             of the others, from good to bad. It bounds the time of one `ask`.
         prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
@@ -44,6 +48,8 @@ class SurrogateSearch:
         limits: Sequence[Limit] = (),
         feasible: Feasible = everything,
         *,
+        aims: Sequence[Aim] = (),
+        costs: Costs | None = None,
         startup: int = 10,
         memory: int = 400,
         prior: Sequence[Distribution] = (),
@@ -57,7 +63,11 @@ class SurrogateSearch:
         self.startup = startup
         self.memory = memory
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits)
+        self._history = History(objectives, limits, aims)
+        wanted = (part.aim for part in self._history.parts)
+        self._costs = Known(
+            space, costs, [n for aim in wanted for n in (*aim.objectives, *(m.metric for m in aim.limits))]
+        )
         self._known: set[bytes] = set()
         self._differences = Differences(space.slots, space.domains)
         self._manners = Manners(space, self._differences, startup)
@@ -81,7 +91,16 @@ class SurrogateSearch:
 
     def _promising(self, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> list[Architecture]:
         """Up to n of those that promise most, as far as they are found."""
-        belief = Belief(self.space, self._differences, self._manners, self._history, ranked, self.startup, self.memory)
+        belief = Belief(
+            self.space,
+            self._differences,
+            self._manners,
+            self._history,
+            ranked,
+            self._costs,
+            self.startup,
+            self.memory,
+        )
         pool = Pool(belief, self._known, rng)
         if self._listed is not None:
             pool.add_best(self._listed)
