@@ -91,26 +91,31 @@ def plan(
 ) -> StandalonePlan:
     """The trainings that a share of a supernet's training pays for; none where they could decide nothing.
 
-    At least FEWEST networks, those of REPEATED twice, and of as many steps as the share then pays for, SHORT at least;
-    of more than ENOUGH of the supernet's steps only once there are MOST networks, and never of more than the
+    At least FEWEST networks, those of REPEATED twice, of as many steps as the share surely pays for, SHORT at least; of
+    more than ENOUGH of the supernet's steps only once there are MOST networks, and never of more than the
     supernet's.
 
     Args:
         networks, steps: stated ones are taken as they are; stated steps whatever they cost.
-        front: as in `trust_sample`.
+        front: as in `trust_sample`; as much of it as the share pays for. Its networks may be large, so steps are
+            planned as if half of all networks were of the larger half, whatever front there is by now.
     """
     least = min(training_steps, SHORT_STEPS if networks else max(SHORT_STEPS, math.ceil(SHORT * training_steps)))
     if networks is None:
         few = trust_sample(space, FEWEST, rng, size)
         affordable = share * training_cost / _mean(cost, few)
         networks = num_networks(affordable, steps or max(least, math.ceil(ENOUGH * training_steps)))
-    sample = trust_sample(space, networks, rng, size)  # their steps follow from it, whatever front there is by now
-    one_step = _one_step(cost, sample)
+    sample = trust_sample(space, networks, rng, size)
+    one_step = _one_step(cost, sample) * (1 + _mean(cost, sample[len(sample) // 2 :]) / _mean(cost, sample)) / 2
     found = steps or min(training_steps, math.floor(share * training_cost / one_step))
     if steps is None and found < least:
         why = _refusal(share, found, least, math.ceil(100 * least * one_step / training_cost) / 100, len(sample))
         return StandalonePlan((), (), 0, 0.0, share, why)
-    archs = trust_sample(space, networks, rng, size, front) if front else sample
+    ordered = _by_size(dict.fromkeys(front), size)
+    some_of_front = (spread(ordered, n) for n in range(min(networks // 2, len(ordered)), 0, -1))
+    with_front = (trust_sample(space, networks, rng, size, few) for few in some_of_front)
+    paid_for = (archs for archs in with_front if steps or _one_step(cost, archs) * found <= share * training_cost)
+    archs = next(paid_for, sample)
     repeated = spread(archs, num_repeated(len(archs)))
     return StandalonePlan(tuple(archs), tuple(repeated), found, _one_step(cost, archs) * found / training_cost, share)
 

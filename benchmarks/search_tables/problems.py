@@ -89,7 +89,7 @@ def _listed(space: Space, codes: Codes, values: Values) -> Problem:
     return Problem(space, lambda some: held[some @ radix], values, values[pareto.non_dominated(values)])
 
 
-def _cells(folder: Path, error: str, device: str) -> Problem:
+def cells(folder: Path, error: str, device: str) -> Problem:
     edges = [f"op_{source}{target}" for source, target in EDGES]
     accuracy = read(folder, "nasbench201_accuracy.parquet", ["arch_index", *edges, error])
     latency = read(folder, "nasbench201_latency.parquet", ["arch_index", device])
@@ -134,16 +134,16 @@ def _accel(folder: Path, column: str) -> Problem:
 CIFAR10, CIFAR100 = "cifar10_test_e200", "cifar100_test_e200"
 
 DEVELOPED_ON: dict[str, Callable[[Path], Problem]] = {
-    "nb201 c10/1080ti_1": partial(_cells, error=CIFAR10, device="1080ti_1"),
-    "nb201 c100/pixel3": partial(_cells, error=CIFAR100, device="pixel3"),
+    "nb201 c10/1080ti_1": partial(cells, error=CIFAR10, device="1080ti_1"),
+    "nb201 c100/pixel3": partial(cells, error=CIFAR100, device="pixel3"),
     "macro/flops": partial(_macro, cost="flops"),
     "accel/a100": partial(_accel, column="throughput_a100"),
 }
 HELD_BACK: dict[str, Callable[[Path], Problem]] = {
-    "nb201 c10/gold_6240": partial(_cells, error=CIFAR10, device="gold_6240"),
-    "nb201 c10/essential_ph_1": partial(_cells, error=CIFAR10, device="essential_ph_1"),
-    "nb201 c100/titanx_256": partial(_cells, error=CIFAR100, device="titanx_256"),
-    "nb201 c100/2080ti_32": partial(_cells, error=CIFAR100, device="2080ti_32"),
+    "nb201 c10/gold_6240": partial(cells, error=CIFAR10, device="gold_6240"),
+    "nb201 c10/essential_ph_1": partial(cells, error=CIFAR10, device="essential_ph_1"),
+    "nb201 c100/titanx_256": partial(cells, error=CIFAR100, device="titanx_256"),
+    "nb201 c100/2080ti_32": partial(cells, error=CIFAR100, device="2080ti_32"),
     "graph/cora": partial(_graph, dataset="cora"),
     "accel/zcu102": partial(_accel, column="latency_zcu102"),
 }

@@ -126,8 +126,8 @@ run = Run(
     objectives=("error", "latency_ms@cpu"),
     training=TrainingConfig(steps=2500, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=100,
-    measured=30,
-    latency_batch=32,
-    trust=0.2,
+    measured=40,
+    latency_batch=16,
+    trust=0.25,
     trust_networks=24,
 )

@@ -104,9 +104,9 @@ class Belief:
         return np.stack([metric.dreamt(codes) for metric in self._objectives], axis=1)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n, m) objectives expected, and those hoped for."""
+        """(n, m) objectives expected, and (levels, n, m) those hoped for."""
         both = [metric.expected(codes) for metric in self._objectives]
-        return np.stack([mean for mean, _ in both], axis=1), np.stack([hoped for _, hoped in both], axis=1)
+        return np.stack([mean for mean, _ in both], axis=1), np.stack([hoped for _, hoped in both], axis=2)
 
     def chances(self, codes: Codes) -> FloatArray:
         """(n, aims) probabilities to succeed and to keep an aim's limits, as if each were a matter of its own."""
@@ -133,9 +133,10 @@ class AimBelief:
         self.columns = [names.index(name) for name in aim.objectives]
         self.limits = [(metric(limit.metric, _sign(limit)), _sign(limit) * limit.value) for limit in aim.limits]
         kept = values[part.excess == 0]
+        told = [isinstance(metric(name, 1.0), Told) for name in aim.objectives]
         front = kept[pareto.non_dominated(kept)] if len(kept) else values
         self.known = kept
-        self.reference = reference(front, values[:startup], len(values) / startup)
+        self.reference = reference(front, values[:startup], len(values) / startup, told)
         span = self.reference - front.min(axis=0)
         self.unit = float(np.prod(np.where(span > 0, span, 1.0)))
         """The volume that this aim's gains are shares of."""

@@ -12,8 +12,8 @@ from nas.searchers._warp import BENDS, Warp
 
 FloatArray = npt.NDArray[np.float64]
 
-_OPTIMISM = 0.5
-"""Standard deviations by which what is hoped for is better than what is expected."""
+OPTIMISM = (0.5, 1.0, 2.0)
+"""Standard deviations by which what is hoped for is better than what is expected, from cautious to bold."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Metric:
 
     def dreamt(self, codes: Codes) -> FloatArray:
         """(n,) values that are never worse than those hoped for, and quicker to be had."""
-        return self._warp.back(self._process.mean(codes) - _OPTIMISM * self._process.prior_spread)
+        return self._warp.back(self._process.mean(codes) - OPTIMISM[0] * self._process.prior_spread)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n,) values expected, and values hoped for."""
+        """(n,) values expected, and (levels, n) values hoped for."""
         mean, spread = self._process.predict(codes)
-        return self._warp.back(mean), self._warp.back(mean - _OPTIMISM * spread)
+        return self._warp.back(mean), np.stack([self._warp.back(mean - level * spread) for level in OPTIMISM])
 
     def chance_below(self, codes: Codes, bound: float) -> FloatArray:
         """(n,) probabilities of values up to `bound`."""
@@ -70,9 +70,9 @@ class Told:
         return self._values(codes)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n,), twice."""
+        """(n,), and the same (levels, n)."""
         values = self._values(codes)
-        return values, values
+        return values, np.tile(values, (len(OPTIMISM), 1))
 
     def chance_below(self, codes: Codes, bound: float) -> FloatArray:
         """(n,) 1 or 0."""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.searchers._belief import Belief
+from nas.searchers._metrics import OPTIMISM
 from nas.searchers._process import Codes
 from search_spaces import Space, SpaceError
 
@@ -17,6 +18,8 @@ _DRAWN = 500  # networks drawn for a local search to begin with, beside the best
 _STARTS = 16
 _WIDTH = 8  # networks whose neighbours are looked at in each round
 _ROUNDS = 6
+_LEVELS = (0, 0, 1, 0, 2)
+"""Of the optimism by which each of a batch in turn is chosen."""
 
 
 def listed(space: Space) -> Codes | None:
@@ -67,7 +70,8 @@ class Pool:
         self._rng = rng
         self._keys = set(known)
         self.codes: Codes = np.zeros((0, 0), dtype=np.int16)
-        self._expected = self._hoped = np.zeros((0, belief.num_objectives))
+        self._expected = np.zeros((0, belief.num_objectives))
+        self._hoped = np.zeros((len(OPTIMISM), 0, belief.num_objectives))
         self._chances = np.zeros((0, len(belief.aims)))
         self._out = np.zeros(0, dtype=bool)
 
@@ -84,7 +88,7 @@ class Pool:
         expected, hoped = self.belief.expected(rows)
         self.codes = rows if not len(self.codes) else np.concatenate([self.codes, rows])
         self._expected = np.concatenate([self._expected, expected])
-        self._hoped = np.concatenate([self._hoped, hoped])
+        self._hoped = np.concatenate([self._hoped, hoped], axis=1)
         self._chances = np.concatenate([self._chances, self.belief.chances(rows)])
         self._out = np.append(self._out, np.zeros(len(rows), dtype=bool))
 
@@ -102,7 +106,7 @@ class Pool:
         sure = np.zeros(len(self), dtype=bool)
         portion = n
         while len(chosen) < n and tries > 0 and not self._out.all():
-            scores = self.scores(self.gains)
+            scores = self.scores(self.gains, _LEVELS[len(chosen) % len(_LEVELS)])
             best = int(np.argmax(scores))
             if sure[best]:
                 chosen.append(best)
@@ -121,12 +125,12 @@ class Pool:
     def drop(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> None:
         self._out[indices] = True
 
-    def scores(self, gains: Sought) -> FloatArray:
-        """(n,) gains hoped for, times the chance of keeping the limits; -inf for what is out.
+    def scores(self, gains: Sought, level: int = 0) -> FloatArray:
+        """(n,) gains hoped for at a level of optimism, times the chance of keeping the limits; -inf for what is out.
 
         Where nothing promises a gain, what keeps limits and is good in the mean of all objectives comes first.
         """
-        found = gains(self._hoped, self._chances)
+        found = gains(self._hoped[level], self._chances)
         if not found[~self._out].any():
             found = self._chances.max(axis=1) - 1e-3 * gains.depth(self._expected)
         return np.where(self._out, -np.inf, found)

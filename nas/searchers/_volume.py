@@ -1,5 +1,7 @@
 """What a network that is only predicted would add to the hypervolume of those that are known."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,13 +15,14 @@ _MARGIN = 0.1
 _DIRECTIONS = 256
 
 
-def reference(front: FloatArray, first: FloatArray, growth: float) -> FloatArray:
+def reference(front: FloatArray, first: FloatArray, growth: float, told: Sequence[bool]) -> FloatArray:
     """The point (m,) beyond which nothing is of interest: a tenth of the range worse than the front, or a fence.
 
     The fence keeps the search at first from the end of a front where networks cost nothing and know nothing. It lies
     some times as far beyond the median of the `first` values (n, m) as the better quartile lies before it: a bound for
     outliers, taken from the side that has none. With the `growth` of what is known beyond these it recedes: what it
-    leaves out at first counts at last.
+    leaves out at first counts at last. Objectives that are `told` of any network have none: all they are worth counts,
+    up to the worst of the `first`.
     """
     worst, span = front.max(axis=0), np.ptp(front, axis=0)
     span = np.where(span > 0, span, np.ptp(first, axis=0))
@@ -27,6 +30,7 @@ def reference(front: FloatArray, first: FloatArray, growth: float) -> FloatArray
     quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
     fence = median + _FENCE * np.sqrt(max(growth / _FEW, 1)) * (median - quartile)
     corner: FloatArray = np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
+    corner = np.where(told, np.maximum(worst, first.max(axis=0)) + margin, corner)
     return corner
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-BENDS = (0.1, 0.3, 1.0, np.inf)
+BENDS = (0.1, 0.3, 1.0)
 """Small ones bend much; infinity leaves a line."""
 _OUTLIERS = 6.0  # distances of the median from the best; what is beyond is taken to be there
 _LEAST = 1e-300

@@ -119,11 +119,21 @@ def test_a_larger_share_buys_steps_then_networks_then_steps(
 
 
 def test_networks_count_at_their_own_cost() -> None:
+    """Steps are planned as if half of the networks were of the larger half."""
     plan = planned(0.3, cost=num_layers, training=8e6)
-    spent = plan.steps * sum(num_layers(arch) for arch in (*plan.archs, *plan.repeated))
-    one_step = spent / plan.steps
-    assert plan.share == pytest.approx(spent / 8e6)
-    assert 0.3 * 8e6 - one_step < spent <= 0.3 * 8e6, "the share is used to the last whole step, and not exceeded"
+    one_step = sum(num_layers(arch) for arch in (*plan.archs, *plan.repeated))
+    costs = [num_layers(arch) for arch in plan.archs]
+    reserve = (1 + np.mean(costs[len(costs) // 2 :]) / np.mean(costs)) / 2
+    assert plan.share == pytest.approx(plan.steps * one_step / 8e6)
+    assert 0.3 * 8e6 - one_step * reserve < plan.steps * one_step * reserve <= 0.3 * 8e6
+
+
+def test_a_costly_front_is_taken_as_far_as_the_share_goes() -> None:
+    front = sorted(Wide().sample_many(400, np.random.default_rng(5), distinct=True), key=num_layers)[-12:]
+    free = planned(0.3, cost=num_layers, training=8e6, networks=24, steps=400, front=front)
+    paid = planned(0.3, cost=num_layers, training=8e6, networks=24, front=front)
+    assert len(set(front) & set(free.archs)) == 12, "what is stated is taken"
+    assert paid.share <= 0.3 and 3 <= len(set(front) & set(paid.archs)) < 12 and len(paid.archs) == 24
 
 
 def test_a_share_that_pays_for_too_little_trains_nothing_and_says_what_would() -> None:
