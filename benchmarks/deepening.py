@@ -121,8 +121,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given.out.write_text(
         "# Raising the largest budget of Hyperband\n\n"
         f"{machine('cpu', 1)}. What the second run saves of a run from scratch at the larger budget, over "
-        f"{given.seeds} seeds: in full, and where trainings go on from their checkpoints. Unrelated: one budget tells nothing of the "
-        "next; converging: noise falls with the root of the budget.\n\n"
+        f"{given.seeds} seeds: in full, and where trainings go on from their checkpoints. Unrelated: one budget tells "
+        "nothing of the next; converging: noise falls with the root of the budget.\n\n"
         + markdown(HEADER, rows)
         + "\nMade by `python -m benchmarks.deepening`.\n",
         encoding="utf-8",
