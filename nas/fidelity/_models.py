@@ -55,7 +55,7 @@ class Models:
         passed = [run for run in told if run.value is not None and run.cost is not None]
         points = axes.basic([run.key for run in passed])
         scores = np.array([-run.value for run in passed if run.value is not None])
-        costs = np.log([run.cost for run in passed])
+        costs = np.log([run.cost for run in passed if run.cost is not None])
         self.origins = axes.basic([group.key for group in chosen])
         self._bias = bias
         self._normal = NormalScores(scores)

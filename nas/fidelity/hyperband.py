@@ -175,7 +175,7 @@ class Hyperband:
                 given = ", ".join(trial.metrics) or "nothing"
                 raise NasError(f"the evaluator returned {given} but not {self.objective!r}, the objective")
             self.ledger.add(trial)
-            _logger.info("budget %d %s %s", budget, config.digest, trial.error or trial.metrics)
+            _tell(trial)
 
     # -- what is left of it
 
@@ -195,6 +195,14 @@ class Hyperband:
         found = [trial for config in finalists if (trial := self.ledger.get(config, largest)) and trial.error is None]
         best = min(found, key=lambda trial: trial.metrics[self.objective], default=None)
         return Outcome(largest, brackets, tuple(trial for trial in self.ledger.trials if trial.run == largest), best)
+
+
+def _tell(trial: Trial) -> None:
+    """A log line; failures are kept and not tried again, so that they should be seen."""
+    if trial.error is not None:
+        _logger.warning("budget %d %s failed: %s", trial.budget, trial.config.digest, trial.error)
+    else:
+        _logger.info("budget %d %s %s", trial.budget, trial.config.digest, trial.metrics)
 
 
 class _Stream:

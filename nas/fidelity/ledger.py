@@ -92,12 +92,10 @@ class Ledger:
                 raise NasError(f"{path}, line {number} is damaged ({error}): remove it, or begin a new file") from error
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        """Appends a line; one that was cut off by a kill makes place for it."""
+        """Appends a line, to the disk."""
         if self.path is None:
             return
-        with self.path.open("ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        with self.path.open("ab") as file:
             file.write(json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -137,9 +135,12 @@ def _trial(row: Mapping[str, Any]) -> Trial:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file, but for a last one that was cut off."""
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
-    for number, line in enumerate(filter(None, whole.split("\n")), start=1):
+    """The lines of a file; a last one that was cut off by a kill is removed."""
+    held = path.read_bytes() if path.exists() else b""
+    end = held.rfind(b"\n") + 1
+    if end < len(held):
+        os.truncate(path, end)
+    for number, line in enumerate(filter(None, held[:end].split(b"\n")), start=1):
         try:
             yield dict(json.loads(line))
         except (ValueError, TypeError) as error:

@@ -228,7 +228,10 @@ def lines(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("reuse", ["discarding", "preserving", "efficient"])
-def test_killed_at_any_evaluation_it_ends_as_if_never_stopped(tmp_path: Path, reuse: str) -> None:
+def test_killed_at_any_evaluation_it_ends_as_if_never_stopped(
+    tmp_path: Path, reuse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda file: None)  # it is slow, and no disk is lost here
     whole = hyperband(5, reuse=reuse, evaluate=noisy, path=tmp_path / "whole.jsonl")
     outcomes = [sets(whole.run(4)), sets(whole.run(8))]
     total = len(whole.ledger.trials)
