@@ -1,0 +1,244 @@
+"""Hyperband over budgets that are trained one level at a time, and whose largest one can be raised later.
+
+All rungs with the same budget, of all brackets, are one batch: its trainings are equally long, so that no worker waits
+for a longer one, and no configuration is in it twice. What a bracket promotes depends on its own scores alone, so this
+changes no bracket. A run depends on the seed and the scores, not on workers or on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.fidelity.deepening import REUSES, check_reuse
+from nas.fidelity.ledger import Ledger, Trial, of_evaluation
+from nas.fidelity.rungs import num_rungs_after_first, table
+from search_spaces import Architecture
+
+_logger = logging.getLogger(__name__)
+
+Draw = Callable[[np.random.Generator], Architecture]
+"""A random configuration: `space.sample`, or any frozen values as an `Architecture`."""
+EvaluateAt = Callable[[Architecture, int], Mapping[str, float]]
+"""Metrics of a configuration at a budget; raising means it failed. `config.digest` is a name for its checkpoints."""
+
+_TRIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """Configurations that were compared at one budget, in the order they were drawn."""
+
+    budget: int
+    members: tuple[Architecture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Rungs of one bracket, from its smallest budget to the largest."""
+
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run."""
+
+    largest: int
+    brackets: tuple[Bracket, ...]
+    """The one that begins at the smallest budget first."""
+    paid: tuple[Trial, ...]
+    """The trials of this run; what earlier ones had found is not among them."""
+    best: Trial | None
+    """The one with the lowest objective at the largest budget; None where all failed."""
+
+
+class Hyperband:
+    """Hyperband whose largest budget is raised by calling `run` again.
+
+    Args:
+        draw: a random configuration. Those of a bracket come from a stream of random numbers of its own, named by its
+            smallest budget, and differ from one another.
+        evaluate: or a `Deferred` that makes it.
+        objective: name of the metric, lower is better.
+        eta: one in eta is promoted, at eta times the budget.
+        reuse: what a run makes of those before it, one of `deepening.REUSES`.
+        executor: where trials run; a batch holds one budget.
+        path: of a file of JSON lines, from which a stopped run goes on.
+        identity: what else must be equal for that: JSON values, such as the digest of the data.
+
+    Raises:
+        NasError: a setting that cannot be, or a file of another search.
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        evaluate: EvaluateAt | Deferred,
+        objective: str,
+        *,
+        eta: int = 3,
+        reuse: str = "efficient",
+        seed: int = 0,
+        executor: Executor | None = None,
+        path: Path | str | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        num_rungs_after_first(eta, 1)
+        check_reuse(reuse)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise NasError(f"seed is {seed!r}: it must be a whole number, 0 or more")
+        self.objective, self.eta, self.reuse, self.seed = objective, eta, reuse, seed
+        self.executor = executor or InProcess()
+        self._draw = draw
+        self._evaluate = at_budget(evaluate)
+        settings = {"objective": objective, "eta": eta, "reuse": reuse, "seed": seed}
+        self.ledger = Ledger(path, settings | dict(identity or {}))
+        self._streams: dict[int, _Stream] = {}
+        self._seen: dict[int, list[list[Architecture]]] = {}
+        self._outcomes: dict[int, Outcome] = {}
+
+    def run(self, largest: int) -> Outcome:
+        """Runs all brackets up to the budget `largest`, a power of eta, using what earlier runs found.
+
+        Runs that the file tells of are gone through first, at no cost.
+
+        Raises:
+            NasError: `largest` is no power of eta, or below that of an earlier run; or a metric is missing.
+        """
+        num_rungs_after_first(self.eta, largest)
+        runs = self.ledger.runs
+        if largest not in runs:
+            if runs and largest < runs[-1]:
+                remedy = f"take {runs[-1] * self.eta}, or another file for a search of its own"
+                raise NasError(f"the largest budget is {largest}, and was {runs[-1]} before: it only rises; {remedy}")
+            self.ledger.begin(largest)
+        for one in runs[: runs.index(largest) + 1]:
+            if one not in self._outcomes:
+                self._outcomes[one] = self._run(one)
+        return self._outcomes[largest]
+
+    # -- one run
+
+    def _run(self, largest: int) -> Outcome:
+        sizes = table(self.eta, largest)
+        rungs: list[list[list[Architecture]]] = [[] for _ in sizes]
+        for level in range(len(sizes)):
+            for first in range(level + 1):
+                size = sizes[first][level - first]
+                rungs[first].append(self._entering(first, rungs[first], size, largest))
+            members = [config for first in range(level + 1) for config in rungs[first][-1]]
+            self._evaluate_all(list(dict.fromkeys(members)), self.eta**level, largest)
+        self._remember(rungs)
+        return self._outcome(largest, rungs)
+
+    def _entering(self, first: int, below: Sequence[list[Architecture]], size: int, largest: int) -> list[Architecture]:
+        """Who is in the next rung of the bracket that begins at level `first`, in the order they were drawn."""
+        stream = self._streams.setdefault(first, _Stream(self._draw, [self.seed, self.eta**first]))
+        if not below:
+            return stream.first(size)
+        rung, budget = len(below) - 1, self.eta ** (first + len(below) - 1)
+        seen = self._seen.get(first, [])
+        before, above = [seen[i] if i < len(seen) else [] for i in (rung, rung + 1)]
+        keep = min(size, max(1, len(below[-1]) // self.eta))  # a small space may have filled the rung only in part
+        rank = partial(self._ranked, budget, stream.order)
+        return sorted(REUSES[self.reuse](rank, below[-1], before, above, keep), key=stream.order.__getitem__)
+
+    def _ranked(
+        self, budget: int, order: Mapping[Architecture, int], configs: Collection[Architecture]
+    ) -> list[Architecture]:
+        """Those that did not fail, the best first; of equally good ones the one that was drawn first."""
+        scores = {config: self._score(config, budget) for config in configs}
+        passed = [config for config in configs if scores[config] < math.inf]
+        return sorted(passed, key=lambda config: (scores[config], order[config]))
+
+    def _score(self, config: Architecture, budget: int) -> float:
+        trial = self.ledger.get(config, budget)
+        assert trial is not None
+        return math.inf if trial.error is not None else trial.metrics[self.objective]
+
+    def _evaluate_all(self, configs: Sequence[Architecture], budget: int, largest: int) -> None:
+        missing = [config for config in configs if self.ledger.get(config, budget) is None]
+        asked = [Architecture("Trial", {"config": config, "budget": budget}) for config in missing]
+        for config, evaluation in zip(missing, self.executor.run(self._evaluate, asked), strict=True):
+            trial = of_evaluation(evaluation, config, budget, largest)
+            if trial.error is None and self.objective not in trial.metrics:
+                given = ", ".join(trial.metrics) or "nothing"
+                raise NasError(f"the evaluator returned {given} but not {self.objective!r}, the objective")
+            self.ledger.add(trial)
+            _tell(trial)
+
+    # -- what is left of it
+
+    def _remember(self, rungs: Sequence[Sequence[Sequence[Architecture]]]) -> None:
+        for first, bracket in enumerate(rungs):
+            seen = self._seen.setdefault(first, [])
+            seen.extend([] for _ in range(len(bracket) - len(seen)))
+            for rung, members in enumerate(bracket):
+                seen[rung] = list(dict.fromkeys([*seen[rung], *members]))
+
+    def _outcome(self, largest: int, rungs: Sequence[Sequence[Sequence[Architecture]]]) -> Outcome:
+        brackets = tuple(
+            Bracket(tuple(Rung(self.eta ** (first + i), tuple(members)) for i, members in enumerate(bracket)))
+            for first, bracket in enumerate(rungs)
+        )
+        finalists = dict.fromkeys(config for bracket in brackets for config in bracket.rungs[-1].members)
+        found = [trial for config in finalists if (trial := self.ledger.get(config, largest)) and trial.error is None]
+        best = min(found, key=lambda trial: trial.metrics[self.objective], default=None)
+        return Outcome(largest, brackets, tuple(trial for trial in self.ledger.trials if trial.run == largest), best)
+
+
+def _tell(trial: Trial) -> None:
+    """A log line; failures are kept and not tried again, so that they should be seen."""
+    if trial.error is not None:
+        _logger.warning("budget %d %s failed: %s", trial.budget, trial.config.digest, trial.error)
+    else:
+        _logger.info("budget %d %s %s", trial.budget, trial.config.digest, trial.metrics)
+
+
+class _Stream:
+    """Distinct configurations of one bracket: the first n are the same whatever n is."""
+
+    def __init__(self, draw: Draw, key: Sequence[int]) -> None:
+        self._draw = draw
+        self._rng = np.random.default_rng(key)
+        self._tries = 0  # since the last new one; after so many the stream is at its end, and stays there
+        self.order: dict[Architecture, int] = {}
+
+    def first(self, n: int) -> list[Architecture]:
+        """`n` of them, fewer where no more are found."""
+        while len(self.order) < n and self._tries < _TRIES:
+            config = self._draw(self._rng)
+            self._tries = self._tries + 1 if config in self.order else 0
+            self.order.setdefault(config, len(self.order))
+        return list(self.order)[:n]
+
+
+# --- what travels to workers --------------------------------------------------------------------------------------
+
+
+def at_budget(evaluate: EvaluateAt | Deferred) -> Evaluate:
+    """The evaluator that executors are given: of an architecture that holds a configuration and its budget.
+
+    It is one object for all batches, so that workers of a cluster are given it once.
+    """
+    if isinstance(evaluate, Deferred):
+        return Deferred(partial(_made, evaluate))
+    return partial(_at_budget, evaluate)
+
+
+def _made(evaluate: Deferred) -> Evaluate:
+    return partial(_at_budget, evaluate.build())  # type: ignore[arg-type]
+
+
+def _at_budget(evaluate: EvaluateAt, trial: Architecture) -> Mapping[str, float]:
+    return evaluate(trial.config, trial.budget)
