@@ -278,7 +278,8 @@ class Repository:
             rows = connection.execute(_SELECT_STUDY, {"study_id": study_id, "start": start}).all()
         if rows or start == 0:
             self._next[study_name] = (study_id, start + len(rows))
-        return [_evaluation(*row) for row in rows]
+        metrics = json.loads(f"[{','.join(row.metrics for row in rows)}]")  # at once, which is faster
+        return [_evaluation(row.json, row.digest, found, *row[3:]) for row, found in zip(rows, metrics, strict=True)]
 
     def num_evaluations(self) -> dict[str, int]:
         """How many evaluations each study holds, without reading them."""
@@ -301,8 +302,8 @@ class Repository:
         with self._reading() as connection:
             for chunk in _chunks(digests):
                 parameters = {"weights": weights, "data": data, "digests": chunk}
-                for digest, *row in connection.execute(_SELECT_KNOWN, parameters):
-                    evaluation = _evaluation(*row)
+                for digest, arch, metrics, *rest in connection.execute(_SELECT_KNOWN, parameters):
+                    evaluation = _evaluation(arch, digest, json.loads(metrics), *rest)
                     found[digest] = _merged(found[digest], evaluation) if digest in found else evaluation
         return found
 
@@ -666,7 +667,7 @@ _SELECT_VERIFIED = (
     .order_by(_arch.digest)
 )
 _SELECT_STUDY = (
-    sa.select(_arch.json, *_CONTENT)
+    sa.select(_arch.json, _arch.digest, *_CONTENT)
     .join_from(tables.study_evaluations, tables.evaluations)
     .join(tables.architectures, _arch.id == _link.architecture_id)
     .where(_link.study_id == sa.bindparam("study_id"), _link.position >= sa.bindparam("start"))
@@ -776,8 +777,10 @@ def _attempts(
     return ids, stored
 
 
-def _evaluation(arch: str, metrics: str, error: str | None, seconds: float, worker: str) -> Evaluation:
-    return Evaluation(Architecture.from_json(arch), json.loads(metrics), error, seconds, worker)
+def _evaluation(
+    arch: str, digest: str, metrics: dict[str, float], error: str | None, seconds: float, worker: str
+) -> Evaluation:
+    return Evaluation(Architecture.stored(arch, digest), metrics, error, seconds, worker)
 
 
 def _merged(first: Evaluation, later: Evaluation) -> Evaluation:

@@ -16,10 +16,11 @@ class Architecture(Mapping[str, Any]):
     choice with one value a position is a tuple (None where that position has none), a nested space an Architecture.
     """
 
-    __slots__ = ("_json", "_origin", "_values", "kind")
+    __slots__ = ("_digest", "_json", "_origin", "_values", "kind")
     kind: str
     _values: dict[str, Any]
     _json: str | None
+    _digest: str | None
     _origin: (
         tuple[object, tuple[int, ...]] | None
     )  # the declaration and the codes it was read from, to save finding them
@@ -30,17 +31,24 @@ class Architecture(Mapping[str, Any]):
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_json", None)
+        object.__setattr__(self, "_digest", None)
         object.__setattr__(self, "_origin", origin)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
 
     def __getattr__(self, name: str) -> Any:
+        if name == "kind":
+            self._read()
+            return self.kind
         if not name.startswith("_"):
             if name in self._values:
                 return self._values[name]
             raise AttributeError(f"{self.kind} has no active choice {name!r}; {suggestion(name, self._values)}")
-        raise AttributeError(name)
+        if name != "_values":
+            raise AttributeError(name)
+        self._read()
+        return self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -91,7 +99,27 @@ class Architecture(Mapping[str, Any]):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that name this network in caches, files and databases."""
-        return hashlib.sha256(self.json().encode()).hexdigest()[:16]
+        if self._digest is None:
+            object.__setattr__(self, "_digest", hashlib.sha256(self.json().encode()).hexdigest()[:16])
+        assert self._digest is not None
+        return self._digest
+
+    @classmethod
+    def stored(cls, text: str, digest: str) -> "Architecture":
+        """The architecture whose `json` and `digest` these are, read when it is first looked into.
+
+        Of ten thousand that a database holds, a front looks into few.
+        """
+        architecture = object.__new__(cls)
+        for name, value in (("_json", text), ("_digest", digest), ("_origin", None)):
+            object.__setattr__(architecture, name, value)
+        return architecture
+
+    def _read(self) -> None:
+        assert self._json is not None
+        read = Architecture.from_json(self._json)
+        object.__setattr__(self, "kind", read.kind)
+        object.__setattr__(self, "_values", read._values)
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":

@@ -1,0 +1,218 @@
+"""What a search costs beside its evaluations: asking, telling and storing, and a front read by a fresh process.
+
+A study that holds so many evaluations already goes on for some more, which cost nothing to evaluate; ours store in
+SQLite, optuna's in its RDB storage, also SQLite. Every round lets each contender do one portion on a copy of its
+database, in turning order. Then a fresh process opens the database of most evaluations and reads the front.
+
+    python -m benchmarks.search_overhead [--rounds 5] [--sizes 100 1000 10000]
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")  # before numpy is imported
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+import numpy as np
+import optuna
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.report import machine, markdown
+from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.searchers import SEARCHERS
+from nas.storage import Repository
+from nas.study import Study
+from search_spaces import Architecture
+from search_spaces.mobilenet import MobileNetSpace
+
+RESULTS = Path("benchmarks/results/search_overhead.md")
+SPACE = MobileNetSpace()
+OBJECTIVES = ("error", "cost")
+PORTION = 20
+"""Evaluations of one measurement."""
+SLOW_PORTION = 5
+"""The same of optuna's."""
+
+FRONT = {
+    "nas": "from nas import front; from nas.storage import Repository; front.front(Repository({url!r}), 'study')",
+    "optuna": "import optuna; optuna.load_study(study_name='study', storage={url!r}).best_trials",
+}
+
+
+def evaluate(arch: Architecture) -> dict[str, float]:
+    """Cheap, and in conflict."""
+    codes = SPACE.codes([arch])[0]
+    cost = float(np.maximum(codes, 0).sum())
+    return {"error": 1 / (1 + cost) + int(arch.digest, 16) % 97 / 1000, "cost": cost}
+
+
+@dataclass
+class Contender:
+    """One way to search, with a database for each size."""
+
+    name: str
+    peer: str
+    fill: Callable[[Path, int], None]
+    """A database with so many evaluations."""
+    go_on: Callable[[Path, int], float]
+    """Seconds an evaluation, of some more."""
+    took: dict[int, list[float]] = field(default_factory=dict)
+
+
+def ours(searcher: str) -> Contender:
+    def study(repository: Repository) -> Study:
+        return Study(
+            "study", SPACE, evaluate, OBJECTIVES, repository, searcher=SEARCHERS[searcher], data="toy", batch=10
+        )
+
+    def fill(path: Path, size: int) -> None:
+        archs = SPACE.sample_many(size, np.random.default_rng(0), uniform="choices", distinct=True)
+        with Repository(url(path)) as repository:
+            repository.add_space(SpaceRecord(SPACE.digest, SPACE.name, SPACE.declaration()))
+            settings = {"batch": 10, "data": "toy"}
+            repository.create_study(
+                StudyRecord("study", SPACE.digest, None, OBJECTIVES, (), searcher, 0, settings=settings)
+            )
+            found = [Evaluation(arch, evaluate(arch)) for arch in archs]
+            repository.append_evaluations("study", found, "", "toy")
+
+    def go_on(path: Path, size: int) -> float:
+        with Repository(url(path)) as repository:
+            resumed = study(repository)
+            resumed._ask(0)  # told what is known: once a resumed search
+            began = time.perf_counter()
+            resumed.run(size + PORTION)
+            return (time.perf_counter() - began) / PORTION
+
+    return Contender(f"{searcher}, ours", "nas", fill, go_on)
+
+
+def optunas(name: str, sampler: Callable[[], optuna.samplers.BaseSampler]) -> Contender:
+    options = {slot.path: len(slot.options) for slot in SPACE.slots}
+    distributions = {path: optuna.distributions.IntDistribution(0, n - 1) for path, n in options.items()}
+
+    def values(params: dict[str, int]) -> list[float]:
+        cost = float(sum(params.values()))
+        return [1 / (1 + cost) + sum(params.values()) % 97 / 1000, cost]
+
+    def opened(path: Path) -> optuna.Study:
+        return optuna.create_study(
+            storage=url(path),
+            study_name="study",
+            sampler=sampler(),
+            directions=["minimize"] * 2,
+            load_if_exists=True,
+        )
+
+    def fill(path: Path, size: int) -> None:
+        rng = np.random.default_rng(0)
+        params = [{p: int(rng.integers(n)) for p, n in options.items()} for _ in range(size)]
+        opened(path).add_trials(
+            [optuna.trial.create_trial(params=one, distributions=distributions, values=values(one)) for one in params]
+        )
+
+    def go_on(path: Path, size: int) -> float:
+        study = opened(path)
+        study.get_trials(deepcopy=False)
+        began = time.perf_counter()
+        for _ in range(SLOW_PORTION):
+            trial = study.ask()
+            study.tell(trial, values({path: trial.suggest_int(path, 0, n - 1) for path, n in options.items()}))
+        return (time.perf_counter() - began) / SLOW_PORTION
+
+    return Contender(f"optuna's {name}", "optuna", fill, go_on)
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def contenders() -> list[Contender]:
+    return [
+        *(ours(name) for name in ("random", "evolution", "surrogate")),
+        optunas("NSGA-II", lambda: optuna.samplers.NSGAIISampler(seed=0)),
+        optunas("TPE", lambda: optuna.samplers.TPESampler(seed=0, multivariate=True)),
+    ]
+
+
+def measure(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder: Path) -> None:
+    """Fills in `took`."""
+    filled = {(one.name, size): folder / f"{number}-{size}.db" for number, one in enumerate(made) for size in sizes}
+    for one in track(made, "filling databases", console=Console(stderr=True)):
+        for size in sizes:
+            one.fill(filled[one.name, size], size)
+    for number in track(range(rounds), "rounds", console=Console(stderr=True)):
+        turned = [*made[number % len(made) :], *made[: number % len(made)]]
+        for size in sizes:
+            for one in turned:
+                copy = shutil.copy(filled[one.name, size], folder / "copy.db")
+                one.took.setdefault(size, []).append(one.go_on(Path(copy), size))
+                Path(copy).unlink()
+
+
+def fronts(made: Sequence[Contender], size: int, rounds: int, folder: Path) -> dict[str, list[float]]:
+    """Seconds in which a fresh process reads the front, less those in which it imports what it needs."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for peer, code in FRONT.items():
+            number = next(i for i, one in enumerate(made) if one.peer == peer)
+            imports, _, rest = code.rpartition("; ")
+            timed = f"{imports}\nimport time\nbegan = time.perf_counter()\n{rest}\nprint(time.perf_counter() - began)"
+            command = [sys.executable, "-W", "ignore", "-c", timed.format(url=url(folder / f"{number}-{size}.db"))]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found.setdefault(peer, []).append(float(printed.split()[-1]))
+    return found
+
+
+def cell(seconds: Sequence[float]) -> str:
+    low, _, high = quantiles([1e3 * value for value in seconds], n=4)
+    return f"{1e3 * median(seconds):.3g} ({low:.3g}-{high:.3g})"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.search_overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(words)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    made = contenders()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measure(made, given.sizes, given.rounds, folder)
+        read = fronts(made, max(given.sizes), given.rounds, folder)
+    rows = [[one.name, *(cell(one.took[size]) for size in given.sizes)] for one in made]
+    read_rows = [[peer, cell(seconds)] for peer, seconds in read.items()]
+    given.out.write_text(
+        "# What a search costs beside its evaluations\n\n"
+        f"{machine('cpu', 1)}, optuna {optuna.__version__}; written by `python -m benchmarks.search_overhead`. "
+        f"MobileNet-like space, two objectives, SQLite on this machine's disk. Milliseconds an evaluation for asking, "
+        f"telling and storing, after so many evaluations: median (quartiles) of {given.rounds} rounds.\n\n"
+        + markdown(["search", *(f"after {size:,}" for size in given.sizes)], rows)
+        + f"\nMilliseconds in which a fresh process reads the front of {max(given.sizes):,} evaluations, imports apart:\n\n"
+        + markdown(["database of", "front"], read_rows),
+        encoding="utf-8",
+    )
+    Console().print(given.out.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
