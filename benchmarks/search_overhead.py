@@ -43,8 +43,8 @@ SPACE = MobileNetSpace()
 OBJECTIVES = ("error", "cost")
 PORTION = 20
 """Evaluations of one measurement."""
-SLOW_PORTION = 5
-"""The same of optuna's."""
+SLOW_PORTION, SLOW_SIZE = 5, 1000
+"""The same of optuna's, and the most evaluations that its databases are filled with: 1,000 take minutes."""
 
 FRONT = {
     "nas": "from nas import front; from nas.storage import Repository; front.front(Repository({url!r}), 'study')",
@@ -70,6 +70,9 @@ class Contender:
     go_on: Callable[[Path, int], float]
     """Seconds an evaluation, of some more."""
     took: dict[int, list[float]] = field(default_factory=dict)
+
+    def sizes(self, wanted: Sequence[int]) -> list[int]:
+        return [size for size in wanted if self.peer == "nas" or size <= SLOW_SIZE]
 
 
 def ours(searcher: str) -> Contender:
@@ -152,28 +155,29 @@ def measure(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder
     """Fills in `took`."""
     filled = {(one.name, size): folder / f"{number}-{size}.db" for number, one in enumerate(made) for size in sizes}
     for one in track(made, "filling databases", console=Console(stderr=True)):
-        for size in sizes:
+        for size in one.sizes(sizes):
             one.fill(filled[one.name, size], size)
     for number in track(range(rounds), "rounds", console=Console(stderr=True)):
         turned = [*made[number % len(made) :], *made[: number % len(made)]]
         for size in sizes:
-            for one in turned:
+            for one in (one for one in turned if size in one.sizes(sizes)):
                 copy = shutil.copy(filled[one.name, size], folder / "copy.db")
                 one.took.setdefault(size, []).append(one.go_on(Path(copy), size))
                 Path(copy).unlink()
 
 
-def fronts(made: Sequence[Contender], size: int, rounds: int, folder: Path) -> dict[str, list[float]]:
+def fronts(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder: Path) -> dict[str, list[float]]:
     """Seconds in which a fresh process reads the front, less those in which it imports what it needs."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for peer, code in FRONT.items():
-            number = next(i for i, one in enumerate(made) if one.peer == peer)
+            number, one = next((i, one) for i, one in enumerate(made) if one.peer == peer)
+            size = max(one.sizes(sizes))
             imports, _, rest = code.rpartition("; ")
             timed = f"{imports}\nimport time\nbegan = time.perf_counter()\n{rest}\nprint(time.perf_counter() - began)"
             command = [sys.executable, "-W", "ignore", "-c", timed.format(url=url(folder / f"{number}-{size}.db"))]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found.setdefault(peer, []).append(float(printed.split()[-1]))
+            found.setdefault(f"{peer}, {size:,} evaluations", []).append(float(printed.split()[-1]))
     return found
 
 
@@ -198,8 +202,8 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measure(made, given.sizes, given.rounds, folder)
-        read = fronts(made, max(given.sizes), given.rounds, folder)
-    rows = [[one.name, *(cell(one.took[size]) for size in given.sizes)] for one in made]
+        read = fronts(made, given.sizes, given.rounds, folder)
+    rows = [[one.name, *(cell(one.took[size]) if size in one.took else "" for size in given.sizes)] for one in made]
     read_rows = [[peer, cell(seconds)] for peer, seconds in read.items()]
     given.out.write_text(
         "# What a search costs beside its evaluations\n\n"
@@ -207,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> None:
         f"MobileNet-like space, two objectives, SQLite on this machine's disk. Milliseconds an evaluation for asking, "
         f"telling and storing, after so many evaluations: median (quartiles) of {given.rounds} rounds.\n\n"
         + markdown(["search", *(f"after {size:,}" for size in given.sizes)], rows)
-        + f"\nMilliseconds in which a fresh process reads the front of {max(given.sizes):,} evaluations, imports apart:\n\n"
+        + "\nMilliseconds for a fresh process to read a front, imports apart:\n\n"
         + markdown(["database of", "front"], read_rows),
         encoding="utf-8",
     )

@@ -62,7 +62,11 @@ Sharing = Annotated[
 ]
 SearcherName = Annotated[
     str,
-    typer.Option("--searcher", help="surrogate, evolution, bayesian, random or gradient, in place of the run file's."),
+    typer.Option(
+        "--searcher",
+        help="surrogate, evolution, bayesian, random or gradient, in place of the run file's; with settings where it "
+        "has some, as in 'evolution(selection=nsga3)': nas methods.",
+    ),
 ]
 Gradient = Annotated[
     str,
@@ -212,6 +216,9 @@ def search(
     searcher: SearcherName = "",
     gradient: Gradient = "",
     name: Name = "",
+    begin_with: Annotated[
+        str, typer.Option(metavar="STUDY", help="A study of the same space, whose front is evaluated first.")
+    ] = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
@@ -220,6 +227,8 @@ def search(
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
     change = _change(strategy, sharing, name, searcher, gradient)
     with _workflow(run_file, change, storage, runs, cluster, workers) as workflow:
+        if begin_with:
+            workflow.begin_with(begin_with)
         _search(workflow)
         _outlook(workflow.run.name, storage, runs)
 
@@ -380,19 +389,24 @@ def _quoted(text: object) -> str:
 
 @app.command()
 def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List training strategies, ways to share weights and gradient methods, with their settings."""
+    """List training strategies, ways to share weights, searchers and gradient methods, with their settings."""
+    from nas.searchers import SEARCHERS
     from nas.searchers.gradient.methods import METHODS
-    from supernets.catalogue import catalogue
+    from nas.searchers.spelled import defaults
+    from supernets.catalogue import catalogue, entry
     from supernets.sharing import SHARINGS
     from supernets.strategies import STRATEGIES
 
     found = {"strategy": catalogue(STRATEGIES), "sharing": catalogue(SHARINGS), "gradient": catalogue(METHODS)}
+    found["searcher"] = [entry(name, defaults(made), made) for name, made in SEARCHERS.items()]
     if as_json:
         sys.stdout.write(json.dumps({kind: list(map(asdict, those)) for kind, those in found.items()}, indent=2) + "\n")
         return
     display.methods("training strategies", "as in --strategy 'sandwich(num_random=1)'", found["strategy"])
     display.say("")
     display.methods("sharings of weights", "as in --sharing 'routed(experts=2)'", found["sharing"])
+    display.say("")
+    display.methods("searchers", "as in --searcher 'evolution(selection=nsga3)'", found["searcher"])
     display.say("")
     display.methods("gradient methods", "as in --gradient 'drnas(concentration=2)'", found["gradient"])
 

@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -27,6 +27,8 @@ from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
+from nas.searchers.spelled import read
+from nas.searchers.spelled import spell as spell_searcher
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
@@ -98,7 +100,7 @@ class Run:
     init: dict[str, Tensor] | None = None
     """Pretrained values, by parameter name."""
     searcher: str = "surrogate"
-    """One of `nas.searchers.SEARCHERS`."""
+    """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
     gradient: str = ""
     """How distributions over architectures are learnt by gradients before the search, with settings where the method
     has some: ``drnas(concentration=2)``. All searchers that learn begin with them; "gradient" draws from nothing
@@ -111,6 +113,9 @@ class Run:
     """Architectures to evaluate with inherited weights."""
     batch: int = 10
     """Architectures asked for at a time: a generation. The fewer, the more each follows from what is known."""
+    first: tuple[Architecture | Mapping[str, Any] | str, ...] = ()
+    """Architectures to begin with: of yours, or of another study (`nas search --begin-with STUDY`); as values of the
+    space, dictionaries of their choices, or JSON."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
@@ -144,8 +149,8 @@ class Run:
             raise RunError(f"objectives = {self.objectives!r}: name each metric once")
         if len(dict(map(read_target, self.targets))) < len(self.targets):
             raise RunError(f"targets = {self.targets!r}: name each target once")
-        if self.searcher not in SEARCHERS:
-            raise RunError(f"searcher = {self.searcher!r} is unknown: choose one of {', '.join(SEARCHERS)}")
+        read(self.searcher, SEARCHERS)
+        self.begin_with  # noqa: B018 - raises what is wrong with them
         self._check_gradient()
         for name, least in _LEAST.items():
             value = getattr(self, name)
@@ -160,11 +165,11 @@ class Run:
         self._check_metrics()
 
     def _check_gradient(self) -> None:
-        if not self.gradient and self.searcher != "gradient":
+        if not self.gradient and self.searcher_name != "gradient":
             return
         config = _loop(self.learning)
         object.__setattr__(self, "gradient", config.method)
-        if self.searcher not in LEARNS_FROM:
+        if self.searcher_name not in LEARNS_FROM:
             rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
             raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")
         if method(config.method).order == 2 and not config.train_weights:
@@ -245,6 +250,19 @@ class Run:
         """Those of COSTS that every evaluation tells: parameters, and what objectives and limits speak of."""
         return tuple(name for name in COSTS if name == "params" or name in self._metrics())
 
+    @cached_property
+    def begin_with(self) -> tuple[Architecture, ...]:
+        """`first`, as architectures of the space."""
+        try:
+            return tuple(a if isinstance(a, Architecture) else self.space.architecture(a) for a in self.first)
+        except SpaceError as error:
+            raise RunError(f"first holds what is no architecture of {self.space.name}: {error}") from error
+
+    @property
+    def searcher_name(self) -> str:
+        """Of `SEARCHERS`."""
+        return self.searcher.partition("(")[0].strip()
+
     @property
     def learning(self) -> GradientConfig | FrontConfig:
         """`gradient_search`, or what stands for None, by the method of `gradient`."""
@@ -315,10 +333,16 @@ def as_trained(
         name=study.name,
         sharing=supernet.sharing,
         training=TrainingConfig(**settings),
-        searcher=study.searcher,
+        searcher=_searcher(study),
+        first=tuple(study.settings.get("first", ())),
         gradient=distributions[0].method if distributions else "",
         gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
     )
+
+
+def _searcher(study: StudyRecord) -> str:
+    """As a run spells it."""
+    return spell_searcher(study.searcher, SEARCHERS[study.searcher], study.settings)
 
 
 def is_cost(metric: str) -> bool:

@@ -50,6 +50,7 @@ class Study:
         data: digest of the data and settings of the evaluation. With it, what any study has found for the same
             weights and data is taken over; without it, nothing is.
         batch: architectures asked for at once, whatever the number of workers.
+        first: architectures to begin with, those of a person, a table or another study, before any searcher is asked.
         conditions: what else the metrics hold for, as {"latency_batch": 8}; stored with the study's settings, so that
             it is not resumed under others.
         on_batch: called with the study and the new evaluations after each batch is stored.
@@ -75,6 +76,7 @@ class Study:
         data: str | None = None,
         seed: int = 0,
         batch: int = 16,
+        first: Sequence[Architecture] = (),
         conditions: Mapping[str, Any] | None = None,
         on_batch: OnBatch | None = None,
         run_file: str | None = None,
@@ -99,12 +101,14 @@ class Study:
         self.data = data
         self.seed = seed
         self.batch = batch
+        self.first = self._begun_with(first)
         self.on_batch = on_batch
         self._predict = predict
         self._costs = costs
         self._screen = Screen([aim.limits for aim in self.aims], predict, bound) if predict else None
         self._searcher = self._make_searcher(searcher, settings or {})
         kept = {"batch": batch, "data": data, **(conditions or {}), **_storable(settings or {})}
+        kept |= {"first": [arch.json() for arch in self.first]} if self.first else {}
         kept |= {"targets": {name: [*map(str, own)] for name, own in self.targets.items()}} if self.targets else {}
         self.record = self._recorded(searcher, kept, run_file)
         self.evaluations = repository.evaluations(name)
@@ -158,7 +162,11 @@ class Study:
         begin = len(self.evaluations) // self.batch * self.batch
         self._searcher.tell(self.evaluations[self._num_told : begin])
         self._num_told = begin
-        asked = self._searcher.ask(self.batch, np.random.default_rng([self.seed, begin]))
+        given = self.first[begin : begin + self.batch]
+        asked = [*given]
+        if len(given) < self.batch:
+            asked += self._searcher.ask(self.batch, np.random.default_rng([self.seed, begin]))
+        asked = list(dict.fromkeys(asked))[: self.batch]
         new = [arch for arch in asked if arch.digest not in self._digests]
         if not new and self._screen and not self.evaluations:
             raise NasError(f"nothing keeps the limits: {self._screen.report()}; loosen a limit or widen the space")
@@ -201,6 +209,12 @@ class Study:
             self.on_batch(self, evaluations)
 
     # -- checks and records
+
+    def _begun_with(self, first: Sequence[Architecture]) -> tuple[Architecture, ...]:
+        outside = [arch for arch in first if arch not in self.space]
+        if outside:
+            raise NasError(f"first holds {outside[0]!r}, which is not in {self.space!r}: give networks of this space")
+        return tuple(dict.fromkeys(first))
 
     def _missing(self, evaluation: Evaluation) -> list[str]:
         needed = [*self.objectives, *(limit.metric for aim in self.aims for limit in aim.limits)]

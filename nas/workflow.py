@@ -38,6 +38,7 @@ from nas.records import (
 )
 from nas.run import COSTS, Run
 from nas.searchers import LEARNS_FROM, SEARCHERS
+from nas.searchers.spelled import read
 from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import Target, target_record
@@ -340,12 +341,26 @@ class Workflow:
 
     # --- the search
 
+    def begin_with(self, study: str) -> None:
+        """Has the study of the run begin with the front of another, as far as its networks are in this space.
+
+        Raises:
+            NasError: no such study, or none of its front is.
+        """
+        front = [row.arch for row in fronts.front(self.repository, study)]
+        ours = tuple(arch for arch in front if arch in self.run.space)
+        if not ours:
+            rule = f"of {len(front)} networks on its front none is in {self.run.space.name}"
+            raise NasError(f"this search cannot begin with study {study!r}: {rule}; name one of the same space")
+        self.run = replace(self.run, first=(*self.run.first, *ours))
+
     def study(
         self, predictors: Mapping[str, Latency], on_batch: OnBatch | None = None, name: str | None = None
     ) -> Study:
         """The study of the run, as far as it has come."""
         run = self.run
         learnt = self.distributions(predictors, name)
+        searcher, settings = read(run.searcher, SEARCHERS)
         own = {aim.target: aim.limits[len(run.limits) :] for aim in run.aims if aim.target}
         costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs)
         return Study(
@@ -356,8 +371,8 @@ class Workflow:
             self.repository,
             limits=run.limits,
             targets=own,
-            searcher=SEARCHERS[run.searcher],
-            settings={LEARNS_FROM[run.searcher]: learnt} if learnt else None,
+            searcher=searcher,
+            settings=settings | ({LEARNS_FROM[run.searcher_name]: learnt} if learnt else {}),
             executor=self._executor,
             predict=costs,
             costs=evaluators.FastCosts(self._counted, predictors, run.cost_objectives),
@@ -366,6 +381,7 @@ class Workflow:
             data=run.task.digest,
             seed=run.seed,
             batch=run.batch,
+            first=run.begin_with,
             conditions={"latency_batch": run.latency_batch} if run.latency_batch > 1 else None,
             on_batch=on_batch,
             run_file=str(self.run_file) if self.run_file else None,

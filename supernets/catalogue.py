@@ -36,10 +36,15 @@ def catalogue(registry: Mapping[str, type[Named]]) -> list[Entry]:
 
 def _entry(method: type[Named]) -> Entry:
     settings = ", ".join(map(_setting, fields(method)))  # type: ignore[arg-type] # methods are dataclasses
+    return entry(method.name, settings, method)
+
+
+def entry(name: str, settings: str, method: type) -> Entry:
+    """A line of a method from its docstring, or of its module where that names the papers."""
     told, about = method.__doc__ or "", sys.modules[method.__module__].__doc__ or ""
     papers = dict.fromkeys(_PAPER.findall(told) or _PAPER.findall(about))
     summary = _ASIDE.sub("", " ".join(told.split("\n\n")[0].split()))
-    return Entry(method.name, settings, summary.removesuffix("."), tuple(papers))
+    return Entry(name, settings, summary.removesuffix("."), tuple(papers))
 
 
 def _setting(field: Field[Any]) -> str:

@@ -463,8 +463,8 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "run: unknown searcher": Mistake(
         run(searcher="grid"),
-        RunError,
-        "searcher = 'grid' is unknown: choose one of random, evolution, bayesian, surrogate, gradient",
+        NasError,
+        "searcher 'grid' is unknown: choose one of random, evolution(selection=nsga2, ...",
     ),
     "run: gradient method that is none": Mistake(
         run(gradient="drns"),

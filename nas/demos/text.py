@@ -91,7 +91,8 @@ run = Run(
     training=TrainingConfig(steps=5000, lr=1e-2, strategy="fair", precision="fp32", evaluate_every=0),
     evaluations=80,
     batch=16,
-    measured=30,
+    measured=40,
+    latency_batch=8,
     trust=0.25,
     trust_networks=24,
 )

@@ -4,11 +4,15 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from nas import pareto
 from nas.aims import Aim
 from nas.limits import Limit
 from nas.records import Evaluation
+from nas.searchers._niches import directions, niched
+
+_MOST_DIRECTIONS = 100
 
 
 class History:
@@ -33,10 +37,18 @@ class History:
         for part in self.parts:
             part.add(new)
 
-    def best_first(self, count: int | None = None) -> list[Evaluation]:
-        """Successful evaluations by preference, at most `count`; of several aims each has its say in turn."""
+    def best_first(
+        self, count: int | None = None, *, niches: bool = False, latest: int | None = None
+    ) -> list[Evaluation]:
+        """Successful evaluations by preference, at most `count`; of several aims each has its say in turn.
+
+        Args:
+            niches: equally good ones by how few are in their direction (NSGA-III), not by crowding distance (NSGA-II).
+            latest: only of so many that were told last.
+        """
         count = len(self.succeeded) if count is None else count
-        orders = [part.best_first(count) for part in self.parts]
+        since = max(0, len(self.succeeded) - latest) if latest is not None else 0
+        orders = [part.best_first(count, niches=niches, since=since) for part in self.parts]
         turns = itertools.chain.from_iterable(itertools.zip_longest(*orders))
         merged = dict.fromkeys(index for index in turns if index is not None)
         return [self.succeeded[index] for index in itertools.islice(merged, count)]
@@ -56,21 +68,26 @@ class Part:
         self.values = np.concatenate([self.values, objective_values(evaluations, self.aim.objectives)])
         self.excess = np.concatenate([self.excess, violations(evaluations, self.aim.limits)])
 
-    def best_first(self, count: int) -> list[int]:
+    def best_first(self, count: int, *, niches: bool = False, since: int = 0) -> list[int]:
         """Positions by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
 
         What keeps the limits comes first, by rank of non-domination and then by crowding distance, lonely ones
-        first; then the rest by how far it is over its limits. Ties keep the order of telling. `count`: not more.
+        first, or by `niches`; then the rest by how far it is over its limits. Ties keep the order of telling.
         """
-        kept = np.flatnonzero(self.excess == 0)
-        order: list[int] = []
-        for level in pareto.levels(self.values[kept], count):
-            front = kept[level]
-            order.extend(front[np.argsort(-pareto.crowding(self.values[front]), kind="stable")].tolist())
+        kept = since + np.flatnonzero(self.excess[since:] == 0)
+        levels = [kept[level] for level in pareto.levels(self.values[kept], count)]
+        if niches:
+            towards = directions(len(self.aim.objectives), min(count, _MOST_DIRECTIONS))
+            order = niched(self.values, levels, towards)
+        else:
+            order = [i for front in levels for i in front[np.argsort(-self._crowding(front), kind="stable")].tolist()]
         if len(order) < count:
-            over = np.flatnonzero(self.excess > 0)
+            over = since + np.flatnonzero(self.excess[since:] > 0)
             order.extend(over[np.argsort(self.excess[over], kind="stable")].tolist())
         return order[:count]
+
+    def _crowding(self, front: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return pareto.crowding(self.values[front])
 
 
 def objective_values(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> np.ndarray:

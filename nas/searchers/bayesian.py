@@ -1,11 +1,11 @@
-"""Bayesian search: optuna's tree-structured Parzen estimator over the choices of the space, for several objectives.
+"""Bayesian search: optuna's samplers over the choices of the space, by default the tree-structured Parzen estimator.
 
 Optuna only proposes. Its study lives in memory for the length of one `ask`, filled from what was told, so nothing of it
 is ever stored; duplicates, which it makes many of, are removed here.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,10 +22,27 @@ from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Slot, Space
 
 
+def _tpe(seed: int) -> Any:
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=0)
+
+
+def _gp(seed: int) -> Any:
+    import optuna
+
+    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
+
+
+SAMPLERS: dict[str, Callable[[int], Any]] = {"tpe": _tpe, "gp": _gp}
+"""Optuna's, by a seed; none of them knows more than the trials it is shown."""
+
+
 class BayesianSearch:
     """Multi-objective TPE (Ozaki et al. 2022, doi:10.1613/jair.1.13188) as in optuna, for conditional spaces.
 
     Args:
+        sampler: optuna's "tpe", or "gp", a Gaussian process, slower and for fewer evaluations.
         startup: evaluations before the model is used. Until then candidates are drawn choice by choice, uniformly,
             beginning with the largest and the smallest network.
         memory: evaluations the model sees at most: the best ones by constrained domination and as many of the
@@ -42,16 +59,20 @@ class BayesianSearch:
         *,
         aims: Sequence[Aim] = (),
         costs: Costs | None = None,
+        sampler: str = "tpe",
         startup: int = 32,
         memory: int = 400,
         prior: Sequence[Distribution] = (),
     ) -> None:
+        if sampler not in SAMPLERS:
+            raise NasError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
         if startup < 2:
             raise NasError(f"startup is {startup}; the model needs at least 2 evaluations")
         if memory < startup:
             raise NasError(f"memory is {memory}, less than startup, {startup}; the model would never be used")
         self.space = space
         self.feasible = feasible
+        self.sampler = sampler
         self.startup = startup
         self.memory = memory
         self._prior = Learnt(space, prior)
@@ -67,7 +88,7 @@ class BayesianSearch:
                 self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
             )
         with _quiet_optuna():
-            model = _Model(self._slots, self._remembered(ranked), self._history, rng)
+            model = _Model(self._slots, self._remembered(ranked), self._history, SAMPLERS[self.sampler], rng)
             proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
             return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
 
@@ -137,16 +158,20 @@ class _Model:
     """One optuna study, filled with evaluations; what it proposes counts as bad until told otherwise."""
 
     def __init__(
-        self, slots: _Slots, evaluations: Sequence[Evaluation], history: History, rng: np.random.Generator
+        self,
+        slots: _Slots,
+        evaluations: Sequence[Evaluation],
+        history: History,
+        sampler: Callable[[int], Any],
+        rng: np.random.Generator,
     ) -> None:
         import optuna
 
         self._rng = rng
-        seed = int(rng.integers(2**31))
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=0)
         self._slots = slots
         self._distributions = slots.distributions()
-        self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * len(history.objectives))
+        made = sampler(int(rng.integers(2**31)))
+        self._study = optuna.create_study(sampler=made, directions=["minimize"] * len(history.objectives))
         codes = slots.space.codes([evaluation.arch for evaluation in evaluations])
         values = objective_values(evaluations, history.objectives)
         excess = violations(evaluations, history.limits)

@@ -1,4 +1,4 @@
-"""Evolution of a population towards the whole front: NSGA-II with the operators of the space."""
+"""Evolution of a population towards the whole front: NSGA-II, NSGA-III or ageing, with the operators of the space."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,9 @@ from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from search_spaces import Architecture, Space
 
+SELECTIONS = ("nsga2", "nsga3", "ageing")
+_AGEING_AMONG = 10
+
 
 class EvolutionarySearch:
     """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017), with the best of everything told as its population.
@@ -22,6 +25,9 @@ class EvolutionarySearch:
     the population needs no state of its own and batches may have any size.
 
     Args:
+        selection: "nsga2"; "nsga3", which spreads three objectives and more over directions (Deb and Jain 2014,
+            doi:10.1109/TEVC.2013.2281535); or "ageing", whose population are those told last, so that all die, a
+            lucky evaluation too, and whose parents win among ten (Real et al. 2019, arXiv:1802.01548).
         population: number of parents. Until as many were told, candidates are drawn choice by choice, uniformly,
             beginning with the largest and the smallest network.
         crossover: probability that a child has two parents; every child is mutated.
@@ -37,23 +43,31 @@ class EvolutionarySearch:
         *,
         aims: Sequence[Aim] = (),
         costs: Costs | None = None,
+        selection: str = "nsga2",
         population: int = 20,
         crossover: float = 0.5,
         prior: Sequence[Distribution] = (),
     ) -> None:
+        if selection not in SELECTIONS:
+            raise NasError(f"selection is {selection!r}; choose one of {', '.join(SELECTIONS)}")
         if population < 2:
             raise NasError(f"population is {population}; evolution needs at least 2 parents")
         if not 0 <= crossover <= 1:
             raise NasError(f"crossover is {crossover}; it is a probability, from 0 to 1")
         self.space = space
         self.feasible = feasible
+        self.selection = selection
         self.population = population
         self.crossover = crossover
         self._prior = Learnt(space, prior)
         self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        parents = [evaluation.arch for evaluation in self._history.best_first(self.population)]
+        ageing = self.selection == "ageing"
+        ranked = self._history.best_first(
+            self.population, niches=self.selection == "nsga3", latest=self.population if ageing else None
+        )
+        parents = [evaluation.arch for evaluation in ranked]
         known = self._history.digests
         if len(self._history) < self.population or len(parents) < 2:
             return pick(
@@ -66,12 +80,13 @@ class EvolutionarySearch:
         self._history.add(evaluations)
 
     def _child(self, parents: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-        child = _tournament(parents, rng)
+        among = _AGEING_AMONG if self.selection == "ageing" else 2
+        child = _tournament(parents, among, rng)
         if rng.random() < self.crossover:
-            child = self.space.crossover(child, _tournament(parents, rng), rng)
+            child = self.space.crossover(child, _tournament(parents, among, rng), rng)
         return self.space.mutate(child, rng)
 
 
-def _tournament(parents: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-    """The better one of two; parents stand in order of preference."""
-    return parents[int(rng.integers(len(parents), size=2).min())]
+def _tournament(parents: Sequence[Architecture], among: int, rng: np.random.Generator) -> Architecture:
+    """The best one of so many; parents stand in order of preference."""
+    return parents[int(rng.integers(len(parents), size=among).min())]

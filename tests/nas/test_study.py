@@ -339,3 +339,20 @@ def test_of_distributions_a_study_keeps_digests(repository: Repository) -> None:
     study(repository, settings=later).run(6)
     with pytest.raises(NasError, match="study 's' is another search"):
         study(repository, settings=settings | {"prior": [other]})
+
+
+def test_a_study_begins_with_what_it_is_given(repository: Repository) -> None:
+    """Eight in batches of six, then the searcher; a study stopped among them goes on with the others."""
+    first = Net().sample_many(8, np.random.default_rng(9), distinct=True)
+    whole = study(repository, first=[*first, first[0]])
+    whole.run(20)
+    assert [e.arch for e in whole.evaluations[:8]] == first and len(whole._digests) == 20
+    with Repository("sqlite://") as other:
+        study(other, first=first).run(3)
+        stopped = study(other, first=first)
+        stopped.run(20)
+        assert found(stopped.evaluations) == found(whole.evaluations)
+        with pytest.raises(NasError, match="first"):
+            study(other)
+    with pytest.raises(NasError, match="which is not in"):
+        study(repository, "t", first=[Tiny().smallest()])
