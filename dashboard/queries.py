@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas import limits, pareto
+from nas import aims, limits, pareto
+from nas.aims import Aim
 from nas.corrected import Corrected, judged
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
@@ -29,8 +30,8 @@ class StudyView:
 
     `table` has one row per evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`,
     `_worker`, `_feasible` (no limit broken, neither as evaluated nor as measured), `_refuted` (only as measured),
-    `_front` (feasible and not dominated in the study's objectives) and one column per metric in `metrics` (NaN where an
-    evaluation has none).
+    `_front` (feasible and not dominated in the study's objectives; with several targets, on the front of one of them,
+    and `_front@TARGET` for each) and one column per metric in `metrics` (NaN where an evaluation has none).
     """
 
     study: StudyRecord
@@ -116,8 +117,37 @@ def view(
     ).astype({"_failed": bool})
     for name in names:
         table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
-    table["_front"] = non_dominated(table, study.objectives)
+    fronts = {aim.target: _front(table, aim, evaluations, digests, seen) for aim in aims.of_study(study)}
+    table["_front"] = np.any(list(fronts.values()), axis=0) if len(table) else np.zeros(0, dtype=bool)
+    for target in filter(None, fronts):
+        table[f"_front@{target}"] = fronts[target]
     return StudyView(study, space, parsed, tuple(evaluations), names, table, seen, corrected)
+
+
+def _front(
+    table: pd.DataFrame,
+    aim: Aim,
+    evaluations: Sequence[Evaluation],
+    digests: Sequence[str],
+    seen: Mapping[str, Mapping[str, float]],
+) -> NDArray[np.bool_]:
+    """Mask over rows: on the front of an aim, whose own limits are kept as evaluated and as measured."""
+    keeping = [
+        not (broken_limits(one.metrics, aim.limits) or broken_limits(seen.get(digest, {}), aim.limits))
+        for one, digest in zip(evaluations, digests, strict=True)
+    ]
+    return non_dominated(table.assign(_feasible=table["_feasible"] & np.array(keeping, dtype=bool)), aim.objectives)
+
+
+def plane(shown: StudyView, x: str, y: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table with the front that a plane of two metrics shows, and the objectives of this front.
+
+    Of a study with several targets it is that of the target whose objectives these are, else that of all.
+    """
+    for aim in aims.of_study(shown.study):
+        if aim.target and set(aim.objectives) == {x, y}:
+            return shown.table.assign(_front=shown.table[f"_front@{aim.target}"]), aim.objectives
+    return shown.table, tuple(shown.study.objectives)
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:

@@ -29,9 +29,8 @@ def show_front() -> None:
     with chart:
         x, y, log_x, log_y = _pick_axes(shown)
         listed = _restore_choice(shown, (len(shown.table), x, y, log_x, log_y))
-        figure = charts.front_figure(
-            shown.table, x, y, shown.study.objectives, shown.limits, log_x=log_x, log_y=log_y, listed=listed
-        )
+        table, objectives = queries.plane(shown, x, y)
+        figure = charts.front_figure(table, x, y, objectives, shown.limits, log_x=log_x, log_y=log_y, listed=listed)
         st.plotly_chart(
             figure,
             key=_key(shown, "chart"),

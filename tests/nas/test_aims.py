@@ -169,3 +169,18 @@ def test_what_is_no_target_is_refused(text: str) -> None:
 def test_a_study_without_targets_has_one_front() -> None:
     (aim,) = aims.for_targets(["error", "params"], [parse("params <= 3")], {})
     assert aim == Aim(("error", "params"), (parse("params <= 3"),))
+
+
+def test_the_dashboard_shows_the_front_of_the_target_whose_plane_is_drawn() -> None:
+    from dashboard import queries
+
+    with Repository("sqlite://") as repository:
+        made = study(repository)
+        made.run(40)
+        shown = queries.view(made.record, made.evaluations)
+        for target, name in (("fast", FAST), ("slow", SLOW)):
+            table, objectives = queries.plane(shown, name, "error")
+            assert objectives == ("error", name)
+            assert set(table["_digest"][table["_front"]]) == {e.arch.digest for e in made.front(target)}
+        assert set(shown.front["_digest"]) == {e.arch.digest for e in made.front()}
+        assert queries.plane(shown, FAST, SLOW)[0] is shown.table
