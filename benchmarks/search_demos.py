@@ -1,7 +1,7 @@
 """Searches on the demos' own tasks: trained supernets, and all searchers over the same values of every network.
 
-For either demo the supernet is trained or found trained, a latency predictor is fitted, and every network of the space is
-evaluated with inherited weights; so a search is a matter of looking up, and the true front is known. Counted is the
+For either demo the supernet is trained or found trained, a latency predictor is fitted, and every network of the space
+is evaluated with inherited weights; so a search is a matter of looking up, and the true front is known. Counted is the
 hypervolume found as a share of that of the true front, after so many evaluations.
 
     python -m benchmarks.search_demos [--seeds 5] [--runs FOLDER] [--storage URL]
@@ -111,8 +111,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given.out.write_text(
         "# Searches on the demos' tasks\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.search_demos`. {image.run.space.count()} networks of "
-        f"the image demo, {text.run.space.count()} of the text demo, inherited quality against predicted latency, {BATCH} "
-        f"asked for at once; share of the true hypervolume after so many evaluations, median [quartiles] of "
+        f"the image demo, {text.run.space.count()} of the text demo, inherited quality against predicted latency, "
+        f"{BATCH} asked for at once; share of the true hypervolume after so many evaluations, median [quartiles] of "
         f"{given.seeds} seeds.\n\n" + markdown(["task", "search", *map(str, BUDGETS)], found),
         encoding="utf-8",
     )
