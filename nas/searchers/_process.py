@@ -67,16 +67,22 @@ class Differences:
 
     def between(self, some: Codes, others: Codes, rates: FloatArray) -> FloatArray:
         """(n, m) sums of differences, each times its rate: a product of one-hot rows, which is what is fast."""
-        if not self._tables:
-            return np.zeros((len(some), len(others)))
-        weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
-        rows = [table[column] for column, table in zip(self._columns(others), weighted, strict=True)]
-        summed: FloatArray = self._one_hot(some) @ np.concatenate(rows, axis=1).T
+        summed: FloatArray = self.one_hot(some) @ self.weighted(others, rates)
         return summed
 
-    def _one_hot(self, codes: Codes) -> FloatArray:
-        columns = zip(self._columns(codes), self._tables, strict=True)
-        return np.concatenate([np.eye(len(table))[column] for column, table in columns], axis=1)
+    def weighted(self, codes: Codes, rates: FloatArray) -> FloatArray:
+        """(p, n) the differences of every option of every column to each network, times their rates."""
+        weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
+        rows = [table[column] for column, table in zip(self._columns(codes), weighted, strict=True)]
+        return np.ascontiguousarray(np.concatenate([np.zeros((len(codes), 0)), *rows], axis=1).T)
+
+    def one_hot(self, codes: Codes) -> FloatArray:
+        """(n, p)."""
+        ends = np.cumsum([0, *map(len, self._tables)])
+        found = np.zeros((len(codes), ends[-1]))
+        for start, column in zip(ends, self._columns(codes), strict=False):
+            found[np.arange(len(codes)), start + column] = 1.0
+        return found
 
     def _columns(self, codes: Codes) -> list[npt.NDArray[np.int64]]:
         """(n,) rows of each table."""
@@ -188,8 +194,7 @@ class Process:
 
     def __init__(self, differences: Differences, codes: Codes, values: FloatArray, kernel: Kernel) -> None:
         self._differences = differences
-        self._codes = codes
-        self._kernel = kernel
+        self._weighted = differences.weighted(codes, kernel.rates)
         self._fit = _Fit(self._correlation(codes), kernel.noise, values)
 
     @property
@@ -210,6 +215,6 @@ class Process:
         return self._fit.mean + across @ self._fit.weights, spread
 
     def _correlation(self, codes: Codes) -> FloatArray:
-        apart = self._differences.between(codes, self._codes, self._kernel.rates)
+        apart = self._differences.one_hot(codes) @ self._weighted
         correlation: FloatArray = np.exp(-apart, out=apart)
         return correlation
