@@ -26,7 +26,7 @@ from nas.predictors.transfer import Transfer
 from nas.records import PredictorRecord, TargetRecord
 from search_spaces import Architecture, Space
 
-GOOD_ENOUGH = Wanted(spearman=0.95, mape=0.05)
+GOOD_ENOUGH = Wanted(spearman=0.95, mape=0.03)
 AT_FIRST = 10
 AT_A_TIME = 10
 PATIENCE = 3

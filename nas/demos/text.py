@@ -92,7 +92,7 @@ run = Run(
     evaluations=80,
     batch=16,
     measured=40,
-    latency_batch=8,
+    latency_batch=4,
     trust=0.25,
     trust_networks=24,
 )
