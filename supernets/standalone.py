@@ -103,10 +103,10 @@ def plan(
     least = min(training_steps, SHORT_STEPS if networks else max(SHORT_STEPS, math.ceil(SHORT * training_steps)))
     if networks is None:
         few = trust_sample(space, FEWEST, rng, size)
-        affordable = share * training_cost / _mean(cost, few)
+        affordable = share * training_cost / (_mean(cost, few) * _reserve(cost, few))
         networks = num_networks(affordable, steps or max(least, math.ceil(ENOUGH * training_steps)))
     sample = trust_sample(space, networks, rng, size)
-    one_step = _one_step(cost, sample) * (1 + _mean(cost, sample[len(sample) // 2 :]) / _mean(cost, sample)) / 2
+    one_step = _one_step(cost, sample) * _reserve(cost, sample)
     found = steps or min(training_steps, math.floor(share * training_cost / one_step))
     if steps is None and found < least:
         why = _refusal(share, found, least, math.ceil(100 * least * one_step / training_cost) / 100, len(sample))
@@ -123,6 +123,11 @@ def plan(
 def _one_step(cost: Cost, archs: Sequence[Architecture]) -> float:
     """The cost of a step of each, and of those that are trained twice."""
     return sum(map(cost, archs)) + sum(map(cost, spread(archs, num_repeated(len(archs)))))
+
+
+def _reserve(cost: Cost, archs: Sequence[Architecture]) -> float:
+    """How many times as much networks cost of which half are of the larger half; they are sorted by size."""
+    return (1 + _mean(cost, archs[len(archs) // 2 :]) / _mean(cost, archs)) / 2
 
 
 def _refusal(share: float, found: int, least: int, needed: float, networks: int) -> str:
