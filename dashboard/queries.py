@@ -21,6 +21,8 @@ from nas.units import metric
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
+_WIDE = 10.0
+
 Values = NDArray[np.float64]
 
 
@@ -159,6 +161,13 @@ def limit_text(limit: Limit) -> str:
     """A limit as people read it: `latency on cpu ≤ 9 ms`."""
     named = metric(limit.metric)
     return f"{named.phrase} {_SIGNS.get(limit.op, limit.op)} {named.text(limit.value)}"
+
+
+def spans_widely(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a metric's values are positive and the largest is tens of times the smallest."""
+    values = rows[name].to_numpy(float) if name in rows else np.zeros(0)
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() >= _WIDE * values.min())
 
 
 def spaces(repository: Repository) -> dict[str, SpaceRecord]:

@@ -62,7 +62,10 @@ def _key(shown: StudyView, name: str) -> str:
 
 
 def _pick_axes(shown: StudyView) -> tuple[str, str, bool, bool]:
-    """Two metrics, the second and first objective to begin with, and whether each axis is logarithmic."""
+    """Two metrics, the second and first objective to begin with, and whether each axis is logarithmic.
+
+    The first is to begin with, where the front would stick to the other axis otherwise.
+    """
     names = shown.metrics
     first = names.index(shown.study.objectives[0]) if shown.study.objectives[0] in names else 0
     others = [name for name in shown.study.objectives[1:] if name in names]
@@ -70,7 +73,11 @@ def _pick_axes(shown: StudyView) -> tuple[str, str, bool, bool]:
     pick_x, pick_y, toggles = st.columns([2, 2, 1.4])
     x = pick_x.selectbox("Across", names, second, format_func=_axis_title, key=_key(shown, "x"))
     y = pick_y.selectbox("Up", names, first, format_func=_axis_title, key=_key(shown, "y"))
-    logs = toggles.pills("Logarithmic", ("x", "y"), selection_mode="multi", key=_key(shown, "log")) or []
+    wide = ["x"] if queries.spans_widely(shown.front, x) else []
+    toggled = toggles.pills(
+        "Logarithmic", ("x", "y"), selection_mode="multi", default=wide, key=_key(shown, f"log {x} {y}")
+    )
+    logs = toggled or []
     return x, y, "x" in logs, "y" in logs
 
 
