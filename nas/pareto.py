@@ -39,12 +39,19 @@ def ranks(values: ArrayLike) -> NDArray[np.int64]:
 def levels(values: ArrayLike, count: int) -> Iterator[NDArray[np.int64]]:
     """The points of front 0, then those of front 1, and so on, ascending, until there are `count` of them.
 
-    What is left is looked at once for each front, so that few of many points cost little.
+    Where few of many points are wanted, what is left is looked at once for each front, which costs little.
 
     Raises:
         NasError: as in `non_dominated`.
     """
     points = _points(values)
+    if 4 * count >= len(points):
+        level = ranks(points)
+        order, ends = np.argsort(level, kind="stable"), np.cumsum(np.bincount(level))
+        for start, end in zip([0, *ends], ends, strict=False):
+            if start < count:
+                yield order[start:end]
+        return
     left = np.arange(len(points))
     while count > 0 and len(left):
         first = non_dominated(points[left])
