@@ -34,7 +34,7 @@ from supernets.skeleton import Build
 from supernets.tasks import Classification, Task
 
 RESULTS = Path("benchmarks/results/prefixes.md")
-PARENTS, CHILDREN, MOST = 20, 60, 60
+PARENTS, CHILDREN, MOST = 20, 60, 40
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Subject:
 def noise(channels: int, side: int) -> Classification:
     """Images of noise: what they show costs the same."""
     rng = np.random.default_rng(0)
-    splits = [
-        (rng.normal(size=(n, channels, side, side)).astype(np.float32), rng.integers(0, 10, n)) for n in (256, 128)
-    ]
-    return Classification(*splits, batch_size=32, name="noise")
+
+    def split(n: int) -> tuple[np.ndarray, np.ndarray]:
+        return rng.normal(size=(n, channels, side, side)).astype(np.float32), rng.integers(0, 10, n)
+
+    return Classification(split(128), split(64), batch_size=16, name="noise")
 
 
 def subjects() -> list[Subject]:
@@ -121,20 +122,22 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    rows = [
-        compare(subject, name, make(subject.space), given.rounds)
-        for subject in subjects()
-        for name, make in (("children", children), ("neighbours", neighbours))
-    ]
-    header = ["space", "batch", "networks", "ms a network alone", "blocks spared", "times faster"]
-    given.out.write_text(
-        "# Evaluating subnets that begin alike\n\n"
-        f"{machine('cpu', 1)}; written by `python -m benchmarks.prefixes`. Process time, {given.rounds} rounds, at "
-        f"most {MAX_BYTES >> 20} MiB of activations; metrics were bitwise equal. Median ratio (quartiles).\n\n"
-        + markdown(header, rows),
-        encoding="utf-8",
-    )
+    rows: list[list[str]] = []
+    for subject in subjects():
+        for name, make in (("children", children), ("neighbours", neighbours)):
+            rows.append(compare(subject, name, make(subject.space), given.rounds))
+            given.out.write_text(report(rows, given.rounds), encoding="utf-8")
     Console().print(given.out.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+
+
+def report(rows: Sequence[Sequence[str]], rounds: int) -> str:
+    header = ["space", "batch", "networks", "ms a network alone", "blocks spared", "times faster"]
+    return (
+        "# Evaluating subnets that begin alike\n\n"
+        f"{machine('cpu', 1)}; written by `python -m benchmarks.prefixes`. Process time, {rounds} rounds, at most "
+        f"{MAX_BYTES >> 20} MiB of activations; metrics were bitwise equal. Median ratio (quartiles).\n\n"
+        + markdown(header, rows)
+    )
 
 
 if __name__ == "__main__":
