@@ -4,6 +4,7 @@
 
 32 networks, one from each of as many sizes, are trained alone for a share of the steps of the truth, with a seed that
 the truth does not have and the whole schedule in the steps there are; then ranks are held against the truth's mean.
+"Warm" trainings begin with what the networks inherit from a supernet, trained once, whose own say stands above them.
 """
 
 from __future__ import annotations
@@ -25,24 +26,27 @@ from benchmarks.truths import Truth, Vector, find
 from nas.correction import tau
 from supernets import calibrate
 from supernets.skeleton import build_initialised
-from supernets.training import train_network
+from supernets.supernet import Supernet
+from supernets.training import train, train_network
 
 RESULTS = Path("benchmarks/results/short_trainings.md")
 NETWORKS = 32
 SEED = 2
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+SUPERNET_STEPS = 1200
 
 
 def main() -> None:
     torch.set_num_threads(1)
     rows = [row for name in truths.names() for row in measured(find(name))]
-    header = ["task", "steps", "of the truth's", "tau with the truth", "mean distance", "mean above the truth"]
+    header = ["task", "begun", "steps", "of the truth's", "tau with the truth", "mean distance", "mean above the truth"]
     text = [
         "# Whose ranks a short training has\n\n",
         f"{machine(threads=1)}; written by `python -m benchmarks.short_trainings`.\n\n",
         f"{NETWORKS} networks of all sizes, each trained alone for fewer steps than the truth's trainings had, with "
-        "another seed. The last line of a task is one of the truth's own trainings held against the other. Distances "
-        "are in points of error (image) and in nats (text).\n\n",
+        f"another seed; warm ones begin with what they inherit from a supernet of {SUPERNET_STEPS:,} steps of `fair`. "
+        "The last line of a task is one of the truth's own trainings held against the other. Distances are in points "
+        "of error (image) and in nats (text).\n\n",
         markdown(header, rows),
     ]
     RESULTS.write_text("".join(text), encoding="utf-8")
@@ -52,13 +56,19 @@ def measured(truth: Truth) -> list[list[str]]:
     """A line for each share of the steps."""
     chosen = sized(truth)
     alone = truth.mean[chosen]
-    rows = []
-    for share in SHARES:
-        steps = round(share * truth.training.steps)
-        values = np.array([trained(truth, i, steps) for i in chosen])
-        rows.append(line(truth, steps, values, alone))
-        sys.stderr.write(" ".join(rows[-1]) + "\n")
-    return [*rows, line(truth, truth.training.steps, truth.values[chosen, 0], truth.values[chosen, 1])]
+    supernet = Supernet(truth.space, truth.build, seed=SEED)
+    train(
+        supernet, truth.task, replace(truth.training, steps=SUPERNET_STEPS, strategy="fair", seed=SEED), progress=False
+    )
+    inherited = [calibrate.evaluate(supernet, truth.archs[i], truth.task)[truth.metric] for i in chosen]
+    rows = [line(truth, "inherited", 0, np.array(inherited), alone)]
+    for begun, first in (("cold", None), ("warm", supernet)):
+        for share in SHARES:
+            steps = round(share * truth.training.steps)
+            values = np.array([trained(truth, i, steps, first) for i in chosen])
+            rows.append(line(truth, begun, steps, values, alone))
+            sys.stderr.write(" ".join(rows[-1]) + "\n")
+    return [*rows, line(truth, "cold", truth.training.steps, truth.values[chosen, 0], truth.values[chosen, 1])]
 
 
 def sized(truth: Truth) -> list[int]:
@@ -67,20 +77,21 @@ def sized(truth: Truth) -> list[int]:
     return [int(rng.choice(part)) for part in np.array_split(np.argsort(truth.params, kind="stable"), NETWORKS)]
 
 
-def trained(truth: Truth, position: int, steps: int) -> float:
-    """The metric of one network trained alone."""
-    module = build_initialised(truth.build, truth.archs[position], SEED)
+def trained(truth: Truth, position: int, steps: int, supernet: Supernet | None) -> float:
+    """The metric of one network trained alone, with what it inherits to begin with where there is a supernet."""
+    arch = truth.archs[position]
+    module = build_initialised(truth.build, arch, SEED) if supernet is None else supernet.extract(arch)
     train_network(module, truth.task, replace(truth.training, steps=steps, seed=SEED), progress=False)
     calibrate.recalibrate(module, truth.task.calibration(calibrate.NUM_BATCHES))
     return float(truth.task.evaluate(module)[truth.metric])
 
 
-def line(truth: Truth, steps: int, values: Vector, alone: Vector) -> list[str]:
+def line(truth: Truth, begun: str, steps: int, values: Vector, alone: Vector) -> list[str]:
     factor, digits = (100, 2) if truth.metric == "error" else (1, 3)
     apart = (values - alone) * factor
     share = f"{steps / truth.training.steps:.3g}"
     distances = (f"{np.abs(apart).mean():.{digits}f}", f"{apart.mean():+.{digits}f}")
-    return [truth.name, str(steps), share, f"{tau(values, alone):.3f}", *distances]
+    return [truth.name, begun, str(steps), share, f"{tau(values, alone):.3f}", *distances]
 
 
 if __name__ == "__main__":

@@ -255,6 +255,8 @@ class Trust:
     """What the stand-alone trainings cost, as a share of the cost of training the supernet."""
     seconds: float = 0.0
     """Of the stand-alone trainings."""
+    warm: bool = False
+    """Whether they began with inherited weights."""
 
 
 @dataclass(frozen=True, slots=True)

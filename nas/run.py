@@ -133,6 +133,9 @@ class Run:
     """So many networks in place of what follows from the share."""
     trust_steps: int | None = None
     """So many steps of each of these trainings, likewise."""
+    trust_warm: bool = False
+    """Whether these trainings begin with inherited weights: fewer steps come near what a network can reach, but such
+    labels know what they inherited (benchmarks/results/short_trainings.md)."""
 
     @property
     def example(self) -> Tensor:

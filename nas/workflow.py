@@ -537,6 +537,7 @@ class Workflow:
                 on_row=keep,
                 directory=self.directory / "trust",
                 progress=False,
+                warm=self.run.trust_warm,
             )
         report = ranking.report(sorted(rows.values(), key=lambda row: (row.params, row.arch.digest)))
         self._put_trust(report)
@@ -552,12 +553,14 @@ class Workflow:
         }
         share = plan.share * _trainings({row.arch.digest: row for row in report.rows}) / plan.trainings
         seconds = sum(row.seconds for row in report.rows)
-        self.repository.put_trust(self.weights, Trust(**figures, steps=plan.steps, share=share, seconds=seconds))
+        self.repository.put_trust(
+            self.weights, Trust(**figures, steps=plan.steps, share=share, seconds=seconds, warm=self.run.trust_warm)
+        )
 
     def _known_rows(self) -> dict[str, ranking.Row]:
         """What an earlier call has stored of this report, by digest."""
         stored = self.repository.trust(self.weights)
-        if stored is None or stored.steps != self.trust_plan.steps:
+        if stored is None or (stored.steps, stored.warm) != (self.trust_plan.steps, self.run.trust_warm):
             return {}
         rows = map(_known_row, stored.rows)
         return {row.arch.digest: row for row in rows}

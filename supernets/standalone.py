@@ -247,6 +247,7 @@ def measure(
     on_row: Callable[[Row], None] | None = None,
     directory: Path | None = None,
     progress: bool = True,
+    warm: bool = False,
 ) -> RankingReport:
     """Train each architecture alone, from its module's own initialisation, and set it against what it inherits.
 
@@ -260,9 +261,11 @@ def measure(
             again.
         on_row: told each row that is new or has a new repetition, to keep it; a stopped report goes on by handing them
             back as `done`.
+        warm: begin with the inherited weights in place of the module's own initialisation. Such a label is near what a
+            long training reaches after few steps, but knows what it inherited: it cannot judge the ranks by itself.
         directory: for checkpoints, so that a stopped training goes on too; they are gone once its row is told.
     """
-    alone = _Alone(supernet, task, config, split, directory, progress)
+    alone = _Alone(supernet, task, config, split, directory, progress, warm)
     rows = dict(done or {})
     again = {arch.digest for arch in (spread(archs, num_repeated(len(archs))) if repeated is None else repeated)}
 
@@ -293,6 +296,7 @@ class _Alone:
     split: str
     directory: Path | None
     progress: bool
+    warm: bool
 
     def row(self, arch: Architecture) -> Row:
         profile = self.supernet.profile(arch, self.task.example())
@@ -304,7 +308,8 @@ class _Alone:
         """The metric of a new training, infinity where it came to nothing; and its seconds."""
         began = time.monotonic()
         config = replace(self.config, seed=seed)
-        module = build_initialised(self.supernet.build, arch, seed).to(self.supernet.device)
+        begun = self.supernet.extract(arch) if self.warm else build_initialised(self.supernet.build, arch, seed)
+        module = begun.to(self.supernet.device)
         try:
             train_network(module, self.task, config, directory=self._place(arch, seed), progress=self.progress)
         except TrainingError as error:
@@ -320,6 +325,6 @@ class _Alone:
 
     def _place(self, arch: Architecture, seed: int) -> Path | None:
         """Each setting has a folder: no training goes on from another's."""
-        settings = json.dumps([self.task.digest, asdict(replace(self.config, seed=seed))], sort_keys=True)
+        settings = json.dumps([self.task.digest, asdict(replace(self.config, seed=seed)), self.warm], sort_keys=True)
         known = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return None if self.directory is None else self.directory / f"{arch.digest}-{known}"

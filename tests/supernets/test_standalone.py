@@ -1,6 +1,7 @@
 """What a trust report trains and costs; that it trains it once; and that it goes on where it stopped."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from supernets import standalone
 from supernets.ranking import Row
 from supernets.standalone import FEWEST, MOST, StandalonePlan, measure, num_networks, num_repeated, spread, trust_sample
 from supernets.strategies import STRATEGIES
+from supernets.training import train
 
 ARCHS = list(ToySpace().enumerate())
 
@@ -217,6 +219,21 @@ def test_measuring_trains_each_alone_and_some_twice() -> None:
     assert all(row.standalone < 0.8 < row.inherited + 0.15 and row.seconds > 0 for row in whole.rows)
     assert whole.rows[1].again[0] != whole.rows[1].standalone and whole.noise is not None
     assert [row.params for row in whole.rows] == [supernet.count_parameters(arch) for arch in ARCHS[1:4]]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
+
+
+def test_warm_trainings_begin_with_inherited_weights() -> None:
+    """So few steps change an own initialisation little; the shared weights stay as they are."""
+    supernet, task, config = toy.supernet(toy.build_normed), Digits(), toy.config(steps=60, evaluate_every=0, lr=3e-2)
+    train(supernet, task, config, progress=False)
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    short = replace(config, steps=1, lr=1e-6)
+    cold, warm = (
+        measure(supernet, task, ARCHS[1:4], short, repeated=[], progress=False, warm=warm).rows
+        for warm in (False, True)
+    )
+    for known, other in zip(warm, cold, strict=True):
+        assert abs(known.standalone - known.inherited) < 0.05 < abs(other.standalone - other.inherited)
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
 
 
