@@ -85,7 +85,10 @@ def children(space: Space) -> list[Architecture]:
 
 
 def neighbours(space: Space) -> list[Architecture]:
-    return list(space.neighbours(space.sample(np.random.default_rng(1))))[:MOST]
+    """At most so many, evenly from those that differ in the first choice to those that differ in the last."""
+    found = list(space.neighbours(space.sample(np.random.default_rng(1), uniform="choices")))
+    places = np.unique(np.linspace(0, len(found) - 1, MOST).astype(int))
+    return [found[place] for place in places]
 
 
 def seconds(evaluate: Callable[[Architecture], object], archs: Sequence[Architecture]) -> tuple[float, list[object]]:
