@@ -333,7 +333,7 @@ def _found(workflow: Workflow, *, detailed: bool = True) -> Study:
     told = bool(run.trust) and not workflow.checkpoints.exists()
     if told:  # before anything is trained
         foretold = workflow.foretold()
-        if detailed:
+        if detailed or foretold.refused:
             display.foretold(foretold)
     predictors = _measure(workflow) if run.target_names else {}
     _train(workflow, detailed=detailed)
