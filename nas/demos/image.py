@@ -128,6 +128,6 @@ run = Run(
     evaluations=100,
     measured=40,
     latency_batch=16,
-    trust=0.33,  # of which less than a quarter is spent: steps are planned for a front of large networks
+    trust=0.4,  # of which less than a quarter is spent: steps are planned for a front of large networks
     trust_networks=24,
 )
