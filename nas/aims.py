@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,16 @@ def of_study(study: StudyRecord, target: str | None = None) -> tuple[Aim, ...]:
         there = f"its targets are {', '.join(stored)}" if stored else "it has one front for all"
         raise NasError(f"study {study.name!r} has no target {target!r}: {there}")
     return chosen
+
+
+def under(aims: Sequence[Aim], where: Sequence[str], study: StudyRecord) -> list[Aim]:
+    """The aims of a study under further limits, which may be relative to the parent it was searched with.
+
+    Raises:
+        NasError: a malformed limit, or a relative one where the study does not know its parent's value.
+    """
+    further = [parse(text).of(study.settings.get("parent", {})) for text in where]
+    return [replace(aim, limits=(*aim.limits, *further)) for aim in aims]
 
 
 def fronts(aims: Sequence[Aim], evaluations: Sequence[Evaluation]) -> dict[str, tuple[Evaluation, tuple[str, ...]]]:

@@ -503,7 +503,12 @@ def _reading(storage: str) -> Iterator[Repository]:
 
 # --- take home -------------------------------------------------------------------
 
-Formats = Annotated[str, typer.Option(help="Of safetensors, torch, onnx; separated by commas.")]
+Formats = Annotated[
+    str,
+    typer.Option(
+        help="Of safetensors, torch, onnx, transformers (a folder for its from_pretrained); separated by commas."
+    ),
+]
 
 
 @app.command()
@@ -570,18 +575,19 @@ def _export(
     """Writes the network of a row, or one that was fine-tuned from it with its new scores."""
     from supernets.export import FORMATS, available_formats
 
-    chosen = tuple(name for name in FORMATS if name in formats.split(",")) if formats else available_formats()
     unknown = [name for name in formats.split(",") if formats and name not in FORMATS]
     if unknown:
         raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
     workflow.require_trained(workflow.run.name)
+    taken = network if network is not None else workflow.network(row.arch)
+    chosen = tuple(name for name in FORMATS if name in formats.split(",")) if formats else available_formats(taken)
     metadata = {
         "study": workflow.run.name,
         "weights": workflow.weights,
         "finetuned": network is not None,
         "metrics": {**row.values(), **(scores or {})},
     }
-    return workflow.export(row.arch, to, chosen, metadata, network)
+    return workflow.export(row.arch, to, chosen, metadata, taken)
 
 
 @storage_app.command()

@@ -7,10 +7,10 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nas import aims, limits
+from nas import aims
 from nas.aims import Aim
 from nas.corrected import Corrected, Estimate, judged, of_study
 from nas.errors import NasError
@@ -60,7 +60,7 @@ def front(repository: Repository, name: str, where: Sequence[str] = (), target: 
     evaluations, known = _evaluations(repository, study)
     by_digest, seen = {e.arch.digest: e for e in evaluations}, judged(evaluations, known)
     shown: dict[str, list[_Shown]] = {}
-    for aim in _under(aims.of_study(study, target), where):
+    for aim in aims.under(aims.of_study(study, target), where, study):
         for digest, found in _of_aim(aim, seen, verified).items():
             shown.setdefault(digest, []).append(found)
     rows = [_row(by_digest[digest], known, verified, found) for digest, found in shown.items()]
@@ -86,11 +86,6 @@ def _of_aim(aim: Aim, seen: Sequence[Evaluation], verified: Mapping[str, Mapping
     found = {e.arch.digest: _Shown(aim.target) for e in aim.front(keeping)}
     breaking = [e.arch.digest for e in seen if broken.get(e.arch.digest) and aim.holds(e)]
     return found | {digest: _Shown(aim.target, broken[digest]) for digest in breaking}
-
-
-def _under(found: Sequence[Aim], where: Sequence[str]) -> list[Aim]:
-    """The aims under further limits."""
-    return [replace(aim, limits=(*aim.limits, *map(limits.parse, where))) for aim in found]
 
 
 def compromises(repository: Repository, name: str, within: float = 0.05) -> list[Row]:

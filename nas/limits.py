@@ -1,4 +1,4 @@
-"""Limits on metrics, as people write them: `latency_ms@cpu <= 2`."""
+"""Limits on metrics, as people write them: `latency_ms@cpu <= 2`, or `params <= 0.5x`, half of what the parent has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.errors import NasError
 
@@ -25,6 +25,10 @@ _EXAMPLE = "write it like 'latency_ms@cpu <= 2'"
 class Limit:
     """A bound that a metric must keep.
 
+    Args:
+        relative: the bound is a multiple of the parent's value, the parent being the largest network of a space, with
+            the weights it starts with; `of` makes it absolute, which it must be before anything is judged by it.
+
     Raises:
         NasError: an unknown operator, or a bound that is not a finite number.
     """
@@ -32,6 +36,7 @@ class Limit:
     metric: str
     op: str
     value: float
+    relative: bool = False
 
     def __post_init__(self) -> None:
         if self.op not in _OPERATORS:
@@ -44,15 +49,30 @@ class Limit:
 
     def __str__(self) -> str:
         value = int(self.value) if self.value.is_integer() and abs(self.value) < 1e15 else self.value
-        return f"{self.metric} {self.op} {value}"
+        return f"{self.metric} {self.op} {value}{'x' if self.relative else ''}"
 
     @property
     def is_upper(self) -> bool:
         """Whether the metric is to stay below."""
         return self.op in ("<", "<=")
 
+    def of(self, parent: Mapping[str, float]) -> Limit:
+        """The same limit in the metric's own unit, given what the parent has; an absolute one as it is.
+
+        Raises:
+            NasError: the parent's value is not known.
+        """
+        if not self.relative:
+            return self
+        if self.metric not in parent:
+            known = f"known of the parent: {', '.join(parent)}" if parent else "nothing is known of the parent"
+            raise NasError(f"limit '{self}' is relative to the parent's {self.metric}, and {known}; give a number")
+        return replace(self, value=float(f"{self.value * parent[self.metric]:.6g}"), relative=False)
+
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the metric keeps the bound; a NaN does not. NasError if it was not measured."""
+        """Whether the metric keeps the bound; a NaN does not. NasError if not measured, or the bound is relative."""
+        if self.relative:
+            raise NasError(f"limit '{self}' is relative to a parent that is not known here; {_EXAMPLE}")
         return _OPERATORS[self.op](self._measured(metrics), self.value)
 
     def violation(self, metrics: Mapping[str, float]) -> float:
@@ -74,7 +94,7 @@ class Limit:
 
 
 def parse(text: str) -> Limit:
-    """Reads one limit: a metric, one of <= < >= >, a number.
+    """Reads one limit: a metric, one of <= < >= >, a number; with an x behind it, a multiple of the parent's value.
 
     Raises:
         NasError: the text has another form, with an example of the right one.
@@ -82,8 +102,9 @@ def parse(text: str) -> Limit:
     form = _FORM.fullmatch(text)
     if form is None:
         raise NasError(f"{text!r} is no limit, which is a metric, an operator and a number; {_EXAMPLE}")
+    number = form["value"].removesuffix("x")
     try:
-        value = float(form["value"])
+        value = float(number)
     except ValueError as error:
         raise NasError(f"limit {text!r} has the bound {form['value']!r}, which is not a number; {_EXAMPLE}") from error
-    return Limit(form["metric"], form["op"], value)
+    return Limit(form["metric"], form["op"], value, relative=number != form["value"])

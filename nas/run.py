@@ -86,7 +86,8 @@ class Run:
     objectives: tuple[str, ...] = ("error", "latency_ms@cpu")
     """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`."""
     limits: tuple[str, ...] = ()
-    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`."""
+    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`; `params <= 0.5x` is half of what the parent
+    has, the largest network with the weights that the run starts with."""
     targets: tuple[str, ...] = ()
     """Hardware targets that each get a front of their own, some with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
     Evaluations and the other objectives are shared; each front has its target's latency as an objective."""
@@ -247,6 +248,12 @@ class Run:
     def all_limits(self) -> tuple[Limit, ...]:
         """Those of every target."""
         return tuple(dict.fromkeys(limit for aim in self.aims for limit in aim.limits))
+
+    def under(self, parent: Mapping[str, float]) -> Run:
+        """The run with limits that are relative to a parent made absolute, given the parent's metrics."""
+        bounds = {name: parse(own).of(parent) if own else None for name, own in map(read_target, self.targets)}
+        targets = tuple(f"{name} {own.op} {own.value!r}" if own else name for name, own in bounds.items())
+        return replace(self, limits=tuple(str(parse(limit).of(parent)) for limit in self.limits), targets=targets)
 
     @property
     def costs(self) -> tuple[str, ...]:

@@ -180,6 +180,39 @@ class Workflow:
         """Where the supernet's are."""
         return self.directory / "supernet"
 
+    # --- the parent
+
+    @cached_property
+    def parent(self) -> dict[str, float]:
+        """What limits relative to the parent are multiples of: its counted costs, its measured latencies, its metrics.
+
+        The parent is the largest network with the weights that the run starts with.
+
+        Raises:
+            NasError: a limit is relative to a metric of weights, and the run starts with no pretrained ones.
+        """
+        wanted = dict.fromkeys(limit.metric for limit in self.run.all_limits if limit.relative)
+        largest = self.run.space.largest()
+        found: dict[str, float] = {}
+        for metric in wanted:
+            if metric in COSTS:
+                found[metric] = float(getattr(self._counts.profile(largest), metric))
+            elif metric.startswith("latency_ms@"):
+                target = self.targets[metric.removeprefix("latency_ms@")]
+                found[metric] = self.measured(target, [largest])[0].median_ms
+            elif self.run.init is None:
+                rule = "the weights that the run starts with are not trained: write init=, or give a number"
+                raise NasError(f"a limit is relative to the parent's {metric}, and {rule}")
+            elif metric not in found:
+                network = evaluators.network(evaluators.untrained(self.run), self.run.task, largest)
+                found |= {name: value for name, value in self.run.task.evaluate(network).items() if name in wanted}
+        return found
+
+    def settle_limits(self) -> None:
+        """Makes limits that are relative to the parent absolute, once."""
+        if parent := self.parent:
+            self.run = self.run.under(parent)
+
     # --- latency
 
     def measure(self, tick: Tick = _silent) -> dict[str, Latency]:
@@ -188,6 +221,7 @@ class Workflow:
         Raises:
             NasError: a limit hangs on a predictor that is not good enough for it; the message says what to do.
         """
+        self.settle_limits()
         found = {name: self.latency(target, tick=tick) for name, target in self.targets.items()}
         for limit in self.run.all_limits:
             name = limit.metric.removeprefix("latency_ms@")
@@ -315,6 +349,7 @@ class Workflow:
         Raises:
             NasError: the study is there and began with something else.
         """
+        self.settle_limits()
         if not self.run.gradient:
             return []
         study, key = name or self.run.name, learning.key(self.run, self.weights)
@@ -358,6 +393,7 @@ class Workflow:
         self, predictors: Mapping[str, Latency], on_batch: OnBatch | None = None, name: str | None = None
     ) -> Study:
         """The study of the run, as far as it has come."""
+        self.settle_limits()
         run = self.run
         learnt = self.distributions(predictors, name)
         searcher, settings = read(run.searcher, SEARCHERS)
@@ -382,10 +418,16 @@ class Workflow:
             seed=run.seed,
             batch=run.batch,
             first=run.begin_with,
-            conditions={"latency_batch": run.latency_batch} if run.latency_batch > 1 else None,
+            conditions=self._conditions,
             on_batch=on_batch,
             run_file=str(self.run_file) if self.run_file else None,
         )
+
+    @property
+    def _conditions(self) -> dict[str, Any]:
+        """What the study's metrics and limits hold for."""
+        batch = {"latency_batch": self.run.latency_batch} if self.run.latency_batch > 1 else {}
+        return batch | ({"parent": self.parent} if self.parent else {})
 
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:
@@ -575,7 +617,7 @@ class Workflow:
         metadata: dict[str, Any],
         network: nn.Module | None = None,
     ) -> Exported:
-        """The network, or a fine-tuned one in its place, as files."""
+        """The network, or a given one in its place, such as a fine-tuned one, as files."""
         return export(
             network if network is not None else self.network(arch),
             arch=arch,

@@ -31,12 +31,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from search_spaces import Architecture
-from supernets import _load, _sources, views
+from supernets import _load, _sources, pretrained_folder, views
 from supernets.errors import SupernetError
 
-Format = Literal["safetensors", "torch", "onnx"]
-FORMATS: tuple[Format, ...] = ("safetensors", "torch", "onnx")
-FILES: dict[Format, str] = {"safetensors": "weights.safetensors", "torch": "network.pt2", "onnx": "network.onnx"}
+Format = Literal["safetensors", "torch", "onnx", "transformers"]
+OF_ANY_MODEL: tuple[Format, ...] = ("safetensors", "torch", "onnx")
+FORMATS: tuple[Format, ...] = (*OF_ANY_MODEL, "transformers")
+FILES: dict[Format, str] = {
+    "safetensors": "weights.safetensors",
+    "torch": "network.pt2",
+    "onnx": "network.onnx",
+    "transformers": pretrained_folder.FOLDER,
+}
 RECORD = "architecture.json"
 _ONE_FILE_BYTES = 1_500_000_000  # an ONNX file is a protobuf, which ends at 2 GiB: larger weights go beside it
 
@@ -69,7 +75,7 @@ def export(
     build: Callable[..., nn.Module],
     example: Tensor | Inputs,
     directory: Path | str,
-    formats: Sequence[Format] = FORMATS,
+    formats: Sequence[Format] = OF_ANY_MODEL,
     metadata: Mapping[str, Any] | None = None,
     tolerance: float = 1e-4,
 ) -> Exported:
@@ -83,6 +89,7 @@ def export(
         ExportError: the module's weights are views of a supernet's, a format is unknown or lacks its packages, the
             directory holds something else, or a file's outputs differ by more than `tolerance`.
         SourceError: the code of `build` cannot be taken along.
+        NotUniformError: the format transformers is asked for, and no config of that library describes the network.
     """
     directory = Path(directory).absolute()
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
@@ -96,6 +103,9 @@ def export(
         differences = {}
         if "safetensors" in formats:
             differences["safetensors"] = _write_safetensors(folder, network, sources, record, expected)
+        if "transformers" in formats:
+            opened = pretrained_folder.write(folder / pretrained_folder.FOLDER, network)
+            differences["transformers"] = _difference(opened, expected)
         if "torch" in formats or "onnx" in formats:
             program = _program(network, inputs)
             if "torch" in formats:
@@ -151,10 +161,16 @@ def rebuilt(directory: Path | str) -> nn.Module:
     return _load.load(folder=Path(directory))
 
 
-def available_formats() -> tuple[Format, ...]:
-    """The formats that the installed packages can write."""
-    onnx = all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
-    return tuple(name for name in FORMATS if name != "onnx" or onnx)
+def available_formats(network: nn.Module) -> tuple[Format, ...]:
+    """The formats that the installed packages can write of a network."""
+    absent: set[Format] = set()
+    if not all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript")):
+        absent.add("onnx")
+    try:
+        pretrained_folder.standard(network)
+    except pretrained_folder.NotUniformError:
+        absent.add("transformers")
+    return tuple(name for name in FORMATS if name not in absent)
 
 
 def _replaceable(directory: Path) -> bool:

@@ -13,6 +13,9 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 limits = st.builds(
     Limit, st.sampled_from(["error", "latency_ms@pi5"]), st.sampled_from(["<=", "<", ">=", ">"]), numbers
 )
+relative = st.builds(
+    Limit, st.just("params"), st.sampled_from(["<=", ">"]), st.floats(0.001, 1000), relative=st.just(True)
+)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +26,15 @@ limits = st.builds(
         ("  params   <  1e6 ", Limit("params", "<", 1e6)),
         ("tau >= -.5", Limit("tau", ">=", -0.5)),
         ("macs > 0", Limit("macs", ">", 0.0)),
+        ("params <= 0.5x", Limit("params", "<=", 0.5, relative=True)),
+        ("latency_ms@cpu<2x", Limit("latency_ms@cpu", "<", 2.0, relative=True)),
     ],
 )
 def test_parse(text, limit):
     assert parse(text) == limit
 
 
-@given(limits)
+@given(st.one_of(limits, relative))
 def test_a_limit_reads_back_what_it_prints(limit):
     assert parse(str(limit)) == limit
 
@@ -90,3 +95,13 @@ def test_errors_show_the_right_form(text, message):
 def test_a_limit_on_what_was_not_measured_names_what_was():
     with pytest.raises(NasError, match=r"'latency_ms@pi5 <= 2' is on a metric that was not measured; there is: error"):
         parse("latency_ms@pi5 <= 2").holds({"error": 0.1, "latency_ms@cpu": 1.0})
+
+
+def test_a_relative_limit_is_a_multiple_of_what_the_parent_has():
+    limit = parse("params <= 0.5x")
+    assert limit.of({"params": 1000.0, "error": 0.1}) == parse("params <= 500")
+    assert parse("params <= 3").of({}) == parse("params <= 3")
+    with pytest.raises(NasError, match=r"'params <= 0.5x' is relative to the parent's params, and known .*: error"):
+        limit.of({"error": 0.1})
+    with pytest.raises(NasError, match="relative to a parent that is not known"):
+        limit.holds({"params": 1.0})

@@ -481,3 +481,36 @@ def test_costs_are_arrays_by_name(run: Run, place: Path) -> None:
     assert {name: values.shape for name, values in model(archs).items()} == dict.fromkeys(COSTS, (2,))
     assert np.array_equal(model(archs)["params"], [610, 8962])
     assert len(model(archs)) == 3
+
+
+def test_limits_relative_to_the_parent_are_kept_and_known_to_the_study(run: Run, tmp_path: Path) -> None:
+    halved = replace(run, limits=("params <= 0.5x",), evaluations=12)
+    with opened(halved, tmp_path) as workflow:
+        parent = workflow.initial.count_parameters(run.space.largest())
+        study = workflow.study(workflow.measure())
+        study.run(12)
+        assert workflow.run.limits == (f"params <= {parent / 2:.6g}".removesuffix(".0"),)
+        assert all(evaluation.metrics["params"] <= parent / 2 for evaluation in study.evaluations)
+        rows = front.front(workflow.repository, "tiny", where=("params <= 0.25x",))
+        assert rows and all(row.metrics["params"] <= parent / 4 for row in rows)
+    with opened(halved, tmp_path) as again:
+        assert len(again.study(again.measure()).evaluations) == 12
+
+
+def test_a_limit_relative_to_the_parents_latency_is_a_multiple_of_what_was_measured(
+    run: Run, tmp_path: Path, quick_target: None
+) -> None:
+    relative = replace(run, objectives=LATENCY, targets=("cpu <= 0.9x",))
+    with opened(relative, tmp_path) as workflow:
+        workflow.settle_limits()
+        (bound,) = (limit.value for limit in workflow.run.all_limits)
+        (parent,) = workflow.measured(workflow.targets["cpu"], [run.space.largest()])
+        assert bound == pytest.approx(0.9 * parent.median_ms, rel=1e-5)
+
+
+def test_a_limit_relative_to_the_error_of_untrained_weights_is_refused(run: Run, tmp_path: Path) -> None:
+    with (
+        opened(replace(run, limits=("error <= 1.1x",)), tmp_path) as workflow,
+        pytest.raises(NasError, match=r"relative to the parent's error, and .* not trained: write init="),
+    ):
+        workflow.measure()
