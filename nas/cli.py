@@ -545,6 +545,8 @@ def finetune(
     with _workflow_of(study, storage, runs) as workflow:
         row = _chosen(workflow.repository, study, architecture, where, target)
         base = workflow.run.training
+        if steps is None and base.steps == 0:
+            raise NasError(f"the supernet of {study!r} was not trained, so its steps give no measure: say --steps N")
         config = replace(
             base,
             steps=max(1, base.steps // 5) if steps is None else steps,

@@ -186,6 +186,9 @@ def methods(title: str, option: str, found: Sequence[Entry]) -> None:
 
 def trained(result: TrainingResult, strategy: str, weights: str) -> None:
     """What was done now to have a trained supernet, and what it cost."""
+    if result.steps == 0:
+        say(f"supernet: the weights it began with, as they are, {weights}")
+        return
     if result.resumed_from == result.steps:
         say(f"supernet: found trained, {result.steps:,} steps of {strategy!r}, weights {weights}")
         return

@@ -150,6 +150,8 @@ def trained(run: Run, directory: Path | str) -> Supernet:
     Raises:
         NasError: there is none.
     """
+    if run.training.steps == 0:
+        return untrained(run)
     found = checkpoints.newest(directory)
     if found.step < run.training.steps:
         why = f" ({found.rejected[0]})" if found.rejected else ""

@@ -164,6 +164,8 @@ class Run:
         if isinstance(self.trust, bool) or not isinstance(self.trust, int | float) or not 0 <= self.trust < math.inf:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
+        if self.training.steps == 0:
+            object.__setattr__(self, "trust", 0.0)  # a share of no training
         if isinstance(self.coverage, bool) or not isinstance(self.coverage, int | float) or not 0 < self.coverage < 1:
             raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
         self._check_metrics()

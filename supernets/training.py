@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
@@ -73,7 +73,7 @@ class TrainingConfig:
     """How to train. Checked when it is made: TrainingError names the field, the value and what it may be."""
 
     steps: int = 2000
-    """Optimiser steps; a step may sum the gradients of several architectures."""
+    """Optimiser steps; a step may sum the gradients of several architectures. 0 leaves the weights as they are."""
     optimizer: str = "adamw"
     """One of OPTIMIZERS."""
     lr: float = 3e-3
@@ -108,7 +108,7 @@ class TrainingConfig:
                 raise TrainingError(f"{name} = {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
         object.__setattr__(self, "strategy", spell(strategy(self.strategy)))  # one spelling, and an error early
         for name, holds, rule in (
-            ("steps", self.steps >= 1, "at least 1"),
+            ("steps", self.steps >= 0, "0 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("warmup", 0 <= self.warmup < 1, "a share of the steps, 0 or more and below 1"),
@@ -227,6 +227,9 @@ def train(
     def look(which: str) -> float:
         return fmean(calibrate.evaluate(supernet, arch, task)[task.metric] for arch in watched[which])
 
+    if config.steps == 0:
+        return _untrained(config, task, watched, look, on_curve)
+
     def rate(step: int) -> float:
         return learning_rate(config, step) / config.lr
 
@@ -250,6 +253,21 @@ def train(
         teacher=None if teacher is None else teacher.to(supernet.device).eval().requires_grad_(False),
     )
     return loop.run(directory, "supernet", progress)
+
+
+def _untrained(
+    config: TrainingConfig,
+    task: Task,
+    watched: Iterable[str],
+    look: Callable[[str], float],
+    on_curve: OnCurve | None,
+) -> TrainingResult:
+    """What a training of no steps comes to: the curves have one point, and there is nothing to keep."""
+    curve = tuple(CurvePoint(0, which, task.metric, look(which)) for which in watched)
+    if on_curve is not None:
+        for point in curve:
+            on_curve(point)
+    return TrainingResult(0, (), curve, 0, config.precision, 0, (), 0.0)
 
 
 def train_network(

@@ -585,7 +585,7 @@ MISTAKES: dict[str, Mistake] = {
         "training = {'steps': 10} is no TrainingConfig: write TrainingConfig(steps=...)",
     ),
     "training: no steps": Mistake(
-        lambda folder: TrainingConfig(steps=0), TrainingError, "steps = 0: it must be at least 1"
+        lambda folder: TrainingConfig(steps=-1), TrainingError, "steps = -1: it must be 0 or more"
     ),
     "training: unknown strategy": Mistake(
         lambda folder: TrainingConfig(strategy="fairest"),

@@ -60,8 +60,8 @@ def test_a_run_file_may_be_corrected_and_loaded_again(tmp_path: Path) -> None:
 
 
 def test_errors_of_ours_keep_their_text_and_get_a_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"^my_run\.py, line 2: steps = 0: it must be at least 1$"):
-        load(written(tmp_path, "from supernets.training import TrainingConfig\nTrainingConfig(steps=0)"))
+    with pytest.raises(RunError, match=r"^my_run\.py, line 2: steps = -1: it must be 0 or more$"):
+        load(written(tmp_path, "from supernets.training import TrainingConfig\nTrainingConfig(steps=-1)"))
 
 
 def test_an_interruption_of_a_run_file_is_one(tmp_path: Path) -> None:

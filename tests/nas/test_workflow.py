@@ -514,3 +514,16 @@ def test_a_limit_relative_to_the_error_of_untrained_weights_is_refused(run: Run,
         pytest.raises(NasError, match=r"relative to the parent's error, and .* not trained: write init="),
     ):
         workflow.measure()
+
+
+def test_weights_may_stay_as_they_are(run: Run, tmp_path: Path) -> None:
+    kept = replace(run, training=replace(run.training, steps=0), trust=0.3, evaluations=8)
+    with opened(kept, tmp_path) as workflow:
+        before = workflow.initial.digest()
+        study = workflow.study(workflow.measure())
+        study.run(8)
+        assert workflow.weights == before and workflow.run.trust == 0
+        assert {point.step for point in workflow.result.curve} == {0}
+        workflow.require_trained("tiny")
+    with opened(kept, tmp_path) as again:
+        assert len(again.study(again.measure()).evaluations) == 8

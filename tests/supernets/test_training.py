@@ -500,7 +500,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"steps": 0}, "steps = 0: it must be at least 1"),
+        ({"steps": -1}, "steps = -1: it must be 0 or more"),
         ({"lr": 0.0}, r"lr = 0\.0: it must be above 0"),
         ({"lr": math.nan}, "lr = nan"),
         ({"clip": 0.0}, r"clip = 0\.0: it must be above 0"),
