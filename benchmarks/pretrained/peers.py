@@ -1,0 +1,130 @@
+"""What others make of a trained model for a number of parameters, each used as its own guide says.
+
+Torch-Pruning removes coupled groups of units (arXiv:2301.12900) at one ratio everywhere, which is found by bisection for
+a size; nvidia-modelopt's FastNAS searches convolutional networks, a run a size. Neither is a dependency: what is
+not installed is left out. whittle 0.6 works on its own GPT class and an older transformers only, so it cannot take part.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Make = Callable[[float], nn.Module]
+"""A pruned network for a pruning ratio."""
+
+
+def installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def torch_pruning(
+    parent: nn.Module,
+    example: Tensor,
+    importance: str,
+    loss: Callable[[nn.Module], Tensor] | None,
+    *,
+    heads: Callable[[nn.Module], dict[nn.Module, int]],
+    ignored: Callable[[nn.Module], list[nn.Module]],
+    settle: Callable[[nn.Module], None],
+) -> Make:
+    """Pruning by Torch-Pruning 1.6 with one ratio for all layers.
+
+    Args:
+        importance: "magnitude" or "taylor"; the latter reads gradients of `loss`.
+        heads: the query, key and value layers of a model with their numbers of heads.
+        ignored: layers whose outputs stay.
+        settle: puts attributes right that the model keeps beside its layers.
+    """
+    import torch_pruning as tp
+
+    def make(ratio: float) -> nn.Module:
+        model = copy.deepcopy(parent).eval()
+        importances: dict[str, Any] = {
+            "magnitude": tp.importance.GroupMagnitudeImportance,
+            "taylor": tp.importance.GroupTaylorImportance,
+        }
+        pruner = tp.pruner.BasePruner(
+            model,
+            example,
+            importance=importances[importance](),
+            pruning_ratio=ratio,
+            num_heads=heads(model),
+            prune_num_heads=False,
+            prune_head_dims=True,
+            ignored_layers=ignored(model),
+            root_module_types=[nn.Linear, nn.Conv2d],
+            round_to=4,
+        )
+        if importance == "taylor":
+            assert loss is not None
+            model.zero_grad()
+            loss(model).backward()
+        pruner.step()
+        model.zero_grad()
+        settle(model)
+        return model.eval()
+
+    return make
+
+
+def of_size(make: Make, size: Callable[[nn.Module], float], wanted: float, tries: int = 8) -> nn.Module:
+    """The network of the lowest ratio found that is no larger than wanted, by bisection."""
+    low, high = 0.0, 0.97
+    best = make(high)
+    for _ in range(tries):
+        middle = (low + high) / 2
+        found = make(middle)
+        if size(found) <= wanted:
+            high, best = middle, found
+        else:
+            low = middle
+    return best
+
+
+def bert_heads(model: nn.Module) -> dict[nn.Module, int]:
+    """Of the encoder of `benchmarks.pretrained.encoder`."""
+    return {
+        layer: own.num_attention_heads
+        for own in model.modules()
+        if type(own).__name__ == "BertSelfAttention"
+        for layer in (own.query, own.key, own.value)
+    }
+
+
+def settle_bert(model: nn.Module) -> None:
+    for own in model.modules():
+        if type(own).__name__ == "BertSelfAttention":
+            own.all_head_size = own.query.out_features
+            own.attention_head_size = own.all_head_size // own.num_attention_heads
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trained_alike(model: nn.Module, steps: int, loss: Callable[[nn.Module, int], Tensor], lr: float) -> nn.Module:
+    """A copy trained for so many steps by the one recipe that all contenders get: AdamW, warm-up, cosine."""
+    model = copy.deepcopy(model).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, 1.0, warm),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warm),
+        ],
+        [warm],
+    )
+    for step in range(steps):
+        loss(model, step).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model.eval()
