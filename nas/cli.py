@@ -286,11 +286,11 @@ def _workflow_of(
 
     with _reading(storage) as repository:
         record = repository.study(study)
-        if record.run_file is None or record.supernet_digest is None:
+        if record.run_file is None:
             raise NasError(
                 f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
             )
-        supernet = repository.supernet(record.supernet_digest)
+        supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
         learnt = repository.distributions(study)
     change = partial(as_trained, study=record, supernet=supernet, distributions=learnt)
     with _workflow(Path(record.run_file), change, storage, runs, cluster, workers) as workflow:
@@ -330,20 +330,24 @@ def _search(workflow: Workflow) -> Study:
 def _found(workflow: Workflow, *, detailed: bool = True) -> Study:
     """All the work of a search, each part told when it is done."""
     run = workflow.run
-    told = bool(run.trust) and not workflow.checkpoints.exists()
+    judged = bool(run.trust) and run.trains
+    told = judged and not workflow.checkpoints.exists()
     if told:  # before anything is trained
         foretold = workflow.foretold()
         if detailed or foretold.refused:
             display.foretold(foretold)
     predictors = _measure(workflow) if run.target_names else {}
-    _train(workflow, detailed=detailed)
+    if run.trains:
+        _train(workflow, detailed=detailed)
+    else:
+        display.say("supernet: not trained, for no objective or limit needs trained weights")
     if run.gradient:
         display.learnt(workflow.distributions(predictors))
     with display.bar(f"searching ({run.searcher})") as tick:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
         study.run(run.evaluations)
-    if run.trust:
+    if judged:
         _judge(workflow, told=told or not detailed)
     with display.bar("verifying the front") as tick:
         workflow.verify(study.name, tick)

@@ -16,12 +16,15 @@ import numpy as np
 from torch import nn
 
 from nas.errors import NasError
+from nas.executors import Evaluate
 from nas.latency import Latency
-from nas.run import COSTS, Run, load
+from nas.run import COSTS, MINUS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
 from supernets.counting import Counts
+from supernets.proxies import proxies
 from supernets.sharing import sharing
+from supernets.skeleton import Build
 
 if TYPE_CHECKING:
     from supernets.tasks import Task
@@ -42,6 +45,41 @@ class SubnetEvaluator:
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
         return calibrate.evaluate(self.supernet, arch, self.task, self.split)
+
+
+class ProxyEvaluator:
+    """Zero-cost proxies of an architecture's own network, with the initial weights that `build` gives it by a seed.
+
+    Args:
+        names: metrics, each a proxy's name or that after `minus_`.
+        before: what else there is to evaluate, first; its metrics come along.
+    """
+
+    def __init__(
+        self, build: Build, task: Task, names: Sequence[str], seed: int = 0, before: Evaluate | None = None
+    ) -> None:
+        self.build = build
+        self.task = task
+        self.names = tuple(names)
+        self.seed = seed
+        self.before = before
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        found = dict(self.before(arch)) if self.before else {}
+        wanted = dict.fromkeys(name.removeprefix(MINUS) for name in self.names)
+        told = proxies(self.build, arch, self.task, wanted, self.seed)
+        signed = {
+            name: -told[name.removeprefix(MINUS)] if name.startswith(MINUS) else told[name] for name in self.names
+        }
+        return {**found, **signed}
+
+
+def evaluator(run: Run, supernet: Supernet) -> Evaluate:
+    """What a run has to evaluate: quality by the trained supernet, where it asks for that, and proxies."""
+    quality = SubnetEvaluator(supernet, run.task) if run.trains else None
+    if quality is not None and not run.proxies:
+        return quality
+    return ProxyEvaluator(run.build, run.task, run.proxies, run.seed, before=quality)
 
 
 class Costs(Mapping[str, np.ndarray]):
@@ -162,14 +200,17 @@ def trained(run: Run, directory: Path | str) -> Supernet:
     return supernet
 
 
-def load_evaluator(run_file: str, directory: str, sharing: str, training: TrainingConfig) -> SubnetEvaluator:
+def load_evaluator(
+    run_file: str, directory: str, sharing: str, training: TrainingConfig, seed: int | None = None
+) -> Evaluate:
     """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint.
 
     Args:
-        sharing, training: those of the driver, which may not be the file's.
+        sharing, training, seed: those of the driver, which may not be the file's.
     """
     run = replace(load(run_file), sharing=sharing, training=training)
-    return SubnetEvaluator(trained(run, directory), run.task)
+    run = run if seed is None else replace(run, seed=seed)
+    return evaluator(run, trained(run, directory) if run.trains else untrained(run))
 
 
 def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:

@@ -32,6 +32,7 @@ from nas.searchers.spelled import spell as spell_searcher
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from supernets.errors import SupernetError
+from supernets.proxies import PROXIES
 from supernets.sharing import sharing
 from supernets.spelling import spell
 from supernets.training import TrainingConfig
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 COSTS = ("params", "macs", "activation_bytes")
 """Metrics that are counted."""
+MINUS = "minus_"
+"""Before the name of a zero-cost proxy, of which more is better, as an objective, which is minimised."""
 
 _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
 _SAMPLING = ("num_train", "batch_size", "select", "losses")
@@ -84,10 +87,12 @@ class Run:
     task: Task
     """Data, loss and evaluation: see `supernets.tasks`."""
     objectives: tuple[str, ...] = ("error", "latency_ms@cpu")
-    """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`."""
+    """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`; `minus_synflow`, `minus_naswot` and
+    `minus_grad_norm`, the zero-cost proxies of `supernets.proxies`. Where neither objectives nor limits need trained
+    weights, none are trained."""
     limits: tuple[str, ...] = ()
-    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`; `params <= 0.5x` is half of what the parent
-    has, the largest network with the weights that the run starts with."""
+    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of what
+    the parent has, the largest network with the weights that the run starts with."""
     targets: tuple[str, ...] = ()
     """Hardware targets that each get a front of their own, some with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
     Evaluations and the other objectives are shared; each front has its target's latency as an objective."""
@@ -222,16 +227,35 @@ class Run:
             raise RunError("objectives = (): name at least one metric to minimise, such as 'error'")
 
     def _check_metrics(self) -> None:
-        known = dict.fromkeys([self.task.metric, "loss", *COSTS])
+        known = dict.fromkeys([*self._trained_metrics, *COSTS, *(MINUS + name for name in PROXIES)])
+        more = next((name for name in self.all_objectives if name in PROXIES), None)
+        if more is not None:
+            raise RunError(
+                f"objective {more!r}: the more of it the better, and objectives are minimised: write '{MINUS}{more}'"
+            )
         for metric in self._metrics():
             quantity, at, target = metric.partition("@")
             if quantity == "latency_ms" and at:
                 _check_target(metric, target)
-            elif metric not in known:
+            elif metric not in known and metric not in PROXIES:
                 raise RunError(f"{metric!r} is no metric of this run: choose of {', '.join(known)}, latency_ms@TARGET")
 
     def _metrics(self) -> tuple[str, ...]:
         return (*self.all_objectives, *(limit.metric for limit in self.all_limits))
+
+    @property
+    def _trained_metrics(self) -> tuple[str, ...]:
+        return self.task.metric, "loss"
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything here needs trained weights: a metric of the task, or a search by gradients."""
+        return bool(self.gradient) or any(name in self._trained_metrics for name in self._metrics())
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The metrics that are zero-cost proxies, or minus one."""
+        return tuple(dict.fromkeys(name for name in self._metrics() if name.removeprefix(MINUS) in PROXIES))
 
     @cached_property
     def aims(self) -> tuple[Aim, ...]:
@@ -322,11 +346,12 @@ def changed(
 
 
 def as_trained(
-    run: Run, study: StudyRecord, supernet: SupernetRecord, distributions: Sequence[Distribution] = ()
+    run: Run, study: StudyRecord, supernet: SupernetRecord | None, distributions: Sequence[Distribution] = ()
 ) -> Run:
     """The run as a study was begun with, whatever the command line or the file said since: its supernet, its searcher.
 
     Args:
+        supernet: None where the study has none.
         distributions: what had been learnt for the study.
 
     Raises:
@@ -337,19 +362,23 @@ def as_trained(
             f"the run file now has another space than study {study.name!r} was searched in: bring back the file it was "
             "started with"
         )
-    names = {setting.name for setting in fields(TrainingConfig)}
-    settings = {name: value for name, value in supernet.settings.items() if name in names}
-    settings |= {"clip": math.inf} if settings.get("clip", 0.0) is None else {}  # JSON has none
     return replace(
         run,
         name=study.name,
-        sharing=supernet.sharing,
-        training=TrainingConfig(**settings),
+        sharing=supernet.sharing if supernet else run.sharing,
+        training=_training(supernet) if supernet else run.training,
         searcher=_searcher(study),
         first=tuple(study.settings.get("first", ())),
         gradient=distributions[0].method if distributions else "",
         gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
     )
+
+
+def _training(supernet: SupernetRecord) -> TrainingConfig:
+    names = {setting.name for setting in fields(TrainingConfig)}
+    settings = {name: value for name, value in supernet.settings.items() if name in names}
+    settings |= {"clip": math.inf} if settings.get("clip", 0.0) is None else {}  # JSON has none
+    return TrainingConfig(**settings)
 
 
 def _searcher(study: StudyRecord) -> str:

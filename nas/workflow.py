@@ -115,8 +115,12 @@ class Workflow:
 
     @cached_property
     def supernet(self) -> Supernet:
-        """The trained supernet: trained now, gone on with or found finished, as `result` tells."""
-        self._record(self.initial, self.result)
+        """The trained supernet: trained now, gone on with or found finished, as `result` tells.
+
+        A run that needs no trained weights has that with initial ones.
+        """
+        if self.run.trains:
+            self._record(self.initial, self.result)
         return self.initial
 
     @cached_property
@@ -144,6 +148,11 @@ class Workflow:
             NasError: its checkpoints are not, or are those of other weights.
         """
         record = self.repository.study(study)
+        if not self.run.trains:
+            raise NasError(
+                f"study {study!r} was searched without trained weights, so its networks have none: search with an "
+                f"objective that needs them, {self.run.task.metric!r} say, under another name"
+            )
         supernet = evaluators.trained(self.run, self.checkpoints)
         if supernet.digest() != record.supernet_digest:
             raise NasError(
@@ -413,8 +422,8 @@ class Workflow:
             predict=costs,
             costs=evaluators.FastCosts(self._counted, predictors, run.cost_objectives),
             bound=partial(costs.bounds, run.coverage),
-            weights=self.weights,
-            data=run.task.digest,
+            weights=self.weights if run.trains else None,
+            data=self._data,
             seed=run.seed,
             batch=run.batch,
             first=run.begin_with,
@@ -431,9 +440,17 @@ class Workflow:
 
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:
-            return evaluators.SubnetEvaluator(self.supernet, self.run.task)
+            return evaluators.evaluator(self.run, self.supernet)
         place, run = str(self.checkpoints.absolute()), self.run
-        return Deferred(partial(evaluators.load_evaluator, str(self.run_file), place, run.sharing, run.training))
+        load = partial(evaluators.load_evaluator, str(self.run_file), place, run.sharing, run.training, run.seed)
+        return Deferred(load)
+
+    @property
+    def _data(self) -> str:
+        """A digest of all that evaluations depend on but the trained weights: proxies also hang on the seed."""
+        if not self.run.trains:  # nothing else would tell the networks of one run from those of another
+            return _digest([self.run.task.digest, self.initial.digest(), self.run.seed])
+        return _digest([self.run.task.digest, self.run.seed]) if self.run.proxies else self.run.task.digest
 
     @cached_property
     def _executor(self) -> Executor:
@@ -483,7 +500,7 @@ class Workflow:
         }
         profile = asdict(self._counts.profile(arch))
         found |= {name: float(profile[name]) for name in COSTS if name not in self.run.costs}
-        if has_test(self.run.task):
+        if self.run.trains and has_test(self.run.task):
             tested = self.run.task.evaluate(self.network(arch), "test")
             found[f"test_{self.run.task.metric}"] = tested[self.run.task.metric]
         return found

@@ -539,7 +539,8 @@ MISTAKES: dict[str, Mistake] = {
     "run: unknown objective": Mistake(
         run(objectives=("accuracy",)),
         RunError,
-        "'accuracy' is no metric of this run: choose of error, loss, params, macs, activation_bytes, latency_ms@TARGET",
+        "'accuracy' is no metric of this run: choose of error, loss, params, macs, activation_bytes, "
+        "minus_synflow, minus_naswot, minus_grad_norm, latency_ms@TARGET",
     ),
     "run: a target of no name": Mistake(
         run(objectives=("error", "latency_ms@-5")),
@@ -556,7 +557,7 @@ MISTAKES: dict[str, Mistake] = {
         run(limits=("latency_ms <= 2",)),
         RunError,
         "'latency_ms' is no metric of this run: choose of error, loss, params, macs, activation_bytes, "
-        "latency_ms@TARGET",
+        "minus_synflow, minus_naswot, minus_grad_norm, latency_ms@TARGET",
     ),
     "run: limits as one text": Mistake(
         run(limits="params <= 2"), RunError, "limits = 'params <= 2': give a tuple of texts, such as ('params <= 1e5',)"
