@@ -5,33 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display
+from nas import display, session
 from nas import front as fronts
 from nas.errors import NasError
-from nas.migrations import opening
 from nas.options import RUNS, RunFile, Runs, Storage
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from nas.latency import Latency
-    from nas.run import Run
-    from nas.study import Study
     from nas.workflow import Workflow
-    from supernets.export import Exported
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -49,6 +38,13 @@ Cluster = Annotated[
     str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Ray workers that hold the supernet.")]
+Limits = Annotated[
+    list[str],
+    typer.Option(
+        "--limit",
+        help="A further limit: 'latency_ms@cpu <= 2'; 'params <= 0.5x' is half of the parent's. May be repeated.",
+    ),
+]
 Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_ms@cpu <= 2'; may be repeated.")]
 OfTarget = Annotated[str | None, typer.Option("--target", help="The front of one target, of a study with several.")]
 Digest = Annotated[
@@ -159,10 +155,10 @@ def demo(
     """
     from nas import demos
 
-    change = _change(strategy, sharing, name, searcher, gradient, seed)
-    with _workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
+    change = session.change(strategy, sharing, name, searcher, gradient, seed)
+    with session.run_workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
         (_demo_in_full if display.verbose() else _demo)(workflow)
-        _outlook(workflow.run.name, storage, runs)
+        session.outlook(workflow.run.name, storage, runs)
 
 
 def _demo(workflow: Workflow) -> None:
@@ -170,22 +166,22 @@ def _demo(workflow: Workflow) -> None:
     from nas import brief
 
     repository, name = workflow.repository, workflow.run.name
-    _introduce(workflow, detailed=False)
-    study = _found(workflow, detailed=False)
+    session.introduce(workflow, detailed=False)
+    study = session.find(workflow, detailed=False)
     record, rows = repository.study(name), fronts.front(repository, name)
     display.results(brief.lines(record, rows, len(study.evaluations), repository.trust(workflow.weights)))
     limit = brief.middle(record, rows)
     row = fronts.best(repository, name, [limit] if limit else [])
-    exported = _export(workflow, row, workflow.directory / "best")
+    exported = session.export(workflow, row, workflow.directory / "best")
     display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
 
 
 def _demo_in_full(workflow: Workflow) -> None:
-    study = _search(workflow)
+    study = session.search(workflow)
     share = workflow.dominated_share(study)
     display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
     row = fronts.best(workflow.repository, study.name)
-    exported = _export(workflow, row, workflow.directory / "best")
+    exported = session.export(workflow, row, workflow.directory / "best")
     display.exported(exported, row)
     display.agreement(workflow.exported_scores(exported), row.values())
 
@@ -200,12 +196,12 @@ def train(
     runs: Runs = RUNS,
 ) -> None:
     """Train the supernet of a run; a training that was stopped goes on."""
-    with _workflow(run_file, _change(strategy, sharing, name), storage, runs) as workflow:
-        _introduce(workflow)
-        _train(workflow)
+    with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
+        session.introduce(workflow)
+        session.train(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
-        flags = "".join(f" --{flag} {_quoted(value)}" for flag, value in given.items() if value)
-        display.say(f"next: nas search {_quoted(run_file)}{flags}{_places(storage, runs)}")
+        flags = "".join(f" --{flag} {session.quoted(value)}" for flag, value in given.items() if value)
+        display.say(f"next: nas search {session.quoted(run_file)}{flags}{session.places(storage, runs)}")
 
 
 @app.command()
@@ -216,6 +212,7 @@ def search(
     searcher: SearcherName = "",
     gradient: Gradient = "",
     name: Name = "",
+    limit: Limits = [],  # noqa: B006 - typer reads the default
     begin_with: Annotated[
         str, typer.Option(metavar="STUDY", help="A study of the same space, whose front is evaluated first.")
     ] = "",
@@ -225,12 +222,12 @@ def search(
     workers: Workers = 2,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
-    change = _change(strategy, sharing, name, searcher, gradient)
-    with _workflow(run_file, change, storage, runs, cluster, workers) as workflow:
+    change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
+    with session.run_workflow(run_file, change, storage, runs, cluster, workers) as workflow:
         if begin_with:
             workflow.begin_with(begin_with)
-        _search(workflow)
-        _outlook(workflow.run.name, storage, runs)
+        session.search(workflow)
+        session.outlook(workflow.run.name, storage, runs)
 
 
 @app.command()
@@ -242,153 +239,9 @@ def resume(
     workers: Workers = 2,
 ) -> None:
     """Go on with a study from the run file it was started with."""
-    with _workflow_of(study, storage, runs, cluster, workers) as workflow:
-        _search(workflow)
-        _outlook(study, storage, runs)
-
-
-Change = Callable[["Run"], "Run"]
-
-
-def _change(
-    strategy: str, sharing: str, name: str, searcher: str = "", gradient: str = "", seed: int | None = None
-) -> Change:
-    """What the flags of a command make of a run file's run."""
-    from nas.run import changed
-
-    return partial(
-        changed, strategy=strategy, sharing=sharing, name=name, searcher=searcher, gradient=gradient, seed=seed
-    )
-
-
-@contextmanager
-def _workflow(
-    run_file: Path, change: Change, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
-) -> Iterator[Workflow]:
-    from nas.run import blaming, load
-    from nas.workflow import Workflow
-
-    run = change(load(run_file))
-    show = not display.quiet()
-    with (
-        blaming(run_file),
-        Workflow(run, Repository(storage), runs / run.name, run_file.resolve(), cluster, workers, show) as workflow,
-    ):
-        yield workflow
-
-
-@contextmanager
-def _workflow_of(
-    study: str, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
-) -> Iterator[Workflow]:
-    """The workflow that a study in the database came from, its supernet made as the database says."""
-    from nas.run import as_trained
-
-    with _reading(storage) as repository:
-        record = repository.study(study)
-        if record.run_file is None:
-            raise NasError(
-                f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
-            )
-        supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
-        learnt = repository.distributions(study)
-    change = partial(as_trained, study=record, supernet=supernet, distributions=learnt)
-    with _workflow(Path(record.run_file), change, storage, runs, cluster, workers) as workflow:
-        yield workflow
-
-
-def _introduce(workflow: Workflow, *, detailed: bool = True) -> None:
-    run, supernet = workflow.run, workflow.initial
-    shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
-    display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
-    if detailed:
-        display.profiles(supernet.profiles(run.task.example(), sample=2))
-
-
-def _train(workflow: Workflow, *, detailed: bool = True) -> None:
-    display.trained(workflow.result, workflow.run.training.strategy, workflow.weights)
-    if detailed:
-        display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
-
-
-def _measure(workflow: Workflow) -> dict[str, Latency]:
-    """Before training: where limits cannot be kept for want of a predictor, that is known in a minute."""
-    with display.bar("measuring networks") as tick:
-        latencies = workflow.measure(tick)
-    for name, found in latencies.items():
-        display.predictor(name, found)
-    return latencies
-
-
-def _search(workflow: Workflow) -> Study:
-    _introduce(workflow)
-    study = _found(workflow)
-    _show_front(workflow.repository, study.name)
-    return study
-
-
-def _found(workflow: Workflow, *, detailed: bool = True) -> Study:
-    """All the work of a search, each part told when it is done."""
-    run = workflow.run
-    judged = bool(run.trust) and run.trains
-    told = judged and not workflow.checkpoints.exists()
-    if told:  # before anything is trained
-        foretold = workflow.foretold()
-        if detailed or foretold.refused:
-            display.foretold(foretold)
-    predictors = _measure(workflow) if run.target_names else {}
-    if run.trains:
-        _train(workflow, detailed=detailed)
-    else:
-        display.say("supernet: not trained, for no objective or limit needs trained weights")
-    if run.gradient:
-        display.learnt(workflow.distributions(predictors))
-    with display.bar(f"searching ({run.searcher})") as tick:
-        study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
-        tick(len(study.evaluations), run.evaluations)
-        study.run(run.evaluations)
-    if judged:
-        _judge(workflow, told=told or not detailed)
-    with display.bar("verifying the front") as tick:
-        workflow.verify(study.name, tick)
-    return study
-
-
-def _judge(workflow: Workflow, *, told: bool) -> None:
-    """The trust report; what it costs is said before, unless it was `told` already."""
-    if not told and (workflow.trust_plan.refused or not workflow.trust_is_known()):
-        display.foretold(workflow.trust_plan)
-    with display.bar("training alone, for the trust report") as tick:
-        workflow.trust(tick)
-
-
-def _show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
-    study, rows = repository.study(name), fronts.front(repository, name, where, target)
-    failures = () if rows else (e.error for e in repository.evaluations(name) if e.error)
-    display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
-    trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
-    if trust is not None:
-        display.trust(trust, fronts.correction(repository, name))
-
-
-def _outlook(study: str, storage: str, runs: Path) -> None:
-    display.say(f"\ntake a network home:  nas export {study} --to my_network{_places(storage, runs)}")
-    display.say(f"look around:          nas dashboard{_places(storage)}")
-
-
-def _places(storage: str, runs: Path = RUNS) -> str:
-    """The options that find this database and these files again."""
-    flags = "" if storage == DEFAULT_URL else f" --storage {_quoted(_shown(storage))}"
-    return flags + ("" if runs == RUNS else f" --runs {_quoted(runs)}")
-
-
-def _shown(storage: str) -> str:
-    """The address without its password."""
-    return opening.shown(opening.parsed(storage))
-
-
-def _quoted(text: object) -> str:
-    return shlex.quote(str(text))
+    with session.study_workflow(study, storage, runs, cluster, workers) as workflow:
+        session.search(workflow)
+        session.outlook(study, storage, runs)
 
 
 @app.command()
@@ -423,7 +276,7 @@ def studies(
     storage: Storage = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
     """List the studies of a database."""
-    with _reading(storage) as repository:
+    with session.reading(storage) as repository:
         display.studies(repository.studies(), repository.num_evaluations(), as_json)
 
 
@@ -442,7 +295,7 @@ def front(
     """The networks that no other dominates, with what was verified on them, and whether to trust their order."""
     if compromises and (where or target):
         raise NasError("--compromises are of all targets under the study's limits: leave --target and --where out")
-    with _reading(storage) as repository:
+    with session.reading(storage) as repository:
         if as_json or as_csv or compromises:
             near = fronts.compromises(repository, study) if compromises else None
             rows = fronts.front(repository, study, where, target) if near is None else near
@@ -451,7 +304,7 @@ def front(
         elif compromises:
             display.compromises(repository.study(study), rows)
         else:
-            _show_front(repository, study, where, target)
+            session.show_front(repository, study, where, target)
 
 
 @app.command()
@@ -461,7 +314,7 @@ def show(
     storage: Storage = DEFAULT_URL,
 ) -> None:
     """A study, or one of its architectures with all that is known of it."""
-    with _reading(storage) as repository:
+    with session.reading(storage) as repository:
         if architecture:
             found = fronts.find(repository, study, architecture)
             display.architecture(found, fronts.row(repository, study, architecture))
@@ -479,7 +332,7 @@ def compare(
     storage: Storage = DEFAULT_URL,
 ) -> None:
     """Two architectures of a study: where they differ, and what it costs and gains."""
-    with _reading(storage) as repository:
+    with session.reading(storage) as repository:
         display.comparison(fronts.find(repository, study, first), fronts.find(repository, study, second))
 
 
@@ -494,15 +347,9 @@ def dashboard(
     from dashboard.serve import command, serve
 
     command(None, host, port, allow_remote=allow_remote)  # what is wrong is said here rather than by the server,
-    with _reading(storage) as repository:  # or in the browser
+    with session.reading(storage) as repository:  # or in the browser
         display.say(f"dashboard of {repository.url}: http://{host}:{port} (stop with Ctrl-C)")
     raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
-
-
-@contextmanager
-def _reading(storage: str) -> Iterator[Repository]:
-    with Repository(storage, read_only=True) as repository:
-        yield repository
 
 
 # --- take home -------------------------------------------------------------------
@@ -527,9 +374,9 @@ def export(
     runs: Runs = RUNS,
 ) -> None:
     """Write a network of a study as files that run without this package."""
-    with _workflow_of(study, storage, runs) as workflow:
-        row = _chosen(workflow.repository, study, architecture, where, target)
-        display.exported(_export(workflow, row, to, formats), row)
+    with session.study_workflow(study, storage, runs) as workflow:
+        row = session.chosen(workflow.repository, study, architecture, where, target)
+        display.exported(session.export(workflow, row, to, formats), row)
 
 
 @app.command()
@@ -546,54 +393,58 @@ def finetune(
     runs: Runs = RUNS,
 ) -> None:
     """Train a network of a study further from its inherited weights, then export it."""
-    with _workflow_of(study, storage, runs) as workflow:
-        row = _chosen(workflow.repository, study, architecture, where, target)
-        base = workflow.run.training
-        if steps is None and base.steps == 0:
-            raise NasError(f"the supernet of {study!r} was not trained, so its steps give no measure: say --steps N")
-        config = replace(
-            base,
-            steps=max(1, base.steps // 5) if steps is None else steps,
-            lr=base.lr / 10 if lr is None else lr,
-        )
+    from nas.compressing import tuning
+
+    with session.study_workflow(study, storage, runs) as workflow:
+        row = session.chosen(workflow.repository, study, architecture, where, target)
+        config = tuning(workflow.run, steps, lr)
         workflow.require_trained(study)
         before = workflow.scores(workflow.network(row.arch))
         network, _ = workflow.finetune(row.arch, config)
         after = workflow.scores(network)
         display.finetuned(before, after)
-        display.exported(_export(workflow, row, to, formats, network, after), row)
+        display.exported(session.export(workflow, row, to, formats, network, after), row)
 
 
-def _chosen(repository: Repository, study: str, architecture: str, where: list[str], target: str | None) -> fronts.Row:
-    if not architecture:
-        return fronts.best(repository, study, where, target)
-    return fronts.row(repository, study, architecture)
+@app.command()
+def compress(
+    run_file: RunFile,
+    to: Annotated[Path, typer.Option(help="Folder to write; one below it a network, if there are several.")],
+    limit: Limits = [],  # noqa: B006 - typer reads the default
+    networks: Annotated[int, typer.Option(min=1, help="How many of the front to take home.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps each is fine-tuned for; 0 for none.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; a tenth of the supernet's if left out.")] = None,
+    strategy: Strategy = "",
+    sharing: Sharing = "",
+    searcher: SearcherName = "",
+    name: Name = "",
+    formats: Formats = "",
+    storage: Storage = DEFAULT_URL,
+    runs: Runs = RUNS,
+    cluster: Cluster = None,
+    workers: Workers = 2,
+) -> None:
+    """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
 
+    The run file says `init=`, the trained weights, of which the largest network is the parent. Limits are another
+    search of the same supernet: the study is called after them unless --name says otherwise.
+    """
+    from nas.compressing import compressed, require_parent, study_name, tuning
+    from nas.run import load
 
-def _export(
-    workflow: Workflow,
-    row: fronts.Row,
-    to: Path,
-    formats: str = "",
-    network: nn.Module | None = None,
-    scores: Mapping[str, float] | None = None,
-) -> Exported:
-    """Writes the network of a row, or one that was fine-tuned from it with its new scores."""
-    from supernets.export import FORMATS, available_formats
-
-    unknown = [name for name in formats.split(",") if formats and name not in FORMATS]
-    if unknown:
-        raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
-    workflow.require_trained(workflow.run.name)
-    taken = network if network is not None else workflow.network(row.arch)
-    chosen = tuple(name for name in FORMATS if name in formats.split(",")) if formats else available_formats(taken)
-    metadata = {
-        "study": workflow.run.name,
-        "weights": workflow.weights,
-        "finetuned": network is not None,
-        "metrics": {**row.values(), **(scores or {})},
-    }
-    return workflow.export(row.arch, to, chosen, metadata, taken)
+    base = load(run_file)
+    require_parent(base)
+    tuning(base, steps, lr)  # says what is wrong with them before anything is searched
+    change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
+    folder = runs / (name or base.name)
+    with session.run_workflow(run_file, change, storage, runs, cluster, workers, folder) as workflow:
+        session.search(workflow)
+        rows = session.spread(workflow.repository, workflow.run.name, networks)
+        for row, found in compressed(workflow, rows, steps, lr):
+            place = to if networks == 1 else to / row.arch.digest[:8]
+            display.exported(session.export(workflow, row, place, formats, found.network, found.after), row)
+            display.compressed(found.parent, found.before, found.after)
+        session.outlook(workflow.run.name, storage, runs)
 
 
 @storage_app.command()
@@ -601,7 +452,7 @@ def upgrade(storage: Storage = DEFAULT_URL) -> None:
     """Bring a database to this version of the package, or create it."""
     before, after = Repository.upgrade(storage)
     was = {None: "created", after: "no upgrade needed"}.get(before, f"upgraded from {before}")
-    display.say(f"{_shown(storage)} is at version {after}: {was}")
+    display.say(f"{session.shown(storage)} is at version {after}: {was}")
 
 
 if __name__ == "__main__":

@@ -510,3 +510,11 @@ def finetuned(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """What fine-tuning gained."""
     for name, value in after.items():
         say(f"{metric(name).phrase}: {metric(name).text(before[name])} → {metric(name).text(value)}")
+
+
+def compressed(parent: Mapping[str, float], before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    """What a smaller network keeps of its parent, with the parent's own weights and after fine-tuning."""
+    for name, value in after.items():
+        shown = metric(name)
+        told = {"parent": parent[name], "as found": before[name], "now": value}
+        say(f"{shown.phrase}: " + ", ".join(f"{who} {shown.text(score)}" for who, score in told.items()))

@@ -91,8 +91,8 @@ class Run:
     `minus_grad_norm`, the zero-cost proxies of `supernets.proxies`. Where neither objectives nor limits need trained
     weights, none are trained."""
     limits: tuple[str, ...] = ()
-    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of what
-    the parent has, the largest network with the weights that the run starts with."""
+    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of
+    what the parent has, the largest network with the weights that the run starts with."""
     targets: tuple[str, ...] = ()
     """Hardware targets that each get a front of their own, some with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
     Evaluations and the other objectives are shared; each front has its target's latency as an objective."""
@@ -326,8 +326,9 @@ def changed(
     searcher: str = "",
     gradient: str = "",
     seed: int | None = None,
+    limits: Sequence[str] = (),
 ) -> Run:
-    """The run with another strategy, way to share weights, name, searcher, gradient method or seed, where given.
+    """The run with another strategy, way to share weights, name, searcher, gradient method or seed, and further limits.
 
     Another searcher leaves the gradient method of the run aside.
     """
@@ -342,6 +343,7 @@ def changed(
         searcher=searcher or run.searcher,
         gradient=gradient or kept,
         seed=run.seed if seed is None else seed,
+        limits=(*run.limits, *limits),
     )
 
 
@@ -368,10 +370,16 @@ def as_trained(
         sharing=supernet.sharing if supernet else run.sharing,
         training=_training(supernet) if supernet else run.training,
         searcher=_searcher(study),
+        limits=study.limits,
+        targets=tuple(_spelled_target(name, own) for name, own in study.settings.get("targets", {}).items()),
         first=tuple(study.settings.get("first", ())),
         gradient=distributions[0].method if distributions else "",
         gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
     )
+
+
+def _spelled_target(name: str, limits: Sequence[str]) -> str:
+    return " ".join([name, *(limit.partition(" ")[2] for limit in limits)])
 
 
 def _training(supernet: SupernetRecord) -> TrainingConfig:

@@ -436,7 +436,9 @@ class Workflow:
     def _conditions(self) -> dict[str, Any]:
         """What the study's metrics and limits hold for."""
         batch = {"latency_batch": self.run.latency_batch} if self.run.latency_batch > 1 else {}
-        return batch | ({"parent": self.parent} if self.parent else {})
+        known = [study.settings.get("parent", {}) for study in self.repository.studies() if study.name == self.run.name]
+        parent = self.parent or next(iter(known), {})
+        return batch | ({"parent": parent} if parent else {})
 
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:

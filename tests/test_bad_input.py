@@ -810,7 +810,9 @@ MISTAKES: dict[str, Mistake] = {
         "there is no supernet '0123' in sqlite:///FOLDER/nas.db; there is: none",
     ),
     "export: unknown format": Mistake(
-        exporting(formats=("tflite",)), ExportError, "format 'tflite' is not known: choose of safetensors, torch, onnx, transformers"
+        exporting(formats=("tflite",)),
+        ExportError,
+        "format 'tflite' is not known: choose of safetensors, torch, onnx, transformers",
     ),
     "export: directory in use": Mistake(
         in_a_directory_in_use,

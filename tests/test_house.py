@@ -22,6 +22,8 @@ BRIDGES = (
     "targets/*",
     "workflow",
     "run",
+    "session",
+    "compressing",
     "demos/*",
 )
 

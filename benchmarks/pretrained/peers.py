@@ -1,8 +1,8 @@
 """What others make of a trained model for a number of parameters, each used as its own guide says.
 
-Torch-Pruning removes coupled groups of units (arXiv:2301.12900) at one ratio everywhere, which is found by bisection for
-a size; nvidia-modelopt's FastNAS searches convolutional networks, a run a size. Neither is a dependency: what is
-not installed is left out. whittle 0.6 works on its own GPT class and an older transformers only, so it cannot take part.
+Torch-Pruning removes coupled groups of units (arXiv:2301.12900) at one ratio everywhere, found by bisection for a size;
+nvidia-modelopt's FastNAS searches convolutional networks, a run a size. Neither is a dependency: what is not installed
+is left out. whittle 0.6 works on its own GPT class and an older transformers only, so it cannot take part.
 """
 
 from __future__ import annotations

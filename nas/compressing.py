@@ -1,0 +1,80 @@
+"""From a trained model to smaller ones: what is done with the networks that a search under limits has found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from nas import evaluators
+from nas.errors import NasError
+from nas.front import Row
+from nas.run import Run
+from nas.workflow import Workflow
+from supernets.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A network made of the parent's weights, with the scores of all three: parent, as found, as it is now."""
+
+    network: nn.Module
+    parent: dict[str, float]
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def require_parent(run: Run) -> None:
+    """Makes sure that a run starts with trained weights.
+
+    Raises:
+        NasError: it does not.
+    """
+    if run.init is None:
+        raise NasError(
+            f"{run.name} starts with no trained weights, which compression needs: write init= in the run file"
+        )
+
+
+def study_name(run: str, limits: Sequence[str]) -> str:
+    """The name of a run's study under further limits: `mine-params-0.5x`."""
+    return "-".join([run, *(re.sub(r"[^A-Za-z0-9.]+", "-", limit).strip("-") for limit in limits)])
+
+
+def tuning(run: Run, steps: int | None, lr: float | None) -> TrainingConfig:
+    """How networks of a run are fine-tuned: a fifth of the supernet's steps at a tenth of its rate, if not said.
+
+    Raises:
+        NasError: the supernet was not trained and `steps` is left out.
+    """
+    base = run.training
+    if steps is None and base.steps == 0:
+        raise NasError("the supernet keeps the weights it began with, so its steps give no measure: say --steps N")
+    given = max(1, base.steps // 5) if steps is None else steps
+    return replace(base, steps=given, lr=base.lr / 10 if lr is None else lr)
+
+
+def compressed(
+    workflow: Workflow, rows: Sequence[Row], steps: int | None, lr: float | None
+) -> Iterator[tuple[Row, Compressed]]:
+    """Each network of some rows, fine-tuned unless `steps` is 0; a training that was stopped goes on.
+
+    Raises:
+        NasError: the run starts with no trained weights; or as `tuning`.
+    """
+    run = workflow.run
+    if run.init is None:
+        raise NasError(
+            f"{run.name} starts with no trained weights, which compression needs: write init= in the run file"
+        )
+    config = tuning(run, steps, lr)
+    largest = evaluators.untrained(run).extract(run.space.largest())
+    parent = workflow.scores(evaluators.recalibrated(largest, run.task))
+    for row in rows:
+        network = workflow.network(row.arch)
+        before = workflow.scores(network)
+        if config.steps:
+            network, _ = workflow.finetune(row.arch, config)
+        yield row, Compressed(network, parent, before, workflow.scores(network) if config.steps else before)
