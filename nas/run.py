@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from supernets.layout import Layouts
     from supernets.tasks import Task
+    from supernets.weight_files import Weights
 
 
 COSTS = ("params", "macs", "activation_bytes")
@@ -103,8 +104,8 @@ class Run:
     `supernets.sharing.SHARINGS`."""
     layout: Layouts = field(default_factory=dict)
     """Fused axes of the model's parameters: see `supernets.Blocks`."""
-    init: dict[str, Tensor] | None = None
-    """Pretrained values, by parameter name."""
+    init: Weights | None = None
+    """Pretrained values: a state dict, a module, a safetensors file, or a folder with such files."""
     searcher: str = "surrogate"
     """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
     gradient: str = ""

@@ -2,6 +2,7 @@
 
 from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Blocks, Centre
+from supernets.opening import Opened
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
 from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
@@ -18,6 +19,7 @@ __all__ = [
     "Entangled",
     "MemoryLimitError",
     "Multiplexed",
+    "Opened",
     "Optimizer",
     "OptimizerConfig",
     "Profile",

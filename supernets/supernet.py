@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from search_spaces import Architecture, Space
 from supernets.errors import MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Layouts, Shape
+from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.profile import Profile, profile_network
 from supernets.relaxation.anatomy import Anatomy
@@ -25,6 +26,7 @@ from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import spell
 from supernets.store import SharedTensor, Store, leading
 from supernets.survey import Coverage, Survey, survey
+from supernets.weight_files import Weights
 
 Example = Tensor | tuple[Tensor, ...]
 
@@ -41,8 +43,8 @@ class Supernet:
         sharing: how architectures share weights.
         layout: fused axes and centred axes of parameters, by name pattern: ``{"*.qkv.*": Blocks(3)}``. Convolution
             kernels, ``nn.MultiheadAttention``, LSTM and GRU are known.
-        init: values for the stored tensors by name, at full size, as from a pretrained state dict; what it does not
-            name keeps the module's own initialisation.
+        init: pretrained values at full size: a state dict, a module, a safetensors file, or a folder with such files.
+            `opened` lists what is not used, and what keeps the module's own initialisation.
         also: architectures to look at besides the largest with each option in turn, where a parameter exists only under
             a combination of choices.
         seed: of the initial values.
@@ -53,6 +55,7 @@ class Supernet:
     Raises:
         BuildError: ``build`` failed.
         ShapeError: two architectures give one name tensors of different rank, or ``init`` has another shape.
+        WeightsError: ``init`` cannot be read; `supernets.opening.open_into` tells what else may be wrong with it.
         MemoryLimitError: it would not fit.
         SupernetError: a layout names nothing.
     """
@@ -64,7 +67,7 @@ class Supernet:
         *,
         sharing: Sharing | None = None,
         layout: Layouts | None = None,
-        init: Mapping[str, Tensor] | None = None,
+        init: Weights | None = None,
         also: Sequence[Architecture] = (),
         seed: int = 0,
         dtype: torch.dtype | None = None,
@@ -83,8 +86,7 @@ class Supernet:
             return _initial_values(self._survey, build, seed + index * SEED_STRIDE, dtype)
 
         self._store = _allocate(self._survey, initial(0), dtype)
-        if init is not None:
-            self._initialise(init)
+        self.opened: Opened | None = None if init is None else open_into(self._store, self._survey, build, init)
         self.weights = self.sharing.bind(Ground(space, self._store, self._survey, seed, initial))
         self._store.to(self.device)
 
@@ -285,7 +287,7 @@ class Supernet:
         """
         own = self.state_dict()
         _check_names(own, state, "these weights belong to another space or model")
-        _check_shapes(own, state, own)
+        _check_shapes(own, state)
         self._store.copy_(state)
 
     @property
@@ -306,17 +308,6 @@ class Supernet:
         self.device = torch.device(device)
         self._store.to(self.device)
         return self
-
-    def _initialise(self, init: Mapping[str, Tensor]) -> None:
-        own = self.state_dict()
-        unknown = [name for name in init if name not in own]
-        if unknown:
-            raise ShapeError(
-                f"init names {unknown[0]!r}, which the supernet does not have ({len(unknown)} such names); "
-                f"its tensors are called like {next(iter(own))!r}: rename or leave out the others"
-            )
-        _check_shapes(own, init, init)
-        self._store.copy_({**own, **init})
 
     def _check_memory(self, limit: int | None) -> None:
         width = max((self._dtype or dtype).itemsize for dtype in self._survey.dtypes.values())
@@ -350,11 +341,11 @@ def _check_names(own: Mapping[str, Tensor], given: Mapping[str, Tensor], remedy:
             raise ShapeError(f"the state dict {word} {min(names)!r} ({len(names)} such names): {remedy}")
 
 
-def _check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
-    for name in names:
-        if own[name].shape != given[name].shape:
+def _check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    for name, tensor in own.items():
+        if tensor.shape != given[name].shape:
             raise ShapeError(
-                f"{name} is {tuple(given[name].shape)} in the given weights and {tuple(own[name].shape)} in the "
+                f"{name} is {tuple(given[name].shape)} in the given weights and {tuple(tensor.shape)} in the "
                 "supernet; they must be at the size of the largest architecture"
             )
 

@@ -374,14 +374,14 @@ MISTAKES: dict[str, Mistake] = {
     "model: unknown pretrained values": Mistake(
         supernet(build, init={"nothing": torch.zeros(1)}),
         ShapeError,
-        "init names 'nothing', which the supernet does not have (1 such names); its tensors are called "
-        "like '0.weight': rename or leave out the others",
+        "init names 'nothing', and nothing in the state dict is a name of the supernet (1 names), whose tensors are "
+        "called like '0.weight': rename them, or give the module that has these weights",
     ),
     "model: pretrained values of another size": Mistake(
         supernet(build, init={"0.weight": torch.zeros(4, 64)}),
         ShapeError,
         "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; they must be at the size "
-        "of the largest architecture",
+        "of the largest architecture, which is the parent's own",
     ),
     "layout: names nothing": Mistake(
         supernet(build, layout={"*.qkv.*": Blocks(3)}),

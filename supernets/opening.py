@@ -1,0 +1,303 @@
+"""Opening a pretrained model: its weights under the names of a supernet, and a report of what became of each.
+
+Names come as other libraries write them. A tied parameter is one tensor with several names, of which the store keeps
+the first; a base model and the same with a head differ by a prefix; some buffers are built anew by every network. All
+this is read off the modules that `build` gives, never guessed from a family's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from supernets.errors import ShapeError, SupernetError
+from supernets.layout import Shape
+from supernets.skeleton import Build, build_skeleton
+from supernets.store import Store
+from supernets.survey import Survey
+from supernets.weight_files import Source, Weights, source
+
+_NARROWER = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 2}
+"""Floating types that hold weights as they are, and how coarse each is."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What became of pretrained weights."""
+
+    label: str
+    """Where they came from: a class, a path, or "the state dict"."""
+    used: tuple[str, ...]
+    """Tensors of the supernet that took pretrained values, under its names."""
+    initial: tuple[str, ...]
+    """Tensors of the supernet that keep their initial values."""
+    unused: tuple[str, ...]
+    """Given names that the supernet has no tensor for."""
+    tied: Mapping[str, str]
+    """Given names that are others' of a tied parameter, to the name the supernet keeps it by."""
+    rebuilt: tuple[str, ...]
+    """Given buffers that every network builds anew, found equal to what the largest builds."""
+    cast: Mapping[str, str]
+    """Names whose type was converted, to how: "bfloat16 to float32"."""
+    prefix: str
+    """What was done to given names: "+bert." where it was added, "-bert." where it was taken away, or ""."""
+
+    def summary(self) -> str:
+        """One line of numbers."""
+        counts = {"used": self.used, "initial": self.initial, "unused": self.unused, "tied": self.tied}
+        counts |= {"rebuilt": self.rebuilt, "converted": self.cast}
+        prefix = f"; prefix {self.prefix}" if self.prefix else ""
+        return f"opened {self.label}: {', '.join(f'{len(names)} {word}' for word, names in counts.items())}{prefix}"
+
+    def table(self) -> str:
+        """The summary, then a line for every name that was not simply used."""
+        lines = [f"not used         {name}" for name in self.unused]
+        lines += [f"initial values   {name}" for name in self.initial]
+        lines += [f"tied             {name} is {own}" for name, own in self.tied.items()]
+        lines += [f"built anew       {name}, equal" for name in self.rebuilt]
+        kinds = Counter(self.cast.values())
+        lines += [f"converted        {number} tensors, {kind}" for kind, number in kinds.items()]
+        return "\n".join([self.summary(), *lines])
+
+
+def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) -> Opened:
+    """Copy pretrained values into a store, and tell what was done.
+
+    Args:
+        weights: a state dict, a module, or the path of safetensors; names of tied parameters, of base models and of
+            buffers that are built anew are understood.
+
+    Raises:
+        WeightsError: they cannot be read.
+        ShapeError: no name is known, a shape is another, or a layer or size of theirs has no place in the largest
+            architecture.
+        SupernetError: names of one tied parameter differ, a buffer is another than what is built, a type holds no
+            plain weights, or two prefixes fit alike.
+    """
+    given = source(weights)
+    known = _Known.of(store, surveyed, build)
+    prefix = _prefix(given.names, known.names)
+    targets = {name: _renamed(name, prefix, known.names) for name in given.names}
+    _check_matched(given, targets, known)
+    filling = _Filling(store, surveyed, known)
+    with torch.no_grad():
+        for name, tensor in given.read():
+            filling.take(name, targets[name], tensor)
+    return Opened(
+        given.label,
+        tuple(own for own in known.stored if own in filling.used),
+        tuple(own for own in known.stored if own not in filling.used),
+        tuple(name for name in given.names if targets[name] not in known.names),
+        filling.tied,
+        tuple(filling.rebuilt),
+        filling.cast,
+        prefix,
+    )
+
+
+# --- which names there are ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The names of a supernet: of stored tensors, of those tied to them, and of buffers that networks build."""
+
+    stored: Mapping[str, Tensor]
+    aliases: Mapping[str, str]
+    buffers: Mapping[str, Tensor]
+    ignored: tuple[str, ...]
+    """Patterns of names that the model's own class says it leaves out."""
+
+    @classmethod
+    def of(cls, store: Store, surveyed: Survey, build: Build) -> _Known:
+        stored = dict(store.named_tensors())
+        aliases: dict[str, str] = {}
+        buffers: dict[str, Tensor] = {}
+        ignored: dict[str, None] = {}
+        for arch in dict.fromkeys([surveyed.variants[0].arch, *(surveyed.source(n).arch for n in surveyed.shapes)]):
+            module = build_skeleton(build, arch)
+            aliases = dict(_aliases(module)) | aliases
+            buffers = dict(module.named_buffers(remove_duplicate=False)) | buffers
+            ignored |= dict.fromkeys(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
+        aliases = {name: own for name, own in aliases.items() if own in stored and name not in stored}
+        rebuilt = {name: buffer for name, buffer in buffers.items() if name not in stored and name not in aliases}
+        return cls(stored, aliases, rebuilt, tuple(ignored))
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.stored, *self.aliases, *self.buffers))
+
+
+def _aliases(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Other names of tensors that have several, to their first."""
+    for named in (module.named_parameters, module.named_buffers):
+        first: dict[int, str] = {}
+        for name, tensor in named(remove_duplicate=False):
+            own = first.setdefault(id(tensor), name)
+            if own != name:
+                yield name, own
+
+
+# --- names of base models and heads -------------------------------------------------------------------------------
+
+
+def _prefix(given: Iterable[str], own: frozenset[str]) -> str:
+    """What makes most given names known: "+bert." put before them, "-bert." taken off, or "" for nothing.
+
+    Raises:
+        SupernetError: several fit alike, and better than the names as they are.
+    """
+    given = frozenset(given)
+    found = len(given & own)
+    if found in (len(given), len(own)):
+        return ""
+    counts = Counter(f"+{prefix}" for prefix in _before(own, given)) + Counter(
+        f"-{prefix}" for prefix in _before(given, own)
+    )
+    if not counts or max(counts.values()) <= found:
+        return ""
+    best = sorted(change for change, number in counts.items() if number == max(counts.values()))
+    if len(best) > 1:
+        raise SupernetError(
+            f"the given names fit the supernet's with {best[0]!r} as well as with {best[1]!r} (+ is put before them, "
+            "- taken off): rename them to those of supernet.state_dict()"
+        )
+    return best[0]
+
+
+def _before(names: frozenset[str], ends: frozenset[str]) -> Iterator[str]:
+    """What stands before each name of `ends` in each of `names`: "bert." of "bert.pooler.bias" and "pooler.bias"."""
+    for name in names:
+        for dot in re.finditer(r"\.", name):
+            if name[dot.end() :] in ends:
+                yield name[: dot.end()]
+
+
+def _renamed(name: str, prefix: str, own: frozenset[str]) -> str:
+    if prefix.startswith("-"):
+        return name.removeprefix(prefix[1:])
+    if prefix and prefix[1:] + name in own:
+        return prefix[1:] + name
+    return name
+
+
+def _check_matched(given: Source, targets: Mapping[str, str], known: _Known) -> None:
+    """Something must be known, no two names may become one, and no block may be left over."""
+    first = next(iter(known.stored))
+    if not any(target in known.names for target in targets.values()):
+        theirs = f"names {given.names[0]!r}" if given.names else "is empty"
+        raise ShapeError(
+            f"init {theirs}, and nothing in {given.label} is a name of the supernet ({len(given.names)} names), whose "
+            f"tensors are called like {first!r}: rename them, or give the module that has these weights"
+        )
+    twice = [target for target, number in Counter(targets.values()).items() if number > 1]
+    if twice:
+        both = [name for name, target in targets.items() if target == twice[0]]
+        raise SupernetError(f"{both[0]!r} and {both[1]!r} of {given.label} are both {twice[0]!r} here: leave out one")
+    blocks = {re.sub(r"\d+", "*", name): name for name in known.names if re.search(r"\.\d+\.", name)}
+    for name, target in targets.items():
+        like = blocks.get(re.sub(r"\d+", "*", target))
+        ignored = any(re.search(pattern, name) for pattern in known.ignored)
+        if target not in known.names and like is not None and not ignored:
+            raise ShapeError(
+                f"the space cannot hold the parent: {given.label} has {name!r}, but the largest architecture only "
+                f"blocks like {like!r}: give the number of blocks the parent's as an option, or leave out these names"
+            )
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Filling:
+    """Values going into a store, and what was seen on the way."""
+
+    store: Store
+    surveyed: Survey
+    known: _Known
+    used: dict[str, str] = field(default_factory=dict)
+    """Own names that have values, to the given name they have them from."""
+    tied: dict[str, str] = field(default_factory=dict)
+    rebuilt: list[str] = field(default_factory=list)
+    cast: dict[str, str] = field(default_factory=dict)
+
+    def take(self, name: str, target: str, tensor: Tensor) -> None:
+        """One given tensor, which is called `target` here."""
+        if target in self.known.buffers:
+            self._compare(name, tensor, self.known.buffers[target])
+            return
+        own = self.known.aliases.get(target, target)
+        if own not in self.known.stored:
+            return
+        if own != target:
+            self.tied[name] = own
+        stored = self.known.stored[own]
+        self._check_shape(name, tensor, own, tuple(stored.shape))
+        _check_type(name, tensor, stored)
+        if own in self.used:
+            self._check_equal(name, tensor, self.used[own], stored)
+            return
+        if tensor.dtype != stored.dtype:
+            self.cast[own] = f"{_spelled(tensor)} to {_spelled(stored)}"
+        stored.copy_(tensor)
+        self.used[own] = name
+
+    def _compare(self, name: str, tensor: Tensor, built: Tensor) -> None:
+        if tensor.shape != built.shape or not _alike(tensor.to(built.device), built):
+            raise SupernetError(
+                f"the buffer {name} is not what build gives the largest architecture, where every network builds its "
+                "own: give build the settings of the parent, or leave this name out of init"
+            )
+        self.rebuilt.append(name)
+
+    def _check_equal(self, name: str, tensor: Tensor, other: str, stored: Tensor) -> None:
+        if not torch.equal(tensor.to(stored.device, stored.dtype), stored):
+            raise SupernetError(
+                f"{other} and {name} differ, but are one tied parameter in what build gives: give one of them, or "
+                "untie them in build"
+            )
+
+    def _check_shape(self, name: str, tensor: Tensor, own: str, shape: Shape) -> None:
+        theirs = tuple(tensor.shape)
+        if theirs == shape:
+            return
+        what = f"{name} is {theirs} in the given weights and {shape} in the supernet"
+        pairs = list(enumerate(zip(theirs, shape, strict=True))) if len(theirs) == len(shape) else []
+        wider = [axis for axis, (n, full) in pairs if n > full]
+        if wider:
+            raise ShapeError(
+                f"the space cannot hold the parent: {what}: {self._remedy(own, wider[0], theirs[wider[0]])}"
+            )
+        raise ShapeError(f"{what}; they must be at the size of the largest architecture, which is the parent's own")
+
+    def _remedy(self, own: str, axis: int, size: int) -> str:
+        axes = {row.name: row.axes for row in self.surveyed.coverage().rows}.get(own, {})
+        if axis in axes:
+            return f"give {' or '.join(axes[axis])} an option with which axis {axis} is {size} long, as the largest"
+        return f"no choice moves axis {axis}, so build must make it {size} long"
+
+
+def _check_type(name: str, tensor: Tensor, stored: Tensor) -> None:
+    if stored.is_floating_point() and tensor.dtype not in _NARROWER:
+        raise SupernetError(
+            f"{name} is {_spelled(tensor)} in the given weights, which holds no plain values of a {_spelled(stored)} "
+            "parameter: give weights that are not quantised"
+        )
+
+
+def _alike(tensor: Tensor, built: Tensor) -> bool:
+    """Equal values, as far as the coarser of the two types can tell."""
+    if not (tensor.dtype in _NARROWER and built.dtype in _NARROWER):
+        return torch.equal(tensor.to(torch.float64), built.to(torch.float64))
+    coarse = max(tensor.dtype, built.dtype, key=_NARROWER.__getitem__)
+    epsilon = torch.finfo(coarse).eps
+    return torch.allclose(tensor.double(), built.double(), rtol=4 * epsilon, atol=0.0, equal_nan=True)
+
+
+def _spelled(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
