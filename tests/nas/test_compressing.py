@@ -1,0 +1,78 @@
+"""From trained weights to smaller networks: relative limits, fine-tuning, folders, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas import front
+from nas.compressing import study_name
+from nas.storage import Repository
+from supernets.export import rebuilt
+from tests.nas import tiny_run
+from tests.nas.command import TINY, Nas, caller
+
+RUN = Path(__file__).with_name("compress_run.py")
+
+
+@pytest.fixture
+def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    return caller(monkeypatch, capsys)
+
+
+def options(place: Path) -> list[str]:
+    return ["--storage", f"sqlite:///{place / 'nas.db'}", "--runs", str(place / "runs")]
+
+
+def test_compress_writes_networks_within_the_limits(nas: Nas, tmp_path: Path) -> None:
+    place = tmp_path
+    asked = ["--limit", "params <= 0.6x", "--networks", "2", "--steps", "30", "--formats", "safetensors"]
+    done = nas("compress", RUN, "--to", place / "out", *asked, *options(place))
+    assert done.status == 0, done.err
+    folders = sorted((place / "out").iterdir())
+    assert len(folders) == 2
+    parent = tiny_run.build(tiny_run.TinySpace().largest())
+    whole = sum(parameter.numel() for parameter in parent.parameters())
+    for folder in folders:
+        network = rebuilt(folder)
+        assert sum(parameter.numel() for parameter in network.parameters()) <= 0.6 * whole
+        told = json.loads((folder / "architecture.json").read_text())["metadata"]
+        assert told["finetuned"]
+        assert tiny_run.run.task.evaluate(network)["error"] == pytest.approx(told["metrics"]["error"])
+    assert "parent" in done.out and "as found" in done.out
+    with Repository(f"sqlite:///{place / 'nas.db'}", read_only=True) as stored:
+        assert [study.name for study in stored.studies()] == ["smaller-params-0.6x"]
+        assert front.front(stored, "smaller-params-0.6x", ["params <= 0.4x"])
+
+    # the study goes on, and its networks are exported, with no limit said again
+    again = nas("resume", "smaller-params-0.6x", *options(place))
+    assert again.status == 0, again.err
+    taken = nas("export", "smaller-params-0.6x", "--to", place / "one", "--formats", "safetensors", *options(place))
+    assert taken.status == 0, taken.err
+
+
+def test_names_of_studies_tell_their_limits() -> None:
+    assert study_name("mine", []) == "mine"
+    assert study_name("mine", ["params <= 0.5x", "latency_ms@cpu<=2"]) == "mine-params-0.5x-latency-ms-cpu-2"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            (TINY, "--limit", "params <= 0.5x"),
+            "tiny starts with no trained weights, which compression needs: write init=",
+        ),
+        (
+            (RUN, "--limit", "params <= 0.5x"),
+            "keeps the weights it began with, so its steps give no measure: say --steps",
+        ),
+        ((RUN, "--steps", "1", "--limit", "params <= half"), "'half', which is not a number"),
+        ((RUN, "--steps", "1", "--limit", "params <= 0.001x"), "nothing keeps the limits"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(nas: Nas, words: tuple[object, ...], line: str, tmp_path: Path) -> None:
+    done = nas("compress", *words, "--to", tmp_path / "out", *options(tmp_path))
+    assert done.status == 1
+    assert line in " ".join(done.err.split())
+    assert not (tmp_path / "out").exists()
