@@ -128,3 +128,13 @@ def trained_alike(model: nn.Module, steps: int, loss: Callable[[nn.Module, int],
         schedule.step()
         optimizer.zero_grad()
     return model.eval()
+
+
+def gpt_heads(model: nn.Module) -> dict[nn.Module, int]:
+    """Of `supernets.models.gpt`."""
+    return {
+        layer: own.num_heads
+        for own in model.modules()
+        if type(own).__name__ == "Attention"
+        for layer in (own.query, own.key, own.value)
+    }

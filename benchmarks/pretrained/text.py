@@ -32,7 +32,7 @@ def task() -> LanguageModelling:
     return LanguageModelling(*splits, context=CONTEXT, batch_size=16, vocab=len(text.vocabulary), name="bible")
 
 
-build = partial(gpt.build, vocab=78, context=CONTEXT, head_size=HEAD)
+build = partial(gpt.build, vocab=78, context=CONTEXT, head_size=HEAD, positions="learned")
 
 
 def trained(task: LanguageModelling, folder: Path, steps: int = 2000) -> nn.Module:
