@@ -195,9 +195,9 @@ def report(found: Sequence[Sequence[str]], given: argparse.Namespace) -> str:
         f"{machine('cpu', 1)}; written by `python -m benchmarks.depth_compression`, seed {given.seed}. Five inverted "
         f"bottlenecks, {given.steps} steps on Fashion-MNIST, {given.finetune} more once activations are left out. "
         "Times of 16 images: the sum of segments measured one by one, which the budget is of, and the merged network "
-        "as a whole, all in the same rounds, batch norms folded in that it was too. Test errors with the activations left "
-        f"out: at once, and trained on and merged; at random: the median (least to most) of {RANDOM} random plans that "
-        "take nearly as long.\n\n" + markdown(header, found)
+        "as a whole, all in the same rounds, batch norms folded in that it was too. Test errors with the activations "
+        f"left out: at once, and trained on and merged; at random: the median (least to most) of {RANDOM} random plans "
+        "that take nearly as long.\n\n" + markdown(header, found)
     )
 
 

@@ -111,7 +111,7 @@ class Chain(nn.Module):
 
     Args:
         ends: the boundaries at which segments end, ascending; the last is the end of the chain. None: all.
-        kept: those whose activation stays. None: all.
+        kept: those of them whose activation stays. None: all.
 
     Raises:
         DepthError: the ends are no such boundaries, a segment cannot be merged, or a shortcut cannot be added.
@@ -128,7 +128,7 @@ class Chain(nn.Module):
         self.layers = copy.deepcopy(tuple(layers))
         self.shortcuts = tuple(shortcuts)
         self.ends = tuple(self.boundaries if ends is None else ends)
-        self.kept = tuple(self.boundaries if kept is None else sorted(kept))
+        self.kept = self.ends if kept is None else tuple(sorted(kept))
         self._check()
         self.segments = nn.ModuleList(self.segment(*span) for span in self._spans())
         self.after = nn.ModuleList(nn.Sequential(*self._after(end)) for end in self.ends)
@@ -226,6 +226,10 @@ class Chain(nn.Module):
         length = len(self.layers)
         if not self.ends or sorted({*self.ends, length}) != list(self.ends) or self.ends[0] < 1:
             raise DepthError(f"segments end at {self.ends}: give ascending boundaries from 1 on, the last one {length}")
+        if inside := sorted(set(self.kept) - set(self.ends)):
+            raise DepthError(
+                f"activations are kept at {inside}, where no segment ends: end one there, or leave them out"
+            )
         for begin, end in self.shortcuts:
             self._check_shortcut(begin, end)
         for begin, end in self._spans():

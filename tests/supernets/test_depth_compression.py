@@ -193,6 +193,10 @@ def test_what_is_given_is_copied() -> None:
             "layers 1 to 2 are no segment: a shortcut begins or ends inside",
         ),
         (
+            lambda: Chain.read([conv(3, 3), nn.ReLU(), conv(3, 3)]).thinned([2], [1]),
+            r"activations are kept at \[1\], where no segment ends: end one there, or leave them out",
+        ),
+        (
             lambda: Chain.read([conv(3, 3), conv(3, 3)]).thinned([1], []),
             r"segments end at \(1,\): give ascending boundaries from 1 on, the last one 2",
         ),
