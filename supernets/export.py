@@ -219,19 +219,7 @@ def _rows(tensor: Tensor, size: int) -> Tensor:
 
 def _run(call: Callable[..., Any], inputs: Inputs) -> list[Tensor]:
     with torch.inference_mode():
-        return list(_leaves(call(*(tensor.clone() for tensor in inputs))))
-
-
-def _leaves(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output in order: a tensor, or mappings and sequences of such."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _leaves(value)
-    elif isinstance(output, tuple | list):
-        for value in output:
-            yield from _leaves(value)
+        return list(views.leaves(call(*(tensor.clone() for tensor in inputs))))
 
 
 def _difference(call: Callable[..., Any], expected: list[tuple[Inputs, list[Tensor]]]) -> float:

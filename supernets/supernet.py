@@ -245,6 +245,11 @@ class Supernet:
     def num_parameters(self) -> int:
         return sum(shared.value.numel() for shared in self._store.parameters.values())
 
+    @property
+    def survey(self) -> Survey:
+        """What was seen of the networks of the space: names, shapes, what moves them."""
+        return self._survey
+
     def coverage(self) -> Coverage:
         """Which parameters are elastic, along which axes, under which choices."""
         return self._survey.coverage()

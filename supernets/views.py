@@ -1,4 +1,7 @@
-"""Whether a module's weights are its own, or views into weights that it shares with others."""
+"""The tensors of modules and of their outputs, and whether weights are a module's own or views of shared ones."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -27,3 +30,15 @@ def shared_views(module: nn.Module) -> list[str]:
         if not tensor.is_meta
         and tensor.untyped_storage().nbytes() > sum(used[tensor.untyped_storage().data_ptr()].values())
     ]
+
+
+def leaves(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output in order: a tensor, or mappings and sequences of such."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from leaves(value)
+    elif isinstance(output, tuple | list):
+        for value in output:
+            yield from leaves(value)

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         there = tokens != 0
-        hidden = self.bert(input_ids=tokens, attention_mask=there.long()).last_hidden_state
+        seen = there[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)  # of four axes: no look at its values
+        hidden = self.bert(input_ids=tokens, attention_mask=seen).last_hidden_state
         return (hidden * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
 
 
