@@ -22,6 +22,7 @@ BRIDGES = (
     "targets/*",
     "workflow",
     "run",
+    "propose",
     "demos/*",
 )
 
