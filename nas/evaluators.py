@@ -21,6 +21,7 @@ from nas.latency import Latency
 from nas.run import COSTS, MINUS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.compression.sorting import sort_units
 from supernets.counting import Counts
 from supernets.proxies import proxies
 from supernets.sharing import sharing
@@ -175,11 +176,14 @@ class CostModel:
         return self._profiles[arch.digest]
 
 
-def untrained(run: Run) -> Supernet:
-    """The supernet of a run with its initial weights."""
-    return Supernet(
+def untrained(run: Run, *, sort: bool = True) -> Supernet:
+    """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise."""
+    supernet = Supernet(
         run.space, run.build, sharing=sharing(run.sharing), layout=run.layout, init=run.init, seed=run.training.seed
     )
+    if sort and run.sort:
+        sort_units(supernet, run.task, run.sort)
+    return supernet
 
 
 def trained(run: Run, directory: Path | str) -> Supernet:
@@ -194,7 +198,7 @@ def trained(run: Run, directory: Path | str) -> Supernet:
     if found.step < run.training.steps:
         why = f" ({found.rejected[0]})" if found.rejected else ""
         raise NasError(f"{directory} holds no finished training of {run.name!r}{why}: train it with nas train")
-    supernet = untrained(run)
+    supernet = untrained(run, sort=False)
     prefix = "weights."
     supernet.load_state_dict({k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)})
     return supernet

@@ -31,6 +31,7 @@ from nas.searchers.spelled import read
 from nas.searchers.spelled import spell as spell_searcher
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
+from supernets.compression.importance import score
 from supernets.errors import SupernetError
 from supernets.proxies import PROXIES
 from supernets.sharing import sharing
@@ -106,6 +107,10 @@ class Run:
     """Fused axes of the model's parameters: see `supernets.Blocks`."""
     init: Weights | None = None
     """Pretrained values: a state dict, a module, a safetensors file, or a folder with such files."""
+    sort: str = ""
+    """By which importance the units of trained weights are put in order before anything else, so that small networks
+    keep those that matter: ``hessian``, ``taylor``, ``activation`` or ``magnitude``, of
+    `supernets.compression.importance.SCORES`. Empty leaves them as they are."""
     searcher: str = "surrogate"
     """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
     gradient: str = ""
@@ -152,6 +157,7 @@ class Run:
     def __post_init__(self) -> None:
         self._check_types()
         object.__setattr__(self, "sharing", spell(sharing(self.sharing)))  # one spelling, and an error early
+        object.__setattr__(self, "sort", spell(score(self.sort)) if self.sort else "")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
             raise RunError(f"name = {self.name!r}: {rule}")
@@ -439,14 +445,14 @@ def load(path: Path | str) -> Run:
     if path.suffix != ".py" or not path.is_file():
         what = "is not a Python file" if path.exists() else "does not exist"
         raise RunError(f"{path} {what}: give the .py file that has `run = Run(...)` in it")
-    run = _executed(path).get("run")
+    run = executed(path).get("run")
     if not isinstance(run, Run):
         found = "has no variable `run`" if run is None else f"has a `run` of type {type(run).__name__}"
         raise RunError(f"{path.name} {found}: end it with run = Run(name=..., space=..., build=..., task=...)")
     return run
 
 
-def _executed(path: Path) -> dict[str, Any]:
+def executed(path: Path) -> dict[str, Any]:
     """The variables of a Python file once it has run; it may import its neighbours, as when it is started itself."""
     name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -130,7 +130,12 @@ class Workflow:
             self.initial.check_relaxation(self.run.task.example(2))  # rather than when all has been trained
         try:
             return training.train(
-                self.initial, self.run.task, self.run.training, directory=self.checkpoints, progress=self.progress
+                self.initial,
+                self.run.task,
+                self.run.training,
+                directory=self.checkpoints,
+                progress=self.progress,
+                origin=self.run.sort,
             )
         except CheckpointError as error:
             remedy = "or give this one a name, and with it a study and a folder, of its own: --name NAME"

@@ -200,6 +200,7 @@ def train(
     progress: bool = True,
     method: Strategy | None = None,
     teacher: nn.Module | None = None,
+    origin: str = "",
 ) -> TrainingResult:
     """Train the shared weights, in place.
 
@@ -210,6 +211,7 @@ def train(
         progress: a bar on a terminal, log lines elsewhere.
         method: a strategy of one's own in place of the one that `config.strategy` names.
         teacher: a network to distil from, for strategies with a frozen teacher; they freeze none of their own then.
+        origin: names what the weights begin as; a training that began otherwise does not go on.
 
     Raises:
         TrainingError: too many steps in a row had no finite loss or gradient, or the task lacks what a strategy needs.
@@ -248,6 +250,7 @@ def train(
             "sharing": spell(supernet.sharing),
             "method": "" if method is None else spell(method),
             "teacher": "" if teacher is None else _digest(teacher),
+            "origin": origin,
         },
         on_curve=on_curve,
         teacher=None if teacher is None else teacher.to(supernet.device).eval().requires_grad_(False),

@@ -8,9 +8,11 @@ are compared, decides. Heads may only move whole, so units are as fine as the ou
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,11 +21,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Architecture
-from supernets.supernet import Example, Supernet
+from supernets.errors import SupernetError
+from supernets.layout import Shape, blocked_view
+from supernets.planning import Example
+from supernets.store import leading
+from supernets.supernet import Supernet
 from supernets.views import leaves
 
-TOLERANCE = 1e-10
-"""By how much outputs in float64 may differ, as a share of their largest, where units have only changed places."""
+TOLERANCE = 1e-5
+"""By how much outputs may differ, as a share of their largest, where units have only changed places. Networks run in
+float64, in which that is about 1e-15; some models go through float32 on the way, as norms of transformers do."""
+CHANGES = "the largest network computes something else when their units change places"
 _WINDOW = 4  # matrices that lie together in one group of a block: query, key, value and output
 
 
@@ -76,31 +84,32 @@ class Left:
     why: str
 
 
-def coupled(
-    supernet: Supernet, example: Example, minds: Callable[[Tensor], bool] | None = None
-) -> tuple[list[Group], list[Left]]:
-    """The groups of a supernet's elastic axes, each verified on an input, and what is left alone.
+def coupled(supernet: Supernet, probe: Probe) -> tuple[list[Group], list[Left]]:
+    """The groups of a supernet's elastic axes, each verified by a probe, and what is left alone.
 
-    Args:
-        example: what networks take; two rows of it are enough.
-        minds: whether it matters that the features of an output (its last axis) come in an order (features,). None
-            says that it does.
+    Raises:
+        SupernetError: outputs of the largest network are not finite.
     """
-    probe = Probe(supernet, example, minds or (lambda order: True))
     groups: list[Group] = []
-    left: list[Left] = []
+    left: dict[tuple[str, ...], list[Part]] = {}
     for choices, parts in _candidates(supernet).items():
         found, rest = _split(probe, choices, parts)
         groups += found
-        if rest:
-            left.append(Left(choices, tuple(part.name for part in rest), _reason(rest)))
-    return groups, left
+        left |= {choices: rest} if rest else {}
+    for one, other in itertools.combinations(list(left), 2):  # as query heads, and the fewer key heads they share
+        if set(one) & set(other) and one in left and other in left:
+            choices = tuple(sorted({*one, *other}))
+            found, rest = _split(probe, choices, left[one] + left[other])
+            if not rest:
+                groups += found
+                del left[one], left[other]
+    return groups, [Left(own, tuple(part.name for part in parts), _reason(parts)) for own, parts in left.items()]
 
 
 def _reason(parts: Sequence[Part]) -> str:
     if not _counts(parts):
         return "networks have sizes that share no unit smaller than the largest"
-    return "the largest network computes something else when their units change places"
+    return CHANGES
 
 
 def _candidates(supernet: Supernet) -> dict[tuple[str, ...], list[Part]]:
@@ -109,12 +118,13 @@ def _candidates(supernet: Supernet) -> dict[tuple[str, ...], list[Part]]:
     sizes: dict[tuple[str, int], set[int]] = defaultdict(set)
     moved: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
     shapes = {**survey.shapes, **{name: tuple(buffer.shape) for name, buffer in survey.buffers.items()}}
+    largest = {**survey.variants[0].shapes, **{name: tuple(b.shape) for name, b in survey.variants[0].buffers.items()}}
     for variant in survey.variants:
         there = {**variant.shapes, **{name: tuple(b.shape) for name, b in variant.buffers.items() if name in shapes}}
         for name, shape in there.items():
             for axis, size in enumerate(shape):
                 sizes[name, axis].add(size)
-                if variant.choice is not None and size != shapes[name][axis]:
+                if variant.choice is not None and size != largest.get(name, shapes[name])[axis]:
                     moved[name, axis][variant.choice] = None
     found: dict[tuple[str, ...], list[Part]] = defaultdict(list)
     for (name, axis), choices in moved.items():
@@ -146,10 +156,20 @@ def _split(probe: Probe, choices: tuple[str, ...], parts: list[Part]) -> tuple[l
         if len(chosen) == len(window) < len(rest) and (units := probe.finest(chosen)):
             groups.append(Group(choices, tuple(chosen), units, probe.reordered))
             rest = [part for part in rest if part not in chosen]
-    if rest and (units := probe.finest(rest)):
-        groups.append(Group(choices, tuple(rest), units, probe.reordered))
-        rest = []
+    for inside in ((), *_repeated(_windows(probe.supernet, rest))):
+        outside = [part for part in rest if part not in inside]
+        if outside and (units := probe.finest(outside)):
+            groups.append(Group(choices, tuple(outside), units, probe.reordered))
+            return groups, list(inside)
     return groups, rest
+
+
+def _repeated(windows: Iterable[list[Part]]) -> list[tuple[Part, ...]]:
+    """The insides of blocks that are alike but for their numbers, together."""
+    alike: dict[tuple[str, ...], list[Part]] = defaultdict(list)
+    for window in windows:
+        alike[tuple(re.sub(r"\d+", "*", part.name) for part in window)] += window
+    return [tuple(dict.fromkeys(parts)) for parts in alike.values()]
 
 
 def _windows(supernet: Supernet, parts: Sequence[Part]) -> Iterator[list[Part]]:
@@ -176,11 +196,17 @@ def _in_place(names: Sequence[str]) -> list[str]:
 
 
 class Probe:
-    """Compares outputs of a supernet's largest networks when units of its stored tensors have changed places."""
+    """Compares outputs of a supernet's largest networks when units of its stored tensors have changed places.
 
-    def __init__(self, supernet: Supernet, example: Example, minds: Callable[[Tensor], bool]) -> None:
+    Args:
+        example: what networks take; two rows of it are enough.
+        minds: whether it matters that the features of an output (its last axis) come in an order (features,). None
+            says that it does.
+    """
+
+    def __init__(self, supernet: Supernet, example: Example, minds: Callable[[Tensor], bool] | None = None) -> None:
         self.supernet = supernet
-        self.minds = minds
+        self.minds = minds or (lambda order: True)
         self.reordered = False  # whether the features of the outputs had changed places when they last were the same
         self.inputs = (example,) if isinstance(example, Tensor) else tuple(example)
         self.values = {name: _exact(tensor) for name, tensor in supernet.state_dict().items()}
@@ -190,13 +216,16 @@ class Probe:
         counts = _counts(parts)
         if not counts or not self.same(parts, counts[-1]):
             return 0
-        return next(count for count in counts if self.same(parts, count))
+        return next((count for count in counts if self.same(parts, count)), 0)
 
-    def same(self, parts: Sequence[Part], units: int, seed: int = 0) -> bool:
-        """Whether the networks compute the same when the units of some axes come in a random order."""
-        order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
-        if torch.equal(order, torch.arange(units)):
-            order = order.flip(0)
+    def same(self, parts: Sequence[Part], units: int) -> bool:
+        """Whether the networks compute the same when the units of some axes come in an order, for two random ones."""
+        orders = [torch.randperm(units, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+        straight = torch.arange(units)
+        return all(self.agrees(parts, order.flip(0) if torch.equal(order, straight) else order) for order in orders)
+
+    def agrees(self, parts: Sequence[Part], order: Tensor) -> bool:
+        """Whether the networks compute the same when the units of some axes come in an order (units,)."""
         changed = permuted(self.values, parts, order)
         if any(part.name not in self._showing for part in parts):
             return False  # no network has all of it
@@ -232,6 +261,11 @@ class Probe:
     def _expected(self, arch: Architecture) -> list[Tensor]:
         if arch not in self._known:
             self._known[arch] = self._outputs(arch, self.values)
+            if not all(bool(torch.isfinite(one).all()) for one in self._known[arch]):
+                raise SupernetError(
+                    f"the network {arch.json()} gives what is no finite number on the example, so nothing can be "
+                    "verified on it: see that the weights and the data are finite"
+                )
         return self._known[arch]
 
     @cached_property
@@ -247,9 +281,16 @@ class Probe:
             self._networks[arch] = self.supernet.extract(arch).double().eval()
         network = self._networks[arch]
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        taken = {name: values[name] for name, t in own.items() if name in values and values[name].shape == t.shape}
+        taken = {name: self._read(name, values[name], tuple(t.shape)) for name, t in own.items() if name in values}
         with torch.no_grad():
             return list(leaves(functional_call(network, taken, tuple(_exact(x) for x in self.inputs))))
+
+    def _read(self, name: str, value: Tensor, shape: Shape) -> Tensor:
+        """What a network reads of a stored tensor."""
+        axes = self.supernet.survey.axes.get(name)
+        if axes is None:
+            return leading(value, shape)
+        return axes.box(shape, tuple(value.shape)).of(blocked_view(value.contiguous(), axes)).reshape(shape)
 
 
 def permuted(values: Mapping[str, Tensor], parts: Sequence[Part], order: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supernets.compression.coupling import Group, Left, coupled, permuted
+from supernets.compression.coupling import CHANGES, Group, Left, Probe, coupled, permuted
 from supernets.compression.importance import NUM_BATCHES, Calibration, ImportanceError, Score, score
 from supernets.errors import SupernetError
 from supernets.sharing import Entangled
@@ -63,16 +63,23 @@ def sort_units(supernet: Supernet, task: Task, by: str | Score | Custom = "taylo
             f"sharing is {spell(supernet.sharing)}: only entangled weights are sorted, so leave one out"
         )
     chosen = score(by) if isinstance(by, str) else by
-    groups, left = coupled(supernet, task.example(2), _minds(supernet, task))
+    probe = Probe(supernet, task.example(2), _minds(supernet, task))
+    found, left = coupled(supernet, probe)
     calibration = Calibration(supernet, task, getattr(chosen, "batches", NUM_BATCHES))
-    orders = [_order(group, chosen(group, calibration)) for group in groups]
+    orders: dict[Group, Tensor] = {}
+    for group in found:
+        order = _order(group, chosen(group, calibration))
+        if probe.agrees(group.parts, order):
+            orders[group] = order
+        else:
+            left.append(Left(group.choices, tuple(part.name for part in group.parts), CHANGES))
     values = dict(supernet.state_dict())
-    for group, order in zip(groups, orders, strict=True):
+    for group, order in orders.items():
         values |= permuted(values, group.parts, order)
     supernet.load_state_dict(values)
-    moved = tuple(int((order != torch.arange(len(order))).sum()) for order in orders)
+    moved = tuple(int((order != torch.arange(len(order))).sum()) for order in orders.values())
     label = spell(chosen) if isinstance(chosen, Score) else getattr(chosen, "__qualname__", type(chosen).__qualname__)
-    return Sorted(label, tuple(groups), moved, tuple(left))
+    return Sorted(label, tuple(orders), moved, tuple(left))
 
 
 def _minds(supernet: Supernet, task: Task) -> Callable[[Tensor], bool]:
