@@ -245,6 +245,22 @@ def resume(
 
 
 @app.command()
+def propose(
+    model: Annotated[
+        str, typer.Argument(help="Folder of a transformers model, or package.module:function.", show_default=False)
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write; it must not exist. Without it: print.")] = None,
+) -> None:
+    """Propose a search space within a pretrained model: a run file to edit, its data left open."""
+    from nas.propose import proposal, write
+
+    if output is None:
+        sys.stdout.write(proposal(model))
+    else:
+        display.say(f"wrote {write(model, output)}: name your data in it, then nas search {_quoted(output)}")
+
+
+@app.command()
 def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """List training strategies, ways to share weights, searchers and gradient methods, with their settings."""
     from nas.searchers import SEARCHERS

@@ -439,14 +439,14 @@ def load(path: Path | str) -> Run:
     if path.suffix != ".py" or not path.is_file():
         what = "is not a Python file" if path.exists() else "does not exist"
         raise RunError(f"{path} {what}: give the .py file that has `run = Run(...)` in it")
-    run = _executed(path).get("run")
+    run = executed(path).get("run")
     if not isinstance(run, Run):
         found = "has no variable `run`" if run is None else f"has a `run` of type {type(run).__name__}"
         raise RunError(f"{path.name} {found}: end it with run = Run(name=..., space=..., build=..., task=...)")
     return run
 
 
-def _executed(path: Path) -> dict[str, Any]:
+def executed(path: Path) -> dict[str, Any]:
     """The variables of a Python file once it has run; it may import its neighbours, as when it is started itself."""
     name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -100,6 +100,21 @@ def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) ->
     )
 
 
+def missing_names(weights: Weights, module: nn.Module) -> tuple[str, ...]:
+    """Parameters of a module that no given name fills, a tied one under any of its names.
+
+    Raises:
+        WeightsError: the weights cannot be read.
+    """
+    aliases = dict(_aliases(module))
+    own = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
+    given = source(weights).names
+    prefix = _prefix(given, own)
+    filled = {_renamed(name, prefix, own) for name in given}
+    filled |= {aliases[name] for name in filled & aliases.keys()}
+    return tuple(name for name, _ in module.named_parameters() if name not in filled)
+
+
 # --- which names there are ------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ BRIDGES = (
     "run",
     "session",
     "compressing",
+    "propose",
     "demos/*",
 )
 
