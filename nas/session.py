@@ -93,6 +93,8 @@ def introduce(workflow: Workflow, *, detailed: bool = True) -> None:
     run, supernet = workflow.run, workflow.initial
     shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
     display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
+    if supernet.opened is not None:
+        display.say(supernet.opened.table() if display.verbose() else supernet.opened.summary())
     if detailed:
         display.profiles(supernet.profiles(run.task.example(), sample=2))
 

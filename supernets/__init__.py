@@ -4,6 +4,7 @@ from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetE
 from supernets.layout import Blocks, Centre
 from supernets.opening import Opened
 from supernets.optim import Optimizer, OptimizerConfig
+from supernets.planning import Plan
 from supernets.profile import Profile, profile_network
 from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
 from supernets.structure import one_of, stack
@@ -22,6 +23,7 @@ __all__ = [
     "Opened",
     "Optimizer",
     "OptimizerConfig",
+    "Plan",
     "Profile",
     "Routed",
     "ShapeError",

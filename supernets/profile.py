@@ -1,11 +1,15 @@
 """What a network costs, counted on the meta device: nothing is computed."""
 
 from collections.abc import Container, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import astuple, dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from supernets.errors import SupernetError
@@ -82,11 +86,32 @@ def profile_parts(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> di
 
 
 def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[dict[str, Part], int]:
-    """The parts, and the bytes that the whole keeps for backward."""
+    """The parts, and the bytes that the whole keeps for backward.
+
+    A forward that looks at values fails on meta tensors. Some, as those of transformers, have another way for tensors
+    that are being traced, which fake ones are to them; so these are the second attempt.
+    """
     inputs = tuple(tensor.to("meta") for tensor in (example if isinstance(example, tuple) else (example,)))
     module = module.to("meta").eval()
+    try:
+        return _run(module, inputs)
+    except (NotImplementedError, RuntimeError) as error:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        try:
+            return _run(module, tuple(map(fake.from_tensor, inputs)), fake, _Grouped())  # type: ignore[no-untyped-call]
+        except (NotImplementedError, RuntimeError):
+            raise SupernetError(
+                f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward "
+                "must not depend on values, and plain tensor attributes should be registered as buffers"
+            ) from error
+
+
+def _run(
+    module: nn.Module, inputs: tuple[Tensor, ...], *modes: AbstractContextManager[object]
+) -> tuple[dict[str, Part], int]:
     parameters = {id(parameter) for parameter in module.parameters()}
-    counter, runs = FlopCounterMode(display=False), _Runs(module)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._grouped_mm: _grouped_flops})
+    runs = _Runs(module)
     kept: dict[int, int] = {}
     alive = []  # storages that are let go of would lend their address to others
 
@@ -98,15 +123,28 @@ def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[d
             kept[storage._cdata] = max(kept.get(storage._cdata, 0), _size(tensor))
         return tensor
 
-    try:
-        with counter, runs, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            module(*inputs)
-    except (NotImplementedError, RuntimeError) as error:
-        raise SupernetError(
-            f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward must "
-            "not depend on values, and plain tensor attributes should be registered as buffers"
-        ) from error
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with ExitStack() as stack:
+        for context in (*modes, counter, runs, torch.enable_grad(), hooks):
+            stack.enter_context(context)
+        module(*inputs)
     return _parts(module, runs, counter, inputs[0].shape[0]), sum(kept.values())
+
+
+class _Grouped(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The shape of a grouped matrix product of any type; on meta tensors torch knows that of bfloat16 alone."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._grouped_mm.default and args[0].dim() == 2 and args[1].dim() == 3:
+            return args[0].new_empty(args[0].shape[0], args[1].shape[2])
+        return func(*args, **(kwargs or {}))
+
+
+def _grouped_flops(a: torch.Size, b: torch.Size, *_: object, **__: object) -> int:
+    """Each of n rows meets one of the matrices: (n, k) and (groups, k, m)."""
+    return 2 * a[0] * a[1] * b[2]
 
 
 class _Runs:

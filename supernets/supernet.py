@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,8 @@ from supernets.errors import MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Layouts, Shape
 from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
-from supernets.profile import Profile, profile_network
+from supernets.planning import Example, Plan
+from supernets.profile import Profile
 from supernets.relaxation.anatomy import Anatomy
 from supernets.relaxation.check import check
 from supernets.relaxation.cost import Cost, counted_macs, counted_params
@@ -25,10 +25,8 @@ from supernets.sharing import Entangled, Ground, Reading, Sharing
 from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import spell
 from supernets.store import SharedTensor, Store, leading
-from supernets.survey import Coverage, Survey, survey
+from supernets.survey import Coverage, Survey
 from supernets.weight_files import Weights
-
-Example = Tensor | tuple[Tensor, ...]
 
 SEED_STRIDE = 1_000_003
 """Between the seeds of independent initialisations: each uses one seed for every variant that is built."""
@@ -79,7 +77,8 @@ class Supernet:
         self.sharing = sharing or Entangled()
         self.device = torch.device(device)
         self._dtype = dtype
-        self._survey = survey(space, build, layout or {}, also)
+        self.plan = Plan(space, build, layout=layout, also=also)
+        self._survey = self.plan.survey
         self._check_memory(memory_limit)
 
         def initial(index: int) -> dict[str, Tensor]:
@@ -252,22 +251,19 @@ class Supernet:
 
     def coverage(self) -> Coverage:
         """Which parameters are elastic, along which axes, under which choices."""
-        return self._survey.coverage()
+        return self.plan.coverage()
 
     def count_parameters(self, arch: Architecture) -> int:
         """Parameters of the network of ``arch``, tied ones once."""
-        return sum(parameter.numel() for parameter in build_skeleton(self.build, arch).parameters())
+        return self.plan.count_parameters(arch)
 
     def profile(self, arch: Architecture, example: Example) -> Profile:
         """Parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
-        return profile_network(build_skeleton(self.build, arch), example)
+        return self.plan.profile(arch, example)
 
     def profiles(self, example: Example, sample: int = 3, seed: int = 0) -> dict[str, Profile]:
         """The smallest, the largest and some uniformly sampled architectures."""
-        rng = np.random.default_rng(seed)
-        archs = {"smallest": self.space.smallest(), "largest": self.space.largest()}
-        archs |= {f"random {i + 1}": self.space.sample(rng) for i in range(sample)}
-        return {label: self.profile(arch, example) for label, arch in archs.items()}
+        return self.plan.profiles(example, sample, seed)
 
     # --- weights --------------------------------------------------------------------------------------------------
 

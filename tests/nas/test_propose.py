@@ -9,17 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supernets import Supernet
+from supernets import Plan, Supernet
 
 transformers = pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
 
 import pretrained  # noqa: E402 - it needs transformers
 from command import Nas, caller  # noqa: E402
 
+from nas.evaluators import untrained  # noqa: E402
 from nas.propose import proposal  # noqa: E402
 from nas.run import RunError, load  # noqa: E402
 
 FAMILIES = list(pretrained.EXAMPLES)
+
+
+@pytest.fixture
+def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    return caller(monkeypatch, capsys)
 
 
 @cache
@@ -140,9 +146,7 @@ def test_every_family_has_the_choices_it_can_have() -> None:
     assert "# not varied: queries of each group: leading rows are whole groups" in text("llama")
 
 
-def test_with_a_task_the_text_is_a_run(tmp_path: Path) -> None:
-    from nas.evaluators import untrained
-
+def test_with_a_task_the_text_is_a_run(nas: Nas, tmp_path: Path) -> None:
     file = tmp_path / "proposed.py"
     file.write_text(text("llama"), encoding="utf-8")
     with pytest.raises(RunError, match="has no variable `run`"):
@@ -157,14 +161,31 @@ def test_with_a_task_the_text_is_a_run(tmp_path: Path) -> None:
     net = untrained(run)
     assert net.opened is not None and net.opened.initial == ()
     assert run.task.evaluate(net.subnet(run.space.smallest()))["loss"] > 0
+    file.write_text(file.read_text().replace("init=INIT,", "init=INIT, training=TrainingConfig(steps=0),"))
+    file.write_text("from supernets.training import TrainingConfig\n" + file.read_text())
+    answer = nas("train", file, "--storage", f"sqlite:///{tmp_path}/nas.db", "--runs", tmp_path / "runs")
+    assert answer.status == 0 and "opened LlamaForCausalLM: 29 used, 0 initial, 0 unused, 1 tied" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("family", "macs"),
+    [
+        # by hand: a token's matrix products in each of 3 blocks (attention over 12 positions), and the head
+        ("gpt2", 12 * (3 * (32 * 96 + 32 * 32 + 2 * 12 * 32 + 2 * 32 * 128) + 32 * 30)),
+        ("llama", 12 * (3 * (2 * 32 * 32 + 2 * 32 * 16 + 2 * 12 * 32 + 3 * 32 * 48) + 32 * 30)),
+        ("mixtral", 12 * (3 * (2 * 32 * 32 + 2 * 32 * 16 + 2 * 12 * 32 + 2 * 3 * 32 * 48 + 32 * 4) + 32 * 30)),
+    ],
+)
+def test_models_that_look_at_values_are_counted(family: str, macs: int, tmp_path: Path) -> None:
+    """Masks of transformers ask whether sequences are packed, and grouped products want bfloat16 on meta tensors."""
+    run = imported(text(family), tmp_path, family)
+    plan = Plan(run.space, run.build, layout=run.LAYOUT)
+    found = plan.profile(run.space.largest(), pretrained.EXAMPLES[family]())
+    assert found.macs == macs
+    assert found.params == plan.count_parameters(run.space.largest()) == run.INIT.num_parameters()
 
 
 # --- folders and the command ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
-    return caller(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("size", ["1GB", "20KB"])

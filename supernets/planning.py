@@ -1,0 +1,67 @@
+"""What can be known of a space of networks before there are weights: shapes, what moves them, what networks cost.
+
+Nothing here has the size of the model. Parameters become meta tensors as modules register them, and what a constructor
+asks for before that is never written to, so the machine lends it no memory (benchmarks/results/planning.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from search_spaces import Architecture, Space
+from supernets.layout import Layouts
+from supernets.profile import Profile, profile_network
+from supernets.skeleton import Build, build_skeleton
+from supernets.survey import Coverage, survey
+
+Example = Tensor | tuple[Tensor, ...]
+
+
+class Plan:
+    """The shapes of a space's networks, without weights: what `Supernet` knows before it allocates.
+
+    Args:
+        space: the architectures.
+        build: the user's function from an architecture to a plain ``nn.Module``.
+        layout: fused axes and centred axes of parameters, by name pattern.
+        also: architectures to look at besides the largest with each option in turn.
+
+    Raises:
+        BuildError: ``build`` failed.
+        ShapeError: two architectures give one name tensors of different rank.
+        SupernetError: a layout names nothing.
+    """
+
+    def __init__(
+        self, space: Space, build: Build, *, layout: Layouts | None = None, also: Sequence[Architecture] = ()
+    ) -> None:
+        self.space = space
+        self.build = build
+        self.survey = survey(space, build, layout or {}, also)
+
+    @property
+    def num_parameters(self) -> int:
+        """Of a supernet with entangled weights."""
+        return sum(int(np.prod(shape)) for shape in self.survey.shapes.values())
+
+    def coverage(self) -> Coverage:
+        """Which parameters are elastic, along which axes, under which choices."""
+        return self.survey.coverage()
+
+    def count_parameters(self, arch: Architecture) -> int:
+        """Parameters of the network of ``arch``, tied ones once."""
+        return sum(parameter.numel() for parameter in build_skeleton(self.build, arch).parameters())
+
+    def profile(self, arch: Architecture, example: Example) -> Profile:
+        """Parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
+        return profile_network(build_skeleton(self.build, arch), example)
+
+    def profiles(self, example: Example, sample: int = 3, seed: int = 0) -> dict[str, Profile]:
+        """The smallest, the largest and some uniformly sampled architectures."""
+        rng = np.random.default_rng(seed)
+        archs = {"smallest": self.space.smallest(), "largest": self.space.largest()}
+        archs |= {f"random {i + 1}": self.space.sample(rng) for i in range(sample)}
+        return {label: self.profile(arch, example) for label, arch in archs.items()}
