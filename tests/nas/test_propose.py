@@ -144,6 +144,9 @@ def test_every_family_has_the_choices_it_can_have() -> None:
         choices = {line.split("=")[0].strip() for line in text(family).splitlines() if "= choice(" in line}
         assert choices == names, family
     assert "# not varied: queries of each group: leading rows are whole groups" in text("llama")
+    assert "experts = choice(4, 8)" in text("deepseek"), "groups of experts stay whole"
+    assert "width_1 = choice(8, 16)" in text("regnet") and "is no part of the parent's" in text("regnet")
+    assert '"*.q_b_proj' not in text("deepseek"), "as long as queries, keys and values, but only by chance"
 
 
 def test_with_a_task_the_text_is_a_run(nas: Nas, tmp_path: Path) -> None:
