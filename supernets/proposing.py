@@ -399,7 +399,12 @@ def _feed_forward(probe: _Probe, proposal: Proposal) -> None:
             continue
         used[key] = None
         size, name = probe.keys[key], stack.depth.replace("depth", "hidden")
-        comment = f"{key} of each block"
+        without = [
+            number
+            for number in range(_lists(probe.parent)[stack.blocks])
+            if not any(name.startswith(f"{stack.blocks}.{number}.") for name in moving[key])
+        ]
+        comment = f"{key} of each block" + (f"; block {', '.join(map(str, without))} has none" if without else "")
         if all(dimension.name != name for dimension in proposal.dimensions):
             proposal.dimensions.append(Dimension(name, shares(size, _round(size)), comment, per=stack.depth))
         proposal.stacks[index] = Stack(stack.blocks, stack.depth, name)
