@@ -257,7 +257,7 @@ def propose(
     if output is None:
         sys.stdout.write(proposal(model))
     else:
-        display.say(f"wrote {write(model, output)}: name your data in it, then nas compress {session.quoted(output)}")
+        display.say(f"wrote {write(model, output)}: name your data in it, then nas search {session.quoted(output)}")
 
 
 @app.command()

@@ -32,7 +32,7 @@ class ProposalError(NasError):
     """A model that no space can be proposed for; the message names the remedy."""
 
 
-def proposal(model: str) -> str:
+def proposal(model: str | Path) -> str:
     """The text of a run file whose largest network is the parent's, tried on shapes.
 
     Args:
@@ -41,14 +41,14 @@ def proposal(model: str) -> str:
     Raises:
         ProposalError: there is no such model, or the proposal is not the parent at its largest.
     """
+    is_function = ":" in str(model) and not Path(model).exists()
     try:
-        written = _of_function(model) if ":" in model and not Path(model).exists() else _of_folder(Path(model))
+        return _of_function(str(model)) if is_function else _of_folder(Path(model))
     except SupernetError as error:
         raise ProposalError(f"{model}: {error}") from error
-    return written
 
 
-def write(model: str, output: Path) -> Path:
+def write(model: str | Path, output: Path) -> Path:
     """The text in a file of its own.
 
     Raises:
@@ -176,7 +176,8 @@ def _tried(written: str, parent: nn.Module, within: str = "model.") -> str:
         file.write_text(written, encoding="utf-8")
         found = executed(file)
     surveyed = survey(found["space"], found["build"], found["LAYOUT"])
-    largest = {name.removeprefix(within): shape for name, shape in surveyed.variants[0].shapes.items()}
+    names = surveyed.variants[0].shapes
+    largest = {name.removeprefix(within): surveyed.shapes[name] for name in names}  # no option may go beyond it
     expected = {name: tuple(p.shape) for name, p in parent.named_parameters()}
     if largest != expected:
         other = min(name for name, _ in largest.items() ^ expected.items())

@@ -7,8 +7,10 @@ blocks get shorter, or the build fails and the reason is told. Nothing is assume
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import gt
 from typing import Any
 
 from torch import nn
@@ -27,13 +29,14 @@ LAYERS = (
     *("encoder_layers", "decoder_layers"),
 )
 HIDDEN = (
-    *("moe_intermediate_size", "intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim"),
+    *("moe_intermediate_size", "intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim", "ffn_hidden_size"),
     *("encoder_ffn_dim", "decoder_ffn_dim"),
 )
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ROUTED_TO = ("num_experts_per_tok", "moe_topk")
 FOLLOWING = ("word_embed_proj_dim", "output_hidden_size", "pooler_output_size", "embedding_size")
 """Widths of their own that follow the model's where they are equal."""
+_QUERIES_KEYS_VALUES = re.compile(r"qkv|c_attn|attn.*in_proj", re.IGNORECASE)
 SHARES = (0.5, 0.75, 1.0)
 """Of the parent's size, the options that are proposed."""
 
@@ -163,6 +166,7 @@ class _Probe:
         self.keys: dict[str, Any] = config.to_dict()
         self.given: dict[str, Any] = {}
         """Changes that all builds have: what the config leaves open is said."""
+        self.returns_stages = model.__name__.endswith("Backbone")
         try:
             self.parent = self.build({})
         except BuildError as error:
@@ -179,9 +183,12 @@ class _Probe:
         """The axes that move in each parameter that both have, () where one lacks it.
 
         Raises:
-            BuildError: the model cannot be built so.
+            BuildError: the model cannot be built so, or a parameter of it does not fit into the parent's.
         """
         shapes = _shapes(self.build(changes))
+        for name in self.shapes.keys() & shapes.keys():
+            if len(shapes[name]) != len(self.shapes[name]) or any(map(gt, shapes[name], self.shapes[name])):
+                raise BuildError(f"{name} of {shapes[name]} is no part of the parent's {self.shapes[name]}")
         moved: dict[str, tuple[int, ...]] = {name: () for name in self.shapes.keys() ^ shapes.keys()}
         for name in self.shapes.keys() & shapes.keys():
             axes = tuple(i for i, (a, b) in enumerate(zip(self.shapes[name], shapes[name], strict=True)) if a != b)
@@ -234,10 +241,15 @@ def _admit(
 def _transformer(probe: _Probe, proposal: Proposal) -> None:
     width, heads = probe.key(WIDTH), list(probe.all(HEADS))
     if width is None:
-        proposal.fixed.append("the config has no key of a hidden size that is known here")
+        parts = ", ".join(key for key in probe.keys if key.endswith("_config"))
+        nested = f"; {parts} describe parts with sizes of their own" if parts else ""
+        proposal.fixed.append(f"the config has no key of a hidden size that is known here{nested}")
         return
     if "use_cache" in probe.keys:
         proposal.constants["use_cache"] = False
+    stages = dict.fromkeys(("out_features", "out_indices"))
+    if "stage_names" in probe.keys and not probe.returns_stages:
+        probe.given |= stages  # they name layers, of which there may be fewer
     _say_hidden(probe, probe.keys[width])
     apart = _heads_apart(probe, width, heads)
     _width(probe, proposal, width, [] if apart else heads)
@@ -323,9 +335,14 @@ def _experts(probe: _Probe, proposal: Proposal) -> None:
     key = probe.key(EXPERTS)
     if key is None:
         return
-    least = max((probe.keys[name] for name in probe.all(ROUTED_TO)), default=1)
+    count, least = probe.keys[key], max((probe.keys[name] for name in probe.all(ROUTED_TO)), default=1)
+    settings, unit = [Setting(key, "experts")], 1
     comment = f"{key}: the leading ones, with their rows of the router; a token goes to {least}"
-    _admit(probe, proposal, Dimension("experts", shares(probe.keys[key], 1, least), comment), [Setting(key, "experts")])
+    if probe.keys.get("n_group") and count % probe.keys["n_group"] == 0:
+        unit = count // probe.keys["n_group"]  # whole groups stay, for tokens choose groups first
+        settings.append(Setting("n_group", "experts", over=unit))
+        least = max(least, unit * probe.keys.get("topk_group", 1))
+    _admit(probe, proposal, Dimension("experts", shares(count, unit, least), comment), settings)
 
 
 def _depths(probe: _Probe, proposal: Proposal) -> None:
@@ -382,7 +399,12 @@ def _feed_forward(probe: _Probe, proposal: Proposal) -> None:
             continue
         used[key] = None
         size, name = probe.keys[key], stack.depth.replace("depth", "hidden")
-        comment = f"{key} of each block"
+        without = [
+            number
+            for number in range(_lists(probe.parent)[stack.blocks])
+            if not any(name.startswith(f"{stack.blocks}.{number}.") for name in moving[key])
+        ]
+        comment = f"{key} of each block" + (f"; block {', '.join(map(str, without))} has none" if without else "")
         if all(dimension.name != name for dimension in proposal.dimensions):
             proposal.dimensions.append(Dimension(name, shares(size, _round(size)), comment, per=stack.depth))
         proposal.stacks[index] = Stack(stack.blocks, stack.depth, name)
@@ -390,18 +412,22 @@ def _feed_forward(probe: _Probe, proposal: Proposal) -> None:
             _fused(probe, proposal, moving[key], size, 2)
     proposal.hidden_keys = tuple(used)
     for key, moved in moving.items():
-        if moved and key not in used:
+        if moved and not used and all(dimension.name != "hidden" for dimension in proposal.dimensions):
+            size = probe.keys[key]
+            _admit(probe, proposal, Dimension("hidden", shares(size, _round(size)), key), [Setting(key, "hidden")])
+        elif moved and key not in used:
             proposal.fixed.append(f"{key}: it stays, as another size of these blocks varies")
 
 
 def _fused(probe: _Probe, proposal: Proposal, moved: Mapping[str, tuple[int, ...]], size: int, count: int) -> None:
     """Axes that are several times the size that moves them hold as many parts, one after the other.
 
-    Where each head has its own part, as in GPT-NeoX's ``query_key_value``, leading rows are leading heads already.
+    Queries, keys and values by their names too, for other axes of attention may be so long by chance. Where each head
+    has its own part, as in GPT-NeoX's ``query_key_value``, leading rows are leading heads already.
     """
     for name, axes in moved.items():
         for axis in axes:
-            if probe.shapes[name][axis] == count * size and "query_key_value" not in name:
+            if probe.shapes[name][axis] == count * size and (count == 2 or _QUERIES_KEYS_VALUES.search(name)):
                 proposal.layout["*." + ".".join(name.split(".")[-2:])] = (count, axis)
 
 

@@ -15,7 +15,8 @@ from supernets.errors import MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Layouts, Shape
 from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
-from supernets.planning import Example, Plan
+from supernets.planning import Example as Example  # others import it from here
+from supernets.planning import Plan
 from supernets.profile import Profile
 from supernets.relaxation.anatomy import Anatomy
 from supernets.relaxation.check import check

@@ -81,6 +81,20 @@ def convnext() -> nn.Module:
     return transformers.ConvNextForImageClassification(transformers.ConvNextConfig(**sizes))
 
 
+def deepseek() -> nn.Module:
+    """Latent attention, experts in groups, and a first block without them."""
+    latent = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
+    routed = {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2}
+    shape = {**DECODER, "num_key_value_heads": 4, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+    return transformers.DeepseekV3ForCausalLM(transformers.DeepseekV3Config(**shape, **latent, **routed))
+
+
+def regnet() -> nn.Module:
+    """Convolutions in groups, whose kernels some narrower stages would make larger."""
+    sizes = {"embedding_size": 8, "hidden_sizes": [16, 32, 48], "depths": [1, 2, 1], "groups_width": 8}
+    return transformers.RegNetForImageClassification(transformers.RegNetConfig(**sizes))
+
+
 def plain(width: int = 16, depth: int = 2, classes: int = 3) -> nn.Module:
     """No model of transformers: its sizes are arguments."""
     blocks = nn.Sequential(*(nn.Sequential(nn.Linear(width, width), nn.GELU()) for _ in range(depth)))
@@ -105,11 +119,11 @@ def noise(*shape: int) -> Tensor:
 
 
 EXAMPLES: dict[str, Callable[[], tuple[Tensor, ...]]] = {
-    **dict.fromkeys(["gpt2", "llama", "qwen3", "bert", "mixtral", "qwen3_moe"], lambda: (tokens(),)),
+    **dict.fromkeys(["gpt2", "llama", "qwen3", "bert", "mixtral", "qwen3_moe", "deepseek"], lambda: (tokens(),)),
     "t5": lambda: (tokens(), tokens()[:, :5]),
     "vit": lambda: (noise(2, 3, 16, 16),),
     "whisper": lambda: (noise(2, 8, 20), tokens()[:, :5]),
     "hubert": lambda: (noise(2, 200),),
-    **dict.fromkeys(["resnet", "bottleneck", "convnext"], lambda: (noise(2, 3, 32, 32),)),
+    **dict.fromkeys(["resnet", "bottleneck", "regnet", "convnext"], lambda: (noise(2, 3, 32, 32),)),
     "plain": lambda: (noise(5, 8),),
 }
