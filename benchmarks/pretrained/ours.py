@@ -95,7 +95,9 @@ def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150
     """A copy of a supernet, trained on by the sandwich rule with the task's loss; found again in `folder`."""
     copy = opened(subject)
     copy.load_state_dict(supernet.state_dict())
-    config = TrainingConfig(steps=steps, lr=subject.lr, precision="fp32", strategy="sandwich", evaluate_every=0)
+    config = TrainingConfig(
+        steps=steps, lr=subject.lr, precision="fp32", strategy="sandwich(distil=none)", evaluate_every=0
+    )
     train(copy, subject.task, config, directory=folder)
     return copy
 
