@@ -40,17 +40,20 @@ class Subject:
     """Metrics of a table, the one that is searched for first."""
     imitate: Callable[[Tensor, Tensor], Tensor]
     """The distillation loss of outputs given the parent's."""
+    labels: float = 0.5
+    """The share of the task's own loss in the training that every contender gets; the rest imitates the parent."""
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
     settle: Callable[[nn.Module], None] = _nothing
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
     def distilled(self, model: nn.Module, step: int) -> Tensor:
-        """The loss of one step of the training that every contender gets: the task's and the parent's, halves."""
+        """The loss of one step of the training that every contender gets."""
         batch: Any = self.task.batch(step, 0)
         with torch.no_grad():
             wanted = self.task.outputs(self.parent, batch)
         found = self.task.outputs(model, batch)
-        return (self.task.loss(found, batch) + self.imitate(found, wanted)) / 2
+        own = self.task.loss(found, batch) if self.labels else found.new_zeros(())
+        return self.labels * own + (1 - self.labels) * self.imitate(found, wanted)
 
     def scores(self, model: nn.Module) -> dict[str, float]:
         """On the test split, which nothing was chosen by."""
@@ -69,6 +72,7 @@ def minilm(folder: Path) -> Subject:
         3e-4,
         ("drift", "loss"),
         _affinity,
+        labels=0.0,  # fidelity is what is asked for
         heads=peers.bert_heads,
         settle=peers.settle_bert,
     )

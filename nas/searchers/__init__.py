@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from nas.records import Evaluation
+from nas.searchers.additive import AdditiveSearch
 from nas.searchers.bayesian import BayesianSearch
 from nas.searchers.distribution import DistributionSearch
 from nas.searchers.evolution import EvolutionarySearch
@@ -41,12 +42,14 @@ SEARCHERS: dict[
     | type[EvolutionarySearch]
     | type[BayesianSearch]
     | type[SurrogateSearch]
+    | type[AdditiveSearch]
     | type[DistributionSearch],
 ] = {
     "random": RandomSearch,
     "evolution": EvolutionarySearch,
     "bayesian": BayesianSearch,
     "surrogate": SurrogateSearch,
+    "additive": AdditiveSearch,
     "gradient": DistributionSearch,
 }
 
@@ -56,6 +59,7 @@ LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "surrogate": "prior", 
 __all__ = [
     "LEARNS_FROM",
     "SEARCHERS",
+    "AdditiveSearch",
     "BayesianSearch",
     "DistributionSearch",
     "EvolutionarySearch",
