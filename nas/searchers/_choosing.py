@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -56,6 +56,7 @@ class Choosing:
             integrality=np.ones(self._begin[-1]),
             bounds=optimize.Bounds(lower, upper),
             constraints=constraints,
+            options={"mip_rel_gap": 0.0},
         )
         return None if found.x is None else self._row(found.x)
 
@@ -117,6 +118,31 @@ class Choosing:
         row = np.zeros((1, self._begin[-1]))
         row[0, [self._column(slot, code) for slot, code in enumerate(codes)]] = 1.0
         return optimize.LinearConstraint(row, -np.inf, len(codes) - 1.0)
+
+
+@dataclass
+class Problem:
+    """A sum to be least under bounds, with what solves it best; `cut` goes on to the next best."""
+
+    choosing: Choosing
+    terms: Terms
+    bounds: Sequence[Bound]
+    fixed: Row | None = None
+    without: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.best = self.choosing.least(self.terms, self.bounds, self.without, self.fixed)
+
+    @property
+    def value(self) -> float:
+        """Infinite where nothing keeps the bounds."""
+        return np.inf if self.best is None else float(total(self.terms, np.array([self.best], dtype=np.int16))[0])
+
+    def cut(self) -> None:
+        """Leaves the best out."""
+        if self.best is not None:
+            self.without.append(self.best)
+            self.__post_init__()
 
 
 def total(terms: Terms, codes: npt.NDArray[np.int16]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
-from nas.searchers._choosing import Bound, Choosing, Row, Terms, total
+from nas.searchers._choosing import Bound, Choosing, Problem, Row, Terms, total
 from nas.searchers._costs import Costs, Known
 from nas.searchers._history import History
 from search_spaces import Architecture, Space
@@ -104,45 +104,46 @@ class AdditiveSearch:
         return list(found.values())
 
     def _best_sum(self, aim: Aim, known: set[str], cuts: int, rng: np.random.Generator) -> Architecture | None:
-        """A network that is not known, with the least sum under bounds on the other objectives drawn at random."""
+        """The least sum under bounds on the other objectives drawn at random, unless it is known or not feasible.
+
+        Args:
+            cuts: how many known ones may be left out for the next best.
+        """
         first, *others = aim.objectives
         level = {name: self._level(name, float(rng.random())) for name in others}
-        best: tuple[float, Architecture] | None = None
+        little = {name: 1e-4 * self._span(first) / (self._span(name) or 1.0) for name in others}
+        problems = []
         for fixed in self._splits[0]:
             terms = {name: self._terms(name, fixed) for name in _metrics(aim)}
             bounds = [Bound(terms[name], level[name]) for name in others]
             bounds += [_limit(terms[limit.metric], limit) for limit in aim.limits]
-            whole = _added(terms[first], [terms[name] for name in others])
-            row = self._unknown(whole, bounds, fixed, known, cuts)
-            if row is not None:
-                value = float(total(whole, np.array([row], dtype=np.int16))[0])
-                if best is None or value < best[0]:
-                    best = value, self.space.decode(np.array([row]))[0]
-        return best[1] if best else None
+            whole = _added(terms[first], {name: terms[name] for name in others}, little)
+            problems.append(Problem(self._choosing, whole, bounds, fixed))
+        for _ in range(cuts + 1):
+            problem = min(problems, key=lambda one: one.value)
+            if problem.best is None:
+                return None
+            (arch,) = self.space.decode(np.array([problem.best]))
+            if arch in self.space and arch.digest not in known and self.feasible([arch])[0]:
+                return arch
+            problem.cut()
+        return None
 
     def _level(self, metric: str, share: float) -> float:
         """A value between the least and the largest sum that options allow one by one."""
+        least, most = self._ends(metric)
+        return least + share * (most - least)
+
+    def _span(self, metric: str) -> float:
+        least, most = self._ends(metric)
+        return most - least
+
+    def _ends(self, metric: str) -> tuple[float, float]:
         sums = [
             [sum(float(end(own[:-1])) for own in self._terms(metric, fixed)) for end in (np.min, np.max)]
             for fixed in self._splits[0]
         ]
-        least, most = min(low for low, _ in sums), max(high for _, high in sums)
-        return least + share * (most - least)
-
-    def _unknown(self, terms: Terms, bounds: Sequence[Bound], fixed: Row, known: set[str], cuts: int) -> Row | None:
-        without: list[Row] = []
-        while len(without) <= cuts:
-            row = self._choosing.least(terms, bounds, without, fixed)
-            if row is None:
-                return None
-            if self._allowed(row, known):
-                return row
-            without.append(row)
-        return None
-
-    def _allowed(self, row: Row, known: set[str]) -> bool:
-        (arch,) = self.space.decode(np.array([row]))
-        return arch in self.space and arch.digest not in known and bool(self.feasible([arch])[0])
+        return min(low for low, _ in sums), max(high for _, high in sums)
 
     def _terms(self, metric: str, fixed: Row) -> Terms:
         if metric in self._costs.names:
@@ -299,18 +300,9 @@ def _metrics(aim: Aim) -> list[str]:
     return list(dict.fromkeys([*aim.objectives, *(limit.metric for limit in aim.limits)]))
 
 
-def _added(terms: Terms, others: Sequence[Terms]) -> Terms:
+def _added(terms: Terms, others: Mapping[str, Terms], little: Mapping[str, float]) -> Terms:
     """A sum, and a little of others, so that of equal ones the cheaper is least."""
-    span = _span(terms)
-    weights = [1e-4 * span / (_span(other) or 1.0) for other in others]
-    return [
-        own + sum((w * other[slot] for w, other in zip(weights, others, strict=True)), np.zeros_like(own))
-        for slot, own in enumerate(terms)
-    ]
-
-
-def _span(terms: Terms) -> float:
-    return sum(float(np.ptp(own)) for own in terms)
+    return [own + sum(little[name] * other[slot] for name, other in others.items()) for slot, own in enumerate(terms)]
 
 
 def _limit(terms: Terms, limit: Limit) -> Bound:
