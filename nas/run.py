@@ -252,7 +252,7 @@ class Run:
 
     @property
     def _trained_metrics(self) -> tuple[str, ...]:
-        return self.task.metric, "loss"
+        return (self.task.metric, "loss", *getattr(self.task, "further_metrics", ()))
 
     @property
     def trains(self) -> bool:

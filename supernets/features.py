@@ -13,6 +13,7 @@ columns. It belongs to the training, not to the supernet (LightHuBERT, arXiv:220
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,9 +117,17 @@ class FeatureHead:
     otherwise as `nn.Linear` does.
     """
 
-    def __init__(self, width: int, target: int, device: torch.device, config: OptimizerConfig, seed: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        target: int,
+        device: torch.device,
+        config: OptimizerConfig,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         value = torch.eye(width) if width == target else _uniform(target, width, seed)
-        self._weight = SharedTensor("weight", value.to(device), Axes((1, 1), frozenset()))
+        self._weight = SharedTensor("weight", value.to(device, dtype), Axes((1, 1), frozenset()))
         self._optimizer = Optimizer(Store({"weight": self._weight}, {}), config)
 
     def __call__(self, features: Tensor, teacher: Tensor) -> Tensor:
@@ -154,6 +163,68 @@ class FeatureHead:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._weight.value.copy_(state["weight"])
         self._optimizer.load_state_dict({name: tensor for name, tensor in state.items() if name != "weight"})
+
+
+class FeatureHeads:
+    """The maps that a training owns, by name; they step and are kept together."""
+
+    def __init__(self, device: torch.device, config: OptimizerConfig, seed: int) -> None:
+        self._heads: dict[str, FeatureHead] = {}
+        self._device, self._config, self._seed = device, config, seed
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._heads
+
+    def add(self, name: str, widest: Tensor, taught: Tensor) -> None:
+        """Make a map from the width of the largest network's features to that of its teacher's, if there is none."""
+        dtype = torch.promote_types(widest.dtype, torch.float32)
+        if name not in self._heads:
+            self._heads[name] = self._made(name, widest.shape[-1], taught.shape[-1], dtype)
+
+    def _made(self, name: str, width: int, target: int, dtype: torch.dtype) -> FeatureHead:
+        seed = self._seed + zlib.crc32(name.encode())
+        return FeatureHead(width, target, self._device, self._config, seed, dtype)
+
+    def __call__(self, name: str, features: Tensor, teacher: Tensor) -> Tensor:
+        """As `FeatureHead`.
+
+        Raises:
+            FeatureError: the largest network has no such layer.
+        """
+        if name not in self._heads:
+            raise FeatureError(
+                f"the layer {name!r} is not in the largest network, so no map to its teacher's width is known: "
+                "let only layers learn that the largest has"
+            )
+        return self._heads[name](features, teacher)
+
+    def step(self, lr: float, clip: float) -> None:
+        for head in self._heads.values():
+            head.step(lr=lr, clip=clip)
+
+    def forget(self) -> None:
+        """Drop the gradients of a step that is left out."""
+        for head in self._heads.values():
+            head.forget()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Flat: ``"<name>/<state>"``, of the one without a name the state alone."""
+        return {
+            f"{name}/{key}" if name else key: tensor
+            for name, head in self._heads.items()
+            for key, tensor in head.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Make what a state is of, and take it over."""
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            name, _, rest = key.rpartition("/")
+            by_name.setdefault(name, {})[rest] = tensor
+        for name, own in by_name.items():
+            target, width = own["weight"].shape
+            self._heads[name] = self._made(name, width, target, own["weight"].dtype)
+            self._heads[name].load_state_dict(own)
 
 
 def _uniform(target: int, width: int, seed: int) -> Tensor:

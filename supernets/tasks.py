@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +40,10 @@ __all__ = [
     "SamplingTask",
     "Task",
     "TaskError",
+    "TeachingTask",
     "batch_indices",
     "evaluating",
+    "teaches",
     "to_device",
 ]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -116,6 +118,32 @@ class SamplingTask(Task, Protocol):
         already then learns the architecture from it, and from training examples otherwise.
         """
         ...
+
+
+class TeachingTask(Task, Protocol):
+    """What the training loop asks of a task whose layers learn from a parent's; see `supernets.distillation`."""
+
+    listens: bool
+    """Whether layers learn at all."""
+
+    def taught(
+        self, module: nn.Module, batch: Any, project: Callable[[str, Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs, and a loss to be added to that of the task; `project` leads layers to the parent's width."""
+        ...
+
+    def widths(self, module: nn.Module, batch: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """By the name that `project` is told, what a layer gives and what the parent's does, features last."""
+        ...
+
+    def check(self, module: nn.Module) -> None:
+        """Raise where the largest network lacks a layer that is to learn."""
+        ...
+
+
+def teaches(task: Task) -> TypeGuard[TeachingTask]:
+    """Whether layers learn from a parent's by this task."""
+    return bool(getattr(task, "listens", False))
 
 
 class Classification:
@@ -204,8 +232,12 @@ class Classification:
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`error`, the share of examples put into a wrong class, and `loss`, the mean cross-entropy in nats."""
+        return _evaluate(self, module, self.batches(split))
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """All examples of a split, in the batches that evaluation reads."""
         examples = split_named(self.splits, split)
-        return _evaluate(self, module, map(Batch, *(torch.split(tensor, EVALUATION_BATCH) for tensor in examples)))
+        return map(Batch, *(torch.split(tensor, EVALUATION_BATCH) for tensor in examples))
 
     def calibration(self, n: int) -> Iterator[Tensor]:
         inputs = self.splits["train"].inputs
@@ -303,13 +335,17 @@ class LanguageModelling:
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
         """`loss` in nats a token, and `error`, the share of tokens of which another was thought likelier."""
+        return _evaluate(self, module, self.batches(split))
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """All tokens of a split, in the windows that evaluation reads."""
         tokens = split_named(self.splits, split)
         inputs, targets = tokens[:-1], tokens[1:]
         whole = len(inputs) // self.context * self.context
         rows = max(1, EVALUATION_BATCH * 16 // self.context)
         windows = [torch.split(x[:whole].view(-1, self.context), rows) for x in (inputs, targets)]
         rest = [Batch(inputs[None, whole:], targets[None, whole:])] if whole < len(inputs) else []
-        return _evaluate(self, module, iter([*map(Batch, *windows), *rest]))
+        return iter([*map(Batch, *windows), *rest])
 
     def calibration(self, n: int) -> Iterator[Tensor]:
         return (self.batch(step, seed=0).inputs for step in range(n))

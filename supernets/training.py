@@ -30,14 +30,15 @@ from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
 from supernets.averaging import Average
 from supernets.errors import SupernetError
-from supernets.features import FeatureHead, listening
+from supernets.features import FeatureHeads, listening
 from supernets.learners import Alone, Learner
 from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
 from supernets.spelling import spell
 from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
-from supernets.tasks import SamplingTask, Task, evaluating, to_device
+from supernets.tasks import SamplingTask, Task, TeachingTask, evaluating, teaches, to_device
+from supernets.views import digest
 
 logger = logging.getLogger(__name__)
 
@@ -235,12 +236,15 @@ def train(
     def rate(step: int) -> float:
         return learning_rate(config, step) / config.lr
 
+    largest = supernet.subnet(space.largest())
+    if teaches(task):
+        task.check(largest)
     course = Course(space, config.seed, config.steps, rate, supernet, task, teacher is not None)
     loop = _Loop(
         learner=supernet,
         task=task,
         config=config,
-        precision=resolve_precision(config.precision, supernet.device, supernet.subnet(space.largest())),
+        precision=resolve_precision(config.precision, supernet.device, largest),
         plan=supernet.weights.accompany(chosen.plan(course), course),
         largest=space.largest(),
         watched=tuple(watched),
@@ -249,7 +253,7 @@ def train(
             "space": space.digest,
             "sharing": spell(supernet.sharing),
             "method": "" if method is None else spell(method),
-            "teacher": "" if teacher is None else _digest(teacher),
+            "teacher": "" if teacher is None else digest(teacher),
             "origin": origin,
         },
         on_curve=on_curve,
@@ -321,6 +325,7 @@ class _Said:
 
     outputs: Tensor
     features: Tensor | None
+    imitation: Tensor | None = None  # what its layers are to learn of a task's parent
 
     def detach(self) -> _Said:
         return _Said(self.outputs.detach(), None if self.features is None else self.features.detach())
@@ -352,7 +357,6 @@ class _Loop:
     settle: Callable[[], object] = lambda: None  # batch norm after weights were averaged; supernets calibrate anyway
     largest: Architecture = Alone.arch
     teacher: nn.Module | None = None
-    head: FeatureHead | None = None  # from features to the teacher's, made when a step first asks for it
     frozen: Architecture | None = None  # of which the teacher is a copy, where a step froze one
     losses: list[float] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -365,6 +369,7 @@ class _Loop:
         self.optimizer = self.learner.optimizer(self.rule)
         self.networks = _Networks(self.learner)
         self.average = Average(config.average, config.steps)
+        self.heads = FeatureHeads(self.learner.device, self.rule, config.seed)  # made when a step first asks for them
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
         began = time.monotonic()
@@ -424,8 +429,8 @@ class _Loop:
         if all(math.isfinite(loss) for loss in losses):
             rate = learning_rate(self.config, index) if step.lr is None else self.config.lr * step.lr
             norm = self.optimizer.step(lr=rate, clip=self.config.clip)
-            if self.head is not None and math.isfinite(norm):
-                self.head.step(lr=rate, clip=self.config.clip)
+            if math.isfinite(norm):
+                self.heads.step(lr=rate, clip=self.config.clip)
         else:
             self.optimizer.zero_grad()
             norm = math.nan
@@ -433,8 +438,7 @@ class _Loop:
         if finite:
             self.skipped_in_a_row = 0
         else:
-            if self.head is not None:
-                self.head.forget()
+            self.heads.forget()
             for buffer, before in statistics:
                 buffer.copy_(before)
             self._skip(index, losses)
@@ -465,18 +469,39 @@ class _Loop:
         deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
         for one, network, batch in zip(step.passes, networks, self._batches(index, step), strict=False):
             with torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                said = self._say(network, batch, deep)
+                said = self._say(network, batch, deep, learns=one.task > 0)
                 loss = self._loss(one, said, batch, first, step.example_weights)
             first = said.detach() if first is None else first
             (loss * one.weight).backward()  # type: ignore[no-untyped-call]
             ran.append(_Ran(network, said.outputs.detach(), batch, loss.detach().float()))
         return ran
 
-    def _say(self, network: nn.Module, batch: Any, deep: bool) -> _Said:
+    def _say(self, network: nn.Module, batch: Any, deep: bool, learns: bool = False) -> _Said:
         if not deep:
-            return _Said(self.task.outputs(network, batch), None)
+            return _Said(*self._outputs(network, batch, learns))
         with listening(network) as heard:
-            return _Said(self.task.outputs(network, batch), heard.features())
+            outputs, _, imitation = self._outputs(network, batch, learns)
+            return _Said(outputs, heard.features(), imitation)
+
+    def _outputs(self, network: nn.Module, batch: Any, learns: bool) -> tuple[Tensor, None, Tensor | None]:
+        if not learns or not teaches(self.task):
+            return self.task.outputs(network, batch), None, None
+        outputs, imitation = self.task.taught(network, batch, self._projection(self.task, batch))
+        return outputs, None, imitation
+
+    def _projection(self, task: TeachingTask, batch: Any) -> Callable[[str, Tensor, Tensor], Tensor]:
+        """Maps to a parent's width; the first to be asked for makes all of them, as wide as the largest network's."""
+
+        def project(name: str, own: Tensor, taught: Tensor) -> Tensor:
+            if name not in self.heads:
+                network = self.learner.subnet(self.largest)
+                with evaluating(network):
+                    widths = task.widths(network, batch)
+                for layer, (widest, target) in widths.items():
+                    self.heads.add(layer, widest, target)
+            return self.heads(name, own, taught)
+
+        return project
 
     def _loss(
         self, one: Pass, said: _Said, batch: Any, first: _Said | None, weights: tuple[float, ...] | None
@@ -484,11 +509,13 @@ class _Loop:
         terms = []
         if one.task:
             terms.append(one.task * self._task_loss(said.outputs, batch, weights))
+        if said.imitation is not None:
+            terms.append(one.task * said.imitation)
         if one.distil is not None:
             terms.append(one.distil.weight * self._imitation(one.distil, said, batch, first))
         if not terms:
             raise TrainingError(f"a pass of {one.arch.json()} has no loss: give it the task's or something to distil")
-        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+        return sum(terms[1:], terms[0])
 
     def _task_loss(self, outputs: Tensor, batch: Any, weights: tuple[float, ...] | None) -> Tensor:
         if weights is None:
@@ -501,16 +528,13 @@ class _Loop:
         if distil.what == "outputs":
             return distil.loss(said.outputs, taught.outputs)
         assert said.features is not None and taught.features is not None
-        if self.head is None:
+        if "" not in self.heads:
             network = self.learner.subnet(self.largest)
             with evaluating(network):
                 widest = self._say(network, batch, deep=True).features
             assert widest is not None
-            self.head = self._head(widest.shape[-1], taught.features.shape[-1])
-        return distil.loss(self.head(said.features, taught.features), taught.features)
-
-    def _head(self, width: int, target: int) -> FeatureHead:
-        return FeatureHead(width, target, self.learner.device, self.rule, self.config.seed)
+            self.heads.add("", widest, taught.features)
+        return distil.loss(self.heads("", said.features, taught.features), taught.features)
 
     def _taught(self, distil: Distil, batch: Any, first: _Said | None) -> _Said:
         """What the teacher makes of the batch."""
@@ -585,11 +609,7 @@ class _Loop:
                 self.frozen = Architecture.from_json(found.meta["frozen"])
                 self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
                 self.teacher.load_state_dict(_under("teacher.", found.tensors))
-            head = _under("head.", found.tensors)
-            if head:
-                target, width = head["weight"].shape
-                self.head = self._head(width, target)
-                self.head.load_state_dict(head)
+            self.heads.load_state_dict(_under("head.", found.tensors))
             self.losses = found.tensors["losses"].tolist()
             self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
             self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
@@ -604,7 +624,7 @@ class _Loop:
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_dict().items()},
             **{f"plan.{name}": tensor for name, tensor in self.plan.state().items()},
             **{f"average.{name}": tensor for name, tensor in self.average.state().items()},
-            **{f"head.{name}": tensor for name, tensor in (self.head.state_dict() if self.head else {}).items()},
+            **{f"head.{name}": tensor for name, tensor in self.heads.state_dict().items()},
             **self._teachers_tensors(),
         }
 
@@ -655,14 +675,6 @@ class _Networks:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._modules -= dropped
         return network.train()
-
-
-def _digest(module: nn.Module) -> str:
-    sha = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,10 @@
 """The tensors of modules and of their outputs, and whether weights are a module's own or views of shared ones."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,6 +14,15 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
+
+
+def digest(module: nn.Module) -> str:
+    """A hash of a module's state: 16 hex digits."""
+    sha = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def shared_views(module: nn.Module) -> list[str]:

@@ -2,6 +2,7 @@
 
 from supernets.sharing.balanced import Balanced
 from supernets.sharing.base import Entangled, Ground, Reading, Sharing, Weights
+from supernets.sharing.lowrank import LowRank
 from supernets.sharing.multiplexed import Multiplexed
 from supernets.sharing.routed import Routed
 from supernets.sharing.split import Split
@@ -12,6 +13,7 @@ __all__ = [
     "Balanced",
     "Entangled",
     "Ground",
+    "LowRank",
     "Multiplexed",
     "Reading",
     "Routed",
@@ -22,7 +24,7 @@ __all__ = [
 ]
 
 SHARINGS: dict[str, type[Sharing]] = {
-    method.name: method for method in (Entangled, Multiplexed, Routed, Split, Balanced)
+    method.name: method for method in (Entangled, Multiplexed, Routed, Split, Balanced, LowRank)
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -30,6 +31,9 @@ def shuffled(supernet: Supernet) -> Supernet:
 
 
 class SharingContract:
+    teaching: ClassVar[dict[str, object]] = {"strategy": "sandwich", "steps": 120}
+    """What is enough to learn the toy task from nothing."""
+
     @pytest.fixture
     def method(self) -> Sharing:
         raise AssertionError("a subclass gives this fixture")
@@ -165,7 +169,5 @@ class SharingContract:
 
     def test_training_teaches(self, method: Sharing) -> None:
         supernet = Supernet(ToySpace(), toy.build, sharing=method, seed=1)
-        result = train(
-            supernet, Digits(), toy.config(strategy="sandwich", steps=120, lr=2e-2, evaluate_every=0), progress=False
-        )
+        result = train(supernet, Digits(), toy.config(**self.teaching, lr=2e-2, evaluate_every=0), progress=False)
         assert result.final("largest") < 0.6 and result.skipped == 0  # chance is 0.9

@@ -23,6 +23,8 @@ from nas.targets import CPUTarget
 from nas.workflow import Workflow
 from search_spaces import Architecture
 from supernets import calibrate, standalone, training
+from supernets.distillation import Custom, Distilled, Observed
+from supernets.distillation.comparing import divergence
 from supernets.errors import SupernetError
 from tests.nas.command import TINY
 
@@ -527,3 +529,26 @@ def test_weights_may_stay_as_they_are(run: Run, tmp_path: Path) -> None:
         workflow.require_trained("tiny")
     with opened(kept, tmp_path) as again:
         assert len(again.study(again.measure()).evaluations) == 8
+
+
+def test_a_run_whose_task_is_taught_distils_in_all_it_trains(run: Run, tmp_path: Path) -> None:
+    """The supernet, the networks of the trust report and fine-tuning; fidelity to the parent is an objective."""
+    heard: list[bool] = []
+
+    def near(student: Observed, taught: Observed) -> torch.Tensor:
+        heard.append(student.outputs.requires_grad)
+        return divergence(student.outputs, taught.outputs)
+
+    with torch.random.fork_rng():
+        parent = run.build(run.space.largest())
+    task = Distilled(run.task, parent, [Custom(near)], labels=0, fidelity="kl")
+    taught = replace(run, name="taught", task=task, objectives=("kl", "params"), evaluations=6)
+    with opened(taught, tmp_path) as workflow:
+        found = whole(workflow)
+        assert found and all(one.metrics["kl"] > 0 and "error" in one.metrics for one in found)
+        assert all(heard) and len(heard) >= 40
+        trained = len(heard)
+        config = replace(taught.training, steps=3, strategy="uniform")
+        network, result = workflow.finetune(found[0].arch, config)
+        assert len(heard) == trained + 3 and result.losses[-1] < 2
+        assert type(network) is type(parent)

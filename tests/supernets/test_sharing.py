@@ -1,5 +1,7 @@
 """Every way of sharing weights by the contract."""
 
+from typing import ClassVar
+
 import pytest
 
 from supernets.sharing import SHARINGS, Sharing, sharing
@@ -7,7 +9,7 @@ from supernets.spelling import SpellingError
 from tests.contracts.sharing import SharingContract
 
 TEXTS = (
-    *(name for name in SHARINGS if name != "routed"),
+    *(name for name in SHARINGS if name not in ("routed", "lowrank")),
     *(
         f"routed(experts={experts}, per={per}, mixed=1.*.2.*, hidden=16)"  # the toy model has no feed-forward names
         for experts in (1, 2, 4)
@@ -23,6 +25,17 @@ TEXTS = (
 
 @pytest.mark.parametrize("text", TEXTS)
 class TestEverySharing(SharingContract):
+    @pytest.fixture
+    def method(self, text: str) -> Sharing:
+        return sharing(text)
+
+
+@pytest.mark.parametrize("text", ["lowrank", "lowrank(rank=2, alpha=8)", "lowrank(adapted=1.*+2.*, rank=4)"])
+class TestLowRank(SharingContract):
+    """It is made for trained weights: beside random ones that are frozen it takes longer to learn something."""
+
+    teaching: ClassVar[dict[str, object]] = {"strategy": "sandwich(distil=none)", "steps": 240}
+
     @pytest.fixture
     def method(self, text: str) -> Sharing:
         return sharing(text)

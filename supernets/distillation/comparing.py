@@ -1,0 +1,106 @@
+"""What a network says against what its parent says, as numbers that are 0 where they agree.
+
+The parent's side gets no gradient. N examples, T positions, d features; widths d may differ where it is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from supernets.features import frame_loss
+from supernets.losses import _wide as wide
+
+
+def divergence(outputs: Tensor, parent: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean over rows of T^2 KL(softmax(parent / T), softmax(outputs / T)), in nats; logits are (..., classes).
+
+    The factor keeps the gradient's size as T grows (arXiv:1503.02531, section 2.1). Where others divide by the number
+    of classes too, as DeiT does, their weight is as many times larger.
+    """
+    log_q = (wide(outputs) / temperature).log_softmax(-1)
+    log_p = (wide(parent.detach()) / temperature).log_softmax(-1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+
+
+def cosine_distance(outputs: Tensor, parent: Tensor) -> Tensor:
+    """Mean over rows of 1 - cos, (..., d) both."""
+    return (1 - F.cosine_similarity(wide(outputs), wide(parent.detach()), dim=-1)).mean()
+
+
+def squared_error(outputs: Tensor, parent: Tensor) -> Tensor:
+    """Mean of squares over rows and features."""
+    return (wide(outputs) - wide(parent.detach())).square().mean()
+
+
+def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
+    """Mean squared difference of the cosines between positions, (..., T, d) both; widths d may differ.
+
+    The hidden relation of MiniViT (arXiv:2204.07154).
+    """
+    return squared_error(_cosines(hidden), _cosines(parent))
+
+
+def _cosines(hidden: Tensor) -> Tensor:
+    unit = F.normalize(wide(hidden), dim=-1)
+    return unit @ unit.transpose(-1, -2)
+
+
+def relation_divergence(
+    student: Sequence[Tensor], parent: Sequence[Tensor], between: Sequence[tuple[int, int]], heads: int = 1
+) -> Tensor:
+    """Mean over pairs (i, j), heads and positions of KL(R_ij of the parent, R_ij of the student).
+
+    R_ij = softmax(X_i X_j^T / sqrt(d)) is T x T, so widths may differ; X are queries, keys and values, each
+    (N, T, heads x d). MiniLM v2 (arXiv:2012.15828) and MiniViT (arXiv:2204.07154), whose cross-entropy is this and the
+    entropy of the parent's relations, a constant.
+    """
+    one, other = ([_heads(wide(x), heads) for x in side] for side in (student, parent))
+    terms = [divergence(_scores(one[i], one[j]), _scores(other[i], other[j])) for i, j in between]
+    return sum(terms[1:], terms[0]) / len(terms)
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(N, T, heads * d) to (N, heads, T, d)."""
+    return x.view(*x.shape[:-1], heads, -1).transpose(-2, -3)
+
+
+def _scores(queries: Tensor, keys: Tensor) -> Tensor:
+    return queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+
+
+def affinity_divergence(
+    student: tuple[Tensor, Tensor], parent: tuple[Tensor, Tensor], scale: float, parent_scale: float | None = None
+) -> Tensor:
+    """Half of the mean KL over rows, and half of that over columns, of affinities A = scale I T^T over a batch.
+
+    I and T are embeddings (N, d) of a pair of encoders, normalised here; widths d may differ. TinyCLIP
+    (arXiv:2309.12314), whose cross-entropies are this and the entropies of the parent's affinities.
+    Where a pair is one tensor twice, an example's affinity to itself, which is 1 whatever is learnt, is left out.
+    """
+    own = _affinity(*student, scale)
+    taught = _affinity(*parent, scale if parent_scale is None else parent_scale)
+    return (divergence(own, taught) + divergence(own.T, taught.T)) / 2
+
+
+def _affinity(first: Tensor, second: Tensor, scale: float) -> Tensor:
+    found = scale * F.normalize(wide(first), dim=-1) @ F.normalize(wide(second), dim=-1).T
+    if first is not second:
+        return found
+    n = len(found)  # without its diagonal: drop the first entry, and then every (n + 1)th
+    return found.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+
+
+COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": squared_error,
+    "cosine": cosine_distance,
+    "frames": frame_loss,
+    "gram": gram_error,
+}
+"""Of hidden states; only "gram" takes other widths."""
+
+FIDELITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": divergence, "cosine": cosine_distance}
+"""Of outputs: how far a network is from its parent."""
