@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from supernets import Profile, Supernet, calibrate, checkpoints
 from supernets.compression.sorting import sort_units
 from supernets.counting import Counts
 from supernets.proxies import proxies
-from supernets.sharing import sharing
+from supernets.sharing import Entangled, sharing
 from supernets.skeleton import Build
 
 if TYPE_CHECKING:
@@ -177,13 +178,18 @@ class CostModel:
 
 
 def untrained(run: Run, *, sort: bool = True) -> Supernet:
-    """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise."""
-    supernet = Supernet(
-        run.space, run.build, sharing=sharing(run.sharing), layout=run.layout, init=run.init, seed=run.training.seed
-    )
-    if sort and run.sort:
-        sort_units(supernet, run.task, run.sort)
-    return supernet
+    """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise.
+
+    Weights are put in order before they are shared in another way than entangled.
+    """
+    made = partial(Supernet, run.space, run.build, layout=run.layout, seed=run.training.seed)
+    if not (sort and run.sort):
+        return made(sharing=sharing(run.sharing), init=run.init)
+    entangled = made(init=run.init)
+    sort_units(entangled, run.task, run.sort)
+    if isinstance(sharing(run.sharing), Entangled):
+        return entangled
+    return made(sharing=sharing(run.sharing), init=entangled.state_dict())
 
 
 def trained(run: Run, directory: Path | str) -> Supernet:

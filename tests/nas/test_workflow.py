@@ -23,6 +23,7 @@ from nas.targets import CPUTarget
 from nas.workflow import Workflow
 from search_spaces import Architecture
 from supernets import calibrate, standalone, training
+from supernets.checkpoints import CheckpointError
 from supernets.distillation import Custom, Distilled, Observed
 from supernets.distillation.comparing import divergence
 from supernets.errors import SupernetError
@@ -552,3 +553,23 @@ def test_a_run_whose_task_is_taught_distils_in_all_it_trains(run: Run, tmp_path:
         network, result = workflow.finetune(found[0].arch, config)
         assert len(heard) == trained + 3 and result.losses[-1] < 2
         assert type(network) is type(parent)
+
+
+@pytest.mark.parametrize("sharing", ["entangled", "lowrank(rank=2)"])
+def test_units_are_sorted_before_training_and_a_stopped_run_goes_on_with_them(
+    run: Run, tmp_path: Path, sharing: str
+) -> None:
+    torch.manual_seed(0)
+    parent = run.build(run.space.largest())
+    ordered = replace(run, init=parent, sort="magnitude", sharing=sharing, trust=0, evaluations=6)
+    example = run.task.example(5)
+    with opened(ordered, tmp_path) as workflow:
+        moved = workflow.initial.state_dict()["0.weight"]
+        assert not torch.equal(moved, parent[0].weight)  # type: ignore[index]
+        same = workflow.initial.extract(run.space.largest()).eval()(example)
+        torch.testing.assert_close(same, parent.eval()(example), rtol=1e-5, atol=1e-5)
+        weights = workflow.weights
+    with opened(ordered, tmp_path) as again:
+        assert again.weights == weights
+    with opened(replace(ordered, sort="taylor"), tmp_path) as other, pytest.raises(CheckpointError, match="origin is"):
+        other.weights  # noqa: B018 - trains, or refuses to go on
