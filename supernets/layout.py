@@ -100,20 +100,23 @@ class Axes:
 
 
 def named_axes(module: nn.Module, layouts: Layouts) -> dict[str, Axes]:
-    """How every parameter of ``module`` is cut: what its owner's class implies, then the user's ``layouts``.
+    """How every parameter of ``module`` is cut: by the user's ``layouts``, else as the classes around it imply.
 
     Raises:
         SupernetError: a layout names an axis that does not exist.
         ShapeError: a fused axis does not divide into its blocks.
     """
     axes: dict[str, Axes] = {}
-    for path, owner in module.named_modules(remove_duplicate=False):
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for path, owner in modules.items():
+        above, _, own = path.rpartition(".")
         for attribute, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
             name = f"{path}.{attribute}" if path else attribute
             patterns = [pattern for pattern in layouts if fnmatchcase(name, pattern)]
             given = [layouts[pattern] for pattern in patterns]
             flat = [layout for one in given for layout in (one if isinstance(one, tuple) else (one,))]
-            axes[name] = _axes(name, tuple(parameter.shape), (*_implied(owner, attribute), *flat))
+            implied = flat or [*_implied(owner, attribute), *_projected(modules[above], own, owner, attribute)]
+            axes[name] = _axes(name, tuple(parameter.shape), (*_kernel(owner, attribute), *implied))
     return axes
 
 
@@ -146,11 +149,15 @@ def _axes(name: str, shape: Shape, layouts: tuple[Layout, ...]) -> Axes:
     return Axes(tuple(blocks), frozenset(centred))
 
 
-def _implied(owner: nn.Module, attribute: str) -> Iterator[Layout]:
-    """The layout that a parameter's owner implies by its class."""
+def _kernel(owner: nn.Module, attribute: str) -> Iterator[Layout]:
+    """A convolution keeps the centre of its kernel."""
     if isinstance(owner, nn.modules.conv._ConvNd) and attribute == "weight":
         yield Centre(*range(2, owner.weight.dim()))
-    elif isinstance(owner, nn.MultiheadAttention) and attribute.startswith("in_proj_"):
+
+
+def _implied(owner: nn.Module, attribute: str) -> Iterator[Layout]:
+    """The layout that a parameter's owner implies by its class."""
+    if isinstance(owner, nn.MultiheadAttention) and attribute.startswith("in_proj_"):
         yield Blocks(3)
     elif isinstance(owner, nn.RNNBase | nn.RNNCellBase) and not attribute.startswith("weight_hr"):
         if isinstance(owner, nn.LSTM | nn.LSTMCell):
@@ -160,6 +167,40 @@ def _implied(owner: nn.Module, attribute: str) -> Iterator[Layout]:
         stacked = attribute.startswith("weight_ih_l") and not attribute.startswith("weight_ih_l0")
         if stacked and getattr(owner, "bidirectional", False):
             yield Blocks(2, axis=1)  # its input is the forward states, then the backward ones
+
+
+def _projected(above: nn.Module, own: str, owner: nn.Module, attribute: str) -> Iterator[Layout]:
+    """The layout of a projection within a block of attention or of a gated layer, as other libraries write them.
+
+    Names are not enough: the sizes that the block around it tells must agree.
+    """
+    weight = getattr(owner, attribute)
+    if type(owner).__name__ == "Conv1D" and own == "c_attn":  # of transformers: (inputs, outputs)
+        width = getattr(above, "embed_dim", 0)
+        outputs = weight.shape[-1]
+        if width and outputs in (2 * width, 3 * width):  # [q|k|v], of cross-attention [k|v]
+            yield Blocks(outputs // width, axis=weight.dim() - 1)
+    if not isinstance(owner, nn.Linear):
+        return
+    heads = getattr(above, "num_heads", 0)
+    if own in ("qkv", "Wqkv") and heads and owner.out_features % (3 * heads) == 0:
+        yield Blocks(3)
+    elif own in ("gate_up_proj", "gate_up") and owner.out_features % 2 == 0:
+        yield Blocks(2)
+    groups = _query_groups(above)
+    if groups and own in ("q_proj", "k_proj", "v_proj"):
+        yield Blocks(groups)
+    elif groups and own in ("o_proj", "out_proj") and attribute == "weight":
+        yield Blocks(groups, axis=1)
+
+
+def _query_groups(attention: nn.Module) -> int:
+    """How many groups the queries of an attention form, each with a key and value of its own; 0 where it does not say.
+
+    Fewer queries are then the leading ones of each group, or a query would meet another group's key.
+    """
+    keys = getattr(getattr(attention, "config", None), "num_key_value_heads", None)
+    return keys if isinstance(keys, int) and hasattr(attention, "num_key_value_groups") and keys > 1 else 0
 
 
 def blocked_view(tensor: Tensor, axes: Axes) -> Tensor:

@@ -1,7 +1,7 @@
 """What building one variant after another tells: names, shapes, and which choices move them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -158,8 +158,17 @@ def _persistent_buffers(module: nn.Module) -> set[str]:
     }
 
 
+def _agreed(found: Sequence[Axes]) -> Axes:
+    """How a parameter is cut in all variants; along an axis where they differ it is not fused.
+
+    Groups of queries differ where their number is a choice: whole groups are then the leading part.
+    """
+    blocks = tuple(counts[0] if len(set(counts)) == 1 else 1 for counts in zip(*(a.blocks for a in found), strict=True))
+    return Axes(blocks, found[0].centred)
+
+
 def _union(
-    variants: Iterable[Variant],
+    variants: Sequence[Variant],
 ) -> tuple[dict[str, Shape], dict[str, Axes], dict[str, bool], dict[str, torch.dtype]]:
     shapes: dict[str, Shape] = {}
     first: dict[str, Variant] = {}
@@ -176,7 +185,7 @@ def _union(
             shapes[name] = tuple(map(max, known, shape)) if known is not None else shape
     return (
         shapes,
-        {name: first[name].axes[name] for name in shapes},
+        {name: _agreed([variant.axes[name] for variant in variants if name in variant.axes]) for name in shapes},
         {name: first[name].trainable[name] for name in shapes},
         {name: first[name].dtypes[name] for name in shapes},
     )

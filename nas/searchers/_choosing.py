@@ -56,7 +56,7 @@ class Choosing:
             integrality=np.ones(self._begin[-1]),
             bounds=optimize.Bounds(lower, upper),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 1e-9},
         )
         return None if found.x is None else self._row(found.x)
 
