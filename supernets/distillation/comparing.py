@@ -83,15 +83,19 @@ def affinity_divergence(
     """
     own = _affinity(*student, scale)
     taught = _affinity(*parent, scale if parent_scale is None else parent_scale)
+    if student[0] is student[1]:  # rows and columns are the same
+        return divergence(_off_diagonal(own), _off_diagonal(taught))
     return (divergence(own, taught) + divergence(own.T, taught.T)) / 2
 
 
 def _affinity(first: Tensor, second: Tensor, scale: float) -> Tensor:
-    found = scale * F.normalize(wide(first), dim=-1) @ F.normalize(wide(second), dim=-1).T
-    if first is not second:
-        return found
-    n = len(found)  # without its diagonal: drop the first entry, and then every (n + 1)th
-    return found.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+    return scale * F.normalize(wide(first), dim=-1) @ F.normalize(wide(second), dim=-1).T
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    """(n, n) to (n, n - 1): drop the first entry, and then every (n + 1)th."""
+    n = len(square)
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
 COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
