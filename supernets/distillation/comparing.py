@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,7 +47,13 @@ def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
 
 def _cosines(hidden: Tensor) -> Tensor:
     unit = F.normalize(wide(hidden), dim=-1)
-    return unit @ unit.transpose(-1, -2)
+    return _products(unit, unit)
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """(..., n, d) and (..., m, d) to (..., n, m), in full precision: of cosines times 50, bfloat16 leaves little."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.transpose(-1, -2)
 
 
 def relation_divergence(
@@ -69,7 +76,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    return queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    return _products(queries, keys) / math.sqrt(queries.shape[-1])
 
 
 def affinity_divergence(
@@ -89,7 +96,7 @@ def affinity_divergence(
 
 
 def _affinity(first: Tensor, second: Tensor, scale: float) -> Tensor:
-    return scale * F.normalize(wide(first), dim=-1) @ F.normalize(wide(second), dim=-1).T
+    return scale * _products(F.normalize(wide(first), dim=-1), F.normalize(wide(second), dim=-1))
 
 
 def _off_diagonal(square: Tensor) -> Tensor:

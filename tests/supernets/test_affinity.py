@@ -57,6 +57,13 @@ def test_it_does_not_mind_a_joint_rotation_and_minds_that_of_one() -> None:
     assert abs(float(affinity_divergence((IMAGES @ rotation, TEXTS), TAUGHT, SCALE)) - before) > 1e-3
 
 
+def test_mixed_precision_leaves_affinities_as_they_are() -> None:
+    student, parent = (tuple(x.float() for x in pair) for pair in ((IMAGES, TEXTS), TAUGHT))
+    before = affinity_divergence(student, parent, SCALE)  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(affinity_divergence(student, parent, SCALE), before)  # type: ignore[arg-type]
+
+
 def test_lengths_of_embeddings_do_not_count() -> None:
     before = float(affinity_divergence((IMAGES, TEXTS), TAUGHT, SCALE))
     assert float(affinity_divergence((3 * IMAGES, TEXTS / 7), TAUGHT, SCALE)) == pytest.approx(before, abs=1e-12)

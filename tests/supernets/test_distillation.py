@@ -267,7 +267,7 @@ class Cut(Exception):
     """Stands for whatever ends a training."""
 
 
-@pytest.mark.parametrize("strategy", ["sandwich", "uniform"])
+@pytest.mark.parametrize("strategy", ["sandwich", "uniform", "two-stage", "pada"])
 @pytest.mark.parametrize("cut", [2, 7])
 def test_cut_and_resumed_is_as_never_cut(strategy: str, cut: int, tmp_path: Path) -> None:
     def trained(stop: int | None, folder: Path | None) -> tuple[TrainingResult, Supernet]:
