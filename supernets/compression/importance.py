@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from supernets.compression.coupling import Group, Part
 from supernets.errors import SupernetError
-from supernets.spelling import parse
 from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 
@@ -41,6 +40,7 @@ class Calibration:
         self.task = task
         self.batches = batches
         self.seed = seed
+        self.learnt: dict[Score, Score | Callable[[Group, Calibration], Tensor]] = {}  # by scores, for all groups
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -225,12 +225,4 @@ def _matrices(group: Group, weights: dict[str, Tensor]) -> Sequence[Part]:
 
 
 SCORES: dict[str, type[Score]] = {score.name: score for score in (Magnitude, Activation, Taylor, Hessian)}
-
-
-def score(text: str) -> Score:
-    """The score that a text names, such as ``taylor(batches=16)``.
-
-    Raises:
-        SpellingError: listing what there is.
-    """
-    return parse(text, SCORES, "importance score")
+"""Those that weights, activations and gradients tell; `scores.SCORES` has one that is learnt beside them."""

@@ -95,7 +95,11 @@ class Gates:
 
     def __call__(self, group: Group, calibration: Calibration) -> Tensor:
         """The logits of a group's units; zeros, which leave the order as it is, where it was not gated."""
-        found = [own for gate, own in zip(self.gates, self.logits, strict=True) if gate.group == group]
+        found = [
+            own
+            for gate, own in zip(self.gates, self.logits, strict=True)
+            if gate.group and gate.group.parts == group.parts
+        ]
         return found[0] if found else torch.zeros(group.units)
 
     def fitting(self, supernet: Supernet) -> Architecture:

@@ -25,6 +25,7 @@ from supernets.compression.gates import (
 )
 from supernets.compression.importance import ImportanceError
 from supernets.compression.learnt_gates import GateConfig, Gates, learn_gates, penalty
+from supernets.compression.scores import score
 from supernets.compression.sorting import sort_units
 from supernets.distillation import Affinity, DistillationError, Distilled
 from supernets.tasks import Classification
@@ -260,6 +261,17 @@ def test_equal_seeds_learn_equal_gates_and_weights_learn_where_they_may() -> Non
     assert one[1] == again[1] == other[1] == supernet(torch.float32).digest() != trained[1]
 
 
+def test_gates_are_a_score_by_name() -> None:
+    """Learnt once for all groups; the same order as by hand, and the largest network computes the same."""
+    text = "gates(sparsity=0.3, steps=20)"
+    net, by_hand = supernet(torch.float32), supernet(torch.float32)
+    before = net.extract(Sizes().largest()).eval()(X.float())
+    found = sort_units(net, task(torch.float32), text)
+    sort_units(by_hand, task(torch.float32), learn_gates(by_hand, task(torch.float32), GateConfig(0.3, 20)))
+    assert found.score == text and net.digest() == by_hand.digest()
+    assert torch.allclose(net.extract(Sizes().largest()).eval()(X.float()), before, atol=1e-5)
+
+
 def test_affinities_teach_gates() -> None:
     net = with_dead_units(supernet(torch.float32))
     teacher = net.extract(Sizes().largest())
@@ -291,6 +303,7 @@ def broken() -> Supernet:
     [
         (lambda: GateConfig(sparsity=1.0), SupernetError, "sparsity = 1.0: it must be a share between 0 and 1"),
         (lambda: GateConfig(steps=0), SupernetError, "steps = 0"),
+        (lambda: score("gates(sparsity=2)"), SupernetError, "sparsity = 2.0: it must be a share"),
         (lambda: GateConfig(lr=0.0), SupernetError, "lr = 0.0"),
         (lambda: GateConfig(ramp=2.0), SupernetError, "ramp = 2.0"),
         (lambda: GateConfig(multiplier=-1.0), SupernetError, "multiplier = -1.0"),
