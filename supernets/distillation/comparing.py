@@ -38,7 +38,9 @@ def squared_error(outputs: Tensor, parent: Tensor) -> Tensor:
 
 
 def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
-    """Mean squared difference of the cosines between positions, (..., T, d) both; widths d may differ.
+    """Mean squared difference of the cosines between the positions of an example, (N, ..., d); widths d may differ.
+
+    Of (N, d), which has none, between examples.
 
     The hidden relation of MiniViT (arXiv:2204.07154).
     """
@@ -47,6 +49,7 @@ def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
 
 def _cosines(hidden: Tensor) -> Tensor:
     unit = F.normalize(wide(hidden), dim=-1)
+    unit = unit.flatten(1, -2) if unit.dim() > 3 else unit
     return _products(unit, unit)
 
 
