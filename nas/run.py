@@ -31,7 +31,7 @@ from nas.searchers.spelled import read
 from nas.searchers.spelled import spell as spell_searcher
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
-from supernets.compression.importance import score
+from supernets.compression.scores import score
 from supernets.errors import SupernetError
 from supernets.proxies import PROXIES
 from supernets.sharing import sharing
@@ -110,7 +110,7 @@ class Run:
     sort: str = ""
     """By which importance the units of trained weights are put in order before anything else, so that small networks
     keep those that matter: ``hessian``, ``taylor``, ``activation`` or ``magnitude``, of
-    `supernets.compression.importance.SCORES`. Empty leaves them as they are."""
+    `supernets.compression.scores.SCORES`. Empty leaves them as they are."""
     searcher: str = "surrogate"
     """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
     gradient: str = ""

@@ -661,7 +661,9 @@ class Workflow:
     ) -> tuple[nn.Module, training.TrainingResult]:
         """The network trained further from its inherited weights; a stopped training goes on."""
         network = self.network(arch)
-        settings = _digest([self.weights, asdict(config)])  # each has a folder: none goes on from another's end
+        settings = _digest(
+            [self.weights, self.run.task.digest, asdict(config)]
+        )  # each has a folder: none goes on from another's end
         place = self.directory / "finetuned" / f"{arch.digest}-{settings[:8]}"
         result = training.train_network(network, self.run.task, config, directory=place, progress=self.progress)
         return evaluators.recalibrated(network, self.run.task), result

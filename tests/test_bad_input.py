@@ -36,10 +36,12 @@ from search_spaces import Architecture, Space, SpaceError, choice, constraint
 from supernets import Blocks, BuildError, MemoryLimitError, ShapeError, Supernet, SupernetError
 from supernets._sources import SourceError
 from supernets.checkpoints import CheckpointError
+from supernets.distillation import DistillationError, Distilled, Hidden, every
 from supernets.export import ExportError, export
+from supernets.sharing import LowRank
 from supernets.spelling import SpellingError
 from supernets.tasks import Classification, LanguageModelling, TaskError
-from supernets.training import TrainingConfig, TrainingError, train
+from supernets.training import TrainingConfig, TrainingError, train, train_network
 from tests.nas.command import TINY
 from tests.nas.learnt import learnt
 
@@ -382,6 +384,24 @@ MISTAKES: dict[str, Mistake] = {
         ShapeError,
         "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; they must be at the size "
         "of the largest architecture, which is the parent's own",
+    ),
+    "distillation: no such layer": Mistake(
+        lambda folder: Distilled(tiny().task, build(Small().largest()), [Hidden(every("blocks.*"))]),
+        DistillationError,
+        "the parent has no layer 'blocks.*': its modules are 0, 1",
+    ),
+    "distillation: a parent of other classes": Mistake(
+        lambda folder: train_network(
+            build(Small().largest()), Distilled(tiny().task, nn.Linear(64, 7)), TrainingConfig(steps=1), progress=False
+        ),
+        DistillationError,
+        "the network's outputs are (16, 10) and its parent's (16, 7): they must be alike to be compared; let the "
+        "parent have the same classes, or distil hidden states or relations",
+    ),
+    "sharing: low rank of nothing": Mistake(
+        supernet(build, sharing=LowRank(adapted=("fc*",))),
+        SupernetError,
+        "lowrank: adapted pattern 'fc*' names no matrix; there is 0.weight, 1.weight",
     ),
     "layout: names nothing": Mistake(
         supernet(build, layout={"*.qkv.*": Blocks(3)}),

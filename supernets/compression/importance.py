@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from supernets.compression.coupling import Group, Part
 from supernets.errors import SupernetError
-from supernets.spelling import parse
 from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 
@@ -41,6 +40,7 @@ class Calibration:
         self.task = task
         self.batches = batches
         self.seed = seed
+        self.learnt: dict[Score, Score | Callable[[Group, Calibration], Tensor]] = {}  # by scores, for all groups
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class Calibration:
         handles = [
             layer.register_forward_pre_hook(_adding(sums, f"{path}.weight".lstrip("."), layer))
             for path, layer in network.named_modules()
-            if _reads(layer) is not None
+            if reads(layer) is not None
         ]
         with torch.no_grad():
             for batch in self._data():
@@ -94,7 +94,7 @@ class Calibration:
             yield to_device(self.task.batch(number, self.seed), self.supernet.device)
 
 
-def _reads(layer: nn.Module) -> int | None:
+def reads(layer: nn.Module) -> int | None:
     """The axis of a layer's input that its weight sums over; None where it has none."""
     if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
         return -1
@@ -104,7 +104,7 @@ def _reads(layer: nn.Module) -> int | None:
 
 
 def _adding(sums: dict[str, Tensor], name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    axis = _reads(layer)
+    axis = reads(layer)
     assert axis is not None
 
     def add(_: nn.Module, given: tuple[Any, ...]) -> None:
@@ -225,12 +225,4 @@ def _matrices(group: Group, weights: dict[str, Tensor]) -> Sequence[Part]:
 
 
 SCORES: dict[str, type[Score]] = {score.name: score for score in (Magnitude, Activation, Taylor, Hessian)}
-
-
-def score(text: str) -> Score:
-    """The score that a text names, such as ``taylor(batches=16)``.
-
-    Raises:
-        SpellingError: listing what there is.
-    """
-    return parse(text, SCORES, "importance score")
+"""Those that weights, activations and gradients tell; `scores.SCORES` has one that is learnt beside them."""

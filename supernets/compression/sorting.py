@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from supernets.compression.coupling import CHANGES, Group, Left, Probe, coupled, permuted
-from supernets.compression.importance import NUM_BATCHES, Calibration, ImportanceError, Score, score
+from supernets.compression.importance import NUM_BATCHES, Calibration, ImportanceError, Score
+from supernets.compression.scores import score
 from supernets.errors import SupernetError
 from supernets.sharing import Entangled
 from supernets.spelling import spell

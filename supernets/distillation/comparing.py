@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,7 +38,9 @@ def squared_error(outputs: Tensor, parent: Tensor) -> Tensor:
 
 
 def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
-    """Mean squared difference of the cosines between positions, (..., T, d) both; widths d may differ.
+    """Mean squared difference of the cosines between the positions of an example, (N, ..., d); widths d may differ.
+
+    Of (N, d), which has none, between examples.
 
     The hidden relation of MiniViT (arXiv:2204.07154).
     """
@@ -46,7 +49,14 @@ def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
 
 def _cosines(hidden: Tensor) -> Tensor:
     unit = F.normalize(wide(hidden), dim=-1)
-    return unit @ unit.transpose(-1, -2)
+    unit = unit.flatten(1, -2) if unit.dim() > 3 else unit
+    return _products(unit, unit)
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """(..., n, d) and (..., m, d) to (..., n, m), in full precision: of cosines times 50, bfloat16 leaves little."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.transpose(-1, -2)
 
 
 def relation_divergence(
@@ -69,7 +79,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    return queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    return _products(queries, keys) / math.sqrt(queries.shape[-1])
 
 
 def affinity_divergence(
@@ -83,15 +93,19 @@ def affinity_divergence(
     """
     own = _affinity(*student, scale)
     taught = _affinity(*parent, scale if parent_scale is None else parent_scale)
+    if student[0] is student[1]:  # rows and columns are the same
+        return divergence(_off_diagonal(own), _off_diagonal(taught))
     return (divergence(own, taught) + divergence(own.T, taught.T)) / 2
 
 
 def _affinity(first: Tensor, second: Tensor, scale: float) -> Tensor:
-    found = scale * F.normalize(wide(first), dim=-1) @ F.normalize(wide(second), dim=-1).T
-    if first is not second:
-        return found
-    n = len(found)  # without its diagonal: drop the first entry, and then every (n + 1)th
-    return found.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+    return scale * _products(F.normalize(wide(first), dim=-1), F.normalize(wide(second), dim=-1))
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    """(n, n) to (n, n - 1): drop the first entry, and then every (n + 1)th."""
+    n = len(square)
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
 COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from supernets.distillation.comparing import FIDELITIES
 from supernets.distillation.layers import DistillationError, Observed, hearing
 from supernets.distillation.terms import Hidden, Logits, Project, Term, described, pairs_of
-from supernets.tasks import Task, evaluating, to_device
+from supernets.tasks import Task, evaluating, teaches, to_device
 from supernets.views import digest as digest_of
 from supernets.views import leaves
 
@@ -68,6 +68,11 @@ class Distilled:
         self._known: dict[str, list[Tensor]] = {}
 
     def _check(self) -> None:
+        if teaches(self.task):
+            raise DistillationError(
+                f"the layers of {self.task.name!r} learn from a parent already, and they can from one only: give that task "
+                "losses of outputs alone"
+            )
         if not self.terms:
             raise DistillationError("losses is empty: name what to imitate, as in losses=[Logits()]")
         if not 0 <= self.labels < float("inf"):

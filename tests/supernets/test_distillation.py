@@ -169,6 +169,28 @@ def test_listening_leaves_nothing_behind() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@torch.no_grad()
+def test_features_may_stand_on_another_axis_as_channels_do() -> None:
+    """Blocks of convolutions, the parent's twice as wide: by cosines between channels' places, or by a map."""
+
+    def convolutions(width: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(1, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)
+        return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), *layers).double()
+
+    with torch.random.fork_rng():
+        student, teacher = convolutions(4, 0), convolutions(8, 1)
+    batch = Digits().batch(0, 0)[0].double(), Digits().batch(0, 0)[1]
+    own, taught = (network[1](network[0](batch[0])).movedim(1, -1) for network in (student, teacher))
+    gram = Distilled(Digits(), teacher, [Hidden(Mapped({"1": "1"}), compare="gram", axis=1)])
+    assert float(gram.taught(student, batch)[1]) == pytest.approx(float(gram_error(own, taught)), abs=1e-12)
+    hidden = Distilled(Digits(), teacher, [Hidden(Mapped({"1": "1"}), axis=1)])
+    wider = float(squared_error(F.pad(own, (0, 4)), taught))
+    assert float(hidden.taught(student, batch, lambda name, x, y: F.pad(x, (0, 4)))[1]) == pytest.approx(wider)
+    (widths,) = hidden.widths(student, batch).values()
+    assert [x.shape for x in widths] == [own.shape, taught.shape]
+
+
 # --- a task that is taught ----------------------------------------------------------------------------------------
 
 
@@ -214,6 +236,15 @@ def test_what_the_task_has_beside_is_there_and_no_more() -> None:
     distilled = Distilled(Digits(), parent())
     assert hasattr(distilled, "select") and distilled.batch_size == 32 and distilled.num_train == 1200
     assert distilled.metric == "error" and not hasattr(distilled, "held_out")
+
+
+def test_outputs_may_learn_from_several_parents() -> None:
+    first, second = parent(seed=1), parent(seed=2)
+    both = Distilled(Distilled(Digits(), first, labels=0), second, [Logits(weight=2)])
+    batch, network = Digits().batch(0, 0), parent(4)
+    outputs, one, other = (net.eval()(batch[0]).detach() for net in (network, first, second))
+    expected = divergence(outputs, one) + 2 * divergence(outputs, other)
+    assert float(both.loss(outputs, batch)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_the_digest_knows_the_parent_and_the_settings() -> None:
@@ -267,7 +298,7 @@ class Cut(Exception):
     """Stands for whatever ends a training."""
 
 
-@pytest.mark.parametrize("strategy", ["sandwich", "uniform"])
+@pytest.mark.parametrize("strategy", ["sandwich", "uniform", "two-stage", "pada"])
 @pytest.mark.parametrize("cut", [2, 7])
 def test_cut_and_resumed_is_as_never_cut(strategy: str, cut: int, tmp_path: Path) -> None:
     def trained(stop: int | None, folder: Path | None) -> tuple[TrainingResult, Supernet]:
@@ -390,6 +421,7 @@ def silent() -> nn.Module:
     [
         (taught([]), "losses is empty"),
         (lambda: Distilled(Digits(), parent(), labels=-1.0), "labels = -1.0"),
+        (lambda: Distilled(Distilled(Digits(), parent(), LOSSES), parent()), "learn from a parent already"),
         (
             lambda: Distilled(Digits(), parent(), fidelity="mae"),
             "fidelity = 'mae' is unknown: choose one of kl, cosine",

@@ -1,14 +1,18 @@
 """Models whose authors never heard of us: transformers' Llama and BERT, built from their configs, not annotated."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
+from supernets.distillation import Affinity, Distilled, Embeddings, Hidden, Relations, every
+from supernets.training import TrainingConfig, train
 
 transformers = pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
 
@@ -110,3 +114,52 @@ def test_coverage_needs_no_annotation() -> None:
         "model.layers.0.self_attn.k_proj.weight"
     ].axes == {0: ("heads",), 1: ("width",)}
     assert rows["model.layers.2.mlp.down_proj.weight"].present == ("depth",)
+
+
+class Larger(Space):
+    width = choice(48)
+    depth = choice(4)
+    hidden = choice(64)
+
+
+class Sentences:
+    """Embeddings of token sequences, the mean over positions; no labels, so there is nothing but a parent to learn."""
+
+    name, digest, metric, batch_size, num_train = "sentences", "sentences-1", "loss", 8, 64
+
+    def example(self, batch: int = 1) -> Tensor:
+        return self.batch(0, 0)[:batch]
+
+    def batch(self, step: int, seed: int) -> Tensor:
+        return torch.from_numpy(np.random.default_rng([seed, step]).integers(0, 50, (self.batch_size, 10)))
+
+    def outputs(self, module: nn.Module, batch: Tensor) -> Tensor:
+        found: Tensor = module(batch).last_hidden_state.mean(1)
+        return found
+
+    def loss(self, outputs: Tensor, batch: Tensor) -> Tensor:
+        return outputs.new_zeros(())
+
+    def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
+        return {"loss": 0.0}
+
+    def batches(self, split: str) -> Iterator[Tensor]:
+        return (self.batch(step, 1) for step in range(2))
+
+    def calibration(self, n: int) -> Iterator[Tensor]:
+        return (self.batch(step, 0) for step in range(n))
+
+
+def test_bert_learns_from_a_larger_bert() -> None:
+    """Blocks that may give tuples, relations of queries, keys and values, affinities, and widths that differ."""
+    parent = bert(Larger().largest())
+    qkv = tuple(every(f"encoder.layer.*.attention.self.{name}") for name in ("query", "key", "value"))
+    losses = [Hidden(every("encoder.layer.*")), Relations(qkv, heads=2), Affinity(scale=10)]
+    task = Distilled(Sentences(), parent, losses, labels=0)
+    supernet = Supernet(BertSpace(), bert)
+    config = TrainingConfig(steps=20, lr=5e-3, evaluate_every=0, strategy="sandwich(num_random=0, distil=none)")
+    result = train(supernet, task, config, progress=False)
+    assert result.losses[-1] < 0.8 * result.losses[0]
+    near = Distilled(Sentences(), supernet.extract(BertSpace().largest()), [Embeddings()], fidelity="cosine")
+    assert near.evaluate(supernet.subnet(BertSpace().largest()).eval())["cosine"] == pytest.approx(0, abs=1e-6)
+    assert near.evaluate(supernet.subnet(BertSpace().at(width=32).smallest()).eval())["cosine"] > 1e-3
