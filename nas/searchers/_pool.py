@@ -36,8 +36,8 @@ class Sought:
     So a search for several goes where fronts still grow.
     """
 
-    def __init__(self, belief: Belief, rng: np.random.Generator) -> None:
-        self._aims = [(aim, aim.gains(rng)) for aim in belief.aims]
+    def __init__(self, belief: Belief, rng: np.random.Generator, wide: bool = False) -> None:
+        self._aims = [(aim, aim.gains(rng, wide)) for aim in belief.aims]
 
     def __call__(self, values: FloatArray, chances: FloatArray) -> FloatArray:
         """(n,) gains of (n, m) values, each aim's times the (n, aims) chance of keeping its limits."""
@@ -67,6 +67,7 @@ class Pool:
     def __init__(self, belief: Belief, known: set[bytes], rng: np.random.Generator) -> None:
         self.belief = belief
         self.gains = Sought(belief, rng)
+        self.wide = Sought(belief, rng, True)
         self._rng = rng
         self._keys = set(known)
         self.codes: Codes = np.zeros((0, 0), dtype=np.int16)
@@ -106,11 +107,15 @@ class Pool:
         sure = np.zeros(len(self), dtype=bool)
         portion = n
         while len(chosen) < n and tries > 0 and not self._out.all():
-            scores = self.scores(self.gains, _LEVELS[len(chosen) % len(_LEVELS)])
+            import os
+            lev = _LEVELS[len(chosen) % len(_LEVELS)]
+            W = os.environ.get("WIDE", "0")
+            scores = self.scores(self.wide if (W == "2" and lev == 2) or (W == "1" and lev) or W == "all" else self.gains, lev)
             best = int(np.argmax(scores))
             if sure[best]:
                 chosen.append(best)
                 self.believe(best, self.gains)
+                self.believe(best, self.wide)
                 self.drop([best])
                 continue
             asked = np.argsort(np.where(sure, np.inf, -scores), kind="stable")[: min(portion, tries)]

@@ -34,6 +34,12 @@ def reference(front: FloatArray, first: FloatArray, growth: float, told: Sequenc
     return corner
 
 
+def beyond(corner, front, first, growth):
+    quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
+    fence = median + _FENCE * np.sqrt(max(growth / _FEW, 1)) * (median - quartile)
+    return np.maximum(corner, np.minimum(fence, first.max(axis=0)))
+
+
 class Gains:
     """How much each of some points adds to the hypervolume of a front that grows.
 
