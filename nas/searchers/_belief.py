@@ -12,7 +12,7 @@ from nas.searchers._costs import Known
 from nas.searchers._history import History, Part
 from nas.searchers._metrics import Manner, Metric, Told, manner
 from nas.searchers._process import Codes, Differences, Process, prior_kernel
-from nas.searchers._volume import Gains, reference
+from nas.searchers._volume import Gains, beyond, reference
 from search_spaces import Space
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,10 +114,6 @@ class Belief:
         """Of all aims together."""
         return len(self._objectives)
 
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n, m) objectives that are never worse than those hoped for."""
-        return np.stack([metric.dreamt(codes) for metric in self._objectives], axis=1)
-
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n, m) objectives expected, and (levels, n, m) those hoped for."""
         both = [metric.expected(codes) for metric in self._objectives]
@@ -152,14 +148,14 @@ class AimBelief:
         front = kept[pareto.non_dominated(kept)] if len(kept) else values
         self.known = kept
         self.reference = reference(front, values[:startup], len(values) / startup, told)
-        from nas.searchers._volume import beyond
-        self.beyond = beyond(self.reference, front, values[:startup], len(values) / startup)
+        self.beyond = beyond(self.reference, values[:startup], len(values) / startup)
+        """The same for bold guesses, which may lie where no known network of the front does."""
         span = self.reference - front.min(axis=0)
         self.unit = float(np.prod(np.where(span > 0, span, 1.0)))
         """The volume that this aim's gains are shares of."""
 
-    def gains(self, rng: np.random.Generator, wide: bool = False) -> Gains:
-        return Gains(self.known, self.beyond if wide else self.reference, rng)
+    def gains(self, rng: np.random.Generator, *, bold: bool) -> Gains:
+        return Gains(self.known, self.beyond if bold else self.reference, rng)
 
 
 def _failing(space: Space, differences: Differences, history: History, succeeded: Codes) -> Process | None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nas.searchers._process import Codes, Differences, Kernel, Process, learnt, log_score
+from nas.searchers._process import Codes, Differences, Kernel, Process, learnt, log_likelihood
 from nas.searchers._warp import BENDS, Warp
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,15 +26,15 @@ class Manner:
 
 
 def manner(readings: Sequence[Differences], codes: Codes, values: FloatArray) -> Manner:
-    """What predicts best, each of n values to be minimised from all others: the kernel is the likeliest of each."""
+    """What predicts n values to be minimised best, by likelihood: one reading, one bend, and the kernel with these."""
     scores: dict[Manner, float] = {}
     for differences in readings:
         stack = differences.stacked(codes)
         for bend in BENDS:
             warp = Warp.of(values, bend)
             kernel = learnt(stack, warp(values))
-            score = log_score(stack, warp(values), kernel) + warp.log_slope(values)
-            scores[Manner(differences, bend, kernel)] = score
+            likelihood = log_likelihood(stack, warp(values), kernel) + warp.log_slope(values)
+            scores[Manner(differences, bend, kernel)] = likelihood
     return max(scores, key=scores.__getitem__)
 
 
@@ -44,10 +44,6 @@ class Metric:
     def __init__(self, codes: Codes, values: FloatArray, manner: Manner) -> None:
         self._warp = Warp.of(values, manner.bend)
         self._process = Process(manner.differences, codes, self._warp(values), manner.kernel)
-
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n,) values that are never worse than those hoped for, and quicker to be had."""
-        return self._warp.back(self._process.mean(codes) - OPTIMISM[0] * self._process.prior_spread)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n,) values expected, and (levels, n) values hoped for."""
@@ -66,10 +62,6 @@ class Told:
 
     def __init__(self, values: Callable[[Codes], FloatArray]) -> None:
         self._values = values
-
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n,)."""
-        return self._values(codes)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n,), and the same (levels, n)."""

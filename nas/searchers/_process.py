@@ -201,18 +201,11 @@ class _Fit:
         self.log_likelihood = -0.5 * (n + 1) * np.log(self.variance) - float(np.log(np.diag(factor[0])).sum())
 
 
-def log_score(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
-    """Sum of the log densities of n standardised values, each as the others predict it, but for a constant.
-
-    In closed form (Rasmussen and Williams 2006, equations 5.10 to 5.12), the variance that of all.
-    """
+def log_likelihood(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
+    """Of standardised values, but for a constant: how well each is predicted from those before it, summed."""
     n = len(values)
     fit = _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values)
-    import os
-    if os.environ.get("CRIT") == "ml":
-        return float(fit.log_likelihood)
-    precision = np.diag(fit.inverse)
-    return float((np.log(precision / fit.variance) - fit.weights**2 / (precision * fit.variance)).sum() / 2)
+    return float(fit.log_likelihood)
 
 
 class Process:
@@ -222,11 +215,6 @@ class Process:
         self._differences = differences
         self._weighted = differences.weighted(codes, kernel.rates)
         self._fit = _Fit(self._correlation(codes), kernel.noise, values)
-
-    @property
-    def prior_spread(self) -> float:
-        """The standard deviation where nothing is known."""
-        return float(np.sqrt(self._fit.variance))
 
     def mean(self, codes: Codes) -> FloatArray:
         """(n,) expected values."""

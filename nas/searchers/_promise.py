@@ -68,7 +68,7 @@ class Promise:
         with threadpool_limits(1):  # matrices are small: more threads gain nothing, and cost much on a busy machine
             pool = Pool(self._belief(ranked), self._known, rng)
             fill(pool)
-            chosen = pool.choose(n, tries, self._passing) if len(pool) else []
+            chosen = pool.choose(n, tries, self._passing, len(self._history)) if len(pool) else []
         return self._space.decode(pool.codes[chosen]) if chosen else []
 
     def _belief(self, ranked: Sequence[Evaluation]) -> Belief:

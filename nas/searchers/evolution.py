@@ -12,6 +12,7 @@ from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
+from nas.searchers._offspring import children, surroundings, winner
 from nas.searchers._pool import Pool
 from nas.searchers._promise import Promise
 from search_spaces import Architecture, Space
@@ -54,8 +55,8 @@ class EvolutionarySearch:
         selection: str = "nsga2",
         population: int = 20,
         crossover: float = 0.5,
-        screening: int = 0,
-        around: int = 0,
+        screening: int = 32,
+        around: int = 16,
         prior: Sequence[Distribution] = (),
     ) -> None:
         if selection not in SELECTIONS:
@@ -95,8 +96,8 @@ class EvolutionarySearch:
             )
         screened = self._screened(n, parents, rng)
         known = known | {arch.digest for arch in screened} if screened else known
-        children = (lambda size: [self._child(parents, rng) for _ in range(size)], _TRIES * n)
-        more = pick(self.space, n - len(screened), rng, known, self.feasible, children, parents=parents)
+        offspring = (lambda size: [self._child(parents, rng) for _ in range(size)], _TRIES * n)
+        more = pick(self.space, n - len(screened), rng, known, self.feasible, offspring, parents=parents)
         return screened + more
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -111,32 +112,18 @@ class EvolutionarySearch:
         rows = self.space.codes(parents)
 
         def fill(pool: Pool) -> None:
-            children = [self._child_codes(rows, rng) for _ in range(self.screening * n)]
-            near = [self.space.neighbour_codes(row) for row in rows[: self.around]]
-            pool.add(np.concatenate([*near, np.reshape(children, (len(children), rows.shape[1]))]).astype(np.int16))
+            num, among = self.screening * n, self._among
+            pool.add(children(self.space, rows, num, rng, crossover=self.crossover, among=among))
+            pool.add(surroundings(self.space, rows[: self.around]))
 
         return self._promise.best(n, _TRIES * n, self._history.best_first(), rng, fill)
 
-    def _child_codes(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """As `_child`, of (n, num_slots) parents."""
-        among = _AGEING_AMONG if self.selection == "ageing" else 2
-        child = rows[_winner(len(rows), among, rng)]
-        if rng.random() < self.crossover:
-            child = self.space.crossed_codes(child, rows[_winner(len(rows), among, rng)], rng)
-        return self.space.mutated_codes(child, rng)
+    @property
+    def _among(self) -> int:
+        return _AGEING_AMONG if self.selection == "ageing" else 2
 
     def _child(self, parents: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-        among = _AGEING_AMONG if self.selection == "ageing" else 2
-        child = _tournament(parents, among, rng)
+        child = parents[winner(len(parents), self._among, rng)]
         if rng.random() < self.crossover:
-            child = self.space.crossover(child, _tournament(parents, among, rng), rng)
+            child = self.space.crossover(child, parents[winner(len(parents), self._among, rng)], rng)
         return self.space.mutate(child, rng)
-
-
-def _tournament(parents: Sequence[Architecture], among: int, rng: np.random.Generator) -> Architecture:
-    """The best one of so many; parents stand in order of preference."""
-    return parents[_winner(len(parents), among, rng)]
-
-
-def _winner(num: int, among: int, rng: np.random.Generator) -> int:
-    return int(rng.integers(num, size=among).min())

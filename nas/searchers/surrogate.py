@@ -1,7 +1,6 @@
 """Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
@@ -13,13 +12,15 @@ from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
-from nas.searchers._pool import Pool, climb, listed
-from nas.searchers._process import Codes
+from nas.searchers._offspring import children, surroundings
+from nas.searchers._pool import Pool
 from nas.searchers._promise import Promise
 from search_spaces import Architecture, Space
 
 _TRIES = 64  # architectures asked about for each that is wanted
-_PARENTS = 32
+_PARENTS, _OF_EACH = 20, 3  # of all fronts together, and at least of each
+_CHILDREN = 32  # that are looked at for each network that is wanted
+_AROUND = 16  # best networks whose neighbours are looked at
 
 
 class SurrogateSearch:
@@ -49,7 +50,7 @@ class SurrogateSearch:
         *,
         aims: Sequence[Aim] = (),
         costs: Costs | None = None,
-        startup: int = 10,
+        startup: int = 15,
         memory: int = 400,
         prior: Sequence[Distribution] = (),
     ) -> None:
@@ -76,17 +77,13 @@ class SurrogateSearch:
         if len(ranked) < self.startup:
             first = self._prior.first(n, rng, told=bool(known))
             return pick(self.space, n, rng, known, self.feasible, *first, parents=parents)
-        chosen = self._promise.best(n, _TRIES * n, ranked, rng, lambda pool: self._fill(pool, ranked, rng))
+        chosen = self._promise.best(n, _TRIES * n, ranked, rng, lambda pool: self._fill(pool, n, ranked, rng))
         known = known | {arch.digest for arch in chosen}
         near = (lambda size: mutants(parents, size, rng, self.space), _TRIES * n)
         return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents)
 
-    def _fill(self, pool: Pool, ranked: Sequence[Evaluation], rng: np.random.Generator) -> None:
-        if self._listed is not None:
-            pool.add_best(self._listed)
-        else:
-            climb(pool, self.space, self.space.codes([evaluation.arch for evaluation in ranked]), rng)
-
-    @cached_property
-    def _listed(self) -> Codes | None:
-        return listed(self.space)
+    def _fill(self, pool: Pool, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> None:
+        num_fronts = len(self._history.parts)
+        best = self.space.codes([evaluation.arch for evaluation in ranked[: max(_PARENTS, _OF_EACH * num_fronts)]])
+        pool.add(children(self.space, best, _CHILDREN * n, rng))
+        pool.add(surroundings(self.space, best[: max(_AROUND, _OF_EACH * num_fronts)]))
