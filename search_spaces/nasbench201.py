@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 import networkx
+import numpy as np
+import numpy.typing as npt
 
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import choice
@@ -17,6 +19,7 @@ from search_spaces.space import Space
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The nodes each edge leaves and enters, in the order of `op`."""
 
+_NONE = 0  # the code of the operation "none"
 _EDGE = re.compile(r"\|?([^|~]+)~(\d)\|")
 
 
@@ -38,6 +41,18 @@ class NASBench201Space(Space):
                 graph.add_edge(names[source], f"op.{index}")
                 graph.add_edge(f"op.{index}", names[target])
         return graph
+
+    def effective_codes(self, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """An operation has an effect where a path from the input to the output leads through it; else it is "none"."""
+        passes = codes != _NONE
+        reached, leads_on = np.zeros((2, len(codes), 1 + EDGES[-1][1]), dtype=bool)
+        reached[:, 0] = leads_on[:, -1] = True
+        for edge, (source, target) in enumerate(EDGES):  # they stand in the order of the nodes they enter
+            reached[:, target] |= reached[:, source] & passes[:, edge]
+        for edge, (source, target) in reversed(list(enumerate(EDGES))):
+            leads_on[:, source] |= leads_on[:, target] & passes[:, edge]
+        sources, targets = np.array(EDGES).T
+        return np.where(reached[:, sources] & leads_on[:, targets], codes, np.int16(_NONE))
 
 
 def arch_str(arch: Architecture) -> str:

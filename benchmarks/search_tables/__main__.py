@@ -21,7 +21,8 @@ from benchmarks.search_tables.run import PEERS, died, run
 from benchmarks.work import done, exit_status, reporting
 
 RESULTS = Path("benchmarks/results/search_tables.jsonl")
-OURS = ("random", "evolution", "bayesian", "surrogate")
+PLAIN = "evolution(screening=0, around=0)"
+OURS = ("random", PLAIN, "evolution", "bayesian", "surrogate")
 SLOW_SEEDS = 5
 """Most seeds of the methods that are slow and only references."""
 SLOW = ("bayesian", *PEERS)

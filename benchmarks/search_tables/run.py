@@ -12,7 +12,7 @@ from benchmarks.search_tables import peers
 from benchmarks.search_tables.problems import Problem, Values, load
 from benchmarks.search_tables.rows import BUDGETS, Job, Outcome
 from nas.records import Evaluation
-from nas.searchers import SEARCHERS
+from nas.searchers import SEARCHERS, spelled
 
 OBJECTIVES = ("error", "cost")
 PEERS = ("optuna-tpe", "optuna-nsga2")
@@ -44,7 +44,8 @@ def _followed(search: Callable[[Job, Problem], Iterator[tuple[Values, float]]], 
 
 def _search(job: Job, problem: Problem) -> Iterator[tuple[Values, float]]:
     """One of ours."""
-    searcher = SEARCHERS[job.method](problem.space, OBJECTIVES, feasible=problem.feasible)
+    made, settings = spelled.read(job.method, SEARCHERS)
+    searcher = made(problem.space, OBJECTIVES, feasible=problem.feasible, **settings)
     num = 0
     while num < job.evaluations:
         began = time.perf_counter()

@@ -12,13 +12,13 @@ from nas.searchers._costs import Known
 from nas.searchers._history import History, Part
 from nas.searchers._metrics import Manner, Metric, Told, manner
 from nas.searchers._process import Codes, Differences, Process, prior_kernel
-from nas.searchers._volume import Gains, reference
+from nas.searchers._volume import Gains, beyond, reference
 from search_spaces import Space
 
 FloatArray = npt.NDArray[np.float64]
 
-_LEARNT_FROM = 150  # evaluations that decide how choices matter: the time of it grows with their cube
-_GROWTH = 1.1  # it is decided again when there are so many times more
+LEARNT_FROM = 150
+GROWTH = 1.1
 _LEAST_CHANCE = 0.05
 
 
@@ -27,12 +27,27 @@ class Manners:
 
     Which part follows from the number of evaluations alone, so whoever is told the same decides the same. What was
     decided last is remembered.
+
+    Args:
+        readings: ways to tell networks apart, of which each metric has the one that predicts it best.
+        startup: evaluations from which it is decided first.
+        learnt_from: evaluations that decide at most: the time of it grows with their cube.
+        growth: it is decided again when there are so many times more.
     """
 
-    def __init__(self, space: Space, differences: Differences, startup: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        readings: Sequence[Differences],
+        startup: int,
+        learnt_from: int = LEARNT_FROM,
+        growth: float = GROWTH,
+    ) -> None:
         self._space = space
-        self._differences = differences
+        self._readings = readings
         self._startup = startup
+        self._learnt_from = learnt_from
+        self._growth = growth
         self._decided: tuple[int, dict[str, Manner]] = (0, {})
 
     def of(self, name: str, evaluations: Sequence[Evaluation], sign: float = 1.0) -> Manner:
@@ -42,16 +57,16 @@ class Manners:
             self._decided = (num, {})
         key = f"{sign}{name}"
         if key not in self._decided[1]:
-            some = [evaluations[i] for i in np.unique(np.linspace(0, num - 1, _LEARNT_FROM).astype(int))]
+            some = [evaluations[i] for i in np.unique(np.linspace(0, num - 1, self._learnt_from).astype(int))]
             codes = self._space.codes([e.arch for e in some])
             values = sign * np.array([e.metrics[name] for e in some])
-            self._decided[1][key] = manner(self._differences, codes, values)
+            self._decided[1][key] = manner(self._readings, codes, values)
         return self._decided[1][key]
 
     def _num(self, num: int) -> int:
         size = float(self._startup)
-        while size * _GROWTH <= num:
-            size *= _GROWTH
+        while size * self._growth <= num:
+            size *= self._growth
         return min(num, int(size))
 
 
@@ -88,7 +103,7 @@ class Belief:
             if name in known.names:
                 return Told(lambda codes: sign * known(name, codes))
             values = sign * np.array([evaluation.metrics[name] for evaluation in some])
-            return Metric(differences, codes, values, manners.of(name, history.succeeded, sign))
+            return Metric(codes, values, manners.of(name, history.succeeded, sign))
 
         names = list(dict.fromkeys(name for part in history.parts for name in part.aim.objectives))
         self._objectives = [metric(name) for name in names]
@@ -98,10 +113,6 @@ class Belief:
     def num_objectives(self) -> int:
         """Of all aims together."""
         return len(self._objectives)
-
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n, m) objectives that are never worse than those hoped for."""
-        return np.stack([metric.dreamt(codes) for metric in self._objectives], axis=1)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n, m) objectives expected, and (levels, n, m) those hoped for."""
@@ -137,12 +148,14 @@ class AimBelief:
         front = kept[pareto.non_dominated(kept)] if len(kept) else values
         self.known = kept
         self.reference = reference(front, values[:startup], len(values) / startup, told)
+        self.beyond = beyond(self.reference, values[:startup], len(values) / startup)
+        """The same for bold guesses, which may lie where no known network of the front does."""
         span = self.reference - front.min(axis=0)
         self.unit = float(np.prod(np.where(span > 0, span, 1.0)))
         """The volume that this aim's gains are shares of."""
 
-    def gains(self, rng: np.random.Generator) -> Gains:
-        return Gains(self.known, self.reference, rng)
+    def gains(self, rng: np.random.Generator, *, bold: bool) -> Gains:
+        return Gains(self.known, self.beyond if bold else self.reference, rng)
 
 
 def _failing(space: Space, differences: Differences, history: History, succeeded: Codes) -> Process | None:

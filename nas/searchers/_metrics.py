@@ -1,6 +1,6 @@
 """A model of one metric over the space: bent values, and a Gaussian process of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,36 +16,34 @@ OPTIMISM = (0.5, 1.0, 2.0)
 """Standard deviations by which what is hoped for is better than what is expected, from cautious to bold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Manner:
-    """What a part of what is known tells of a metric: how its values are bent, and how the choices matter."""
+    """What a part of what is known tells of a metric: how networks differ, its values are bent and choices matter."""
 
+    differences: Differences
     bend: float
     kernel: Kernel
 
 
-def manner(differences: Differences, codes: Codes, values: FloatArray) -> Manner:
-    """The bend that is likeliest a priori, and the kernel that is likeliest with it, of n values to be minimised."""
-    stack = differences.stacked(codes)
-    manners = [Manner(bend, learnt(stack, Warp.of(values, bend)(values))) for bend in BENDS]
-    return max(manners, key=lambda manner: _likelihood(stack, values, manner.bend, manner.kernel))
-
-
-def _likelihood(stack: FloatArray, values: FloatArray, bend: float, kernel: Kernel) -> float:
-    warp = Warp.of(values, bend)
-    return log_likelihood(stack, warp(values), kernel) + warp.log_slope(values)
+def manner(readings: Sequence[Differences], codes: Codes, values: FloatArray) -> Manner:
+    """What predicts n values to be minimised best, by likelihood: one reading, one bend, and the kernel with these."""
+    scores: dict[Manner, float] = {}
+    for differences in readings:
+        stack = differences.stacked(codes)
+        for bend in BENDS:
+            warp = Warp.of(values, bend)
+            kernel = learnt(stack, warp(values))
+            likelihood = log_likelihood(stack, warp(values), kernel) + warp.log_slope(values)
+            scores[Manner(differences, bend, kernel)] = likelihood
+    return max(scores, key=scores.__getitem__)
 
 
 class Metric:
     """What is expected of a metric that is to be small, anywhere in the space, in its own unit."""
 
-    def __init__(self, differences: Differences, codes: Codes, values: FloatArray, manner: Manner) -> None:
+    def __init__(self, codes: Codes, values: FloatArray, manner: Manner) -> None:
         self._warp = Warp.of(values, manner.bend)
-        self._process = Process(differences, codes, self._warp(values), manner.kernel)
-
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n,) values that are never worse than those hoped for, and quicker to be had."""
-        return self._warp.back(self._process.mean(codes) - OPTIMISM[0] * self._process.prior_spread)
+        self._process = Process(manner.differences, codes, self._warp(values), manner.kernel)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n,) values expected, and (levels, n) values hoped for."""
@@ -64,10 +62,6 @@ class Told:
 
     def __init__(self, values: Callable[[Codes], FloatArray]) -> None:
         self._values = values
-
-    def dreamt(self, codes: Codes) -> FloatArray:
-        """(n,)."""
-        return self._values(codes)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
         """(n,), and the same (levels, n)."""

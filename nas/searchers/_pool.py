@@ -1,4 +1,4 @@
-"""Candidates of a search by a model: all networks of a small space, else what a local search comes upon."""
+"""Candidates of a search by a model, and which of them to evaluate next."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,26 +8,11 @@ import numpy.typing as npt
 from nas.searchers._belief import Belief
 from nas.searchers._metrics import OPTIMISM
 from nas.searchers._process import Codes
-from search_spaces import Space, SpaceError
 
 FloatArray = npt.NDArray[np.float64]
 
-_LISTED = 50_000  # networks of a space that are all candidates
-_SHORT = 2_000  # of these, those that are looked at closely
-_DRAWN = 500  # networks drawn for a local search to begin with, beside the best known
-_STARTS = 16
-_WIDTH = 8  # networks whose neighbours are looked at in each round
-_ROUNDS = 6
 _LEVELS = (0, 0, 1, 0, 2)
-"""Of the optimism by which each of a batch in turn is chosen."""
-
-
-def listed(space: Space) -> Codes | None:
-    """All networks, where they are few."""
-    try:
-        return space.enumerate_codes(_LISTED)
-    except SpaceError:
-        return None
+"""Of the optimism by which one after another is chosen."""
 
 
 class Sought:
@@ -36,8 +21,8 @@ class Sought:
     So a search for several goes where fronts still grow.
     """
 
-    def __init__(self, belief: Belief, rng: np.random.Generator) -> None:
-        self._aims = [(aim, aim.gains(rng)) for aim in belief.aims]
+    def __init__(self, belief: Belief, rng: np.random.Generator, *, bold: bool = False) -> None:
+        self._aims = [(aim, aim.gains(rng, bold=bold)) for aim in belief.aims]
 
     def __call__(self, values: FloatArray, chances: FloatArray) -> FloatArray:
         """(n,) gains of (n, m) values, each aim's times the (n, aims) chance of keeping its limits."""
@@ -66,8 +51,7 @@ class Pool:
 
     def __init__(self, belief: Belief, known: set[bytes], rng: np.random.Generator) -> None:
         self.belief = belief
-        self.gains = Sought(belief, rng)
-        self._rng = rng
+        self._cautious, self._bold = Sought(belief, rng), Sought(belief, rng, bold=True)
         self._keys = set(known)
         self.codes: Codes = np.zeros((0, 0), dtype=np.int16)
         self._expected = np.zeros((0, belief.num_objectives))
@@ -92,25 +76,21 @@ class Pool:
         self._chances = np.concatenate([self._chances, self.belief.chances(rows)])
         self._out = np.append(self._out, np.zeros(len(rows), dtype=bool))
 
-    def add_best(self, codes: Codes) -> None:
-        """Takes in the most promising of (n, num_slots) by a quick look."""
-        unknown = codes[[row.tobytes() not in self._keys for row in codes]]
-        if len(unknown) > _SHORT:
-            gains = self.gains(self.belief.dreamt(unknown), np.ones((1, len(self.belief.aims))))
-            unknown = unknown[np.argsort(-gains, kind="stable")[:_SHORT]]
-        self.add(unknown)
+    def choose(self, n: int, tries: int, feasible: Callable[[Codes], np.ndarray], turn: int) -> list[int]:
+        """Up to n that are feasible, each the best if those before are as expected; of `tries` that are asked about.
 
-    def choose(self, n: int, tries: int, feasible: Callable[[Codes], np.ndarray]) -> list[int]:
-        """Up to n that are feasible, each the best if those before are as expected; of `tries` that are asked about."""
+        Args:
+            turn: how many were chosen before, in all batches: it says how bold the next is.
+        """
         chosen: list[int] = []
         sure = np.zeros(len(self), dtype=bool)
         portion = n
         while len(chosen) < n and tries > 0 and not self._out.all():
-            scores = self.scores(self.gains, _LEVELS[len(chosen) % len(_LEVELS)])
+            scores = self.scores(_LEVELS[(turn + len(chosen)) % len(_LEVELS)])
             best = int(np.argmax(scores))
             if sure[best]:
                 chosen.append(best)
-                self.believe(best, self.gains)
+                self.believe(best)
                 self.drop([best])
                 continue
             asked = np.argsort(np.where(sure, np.inf, -scores), kind="stable")[: min(portion, tries)]
@@ -125,40 +105,18 @@ class Pool:
     def drop(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> None:
         self._out[indices] = True
 
-    def scores(self, gains: Sought, level: int = 0) -> FloatArray:
+    def scores(self, level: int = 0) -> FloatArray:
         """(n,) gains hoped for at a level of optimism, times the chance of keeping the limits; -inf for what is out.
 
         Where nothing promises a gain, what keeps limits and is good in the mean of all objectives comes first.
         """
+        gains = self._bold if level else self._cautious
         found = gains(self._hoped[level], self._chances)
         if not found[~self._out].any():
             found = self._chances.max(axis=1) - 1e-3 * gains.depth(self._expected)
         return np.where(self._out, -np.inf, found)
 
-    def believe(self, index: int, gains: Sought) -> None:
+    def believe(self, index: int) -> None:
         """What is expected of a network is taken for known."""
-        gains.add(self._expected[index], self._chances[index])
-
-    def promising(self, n: int) -> list[int]:
-        """Up to n, each the best if the others are as expected."""
-        gains, out, found = Sought(self.belief, self._rng), self._out.copy(), []
-        for _ in range(min(n, int((~out).sum()))):
-            found.append(int(np.argmax(self.scores(gains))))
-            self.believe(found[-1], gains)
-            self.drop(found[-1:])
-        self._out = out
-        return found
-
-
-def climb(pool: Pool, space: Space, best: Codes, rng: np.random.Generator) -> None:
-    """Fills a pool by going from the `best` known and from draws to ever more promising neighbours."""
-    pool.add(space.sample_codes(_DRAWN, rng, uniform="choices"))
-    for row in best[:_STARTS]:
-        pool.add(space.neighbour_codes(row))
-    looked: set[int] = set()
-    for _ in range(_ROUNDS):
-        new = [index for index in pool.promising(_WIDTH) if index not in looked]
-        if not new:
-            return
-        looked.update(new)
-        pool.add(np.concatenate([space.neighbour_codes(pool.codes[index]) for index in new]))
+        for gains in (self._cautious, self._bold):
+            gains.add(self._expected[index], self._chances[index])

@@ -8,7 +8,7 @@ occurs among the positions of a choice counts too: so one position tells of the 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-from search_spaces import Slot
+from search_spaces import Slot, Space
 
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
@@ -33,19 +33,29 @@ _ITERATIONS = 30
 _TINY = 1e-12
 
 
+def _as_declared(codes: Codes) -> Codes:
+    return codes
+
+
 class Differences:
     """How far apart networks are in each column, and which columns share a rate.
 
     Columns are the slots that vary, and for each choice with several positions how often each of its options occurs.
+
+    Args:
+        read: codes of which columns are made, from the codes of networks: those, or `Space.effective_codes`.
     """
 
-    def __init__(self, slots: Sequence[Slot], domains: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], domains: Sequence[Sequence[int]], read: Callable[[Codes], Codes] = _as_declared
+    ) -> None:
         varying = [i for i, domain in enumerate(domains) if len(domain) > 1 or slots[i].conditions]
         families: dict[str, list[int]] = {}
         for i in varying:
             families.setdefault(re.sub(r"\.\d+(?=\.|$)", "", slots[i].path), []).append(i)
         several = {name: members for name, members in families.items() if len(members) > 1}
         own = len(varying) <= _MOST_RATES
+        self._read = read
         self._slots = varying
         self._counts = [(ms, code) for ms in several.values() for code in range(len(slots[ms[0]].options))]
         names = [str(i) if own else name for name, members in families.items() for i in members]
@@ -86,6 +96,7 @@ class Differences:
 
     def _columns(self, codes: Codes) -> list[npt.NDArray[np.int64]]:
         """(n,) rows of each table."""
+        codes = self._read(codes)
         counts = [(codes[:, members] == code).sum(axis=1) for members, code in self._counts]
         return [codes[:, i].astype(np.int64) + 1 for i in self._slots] + counts
 
@@ -105,6 +116,14 @@ def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
         apart = _STEPS[slot.numeric] + (1 - _STEPS[slot.numeric]) * np.abs(rank[:, None] - rank)
         differ[1:, 1:] *= np.minimum(apart, 1.0)
     return differ
+
+
+def readings(space: Space) -> list[Differences]:
+    """The ways to tell networks apart: by the choices as declared and, where a space knows, by those with an effect."""
+    declared = Differences(space.slots, space.domains)
+    if type(space).effective_codes is Space.effective_codes:
+        return [declared]
+    return [declared, Differences(space.slots, space.domains, space.effective_codes)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +202,7 @@ class _Fit:
 
 
 def log_likelihood(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
-    """Of standardised values, but for a constant."""
+    """Of standardised values, but for a constant: how well each is predicted from those before it, summed."""
     n = len(values)
     fit = _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values)
     return float(fit.log_likelihood)
@@ -196,11 +215,6 @@ class Process:
         self._differences = differences
         self._weighted = differences.weighted(codes, kernel.rates)
         self._fit = _Fit(self._correlation(codes), kernel.noise, values)
-
-    @property
-    def prior_spread(self) -> float:
-        """The standard deviation where nothing is known."""
-        return float(np.sqrt(self._fit.variance))
 
     def mean(self, codes: Codes) -> FloatArray:
         """(n,) expected values."""

@@ -27,11 +27,25 @@ def reference(front: FloatArray, first: FloatArray, growth: float, told: Sequenc
     worst, span = front.max(axis=0), np.ptp(front, axis=0)
     span = np.where(span > 0, span, np.ptp(first, axis=0))
     margin = _MARGIN * np.where(span > 0, span, 1.0)
-    quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
-    fence = median + _FENCE * np.sqrt(max(growth / _FEW, 1)) * (median - quartile)
+    fence = _fence(first, growth)
     corner: FloatArray = np.where(fence > front.min(axis=0), np.minimum(worst + margin, fence), worst + margin)
     corner = np.where(told, np.maximum(worst, first.max(axis=0)) + margin, corner)
     return corner
+
+
+def beyond(corner: FloatArray, first: FloatArray, growth: float) -> FloatArray:
+    """A reference (m,) that takes in the `corner` of the front and what the `first` values (n, m) had within the fence.
+
+    A front that a lucky network ended early would else stay short: what lies past its end would gain nothing.
+    """
+    found: FloatArray = np.maximum(corner, np.minimum(_fence(first, growth), first.max(axis=0)))
+    return found
+
+
+def _fence(first: FloatArray, growth: float) -> FloatArray:
+    quartile, median = np.quantile(first, [0.25, 0.5], axis=0)
+    fence: FloatArray = median + _FENCE * np.sqrt(max(growth / _FEW, 1)) * (median - quartile)
+    return fence
 
 
 class Gains:

@@ -12,10 +12,16 @@ from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
+from nas.searchers._offspring import children, surroundings, winner
+from nas.searchers._pool import Pool
+from nas.searchers._promise import Promise
 from search_spaces import Architecture, Space
 
 SELECTIONS = ("nsga2", "nsga3", "ageing")
 _AGEING_AMONG = 10
+_TRIES = 64  # children looked at for each that is wanted
+_MEMORY = 200  # evaluations that a model for screening is fitted to
+_LEARNT_FROM, _GROWTH = 60, 1.5  # of these, and how often: see `Manners`
 
 
 class EvolutionarySearch:
@@ -31,6 +37,9 @@ class EvolutionarySearch:
         population: number of parents. Until as many were told, candidates are drawn choice by choice, uniformly,
             beginning with the largest and the smallest network.
         crossover: probability that a child has two parents; every child is mutated.
+        screening: children that are predicted for each one that is evaluated, the most promising one by a model of the
+            space as in `SurrogateSearch`; 0 evaluates every child.
+        around: best networks all neighbours of which are predicted along with the children: a local search.
         prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
     """
 
@@ -46,6 +55,8 @@ class EvolutionarySearch:
         selection: str = "nsga2",
         population: int = 20,
         crossover: float = 0.5,
+        screening: int = 32,
+        around: int = 16,
         prior: Sequence[Distribution] = (),
     ) -> None:
         if selection not in SELECTIONS:
@@ -54,13 +65,23 @@ class EvolutionarySearch:
             raise NasError(f"population is {population}; evolution needs at least 2 parents")
         if not 0 <= crossover <= 1:
             raise NasError(f"crossover is {crossover}; it is a probability, from 0 to 1")
+        if screening < 0 or around < 0:
+            name, value = ("screening", screening) if screening < 0 else ("around", around)
+            raise NasError(f"{name} is {value}; it is a number of networks, 0 for none")
         self.space = space
         self.feasible = feasible
         self.selection = selection
         self.population = population
         self.crossover = crossover
+        self.screening = screening
+        self.around = around
         self._prior = Learnt(space, prior)
         self._history = History(objectives, limits, aims)
+        self._promise = (
+            Promise(space, self._history, feasible, costs, population, _MEMORY, _LEARNT_FROM, _GROWTH)
+            if screening or around
+            else None
+        )
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         ageing = self.selection == "ageing"
@@ -73,20 +94,36 @@ class EvolutionarySearch:
             return pick(
                 self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
             )
-        children = (lambda size: [self._child(parents, rng) for _ in range(size)], 64 * n)
-        return pick(self.space, n, rng, known, self.feasible, children, parents=parents)
+        screened = self._screened(n, parents, rng)
+        known = known | {arch.digest for arch in screened} if screened else known
+        offspring = (lambda size: [self._child(parents, rng) for _ in range(size)], _TRIES * n)
+        more = pick(self.space, n - len(screened), rng, known, self.feasible, offspring, parents=parents)
+        return screened + more
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
+        if self._promise is not None:
+            self._promise.tell(evaluations)
+
+    def _screened(self, n: int, parents: Sequence[Architecture], rng: np.random.Generator) -> list[Architecture]:
+        """The most promising of many children, and of what lies around the best."""
+        if self._promise is None:
+            return []
+        rows = self.space.codes(parents)
+
+        def fill(pool: Pool) -> None:
+            num, among = self.screening * n, self._among
+            pool.add(children(self.space, rows, num, rng, crossover=self.crossover, among=among))
+            pool.add(surroundings(self.space, rows[: self.around]))
+
+        return self._promise.best(n, _TRIES * n, self._history.best_first(), rng, fill)
+
+    @property
+    def _among(self) -> int:
+        return _AGEING_AMONG if self.selection == "ageing" else 2
 
     def _child(self, parents: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-        among = _AGEING_AMONG if self.selection == "ageing" else 2
-        child = _tournament(parents, among, rng)
+        child = parents[winner(len(parents), self._among, rng)]
         if rng.random() < self.crossover:
-            child = self.space.crossover(child, _tournament(parents, among, rng), rng)
+            child = self.space.crossover(child, parents[winner(len(parents), self._among, rng)], rng)
         return self.space.mutate(child, rng)
-
-
-def _tournament(parents: Sequence[Architecture], among: int, rng: np.random.Generator) -> Architecture:
-    """The best one of so many; parents stand in order of preference."""
-    return parents[int(rng.integers(len(parents), size=among).min())]

@@ -1,26 +1,26 @@
 """Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Distribution, Evaluation
-from nas.searchers._belief import Belief, Manners
 from nas.searchers._candidates import Feasible, everything, mutants, pick
-from nas.searchers._costs import Costs, Known
+from nas.searchers._costs import Costs
 from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
-from nas.searchers._pool import Pool, climb, listed
-from nas.searchers._process import Codes, Differences
+from nas.searchers._offspring import children, surroundings
+from nas.searchers._pool import Pool
+from nas.searchers._promise import Promise
 from search_spaces import Architecture, Space
 
 _TRIES = 64  # architectures asked about for each that is wanted
-_PARENTS = 32
+_PARENTS, _OF_EACH = 20, 3  # of all fronts together, and at least of each
+_CHILDREN = 32  # that are looked at for each network that is wanted
+_AROUND = 16  # best networks whose neighbours are looked at
 
 
 class SurrogateSearch:
@@ -50,7 +50,7 @@ class SurrogateSearch:
         *,
         aims: Sequence[Aim] = (),
         costs: Costs | None = None,
-        startup: int = 10,
+        startup: int = 15,
         memory: int = 400,
         prior: Sequence[Distribution] = (),
     ) -> None:
@@ -64,17 +64,11 @@ class SurrogateSearch:
         self.memory = memory
         self._prior = Learnt(space, prior)
         self._history = History(objectives, limits, aims)
-        wanted = (part.aim for part in self._history.parts)
-        self._costs = Known(
-            space, costs, [n for aim in wanted for n in (*aim.objectives, *(m.metric for m in aim.limits))]
-        )
-        self._known: set[bytes] = set()
-        self._differences = Differences(space.slots, space.domains)
-        self._manners = Manners(space, self._differences, startup)
+        self._promise = Promise(space, self._history, feasible, costs, startup, memory)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
-        self._known.update(row.tobytes() for row in self.space.codes([e.arch for e in evaluations]))
+        self._promise.tell(evaluations)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         ranked = self._history.best_first()
@@ -83,34 +77,13 @@ class SurrogateSearch:
         if len(ranked) < self.startup:
             first = self._prior.first(n, rng, told=bool(known))
             return pick(self.space, n, rng, known, self.feasible, *first, parents=parents)
-        with threadpool_limits(1):  # matrices are small: more threads gain nothing, and cost much on a busy machine
-            chosen = self._promising(n, ranked, rng)
+        chosen = self._promise.best(n, _TRIES * n, ranked, rng, lambda pool: self._fill(pool, n, ranked, rng))
         known = known | {arch.digest for arch in chosen}
         near = (lambda size: mutants(parents, size, rng, self.space), _TRIES * n)
         return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents)
 
-    def _promising(self, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> list[Architecture]:
-        """Up to n of those that promise most, as far as they are found."""
-        belief = Belief(
-            self.space,
-            self._differences,
-            self._manners,
-            self._history,
-            ranked,
-            self._costs,
-            self.startup,
-            self.memory,
-        )
-        pool = Pool(belief, self._known, rng)
-        if self._listed is not None:
-            pool.add_best(self._listed)
-        else:
-            climb(pool, self.space, self.space.codes([evaluation.arch for evaluation in ranked]), rng)
-        return self.space.decode(pool.codes[pool.choose(n, _TRIES * n, self._passing)]) if len(pool) else []
-
-    def _passing(self, codes: Codes) -> np.ndarray:
-        return np.asarray(self.feasible(self.space.decode(codes)), dtype=bool)
-
-    @cached_property
-    def _listed(self) -> Codes | None:
-        return listed(self.space)
+    def _fill(self, pool: Pool, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> None:
+        num_fronts = len(self._history.parts)
+        best = self.space.codes([evaluation.arch for evaluation in ranked[: max(_PARENTS, _OF_EACH * num_fronts)]])
+        pool.add(children(self.space, best, _CHILDREN * n, rng))
+        pool.add(surroundings(self.space, best[: max(_AROUND, _OF_EACH * num_fronts)]))

@@ -38,6 +38,20 @@ class TestEvolutionarySearch(SearcherContract):
     def make(self) -> Callable[..., Searcher]:
         return partial(EvolutionarySearch, population=12)
 
+    @pytest.mark.parametrize("settings", [{"screening": 8, "around": 0}, {"screening": 0, "around": 4}])
+    def test_what_is_predicted_promises_more_than_what_is_not(self, settings: dict[str, int]) -> None:
+        """The same told, the same seeds: the children that are asked for are nearer to the best known."""
+        told = [looked_up(arch) for arch in Cells().sample_many(60, np.random.default_rng(5), distinct=True)]
+        means = []
+        for given in ({"screening": 0, "around": 0}, settings):
+            searcher = EvolutionarySearch(Cells(), OBJECTIVES, **given)
+            searcher.tell(told)
+            asked = [arch for seed in range(5) for arch in searcher.ask(8, np.random.default_rng(seed))]
+            values = np.array([[looked_up(a).metrics[name] for name in OBJECTIVES] for a in asked])
+            known = np.array([[e.metrics[name] for name in OBJECTIVES] for e in told])
+            means.append(np.mean([pareto.non_dominated(np.vstack([known, value]))[-1] for value in values]))
+        assert means[1] > 1.5 * means[0]
+
     def test_begins_with_the_ends_of_the_space(self, make: Callable[..., Searcher]) -> None:
         archs = make(Blocks(), OBJECTIVES).ask(4, np.random.default_rng(0))
         assert archs[:2] == [Blocks().largest(), Blocks().smallest()]
@@ -55,6 +69,16 @@ class TestEvolutionarySearch(SearcherContract):
     def test_settings_are_checked(self) -> None:
         assert "population is 1" in settings_are_refused(EvolutionarySearch, population=1)
         assert "crossover is 1.5" in settings_are_refused(EvolutionarySearch, crossover=1.5)
+        assert "screening is -1" in settings_are_refused(EvolutionarySearch, screening=-1)
+        assert "around is -2" in settings_are_refused(EvolutionarySearch, around=-2)
+
+
+class TestPlainEvolution(SearcherContract):
+    """Every child is evaluated, none predicted."""
+
+    @pytest.fixture
+    def make(self) -> Callable[..., Searcher]:
+        return partial(EvolutionarySearch, population=12, screening=0, around=0)
 
 
 class TestBayesianSearch(SearcherContract):

@@ -8,10 +8,13 @@ from nas import pareto
 from nas.limits import parse
 from nas.records import Evaluation
 from nas.searchers import SurrogateSearch
-from nas.searchers._process import Differences, Process, _Posterior, learnt, prior_kernel
-from nas.searchers._volume import Gains, reference
+from nas.searchers._metrics import manner
+from nas.searchers._offspring import children, surroundings
+from nas.searchers._process import Differences, Process, _Posterior, learnt, prior_kernel, readings
+from nas.searchers._volume import Gains, beyond, reference
 from nas.searchers._warp import BENDS, Warp
 from search_spaces import Space, choice
+from search_spaces.nasbench201 import NASBench201Space
 from tests.contracts.searcher import OBJECTIVES, Blocks, evaluate
 
 
@@ -62,6 +65,25 @@ class TestProcess:
         apart = own.between(codes, codes, np.ones(own.num_rates))
         assert apart[0, 1] == apart[1, 2] < apart[0, 2]
 
+    def test_a_space_that_knows_what_has_an_effect_is_read_in_two_ways(self) -> None:
+        assert len(readings(Cells())) == 1
+        declared, effective = readings(NASBench201Space())
+        none, conv = 0, 4
+        dead = np.array([[none, none, conv, conv, none, none], [none] * 3 + [conv, none, none]], dtype=np.int16)
+        rates = np.ones(declared.num_rates)
+        assert declared.between(dead[:1], dead[1:], rates) > 0
+        assert effective.between(dead[:1], dead[1:], rates) == 0
+
+    def test_the_reading_that_predicts_best_is_taken(self) -> None:
+        space = NASBench201Space()
+        codes = space.sample_codes(60, np.random.default_rng(0))
+        weights = np.linspace(0, 1, 30).reshape(6, 5)[np.arange(6)]
+        as_read = [codes, space.effective_codes(codes)]
+        for wanted, seen in zip(readings(space), as_read, strict=True):
+            values = 1 + weights[np.arange(6), seen].sum(axis=1)
+            found = manner(readings(space), codes, values)
+            assert found.differences.one_hot(codes).tolist() == wanted.one_hot(codes).tolist()
+
     def test_the_gradient_of_the_posterior(self) -> None:
         posterior = _Posterior(differences(self.space).stacked(self.codes[:20]), self.standardised[:20])
         rng = np.random.default_rng(3)
@@ -77,7 +99,7 @@ class TestProcess:
         errors = mean - self.standardised[40:]
         assert np.sqrt(np.mean(errors**2)) < 0.3
         assert np.mean(np.abs(errors) < 3 * spread + 0.1) > 0.9
-        assert (process.predict(self.codes[:40])[1] < process.prior_spread).all()
+        assert process.predict(self.codes[:40])[1].max() < spread.max()
 
     @pytest.mark.parametrize("values", [np.zeros(3), np.array([1.0, 1.0])])
     def test_equal_values_are_expected_everywhere(self, values: np.ndarray) -> None:
@@ -144,8 +166,24 @@ class TestGains:
         assert 0.3 < corner[0] < 1
         assert corner[1] > 3.0
         assert reference(values[[0, 1, 2, 4]], values, 1e6, (False, False))[0] > 9.0
+        front = values[[1, 2]]
+        short = reference(front, values, 1.0, (False, False))
+        assert (beyond(short, values, 1.0) >= short).all()
+        assert beyond(short, values[:4], 1.0)[1] == 3.0, "what was seen is of interest past the end of the front"
+        assert beyond(short, values, 1.0)[0] < 9.0, "but what is far worse than usual is not"
         told = reference(values[:3], values, 1.0, (True, False))
         assert told[0] > 9.0 and told[1] == reference(values[:3], values, 1.0, (False, False))[1]
+
+
+@pytest.mark.parametrize("space", [Cells(), Deep(), Blocks()])
+def test_children_and_surroundings_are_networks_of_the_space(space: Space) -> None:
+    rng = np.random.default_rng(0)
+    parents = space.codes(space.sample_many(5, rng, distinct=True))
+    found = space.decode(children(space, parents, 40, rng))
+    assert len(found) == 40 and all(arch in space for arch in found)
+    near = surroundings(space, parents[:2])
+    assert set(space.decode(near)) == {arch for row in space.decode(parents[:2]) for arch in space.neighbours(row)}
+    assert surroundings(space, parents[:0]).shape == (0, len(space.slots))
 
 
 def told(space: Space, num: int) -> list[Evaluation]:

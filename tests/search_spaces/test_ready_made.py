@@ -120,3 +120,31 @@ def test_a_cell_draws_its_operations_between_its_nodes() -> None:
     empty = NASBench201Space().graph(NASBench201Space().smallest())
     assert set(empty) == {"input", "node.1", "node.2", "output"} and not empty.edges
     assert len(EDGES) == 6
+
+
+def test_an_operation_has_an_effect_where_a_path_leads_through_it() -> None:
+    """Against reachability in the drawn graph."""
+    space = NASBench201Space()
+    codes = space.sample_codes(200, np.random.default_rng(0))
+    for row, effective in zip(codes, space.effective_codes(codes), strict=True):
+        graph = space.graph(space.decode(row[None])[0])
+        used = networkx.descendants(graph, "input") & networkx.ancestors(graph, "output")
+        expected = [code if f"op.{edge}" in used else 0 for edge, code in enumerate(row.tolist())]
+        assert effective.tolist() == expected
+
+
+@ALL
+def test_effective_codes_have_the_shape_of_codes_and_stay_as_they_are(space: Space) -> None:
+    codes = space.sample_codes(20, np.random.default_rng(0))
+    once = space.effective_codes(codes)
+    assert once.shape == codes.shape and once.dtype == codes.dtype
+    assert (space.effective_codes(once) == once).all()
+
+
+@ALL
+def test_codes_vary_as_their_networks_do(space: Space) -> None:
+    rng = np.random.default_rng
+    a, b = space.sample_codes(2, rng(0))
+    one, other = space.decode([a, b])
+    assert space.decode(space.mutated_codes(a, rng(1))[None])[0] == space.mutate(one, rng(1))
+    assert space.decode(space.crossed_codes(a, b, rng(1))[None])[0] == space.crossover(one, other, rng(1))
