@@ -86,11 +86,17 @@ def _averages(network: nn.Module, part: Part) -> bool:
 
 
 def _is_read(network: nn.Module, part: Part) -> bool:
-    """Whether a matrix sums over this axis."""
-    owner = _owner(network, part)
-    if not part.name.endswith("weight") or (axis := reads(owner)) is None:
+    """Whether a matrix sums over this axis, or may: of what is no layer we know, every axis of every matrix."""
+    owner, parameter = _owner(network, part), network.get_parameter(part.name)
+    if parameter.dim() < 2:
         return False
-    return part.axis == (0 if type(owner).__name__ == "Conv1D" else max(axis, 1))
+    if isinstance(owner, nn.Linear) and part.name.endswith("weight"):
+        return part.axis == 1
+    if type(owner).__name__ == "Conv1D":  # of transformers, stored the other way round
+        return part.axis == 0
+    if isinstance(owner, nn.modules.conv._ConvNd) and owner.groups in (1, owner.in_channels):
+        return owner.groups == 1 and part.axis == (0 if owner.transposed else 1)
+    return True
 
 
 def sublayer_gates(supernet: Supernet, patterns: Sequence[str]) -> list[Gate]:

@@ -70,8 +70,8 @@ class Distilled:
     def _check(self) -> None:
         if teaches(self.task):
             raise DistillationError(
-                f"the layers of {self.task.name!r} learn from a parent already, and they can from one only: give that task "
-                "losses of outputs alone"
+                f"the layers of {self.task.name!r} learn from a parent already, and they can from one only: give that "
+                "task losses of outputs alone"
             )
         if not self.terms:
             raise DistillationError("losses is empty: name what to imitate, as in losses=[Logits()]")

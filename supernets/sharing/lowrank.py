@@ -26,8 +26,9 @@ from supernets.store import SharedTensor
 class LowRank(Sharing):
     """Trains low-rank adapters of frozen weights, as pretrained ones are; extraction folds them in.
 
-    With `rank` r a matrix (out x in) has r (out + in) numbers to train; gradients and an optimiser's state are theirs
-    alone. Axes behind the first count as one, as of convolution kernels, which have adapters too.
+    With `rank` r a matrix (out x in) has r (out + in) numbers to train; gradients that are kept and an optimiser's
+    state are theirs alone, while a step computes as much as one of all weights. Axes behind the first count as one, as
+    of convolution kernels, which have adapters too.
 
     Raises:
         SupernetError: a setting that cannot be, or a pattern that names no matrix.

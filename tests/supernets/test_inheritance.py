@@ -24,11 +24,12 @@ from supernets.compression.gates import (
     unit_gates,
 )
 from supernets.compression.importance import ImportanceError
-from supernets.compression.learnt_gates import GateConfig, Gates, learn_gates, penalty
+from supernets.compression.learnt_gates import GateConfig, Gates, _options, learn_gates, penalty
 from supernets.compression.scores import score
 from supernets.compression.sorting import sort_units
 from supernets.distillation import Affinity, DistillationError, Distilled
 from supernets.tasks import Classification
+from tests.supernets.test_sorting import Inputs, made
 from tests.supernets.zoo import ZOO
 
 
@@ -158,6 +159,36 @@ def test_with_zeros_and_ones_the_network_is_the_pruned_one() -> None:
     arch = Sizes().architecture({"width": 12, "depth": 2, "heads": [1, 2], "hidden": [6, 4]})
     assert torch.allclose(net.extract(arch).eval()(X), before, rtol=0, atol=1e-12)
     assert not torch.allclose(before, gated(net, gates, [torch.ones_like(one) for one in z]), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_in_any_network_closed_units_are_units_that_are_not_there(name: str) -> None:
+    """Each group for itself: convolutions with batch norm, recurrent cells, gated and fused layers."""
+    case = ZOO[name]
+    net = made(name)
+    example = case.example()
+    example = example.double() if example.is_floating_point() else example
+    data = Inputs(example)
+    groups, _ = coupled(net, Probe(net, example))
+    compared = 0
+    for gate in unit_gates(net, groups):
+        own, moved = made(name), {part.name for part in gate.parts}
+        slot = min(gate.group.choices, key=lambda one: sum(one in group.choices for group in groups))  # type: ignore[union-attr]
+        for units in _options(own, gate, slot):
+            order = torch.randperm(gate.units, generator=torch.Generator().manual_seed(units))
+            z = torch.zeros(gate.units).double().index_fill(0, order[:units], 1.0)
+            network = own.extract(case.space.largest()).eval()
+            named = dict(network.named_parameters())
+            expected = torch.func.functional_call(network, masked(named, [gate], [z]), (example,))
+            learnt = Gates((gate,), (BOUND * (2 * z - 1),), 0.0)
+            sort_units(own, data, learnt)  # type: ignore[arg-type]
+            pruned = own.extract(learnt.fitting(own)).eval()
+            part = gate.parts[0]
+            assert pruned.get_parameter(part.name).shape[part.axis] * gate.units == units * part.size
+            if all(p.shape == named[n].shape for n, p in pruned.named_parameters() if n not in moved):
+                assert torch.allclose(pruned(example), expected, rtol=0, atol=1e-12), gate.label
+                compared += units < gate.units
+    assert compared >= {"conv": 3, "fused": 6, "encoder": 1, "u_shaped": 2}.get(name, 0)
 
 
 @pytest.mark.parametrize("closed", ["blocks.0.out", "blocks.1.down", "blocks.0.down"])
