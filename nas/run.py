@@ -319,6 +319,11 @@ class Run:
         return tuple(name for name in self.all_objectives if is_cost(name))
 
     @property
+    def cost_metrics(self) -> tuple[str, ...]:
+        """Objectives and limited metrics that do not depend on weights."""
+        return tuple(dict.fromkeys(name for name in self._metrics() if is_cost(name)))
+
+    @property
     def target_names(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))

@@ -37,7 +37,7 @@ from nas.records import (
     Trust,
 )
 from nas.run import COSTS, Run
-from nas.searchers import LEARNS_FROM, SEARCHERS
+from nas.searchers import BEGINS_WITH, LEARNS_FROM, SEARCHERS
 from nas.searchers.spelled import read
 from nas.storage import Repository
 from nas.study import OnBatch, Study
@@ -413,6 +413,7 @@ class Workflow:
         searcher, settings = read(run.searcher, SEARCHERS)
         own = {aim.target: aim.limits[len(run.limits) :] for aim in run.aims if aim.target}
         costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs)
+        begin = BEGINS_WITH.get(run.searcher_name)
         return Study(
             name or run.name,
             run.space,
@@ -425,13 +426,13 @@ class Workflow:
             settings=settings | ({LEARNS_FROM[run.searcher_name]: learnt} if learnt else {}),
             executor=self._executor,
             predict=costs,
-            costs=evaluators.FastCosts(self._counted, predictors, run.cost_objectives),
+            costs=evaluators.FastCosts(self._counted, predictors, run.cost_metrics if begin else run.cost_objectives),
             bound=partial(costs.bounds, run.coverage),
             weights=self.weights if run.trains else None,
             data=self._data,
             seed=run.seed,
             batch=run.batch,
-            first=run.begin_with,
+            first=(*run.begin_with, *(begin(run.space) if begin else ())),
             conditions=self._conditions,
             on_batch=on_batch,
             run_file=str(self.run_file) if self.run_file else None,

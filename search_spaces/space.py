@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from search_spaces import graph as graphs
 from search_spaces.architecture import Architecture, parse
-from search_spaces.counting import MAX_CELLS, OptionWeights, Solution, TooWideError, Uniform, solve
+from search_spaces.counting import MAX_CELLS, OptionWeights, Problem, Solution, TooWideError, Uniform, solve
 from search_spaces.declaration import Declaration, Subspace, declare
 from search_spaces.encoding import Features, FloatArray, check_codes
 from search_spaces.errors import SpaceError
@@ -34,6 +34,7 @@ from search_spaces.values import Json, canonical, listing, show
 TINY = 1e-300  # the least share of a weight: none is rounded to 0
 OptionChances = Mapping[str, Sequence[float] | npt.NDArray[np.float64]]
 Domains = tuple[tuple[int, ...], ...]
+ConstraintTable = tuple[list[tuple[int, ...]], npt.NDArray[np.bool_]]
 AnySpace = TypeVar("AnySpace", bound="Space")
 
 
@@ -96,6 +97,27 @@ class Space(Subspace):
     def domains(self) -> tuple[tuple[int, ...], ...]:
         """For each slot the codes (positions among its options) that the space keeps."""
         return self._domains
+
+    @property
+    def constraint_scopes(self) -> tuple[tuple[int, ...], ...]:
+        """The slots that each constraint reads, by position in `slots`: with `each` one entry for each position."""
+        return tuple(tie.scope for tie in self._layout.ties)
+
+    def broken_constraints(self, codes: Sequence[int]) -> list[int]:
+        """Which constraints, by position in `constraint_scopes`, do not hold for one network (num_slots,)."""
+        return [number for number, tie in enumerate(self._layout.ties) if not self._layout.holds(tie, codes)]
+
+    def constraint_tables(self) -> Iterator[tuple[tuple[int, ...], ConstraintTable | None]]:
+        """Each scope, and which of its combinations the constraint allows: the codes along each axis, and a bool array.
+
+        None in place of the table of a constraint that reads too many choices at once. Combinations that no network
+        has count as allowed.
+        """
+        problem = Problem(self._layout, self._domains, frozenset(), MAX_CELLS)
+        for tie in self._layout.ties:
+            factor = problem.constraint(tie)
+            codes = [problem.codes[slot] for slot in tie.scope]
+            yield tie.scope, None if factor is None else (codes, factor.table.astype(np.bool_))
 
     def __repr__(self) -> str:
         return f"{self.name}()" + (f".where(**{self._kept()!r})" if self._kept() else "")

@@ -1,6 +1,6 @@
 """Searchers: each proposes architectures and learns from their evaluations; all know the space, none knows torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +10,10 @@ from nas.searchers.additive import AdditiveSearch
 from nas.searchers.bayesian import BayesianSearch
 from nas.searchers.distribution import DistributionSearch
 from nas.searchers.evolution import EvolutionarySearch
+from nas.searchers.exact.guess import singles
 from nas.searchers.random import RandomSearch
 from nas.searchers.surrogate import SurrogateSearch
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
 
 
 class Searcher(Protocol):
@@ -42,8 +43,8 @@ SEARCHERS: dict[
     | type[EvolutionarySearch]
     | type[BayesianSearch]
     | type[SurrogateSearch]
-    | type[AdditiveSearch]
-    | type[DistributionSearch],
+    | type[DistributionSearch]
+    | type[AdditiveSearch],
 ] = {
     "random": RandomSearch,
     "evolution": EvolutionarySearch,
@@ -56,7 +57,11 @@ SEARCHERS: dict[
 LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "surrogate": "prior", "gradient": "distributions"}
 """The setting in which a searcher takes the distributions of a gradient search."""
 
+BEGINS_WITH: Mapping[str, Callable[[Space], tuple[Architecture, ...]]] = {"additive": singles}
+"""What a searcher has to know first: its studies begin with these networks, even with those that break limits."""
+
 __all__ = [
+    "BEGINS_WITH",
     "LEARNS_FROM",
     "SEARCHERS",
     "AdditiveSearch",

@@ -1,47 +1,54 @@
-"""Search without a model of interactions: what each option of each choice does alone, added up and solved exactly."""
+"""Search by sums: each option of each choice alone, then the exact optima of the sums of what they did."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
+from nas import pareto
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.records import Evaluation
-from nas.searchers._candidates import Feasible, everything, mutants, pick
-from nas.searchers._choosing import Bound, Choosing, Problem, Row, Terms, total
+from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs, Known
-from nas.searchers._history import History
+from nas.searchers._history import History, Part
+from nas.searchers._volume import Gains
+from nas.searchers.exact.cases import Cases, cases
+from nas.searchers.exact.columns import Codes, FloatArray, Table
+from nas.searchers.exact.front import front
+from nas.searchers.exact.guess import Verdict, fit, judge, singles, values_of
+from nas.searchers.exact.model import Model, unreachable
+from nas.searchers.exact.program import Program
 from search_spaces import Architecture, Space
 
-_TRIES = 64
-_PARENTS = 32
-_MOST_SPLITS = 64  # combinations of the choices that costs multiply by: each is a problem of its own
-_LEVELS = 3  # bounds tried on the other objectives for each network that is wanted
-_CUTS = 4  # second bests that are asked for where the best is known or not feasible
+_SLACKS = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8, 0.7)
+"""Shares of an upper limit, tried in turn: what is checked against it may be a bound beyond what is predicted."""
 
 
 class AdditiveSearch:
-    """Block-wise replacement: the parent, the largest network, with one option changed at a time, then the best sums.
+    """Single changes of the largest network first, then the best networks of the metrics that add up from these.
 
-    Every metric of weights is taken to be the parent's plus what each option adds to it, by least squares over all that
-    was evaluated, which are the replacements themselves as long as nothing else is. Costs that are told of any network
-    (`costs`) are exact sums once the few choices that they multiply by are fixed, each combination a problem of its
-    own. Under bounds on the other objectives that walk over the front, and under all limits, the sum is minimised
-    exactly, as an integer linear programme; what is found is evaluated next. Source: the formulation of Puzzle
-    (arXiv:2411.19146, sections 3 and 4), for one metric and any choice.
+    The guess of a metric is its value at the largest network plus what each option did to it alone, as block-wise
+    replacement scores are summed (Puzzle, Bercovich et al. 2024, arXiv:2411.19146; LAPTOP-Diff, Zhang et al. 2024,
+    arXiv:2404.11098, where blocks are only removed). Its front under the limits is solved exactly. What is evaluated
+    besides corrects it. Costs that are told of any network are sums too, or are so in one case for each combination of
+    the choices that couple the others.
 
-    It works where a trained parent is narrowed, not for networks that are trained from scratch. `judgement` tells how
-    well sums rank networks.
+    It needs no trained supernet: a pretrained parent and calibration data evaluate single changes well enough.
+
+    Single changes that break limits are not asked for: a study that begins with `singles(space)` evaluates them.
 
     Args:
-        ridge: by how much contributions are shrunk, as a share of the largest network's weight among the evaluations.
-        aims, costs: see `nas.searchers.Searcher`.
+        aims: one for each target of a study that has several; a batch takes from the front of each in turn.
+        costs: metrics that are told of any network for next to nothing.
+        points: networks that are solved for on each front.
+
+    Raises:
+        NasError: no network keeps the limits on what `costs` tells, with the smallest that is reached.
     """
 
     def __init__(
@@ -53,257 +60,172 @@ class AdditiveSearch:
         *,
         aims: Sequence[Aim] = (),
         costs: Costs | None = None,
-        ridge: float = 1e-6,
+        points: int = 16,
     ) -> None:
-        if not 0 < ridge < 1:
-            raise NasError(f"ridge is {ridge}; it must be a share above 0 and below 1, 1e-6 say")
+        if points < 2:
+            raise NasError(f"points is {points}; a front is solved for at 2 networks or more")
         self.space = space
         self.feasible = feasible
-        self.ridge = ridge
+        self.points = points
         self._history = History(objectives, limits, aims)
-        wanted = [part.aim for part in self._history.parts]
-        self._costs = Known(
-            space, costs, [n for aim in wanted for n in (*aim.objectives, *(m.metric for m in aim.limits))]
-        )
-        self._choosing = Choosing(space.slots, space.domains)
-        self._told: list[Evaluation] = []
+        wanted = [n for part in self._history.parts for n in (*part.aim.objectives, *_limited(part.aim))]
+        self._known = Known(space, costs, wanted)
+        self._guessed = [name for name in dict.fromkeys(wanted) if name not in self._known.names]
+        self._check_reach()
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
-        self._told += [evaluation for evaluation in evaluations if evaluation.error is None]
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        known = self._history.digests
-        alone = [arch for arch in self._replacements if arch.digest not in known]
-        chosen = [arch for arch, ok in zip(alone, self.feasible(alone), strict=True) if ok][:n] if alone else []
-        if len(chosen) < n and self._told:
-            taken = known | {arch.digest for arch in chosen}
-            chosen += self._best_sums(n - len(chosen), taken, rng)
-        known = known | {arch.digest for arch in chosen}
-        parents = [evaluation.arch for evaluation in self._history.best_first()[:_PARENTS]]
-        near = [(lambda size: mutants(parents, size, rng, self.space), _TRIES * n)] if parents else []
-        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, *near, parents=parents)
+        chosen = self._alone(rng)[:n] or self._promising(n)
+        known = self._history.digests | {arch.digest for arch in chosen}
+        parents = [evaluation.arch for evaluation in self._history.best_first(n)]
+        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, parents=parents)
 
-    @cached_property
-    def _replacements(self) -> list[Architecture]:
-        return replacements(self.space)
+    def judge(self) -> dict[str, Verdict]:
+        """How the sums of single changes rank the other networks told, by guessed metric."""
+        return judge(self.space, self._guessed, self._history.evaluations)
 
-    # --- the sums
+    def fronts(self) -> list[list[tuple[Architecture, dict[str, float]]]]:
+        """For each aim the networks of the front of sums with their objectives as guessed, by the first objective.
 
-    def _best_sums(self, n: int, known: frozenset[str] | set[str], rng: np.random.Generator) -> list[Architecture]:
-        """Optimal networks for bounds drawn at random; the next best ones where these are known."""
-        found: dict[str, Architecture] = {}
-        for cuts in (0, _CUTS):
-            for _ in range(_LEVELS * n):
-                if len(found) == n:
-                    return list(found.values())
-                aim = self._history.parts[int(rng.integers(len(self._history.parts)))].aim
-                arch = self._best_sum(aim, {*known, *found}, cuts, rng)
-                if arch is not None:
-                    found[arch.digest] = arch
-        return list(found.values())
-
-    def _best_sum(self, aim: Aim, known: set[str], cuts: int, rng: np.random.Generator) -> Architecture | None:
-        """The least sum under bounds on the other objectives drawn at random, unless it is known or not feasible.
-
-        Args:
-            cuts: how many known ones may be left out for the next best.
+        Raises:
+            NasError: nothing was told yet.
         """
-        first, *others = aim.objectives
-        level = {name: self._level(name, float(rng.random())) for name in others}
-        little = {name: 1e-4 * self._span(first) / (self._span(name) or 1.0) for name in others}
-        problems = []
-        for fixed in self._splits[0]:
-            terms = {name: self._terms(name, fixed) for name in _metrics(aim)}
-            bounds = [Bound(terms[name], level[name]) for name in others]
-            bounds += [_limit(terms[limit.metric], limit) for limit in aim.limits]
-            whole = _added(terms[first], {name: terms[name] for name in others}, little)
-            problems.append(Problem(self._choosing, whole, bounds, fixed))
-        for _ in range(cuts + 1):
-            problem = min(problems, key=lambda one: one.value)
-            if problem.best is None:
-                return None
-            (arch,) = self.space.decode(np.array([problem.best]))
-            if arch in self.space and arch.digest not in known and self.feasible([arch])[0]:
-                return arch
-            problem.cut()
-        return None
-
-    def _level(self, metric: str, share: float) -> float:
-        """A value between the least and the largest sum that options allow one by one."""
-        least, most = self._ends(metric)
-        return least + share * (most - least)
-
-    def _span(self, metric: str) -> float:
-        least, most = self._ends(metric)
-        return most - least
-
-    def _ends(self, metric: str) -> tuple[float, float]:
-        sums = [
-            [sum(float(end(own[:-1])) for own in self._terms(metric, fixed)) for end in (np.min, np.max)]
-            for fixed in self._splits[0]
-        ]
-        return min(low for low, _ in sums), max(high for _, high in sums)
-
-    def _terms(self, metric: str, fixed: Row) -> Terms:
-        if metric in self._costs.names:
-            return self._cost_terms[metric, fixed]
-        if metric not in self._fitted:
-            self._fitted[metric] = fitted(self.space, self._told, metric, self.ridge)
-        return self._fitted[metric]
-
-    @property
-    def _fitted(self) -> dict[str, Terms]:
-        """Forgotten when more is told."""
-        if self.__dict__.get("_fitted_to") != len(self._told):
-            self.__dict__["_fitted_to"], self.__dict__["_terms_of"] = len(self._told), {}
-        found: dict[str, Terms] = self.__dict__["_terms_of"]
+        if not self._history.succeeded:
+            raise NasError(
+                "a front of sums needs evaluations: tell those of the largest network and its single changes"
+            )
+        found, tables = [], self._tables()
+        for part in self._history.parts:
+            codes, values = self._front(part.aim, tables, slack=1.0)
+            rows = [dict(zip(part.aim.objectives, row, strict=True)) for row in values.tolist()]
+            found.append(list(zip(self.space.decode(codes), rows, strict=True)))
         return found
 
-    # --- costs as sums
+    # -- single changes
 
     @cached_property
-    def _splits(self) -> tuple[list[Row], dict[tuple[str, Row], Terms]]:
-        """Codes of the choices that costs multiply by, every combination (-2 elsewhere), and each cost's terms then."""
-        coupling = self._coupling()
-        domains = [self.space.domains[slot] for slot in coupling]
-        while coupling and np.prod([len(own) for own in domains]) > _MOST_SPLITS:
-            coupling, domains = coupling[:-1], domains[:-1]
-        rows = []
-        for codes in itertools.product(*domains):
-            row = [-2] * len(self.space.slots)
-            for slot, code in zip(coupling, codes, strict=True):
-                row[slot] = code
-            rows.append(tuple(row))
-        return rows, {(name, row): self._counted(name, row) for name in self._costs.names for row in rows}
+    def _singles(self) -> tuple[Architecture, ...]:
+        return singles(self.space)
 
-    @property
-    def _cost_terms(self) -> dict[tuple[str, Row], Terms]:
-        return self._splits[1]
+    def _alone(self, rng: np.random.Generator) -> list[Architecture]:
+        """Single changes that were not told and may be asked for: the largest network first, the others at random."""
+        left = [arch for arch in self._singles if arch.digest not in self._history.digests]
+        passed = [arch for arch, passes in zip(left, self.feasible(left), strict=True) if passes] if left else []
+        head = passed[: passed[:1] == [self._singles[0]]]
+        return head + [passed[i] for i in len(head) + rng.permutation(len(passed) - len(head))]
 
-    def _coupling(self) -> list[int]:
-        """Slots that leave costs sums when they are fixed: a cover of the pairs that costs multiply, greedily."""
-        base = self._largest
-        free = [slot for slot, own in enumerate(self.space.slots) if len(self.space.domains[slot]) > 1]
-        pairs = list(itertools.combinations(free, 2))
-        rows = [base, *(self._changed(base, {s: self._other(s)}) for s in free)]
-        rows += [self._changed(base, {a: self._other(a), b: self._other(b)}) for a, b in pairs]
-        codes = np.array(rows, dtype=np.int16)
-        valid = np.array([self._is_row(row) for row in rows])
-        multiplied: set[tuple[int, int]] = set()
-        for name in self._costs.names:
-            values = np.full(len(rows), np.nan)
-            values[valid] = self._costs(name, codes[valid])
-            alone = dict(zip(free, values[1 : 1 + len(free)], strict=True))
-            for (a, b), both in zip(pairs, values[1 + len(free) :], strict=True):
-                apart = both - alone[a] - alone[b] + values[0]
-                if abs(apart) > 1e-9 * abs(values[0]):
-                    multiplied.add((a, b))
-        cover: list[int] = []
-        while multiplied:
-            counts = {slot: sum(slot in pair for pair in multiplied) for slot in free}
-            cover.append(max(free, key=lambda slot: counts[slot]))
-            multiplied = {pair for pair in multiplied if cover[-1] not in pair}
-        return cover
+    # -- the front of sums
+
+    def _promising(self, n: int) -> list[Architecture]:
+        """Up to n networks near the fronts of sums that were not told yet; of several aims each has its say in turn."""
+        if not self._history.succeeded:
+            return []
+        tables = self._tables()
+        orders = [self._order(part, tables, n) for part in self._history.parts]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*orders))
+        return list(dict.fromkeys(arch for arch in turns if arch is not None))[:n]
+
+    def _tables(self) -> dict[str, Table]:
+        """The sums that what was told tells of each guessed metric."""
+        told = self._history.evaluations
+        rows = self._program.columns(self.space.codes([evaluation.arch for evaluation in told]))
+        alone = {arch.digest for arch in self._singles}
+        single = np.array([evaluation.arch.digest in alone for evaluation in told], dtype=bool)
+        return {name: fit(rows, values_of(told, name), single) for name in self._guessed}
+
+    def _front(self, aim: Aim, tables: dict[str, Table], slack: float) -> tuple[Codes, FloatArray]:
+        """(k, num_slots) codes and (k, m) objectives of the front of sums; limits on guesses count where they can."""
+        limits = [_tightened(limit, slack) for limit in aim.limits]
+        known = [limit for limit in limits if limit.metric in self._known.names]
+        model = Model(self._program, self._cases.extended(tables), limits)
+        points = front(model, aim.objectives, self.points)
+        if not points and len(known) < len(limits):
+            points = front(Model(self._program, model.cases, known), aim.objectives, self.points)
+        codes = np.array([point.codes for point in points], dtype=np.int16)
+        values = np.array([point.values for point in points])
+        return codes.reshape(-1, len(self.space.slots)), values.reshape(-1, len(aim.objectives))
+
+    def _order(self, part: Part, tables: dict[str, Table], n: int) -> list[Architecture]:
+        """Up to n networks not told yet, by what they would add to the hypervolume of the aim."""
+        aim, found = part.aim, list[Architecture]()
+        model = Model(self._program, self._cases.extended(tables))
+        values = np.zeros((0, len(aim.objectives)))
+        for slack in _SLACKS if any(limit.is_upper for limit in aim.limits) else (1.0,):
+            codes = self._front(aim, tables, slack)[0]
+            if len(codes):
+                near = np.unique(np.concatenate([codes, *map(self.space.neighbour_codes, codes)]), axis=0)
+                new = self._new(near, found)
+                new = new[_kept(model, new, [_tightened(limit, slack) for limit in aim.limits])]
+                told = model.values(new, aim.objectives)
+                best = np.concatenate([*pareto.levels(told, 4 * n), np.zeros(0, dtype=np.int64)])[: 8 * n]
+                archs = self.space.decode(new[best])
+                passes = np.asarray(self.feasible(archs), dtype=bool) if archs else np.zeros(0, dtype=bool)
+                found += [archs[i] for i in np.flatnonzero(passes)]
+                values = np.concatenate([values, told[best][passes]])
+            if len(found) >= n:
+                break
+        return [found[i] for i in _gaining(part.values[part.excess == 0], values, n)]
+
+    def _new(self, codes: Codes, found: Sequence[Architecture]) -> Codes:
+        """Those of (k, num_slots) codes that were neither told nor found before."""
+        known = [evaluation.arch for evaluation in self._history.evaluations]
+        seen = {row.tobytes() for row in self.space.codes([*known, *found])}
+        return codes[[row.tobytes() not in seen for row in codes]]
+
+    # -- what costs tell
 
     @cached_property
-    def _largest(self) -> Row:
-        return tuple(int(code) for code in self.space.codes([self.space.largest()])[0])
+    def _program(self) -> Program:
+        return Program(self.space)
 
-    def _other(self, slot: int) -> int:
-        return int(self.space.domains[slot][0])
+    @cached_property
+    def _cases(self) -> Cases:
+        return cases(self.space, self._program.columns, self._known, self._known.names, np.random.default_rng(0))
 
-    def _changed(self, row: Row, codes: dict[int, int]) -> Row:
-        """A row with other codes, choices turned on and off as conditions say; what comes on takes its last option."""
-        changed = [codes.get(slot, code) for slot, code in enumerate(row)]
-        for slot, own in enumerate(self.space.slots):
-            on = all(changed[parent] in allowed for parent, allowed in own.conditions)
-            changed[slot] = (changed[slot] if changed[slot] >= 0 else int(self.space.domains[slot][-1])) if on else -1
-        return tuple(changed)
-
-    def _is_row(self, row: Row) -> bool:
-        return self.space.decode(np.array([row]))[0] in self.space
-
-    def _counted(self, name: str, fixed: Row) -> Terms:
-        """What options add to a cost, given the choices that are fixed; a choice that is turned off adds nothing.
-
-        What goes with it is counted as its parent's: the cost without it does not depend on what it was.
-        """
-        base = self._changed(self._largest, {slot: code for slot, code in enumerate(fixed) if code != -2})
-        rows: list[Row] = [base]
-        places: list[tuple[int, int, int]] = []  # slot, code, the row it is compared with
-        for slot, domain in enumerate(self.space.domains):
-            reference = self._with(base, slot)
-            rows.append(reference)
-            compared = len(rows) - 1
-            for code in domain:
-                places.append((slot, code, compared))
-                rows.append(self._changed(reference, {slot: code}))
-        values = self._costs(name, np.array(rows, dtype=np.int16))
-        terms = [np.zeros(len(slot.options) + 1) for slot in self.space.slots]
-        numbered = [number for number in range(1, len(rows)) if number not in {place[2] for place in places}]
-        for (slot, code, compared), number in zip(places, numbered, strict=True):
-            terms[slot][code] = values[number] - values[compared]
-        terms[0] = terms[0] + values[0]
-        return terms
-
-    def _with(self, row: Row, slot: int) -> Row:
-        """The row, or where a slot is off in it, one with what turns it on."""
-        for parent, allowed in self.space.slots[slot].conditions if row[slot] < 0 else ():
-            row = self._with(row, parent)
-            if row[parent] not in allowed:
-                row = self._changed(row, {parent: max(allowed & set(self.space.domains[parent]), default=row[parent])})
-        return row
+    def _check_reach(self) -> None:
+        """NasError where the limits on costs leave no network for any aim."""
+        said = []
+        for part in self._history.parts:
+            known = [limit for limit in part.aim.limits if limit.metric in self._known.names]
+            sure = [limit for limit in known if limit.metric not in self._cases.rough] if known else []
+            said.append(unreachable(self._program, self._cases, sure) if sure else "")
+        if all(said):
+            raise NasError(f"{said[0]}; loosen a limit or widen the space")
 
 
-def replacements(space: Space) -> list[Architecture]:
-    """The largest network, and it with each option of each choice in turn."""
-    return list(dict.fromkeys([space.largest(), *(arch for _, arch in space.variants())]))
+def _limited(aim: Aim) -> tuple[str, ...]:
+    return tuple(limit.metric for limit in aim.limits)
 
 
-def fitted(space: Space, evaluations: Sequence[Evaluation], metric: str, ridge: float = 1e-6) -> Terms:
-    """What each option adds to a metric, relative to the largest network's options, by ridge regression."""
-    told = [e for e in evaluations if metric in e.metrics]
-    codes = space.codes([e.arch for e in told])
-    values = np.array([e.metrics[metric] for e in told])
-    largest = space.codes([space.largest()])[0]
-    columns = [(s, c) for s, slot in enumerate(space.slots) for c in (*range(len(slot.options)), -1) if c != largest[s]]
-    features = (
-        np.stack([codes[:, s] == c for s, c in columns], axis=1).astype(float) if columns else np.zeros((len(codes), 0))
-    )
-    base = next((value for value, row in zip(values, codes, strict=True) if np.array_equal(row, largest)), None)
-    offset = float(values.mean()) if base is None else float(base)
-    weights = np.linalg.solve(features.T @ features + ridge * np.eye(len(columns)), features.T @ (values - offset))
-    terms = [np.zeros(len(slot.options) + 1) for slot in space.slots]
-    for (slot, code), weight in zip(columns, weights, strict=True):
-        terms[slot][code] = weight
-    terms[0] = terms[0] + offset
-    return terms
+def _tightened(limit: Limit, slack: float) -> Limit:
+    """An upper limit at a share of its bound; others as they are."""
+    return Limit(limit.metric, limit.op, limit.value * slack) if limit.is_upper and limit.value > 0 else limit
 
 
-def judgement(space: Space, evaluations: Sequence[Evaluation], metric: str) -> tuple[float, int]:
-    """Kendall's tau between sums of the replacements and what other networks showed, and how many these are.
-
-    NaN where there are fewer than three.
-    """
-    alone = {arch.digest for arch in replacements(space)}
-    told = [e for e in evaluations if e.error is None]
-    known, others = ([e for e in told if (e.arch.digest in alone) is inside] for inside in (True, False))
-    if len(others) < 3 or not known:
-        return float("nan"), len(others)
-    terms = fitted(space, known, metric)
-    guessed = total(terms, space.codes([e.arch for e in others]))
-    return float(stats.kendalltau(guessed, [e.metrics[metric] for e in others]).statistic), len(others)
+def _kept(model: Model, codes: Codes, limits: Sequence[Limit]) -> np.ndarray:
+    """(n,) bool: which networks keep the limits by the sums; all, where none does."""
+    told = model.values(codes, [limit.metric for limit in limits])
+    kept = np.array([[limit.holds({limit.metric: v}) for limit, v in zip(limits, row, strict=True)] for row in told])
+    held: np.ndarray = np.all(kept.reshape(len(codes), len(limits)), axis=1)
+    return held if held.any() else np.ones(len(codes), dtype=bool)
 
 
-def _metrics(aim: Aim) -> list[str]:
-    return list(dict.fromkeys([*aim.objectives, *(limit.metric for limit in aim.limits)]))
-
-
-def _added(terms: Terms, others: Mapping[str, Terms], little: Mapping[str, float]) -> Terms:
-    """A sum, and a little of others, so that of equal ones the cheaper is least."""
-    return [own + sum(little[name] * other[slot] for name, other in others.items()) for slot, own in enumerate(terms)]
-
-
-def _limit(terms: Terms, limit: Limit) -> Bound:
-    return Bound(terms, limit.value) if limit.is_upper else Bound([-own for own in terms], -limit.value)
+def _gaining(known: FloatArray, values: FloatArray, n: int) -> list[int]:
+    """Up to n rows of `values`: each adds most to what is known and to those before it; then those that add nothing."""
+    if not len(values):
+        return []
+    both = np.concatenate([known, values])
+    gains = Gains(known, pareto.reference_point(both[pareto.non_dominated(both)]), np.random.default_rng(0))
+    chosen: list[int] = []
+    while len(chosen) < min(n, len(values)):
+        added = gains(values)
+        added[chosen] = -1
+        best = int(np.argmax(added))
+        if added[best] <= 0:
+            break
+        chosen.append(best)
+        gains.add(values[best])
+    left = [i for level in pareto.levels(values, len(values)) for i in level.tolist() if i not in chosen]
+    return (chosen + left)[:n]
