@@ -88,9 +88,9 @@ def ours(searcher: str) -> Contender:
         archs = SPACE.sample_many(size, np.random.default_rng(0), uniform="choices", distinct=True)
         with Repository(url(path)) as repository:
             repository.add_space(SpaceRecord(SPACE.digest, SPACE.name, SPACE.declaration()))
-            settings = {**own, "batch": 10, "data": "toy"}
+            settings, named = {**own, "batch": 10, "data": "toy"}, searcher.partition("(")[0]
             repository.create_study(
-                StudyRecord("study", SPACE.digest, None, OBJECTIVES, (), searcher.partition("(")[0], 0, settings=settings)
+                StudyRecord("study", SPACE.digest, None, OBJECTIVES, (), named, 0, settings=settings)
             )
             found = [Evaluation(arch, evaluate(arch)) for arch in archs]
             repository.append_evaluations("study", found, "", "toy")
