@@ -32,7 +32,7 @@ from rich.progress import track
 
 from benchmarks.report import machine, markdown
 from nas.records import Evaluation, SpaceRecord, StudyRecord
-from nas.searchers import SEARCHERS
+from nas.searchers import SEARCHERS, spelled
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture
@@ -41,6 +41,7 @@ from search_spaces.mobilenet import MobileNetSpace
 RESULTS = Path("benchmarks/results/search_overhead.md")
 SPACE = MobileNetSpace()
 OBJECTIVES = ("error", "cost")
+PLAIN = "evolution(screening=0, around=0)"
 PORTION = 20
 """Evaluations of one measurement."""
 SLOW_PORTION, SLOW_SIZE = 5, 1000
@@ -76,18 +77,20 @@ class Contender:
 
 
 def ours(searcher: str) -> Contender:
+    made, own = spelled.read(searcher, SEARCHERS)
+
     def study(repository: Repository) -> Study:
         return Study(
-            "study", SPACE, evaluate, OBJECTIVES, repository, searcher=SEARCHERS[searcher], data="toy", batch=10
+            "study", SPACE, evaluate, OBJECTIVES, repository, searcher=made, settings=own, data="toy", batch=10
         )
 
     def fill(path: Path, size: int) -> None:
         archs = SPACE.sample_many(size, np.random.default_rng(0), uniform="choices", distinct=True)
         with Repository(url(path)) as repository:
             repository.add_space(SpaceRecord(SPACE.digest, SPACE.name, SPACE.declaration()))
-            settings = {"batch": 10, "data": "toy"}
+            settings, named = {**own, "batch": 10, "data": "toy"}, searcher.partition("(")[0]
             repository.create_study(
-                StudyRecord("study", SPACE.digest, None, OBJECTIVES, (), searcher, 0, settings=settings)
+                StudyRecord("study", SPACE.digest, None, OBJECTIVES, (), named, 0, settings=settings)
             )
             found = [Evaluation(arch, evaluate(arch)) for arch in archs]
             repository.append_evaluations("study", found, "", "toy")
@@ -145,7 +148,7 @@ def url(path: Path) -> str:
 
 def contenders() -> list[Contender]:
     return [
-        *(ours(name) for name in ("random", "evolution", "surrogate")),
+        *(ours(name) for name in ("random", PLAIN, "evolution", "surrogate")),
         optunas("NSGA-II", lambda: optuna.samplers.NSGAIISampler(seed=0)),
         optunas("TPE", lambda: optuna.samplers.TPESampler(seed=0, multivariate=True)),
     ]

@@ -18,6 +18,7 @@ from nas.errors import NasError
 from nas.options import RUNS, RunFile, Runs, Storage
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
+from nas.tune_command import tune
 
 if TYPE_CHECKING:
     from nas.workflow import Workflow
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
 app.add_typer(target_app, name="target")
+app.command()(tune)
 app.add_typer(storage_app, name="storage")
 
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]

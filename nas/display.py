@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from nas.units import metric
 
 if TYPE_CHECKING:
     from nas.corrected import Corrected
+    from nas.fidelity import Outcome, Trial
     from nas.front import Row
     from nas.latency import Latency
     from supernets.catalogue import Entry
@@ -295,6 +297,45 @@ def front(
     broken = [row for row in rows if row.broken]
     if broken:
         say(f"{len(broken)} of them break a limit as measured, though predicted to keep it (marked !)")
+
+
+def hyperband(outcome: Outcome, trials: Sequence[Trial], name: str, steps: int, paid: int) -> None:
+    """What trainings under a budget found: each budget with the best of its networks, and the best of all.
+
+    Args:
+        name: of the metric.
+        steps: of the budget 1.
+        paid: budgets of all trainings.
+    """
+    headline(f"Hyperband up to {outcome.largest} x {steps:,} steps: {len(trials)} trainings, {paid * steps:,} steps")
+    text = metric(name).text
+    table = _table("steps", "networks", "failed", f"best {name}", f"median {name}", numbers=True)
+    for budget in sorted({trial.budget for trial in trials}):
+        of_budget = [trial for trial in trials if trial.budget == budget]
+        found = sorted(trial.metrics[name] for trial in of_budget if trial.error is None)
+        told = [text(found[0]), text(statistics.median(found))] if found else ["-", "-"]
+        table.add_row(f"{budget * steps:,}", str(len(of_budget)), str(len(of_budget) - len(found)), *told)
+    _show(table)
+    if outcome.best is None:
+        why = next((trial.error for trial in trials if trial.error), "nothing reached the largest budget")
+        results([f"all failed at the largest budget, for instance: {why}"])
+        return
+    best = outcome.best
+    results([f"best: {best.config.digest[:_DIGEST]}, {name} {text(best.metrics[name])}: {best.config.json()}"])
+
+
+def carbs(found: Sequence[tuple[Mapping[str, float | int], float, float]], trials: Sequence[Trial], name: str) -> None:
+    """The front of quality and cost among settings, from the cheapest on."""
+    failed = sum(trial.error is not None for trial in trials)
+    broke = f", {failed} failed" if failed else ""
+    headline(f"CARBS: {len(trials)} trainings{broke}; settings on the front of {name} and cost")
+    if not found:
+        results([f"all failed, for instance: {next(trial.error for trial in trials if trial.error)}"])
+        return
+    table = _table("examples", name, *found[0][0], numbers=True)
+    for settings, value, cost in found:
+        table.add_row(f"{cost:,.0f}", metric(name).text(value), *(f"{setting:.3g}" for setting in settings.values()))
+    _show(table)
 
 
 def compromises(record: StudyRecord, rows: Sequence[Row]) -> None:

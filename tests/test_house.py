@@ -20,6 +20,7 @@ BRIDGES = (
     "learning",
     "searchers/gradient/*",
     "targets/*",
+    "tuning",
     "workflow",
     "run",
     "session",

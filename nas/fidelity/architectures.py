@@ -9,14 +9,15 @@ anew, which costs the most 1 / (1 - 1 / eta) times as much for a configuration t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError
-from nas.executors import Executor
+from nas.executors import Deferred, Executor
 from nas.fidelity.hyperband import Hyperband
+from nas.fidelity.ledger import Trial
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
 from supernets.skeleton import Build, build_initialised
@@ -38,6 +39,8 @@ def architecture_search(
     seed: int = 0,
     executor: Executor | None = None,
     device: str = "cpu",
+    evaluate: Deferred | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
 ) -> Hyperband:
     """Hyperband over a space: `.run(27)` trains networks for up to 27 times the steps of `training`, `.run(81)` more.
 
@@ -49,22 +52,25 @@ def architecture_search(
             average=0 higher budgets go on from lower ones, else they are trained anew.
         eta, reuse, seed, executor: as of `Hyperband`. The seed is of the architectures; `training.seed` is of the
             weights.
+        evaluate: makes the `StandAlone` of these trainings where it runs, for workers that `build` cannot travel to.
+        on_trial: called after each training.
 
     Raises:
         NasError: a setting that cannot be, or the directory holds another search.
     """
     directory = Path(directory)
-    evaluate = StandAlone(build, task, training, directory / "networks", device)
+    here = StandAlone(build, task, training, directory / "networks", device)
     return Hyperband(
         space.sample,
-        evaluate,
+        evaluate or here,
         task.metric,
         eta=eta,
         reuse=reuse,
         seed=seed,
         executor=executor,
         path=directory / "hyperband.jsonl",
-        identity={"space": space.digest, "task": task.digest, "training": _identity(training)},
+        identity={"space": space.digest, "task": task.digest, "training": identity(training)},
+        on_trial=on_trial,
     )
 
 
@@ -130,7 +136,7 @@ def _lengthened(place: Path, config: TrainingConfig) -> bool:
     return True
 
 
-def _identity(training: TrainingConfig) -> dict[str, Any]:
+def identity(training: TrainingConfig) -> dict[str, Any]:
     """The settings that decide what a training gives; JSON has no infinity."""
     settings = asdict(training)
     del settings["checkpoint_every"], settings["evaluate_every"], settings["strategy"]

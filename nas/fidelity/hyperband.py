@@ -75,6 +75,7 @@ class Hyperband:
         executor: where trials run; a batch holds one budget.
         path: of a file of JSON lines, from which a stopped run goes on.
         identity: what else must be equal for that: JSON values, such as the digest of the data.
+        on_trial: called after each trial.
 
     Raises:
         NasError: a setting that cannot be, or a file of another search.
@@ -92,6 +93,7 @@ class Hyperband:
         executor: Executor | None = None,
         path: Path | str | None = None,
         identity: Mapping[str, Any] | None = None,
+        on_trial: Callable[[Trial], None] | None = None,
     ) -> None:
         num_rungs_after_first(eta, 1)
         check_reuse(reuse)
@@ -100,6 +102,7 @@ class Hyperband:
         self.objective, self.eta, self.reuse, self.seed = objective, eta, reuse, seed
         self.executor = executor or InProcess()
         self._draw = draw
+        self._on_trial = on_trial
         self._evaluate = at_budget(evaluate)
         settings = {"objective": objective, "eta": eta, "reuse": reuse, "seed": seed}
         self.ledger = Ledger(path, settings | dict(identity or {}))
@@ -176,6 +179,8 @@ class Hyperband:
                 raise NasError(f"the evaluator returned {given} but not {self.objective!r}, the objective")
             self.ledger.add(trial)
             _tell(trial)
+            if self._on_trial is not None:
+                self._on_trial(trial)
 
     # -- what is left of it
 

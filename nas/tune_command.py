@@ -1,0 +1,132 @@
+"""`nas tune`: trainings under a budget, of networks alone (Hyperband) or of settings (CARBS)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas import display
+from nas.errors import NasError
+from nas.options import RUNS, RunFile, Runs
+
+if TYPE_CHECKING:
+    from nas.executors import Executor
+    from nas.fidelity.ledger import Trial
+    from nas.run import Run
+
+_METHODS = ("hyperband", "carbs")
+
+
+def tune(
+    run_file: RunFile,
+    method: Annotated[
+        str, typer.Option(help="hyperband: which network, trained alone. carbs: which settings to train with.")
+    ] = "hyperband",
+    largest: Annotated[
+        int, typer.Option(min=1, help="Hyperband's largest budget, a power of eta; raised later, it goes on.")
+    ] = 27,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps of Hyperband's budget 1; a 27th of the run file's if left out.")
+    ] = 0,
+    eta: Annotated[int, typer.Option(help="Hyperband promotes one network in so many.")] = 3,
+    reuse: Annotated[
+        str, typer.Option(help="Once the largest budget is raised: discarding, preserving or efficient.")
+    ] = "efficient",
+    schedule: Annotated[
+        str, typer.Option(help="In place of the run file's; with constant, Hyperband's longer trainings go on.")
+    ] = "",
+    trials: Annotated[int, typer.Option(min=1, help="Trainings of CARBS in all; raised later, it goes on.")] = 20,
+    settings: Annotated[
+        str, typer.Option(help="That CARBS tunes, of lr, weight_decay, warmup, clip, steps, batch_size.")
+    ] = "lr,weight_decay",
+    of: Annotated[
+        str, typer.Option(help="That CARBS trains: supernet, or network, the largest one alone.")
+    ] = "supernet",
+    runs: Runs = RUNS,
+    cluster: Annotated[
+        str | None, typer.Option(help="Train on Ray: auto, local or an address; without it in this process.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trainings beside one another, on a cluster.")] = 2,
+) -> None:
+    """Train many networks briefly and few for long, or find settings to train with; what was stopped goes on."""
+    from nas.run import blaming, load
+
+    if method not in _METHODS:
+        raise NasError(f"method {method!r} is unknown: choose one of {', '.join(_METHODS)}")
+    run = load(run_file)
+    if schedule:
+        run = replace(run, training=replace(run.training, schedule=schedule))
+    file = run_file.resolve() if cluster is not None else None
+    directory = runs / run.name / "tune"
+    with blaming(run_file), _executor(cluster, workers) as executor:
+        if method == "hyperband":
+            budget = replace(run.training, steps=steps or max(1, run.training.steps // 27))
+            _hyperband(run, directory, budget.steps, largest, eta, reuse, executor, file)
+        else:
+            names = [name.strip() for name in settings.split(",")]
+            _carbs(run, directory, names, of, trials, workers if cluster is not None else 1, executor, file)
+
+
+@contextmanager
+def _executor(cluster: str | None, workers: int) -> Iterator[Executor]:
+    from nas.cluster import RayExecutor
+    from nas.executors import InProcess
+
+    if cluster is None:
+        yield InProcess()
+        return
+    with RayExecutor(cluster, workers) as executor:
+        yield executor
+
+
+def _hyperband(
+    run: Run, directory: Path, steps: int, largest: int, eta: int, reuse: str, executor: Executor, file: Path | None
+) -> None:
+    from nas.fidelity.ledger import cost, cost_going_on
+    from nas.fidelity.rungs import table
+    from nas.tuning import hyperband
+
+    total = sum(map(sum, table(eta, largest)))
+    budget = replace(run.training, steps=steps)
+    with display.bar("training alone (hyperband)") as tick:
+
+        def tell(trial: Trial) -> None:
+            tick(min(len(search.ledger.trials), total), total)
+
+        search = hyperband(
+            run, directory, budget, eta=eta, reuse=reuse, executor=executor, run_file=file, on_trial=tell
+        )
+        outcome = search.run(largest)
+    trials = search.ledger.trials
+    goes_on = budget.schedule == "constant" and budget.average == 0
+    paid = cost_going_on(trials) if goes_on else cost(trials)
+    display.hyperband(outcome, trials, run.task.metric, steps, paid)
+    display.say(f"a larger budget goes on from here: --largest {largest * eta}")
+
+
+def _carbs(
+    run: Run,
+    directory: Path,
+    names: list[str],
+    of: str,
+    trials: int,
+    at_once: int,
+    executor: Executor,
+    file: Path | None,
+) -> None:
+    from nas.tuning import carbs
+
+    with display.bar(f"training the {of} (carbs)") as tick:
+
+        def tell(trial: Trial) -> None:
+            tick(len(search.ledger.trials), trials)
+
+        search = carbs(run, directory, names, of=of, at_once=at_once, executor=executor, run_file=file, on_trial=tell)
+        done = search.run(trials)
+    display.carbs(search.carbs.front(), done, run.task.metric)
+    display.say(f"more trainings go on from here: --trials {2 * trials}")
