@@ -47,6 +47,8 @@ class Coverage:
 
     rows: tuple[Row, ...]
     idle: tuple[str, ...]
+    multiples: tuple[str, ...] = ()
+    """Axes that may be fused: always so many times another axis of their parameter, with the layout to say so."""
 
     def table(self) -> str:
         """The report as aligned text, one line a parameter."""
@@ -60,7 +62,8 @@ class Coverage:
         text = "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
         )
-        return text + (f"\nchoices that move no parameter: {', '.join(self.idle)}" if self.idle else "")
+        text += f"\nchoices that move no parameter: {', '.join(self.idle)}" if self.idle else ""
+        return "\n".join([text, *self.multiples])
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,23 @@ class Survey:
         rows = [self._row(name, shape, largest) for name, shape in self.shapes.items()]
         moving = {choice for row in rows for choices in (*row.axes.values(), row.present) for choice in choices}
         choices = dict.fromkeys(variant.choice for variant in self.variants if variant.choice is not None)
-        return Coverage(tuple(rows), tuple(choice for choice in choices if choice not in moving))
+        idle = tuple(choice for choice in choices if choice not in moving)
+        return Coverage(tuple(rows), idle, tuple(filter(None, map(self._multiple, rows))))
+
+    def _multiple(self, row: Row) -> str:
+        """What to say of a matrix one of whose moved axes is always a whole multiple of the other, and not fused."""
+        if len(row.shape) != 2 or set(row.axes) != {0, 1} or row.axes[0] != row.axes[1] or self.axes[row.name].fused:
+            return ""
+        seen = {variant.shapes[row.name] for variant in self.variants if row.name in variant.shapes}
+        for long in (0, 1):
+            ratios = {shape[long] / shape[1 - long] for shape in seen}
+            if len(ratios) == 1 and (count := ratios.pop()) in (2, 3, 4):
+                return (
+                    f"axis {long} of {row.name} is always {count:.0f} times the other: if it holds {count:.0f} blocks "
+                    f"side by side, say layout={{{row.name!r}: Blocks({count:.0f}, axis={long})}}; a hidden layer needs "
+                    "nothing"
+                )
+        return ""
 
     def _row(self, name: str, shape: Shape, largest: Variant) -> Row:
         moved: dict[int, dict[str, None]] = defaultdict(dict)
@@ -136,6 +155,7 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
 
 def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts) -> Variant:
     module = build_skeleton(build, arch)
+    _check_derived(module)
     parameters = dict(module.named_parameters())
     persistent = _persistent_buffers(module)
     return Variant(
@@ -147,6 +167,19 @@ def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts
         named_axes(module, layouts),
         {name: buffer for name, buffer in module.named_buffers() if name in persistent},
     )
+
+
+def _check_derived(module: nn.Module) -> None:
+    """No buffer may be computed from the values of parameters: a slice of these would want another one."""
+    for path, own in module.named_modules():
+        derived = [name for name, buffer in own.named_buffers(recurse=False) if buffer.is_meta]
+        if derived or type(own).__name__ == "_Orthogonal":
+            where, _, _ = path.partition(".parametrizations")
+            raise SupernetError(
+                f"{where} has a {type(own).__name__.lstrip('_')}, which is computed from the values of its weight when "
+                "the model is built, so slices of the weight cannot have it: leave it out, use weight_norm, or apply "
+                "it to an extracted network"
+            )
 
 
 def _persistent_buffers(module: nn.Module) -> set[str]:

@@ -1,13 +1,18 @@
 """Fused axes: read as blocks where a class or a run of the network says so, and told where only sizes hint at it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from search_spaces import Architecture, Space, choice
 from supernets import Blocks, Supernet
+from supernets.errors import SupernetError
 from supernets.fused import find_fused
+from supernets.relaxation.mixture import Mixture
 
 
 class Hidden(Space):
@@ -171,3 +176,70 @@ def test_qkv_of_timm_is_three_blocks() -> None:
     supernet = Supernet(space, lambda arch: nn.Sequential(Timm(arch.width)))
     large, small = (supernet.extract(space.architecture({"width": width}))[0] for width in (32, 16))
     torch.testing.assert_close(small.qkv.weight.view(3, 16, 12), large.qkv.weight.view(3, 32, 12)[:, :16])
+
+
+# --- parametrizations ---------------------------------------------------------------------------------------------
+
+
+def normed(norm: Callable[[nn.Module], nn.Module]) -> Callable[[Architecture], nn.Module]:
+    return lambda arch: nn.Sequential(norm(nn.Linear(4, arch.hidden)), nn.ReLU(), nn.Linear(arch.hidden, 3))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.orthogonal])
+def test_norms_that_are_computed_from_weights_are_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
+    with pytest.raises(
+        SupernetError, match=r"^0 has a \w+, which is computed from the values of its weight .* weight_norm"
+    ):
+        Supernet(Hidden(), normed(norm))
+
+
+def test_weight_norm_is_sliced_and_relaxed() -> None:
+    space, example = Hidden(), torch.randn(5, 4, dtype=torch.float64)
+    supernet = Supernet(space, normed(parametrizations.weight_norm), dtype=torch.float64)
+    for hidden in (2, 6):
+        arch = space.architecture({"hidden": hidden})
+        torch.testing.assert_close(supernet.subnet(arch).eval()(example), supernet.extract(arch).eval()(example))
+    assert supernet.relax(Mixture(space)).eval()(example).isfinite().all()
+
+
+class Adapted(nn.Module):
+    """A layer as peft wraps it: the layer itself and, by the adapter's name, two thin ones."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = layer
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(layer.in_features, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, layer.out_features, bias=False)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.base_layer(x) + self.lora_B["default"](self.lora_A["default"](x))
+        return found
+
+
+def test_models_with_adapters_around_their_layers_open() -> None:
+    space, example = Hidden(), torch.randn(5, 4)
+
+    def build(arch: Architecture) -> nn.Module:
+        return nn.Sequential(Adapted(nn.Linear(4, arch.hidden)), nn.ReLU(), Adapted(nn.Linear(arch.hidden, 3)))
+
+    parent = build(space.largest())
+    supernet = Supernet(space, build, init=parent)
+    torch.testing.assert_close(supernet.extract(space.largest())(example), parent(example))
+    small = space.smallest()
+    torch.testing.assert_close(supernet.subnet(small)(example), supernet.extract(small)(example))
+
+
+def test_coverage_tells_of_axes_that_may_be_fused() -> None:
+    class Mixer(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.into = nn.Linear(4, width)
+            self.both = nn.Linear(width, 2 * width)
+            self.out = nn.Linear(2 * width, 3)
+
+    supernet = Supernet(Widths(), lambda arch: Mixer(arch.width))
+    (line,) = supernet.coverage().multiples
+    assert line.startswith("axis 0 of both.weight is always 2 times the other")
+    assert "layout={'both.weight': Blocks(2, axis=0)}" in line and line in supernet.coverage().table()
+    said = Supernet(Widths(), lambda arch: Mixer(arch.width), layout={"both.weight": Blocks(2), "both.bias": Blocks(2)})
+    assert said.coverage().multiples == ()
