@@ -93,7 +93,7 @@ class Survey:
         return Coverage(tuple(rows), idle, tuple(filter(None, map(self._multiple, rows))))
 
     def _multiple(self, row: Row) -> str:
-        """What to say of a matrix one of whose moved axes is always a whole multiple of the other, and not fused."""
+        """What to say of a matrix of which one moved axis is always a whole multiple of the other, and not fused."""
         if len(row.shape) != 2 or set(row.axes) != {0, 1} or row.axes[0] != row.axes[1] or self.axes[row.name].fused:
             return ""
         seen = {variant.shapes[row.name] for variant in self.variants if row.name in variant.shapes}
@@ -102,7 +102,7 @@ class Survey:
             if len(ratios) == 1 and (count := ratios.pop()) in (2, 3, 4):
                 return (
                     f"axis {long} of {row.name} is always {count:.0f} times the other: if it holds {count:.0f} blocks "
-                    f"side by side, say layout={{{row.name!r}: Blocks({count:.0f}, axis={long})}}; a hidden layer needs "
+                    f"side by side, say layout={{{row.name!r}: Blocks({count:.0f}, axis={long})}}; hidden layers need "
                     "nothing"
                 )
         return ""
