@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.pretrained import ours, peers
 from benchmarks.pretrained.subjects import SUBJECTS, Subject
 from benchmarks.work import exit_status
+from nas.evaluators import recalibrated
 from nas.targets import CPUTarget
 from supernets import Supernet
 from supernets.compression.importance import SCORES
@@ -120,8 +121,10 @@ class Bench:
             settle=subject.settle,
         )
         if share == LATENCY:
-            return peers.of_size(make, self.relative_latency, 0.5, tries=6)
-        return peers.of_size(make, peers.parameters, float(share) * self.params)
+            found = peers.of_size(make, self.relative_latency, 0.5, tries=6)
+        else:
+            found = peers.of_size(make, peers.parameters, float(share) * self.params)
+        return recalibrated(found, subject.task)  # as every network of ours is
 
     def _loss(self, model: nn.Module) -> Tensor:
         """Of as many batches as our scores read."""
