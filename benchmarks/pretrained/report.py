@@ -38,10 +38,10 @@ def report(found: Found) -> str:
     parts = [
         "# Trained models made smaller\n",
         f"{machine('cpu', 1)}; written by `python -m benchmarks.pretrained.report` from `pretrained.jsonl`, which "
-        "`python -m benchmarks.pretrained --subject NAME` writes. Test split. Each cell: the score of the network as it "
-        "is made of the trained weights → after the same short training with the parent's outputs (nothing where that has "
-        "not run). Ours come from one supernet and one run for all sizes; Torch-Pruning makes a run a size. Batch norm "
-        "is calibrated anew for all.\n",
+        "`python -m benchmarks.pretrained --subject NAME` writes. Test split. Each cell: the score of the network as "
+        "it is made of the trained weights → after the same short training with the parent's outputs (nothing where "
+        "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning makes a run a size. "
+        "Batch norm is calibrated anew for all.\n",
     ]
     for subject in subjects:
         parts.append(f"## {TITLES[subject]}\n\n{table(found, subject)}")
