@@ -32,7 +32,6 @@ app = typer.Typer(
 )
 storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
 app.add_typer(target_app, name="target")
-app.command()(tune)
 app.add_typer(storage_app, name="storage")
 
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
@@ -244,6 +243,9 @@ def resume(
     with session.study_workflow(study, storage, runs, cluster, workers) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
+
+
+app.command()(tune)
 
 
 @app.command()
