@@ -141,8 +141,10 @@ class SettingsTraining:
 
     def __call__(self, settings: Architecture) -> dict[str, float]:
         given: dict[str, Any] = {name: value for name, value in settings.items() if name in TUNABLE}
-        task = copy.copy(self.run.task)
-        task.batch_size = given.pop("batch_size", task.batch_size)
+        task = self.run.task
+        if "batch_size" in given:
+            task = copy.deepcopy(task)  # one task may hold another, and its size of batches
+            task.batch_size = given.pop("batch_size")
         seed = self.run.training.seed + settings["number"]  # who is tried again has another luck
         config = replace(self.run.training, **given, seed=seed, evaluate_every=0)
         run = replace(self.run, task=task, training=config)

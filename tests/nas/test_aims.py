@@ -115,7 +115,7 @@ def test_searches_that_know_costs_find_more_in_few_evaluations() -> None:
         for seed in range(5):
             with Repository("sqlite://") as repository:
                 made = study(repository, told=told, seed=seed)
-                made.run(14)
+                made.run(20)
                 shares[told] += [share(made.evaluations, aim) for aim in made.aims]
     assert np.mean(shares[True]) > np.mean(shares[False])
 
