@@ -49,7 +49,9 @@ EVALUATED = [
 ]
 
 
-def study(repository: Repository, searcher: str = "surrogate", *, told: bool = True, seed: int = 0) -> Study:
+def study(
+    repository: Repository, searcher: str = "surrogate", *, told: bool = True, seed: int = 0, **settings: int
+) -> Study:
     return Study(
         "both",
         Cells(),
@@ -62,6 +64,7 @@ def study(repository: Repository, searcher: str = "surrogate", *, told: bool = T
         costs=costs if told else None,
         seed=seed,
         batch=10,
+        settings=settings,
     )
 
 
@@ -114,7 +117,7 @@ def test_searches_that_know_costs_find_more_in_few_evaluations() -> None:
     for told in shares:
         for seed in range(5):
             with Repository("sqlite://") as repository:
-                made = study(repository, told=told, seed=seed)
+                made = study(repository, told=told, seed=seed, startup=10)
                 made.run(20)
                 shares[told] += [share(made.evaluations, aim) for aim in made.aims]
     assert np.mean(shares[True]) > np.mean(shares[False])
