@@ -10,7 +10,6 @@ from zoo import ZOO
 from supernets import Plan, Supernet, SupernetError
 
 BILLION = """
-import resource
 import torch
 from torch import nn
 from search_spaces import Space, choice
@@ -34,7 +33,8 @@ assert plan.num_parameters > 10**9 and plan.count_parameters(Large().largest()) 
 assert plan.coverage().idle == ()
 buffer = plan.survey.buffers["mask.mask"]
 assert torch.equal(buffer, torch.ones(3, 3).tril())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# not ru_maxrss, which begins with what the process that started this one had
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
@@ -51,7 +51,7 @@ def test_a_plan_says_what_the_supernet_says(name: str) -> None:
     assert plan.profiles(example, sample=1).keys() == {"smallest", "largest", "random 1"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ru_maxrss has another unit")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no /proc")
 def test_a_billion_parameters_take_no_memory() -> None:
     done = subprocess.run([sys.executable, "-c", BILLION], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
