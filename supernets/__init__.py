@@ -7,7 +7,7 @@ from supernets.optim import Optimizer, OptimizerConfig
 from supernets.planning import Plan
 from supernets.profile import Profile, profile_network
 from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
-from supernets.structure import one_of, stack
+from supernets.structure import keep, one_of, stack, tie
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
 
@@ -31,7 +31,9 @@ __all__ = [
     "Split",
     "Supernet",
     "SupernetError",
+    "keep",
     "one_of",
     "profile_network",
     "stack",
+    "tie",
 ]

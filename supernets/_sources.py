@@ -26,8 +26,8 @@ from supernets.errors import SupernetError
 OURS = frozenset({"search_spaces", "supernets", "nas", "dashboard"})
 STRUCTURE = "supernets.structure"
 # `from supernets import stack` works in a copy too: this stands in for the package
-_PACKAGE = "from .structure import OneOf as OneOf, Stack as Stack, one_of as one_of, stack as stack\n"
-_STRUCTURE_NAMES = frozenset({"OneOf", "Stack", "one_of", "stack"})
+_STRUCTURE_NAMES = frozenset({"Kept", "OneOf", "Stack", "keep", "one_of", "stack", "tie"})
+_PACKAGE = f"from .structure import {', '.join(f'{name} as {name}' for name in sorted(_STRUCTURE_NAMES))}\n"
 
 
 class SourceError(SupernetError):

@@ -1,11 +1,12 @@
-"""The two words a model may borrow from us: a stack of choosable depth and one operation out of several.
+"""The words a model may borrow from us: a stack of choosable depth, one operation out of several, some of many blocks.
 
-Both are ordinary modules with nothing hidden in `forward`. They only say in the module tree what plain PyTorch leaves
+All are ordinary modules with nothing hidden in `forward`. They only say in the module tree what plain PyTorch leaves
 unsaid, so that a supernet can name the weights of alternatives apart and a relaxation can find the blocks it gates.
 Pure torch: a model that uses them runs wherever this one file does.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from torch import nn
@@ -38,6 +39,16 @@ class OneOf(nn.Module):
         return f"one of {', '.join(self.options)}"
 
 
+class Kept(nn.ModuleList):
+    """Some of the blocks of a list under their own names: `kept[1]` is the second of them, be it called 1 or 7."""
+
+    def __getitem__(self, index: Any) -> Any:
+        modules = list(self._modules.items())
+        if not isinstance(index, slice):
+            return modules[index][1]
+        return _held(Kept(), modules[index])
+
+
 def stack(blocks: Iterable[nn.Module]) -> Stack:
     """Make a stack of the blocks an architecture has, in order; each must return what the next one takes."""
     return Stack(*blocks)
@@ -56,6 +67,88 @@ def one_of(chosen: str, options: Mapping[str, Callable[[], nn.Module]]) -> OneOf
     if not isinstance(chosen, str) or not chosen or "." in chosen or hasattr(OneOf, chosen) or chosen in _RESERVED:
         raise ValueError(f"one_of: {chosen!r} cannot name a submodule: use a name without dots that is no attribute")
     return OneOf(chosen, options[chosen](), tuple(options))
+
+
+def keep(blocks: nn.Module, kept: Sequence[int] | Sequence[bool]) -> nn.Module:
+    """Some of the blocks of an `nn.ModuleList` or `nn.Sequential`, in their own order and under their own names.
+
+        model.layers = keep(model.layers, arch.keep)                      # keep = choice(False, True, per=12)
+        model.layers = keep(model.layers, sorted(RANKING[: arch.depth]))  # depth = choice(6, 8, 12)
+
+    The weights of block 7 stay ``layers.7...`` where block 3 is gone, so a supernet shares them and pretrained weights
+    fit. What counts the blocks from 0 at run time, as the `layer_idx` of transformers by which caches are found, is
+    numbered anew in the blocks themselves. A config that lists something for each layer, such as `layer_types`, is not
+    known here: build with the entries of the kept ones. A stack becomes a plain `nn.Sequential`, since its first blocks
+    are no longer those that stay.
+
+    Args:
+        kept: numbers of blocks, ascending, or for each block whether it stays.
+
+    Raises:
+        ValueError: another kind of module, numbers that are no blocks or not ascending, or not one truth value a block.
+    """
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
+        raise ValueError(f"keep: {type(blocks).__name__} is no list of blocks: give an nn.ModuleList or nn.Sequential")
+    modules = list(blocks._modules.items())
+    chosen = [modules[number] for number in _numbers(kept, len(modules))]
+    for place, (_, block) in enumerate(chosen):
+        for part in block.modules():
+            if isinstance(getattr(part, "layer_idx", None), int):
+                part.layer_idx = place  # type: ignore[assignment]
+    return _held(Kept() if isinstance(blocks, nn.ModuleList) else nn.Sequential(), chosen)
+
+
+def _held(into: nn.Module, named: Iterable[tuple[str, nn.Module | None]]) -> nn.Module:
+    for name, block in named:
+        into.add_module(name, block)
+    return into
+
+
+def _numbers(kept: Sequence[int] | Sequence[bool], blocks: int) -> list[int]:
+    """Of those that stay."""
+    if kept and all(isinstance(one, bool) for one in kept):
+        if len(kept) != blocks:
+            raise ValueError(f"keep: {len(kept)} truth values for {blocks} blocks: give one for each")
+        return [number for number, stays in enumerate(kept) if stays]
+    numbers = list(kept)
+    if any(not 0 <= number < blocks for number in numbers) or numbers != sorted(set(numbers)):
+        raise ValueError(
+            f"keep: {numbers} of {blocks} blocks: give ascending numbers from 0 to {blocks - 1}, each once"
+        )
+    return numbers
+
+
+def tie(blocks: Iterable[nn.Module], size: int, but: Sequence[str] = ()) -> None:
+    """Has each `size` consecutive blocks share their parameters, the first one's, as the groups of FoldGPT do.
+
+        tie(model.layers, 2, but=("*norm*",))
+
+    Tied parameters are one tensor under several names, for a supernet and for what it extracts, and count once. A last
+    group may be smaller.
+
+    Args:
+        but: patterns of names within a block; parameters of these names stay each block's own (arXiv:2407.00928 keeps
+            some so that layers differ).
+
+    Raises:
+        ValueError: size below 1, or a parameter that the first block of a group has not, or in another shape.
+    """
+    if size < 1:
+        raise ValueError(f"tie: groups of {size}: a group has at least 1 block")
+    for place, block in enumerate(list_of := list(blocks)):
+        first = list_of[place - place % size]
+        own = dict(first.named_parameters(remove_duplicate=False))
+        for name, parameter in list(block.named_parameters(remove_duplicate=False)):
+            if block is first or any(fnmatchcase(name, pattern) for pattern in but):
+                continue
+            if name not in own or own[name].shape != parameter.shape:
+                there = tuple(own[name].shape) if name in own else "missing"
+                raise ValueError(
+                    f"tie: {name} of block {place} is {tuple(parameter.shape)}, in the first of its group {there}: "
+                    "name it in but=, or group blocks alike"
+                )
+            path, _, last = name.rpartition(".")
+            setattr(block.get_submodule(path), last, own[name])
 
 
 _RESERVED = frozenset({"chosen", "options", "training"})

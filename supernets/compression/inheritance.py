@@ -1,10 +1,11 @@
-"""Manual inheritance of TinyCLIP (arXiv:2309.12314): which of a parent's blocks a shallower network begins with.
+"""What a network begins with of its parent: some of the blocks (TinyCLIP, arXiv:2309.12314), under which names.
 
 The leading channels and heads of the blocks are what a supernet gives its smaller networks anyway.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -51,3 +52,39 @@ def with_blocks(state: Mapping[str, Tensor], kept: Mapping[str, Sequence[int]]) 
         for place, number in enumerate(numbers):
             found |= {f"{prefix}.{place}.{rest}": tensor for rest, tensor in blocks[number].items()}
     return found
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """A state dict under other names: ``init=`` where `one_of` holds what the parent has without alternatives.
+
+        init = renamed(parent.state_dict(), {"*.attn.": "*.attn.full."})  # layers.3.attn.q is layers.3.attn.full.q
+
+    Each key is how names begin, ``*`` standing for any text, and what takes the place of that, with the same text for
+    each ``*``. The first that fits a name counts; other names stay.
+
+    Raises:
+        SupernetError: a key fits no name or has another number of ``*`` than its value, or two names become one.
+    """
+    for old, new in names.items():
+        if old.count("*") != new.count("*"):
+            raise SupernetError(f"renamed: {old!r} and {new!r} differ in the number of '*', which stand for the same")
+        if not any(_beginning(old).match(name) for name in state):
+            raise SupernetError(f"renamed: no name begins like {old!r}: they are like {next(iter(state), '')!r}")
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        to = next((_renamed(name, old, new) for old, new in names.items() if _beginning(old).match(name)), name)
+        if to in found:
+            raise SupernetError(f"renamed: two names become {to!r}: give values that leave them apart")
+        found[to] = tensor
+    return found
+
+
+def _beginning(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))))
+
+
+def _renamed(name: str, old: str, new: str) -> str:
+    match = _beginning(old).match(name)
+    assert match is not None
+    texts = [*match.groups(), ""]
+    return "".join(part + text for part, text in zip(new.split("*"), texts, strict=True)) + name[match.end() :]
