@@ -159,7 +159,7 @@ class AdditiveSearch:
                 new = self._new(near, found)
                 new = new[_kept(model, new, [_tightened(limit, slack) for limit in aim.limits])]
                 told = model.values(new, aim.objectives)
-                best = np.concatenate([*pareto.levels(told, 4 * n), np.zeros(0, dtype=np.int64)])[: 8 * n]
+                best = np.concatenate([*pareto.levels(told, 8 * n), np.zeros(0, dtype=np.int64)])
                 archs = self.space.decode(new[best])
                 passes = np.asarray(self.feasible(archs), dtype=bool) if archs else np.zeros(0, dtype=bool)
                 found += [archs[i] for i in np.flatnonzero(passes)]

@@ -172,7 +172,9 @@ def block_scores(
     listed = dict(network.named_modules()).get(blocks)
     if not isinstance(listed, nn.ModuleList | nn.Sequential) or not len(listed):
         there = [path for path, part in network.named_modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
-        raise BlockError(f"{blocks!r} is no list of blocks in the network: there are {', '.join(there) or 'none'}")
+        raise BlockError(
+            f"{blocks!r} is no list of blocks in the network: there are {', '.join(filter(None, there)) or 'none'}"
+        )
     if batches < 1:
         raise BlockError(f"batches = {batches}: scores need at least 1 batch to calibrate on")
     parameters = list(network.parameters())

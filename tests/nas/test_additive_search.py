@@ -349,6 +349,7 @@ def test_a_study_that_begins_with_single_changes_searches_below_a_limit_that_the
     assert min(e.metrics["error"] for e in found) == pytest.approx(min(map(error, kept)))
 
 
+@pytest.mark.slow
 def test_a_run_searches_below_limits_that_the_largest_network_breaks(tmp_path: Path) -> None:
     run = replace(load(TINY), searcher="additive(points=8)", limits=("params <= 1500",), evaluations=40)
     with Workflow(

@@ -28,7 +28,8 @@ class Point:
 def front(model: Model, objectives: Sequence[str], most: int) -> list[Point]:
     """Up to `most` networks that no other dominates, by the first objective; with two objectives all if they are fewer.
 
-    Of networks with equal objectives there is one. None keep the limits of the model: there are none.
+    Of networks with equal objectives there is one, and of those nearer than `Model.resolution` one at least. Where no
+    network keeps the limits of the model there are none.
     """
     turned = [[*objectives[first:], *objectives[:first]] for first in range(len(objectives))]
     ends = [_solved(model, order, {}, objectives) for order in turned]

@@ -11,6 +11,8 @@ from nas.searchers.exact.cases import Case, Cases
 from nas.searchers.exact.columns import Codes, FloatArray
 from nas.searchers.exact.program import SLACK, AtMost, Program
 
+_RESOLUTION = 1e-5  # of the largest weight: ten times what HiGHS may miss a bound by
+
 
 class Model:
     """Metrics of the networks of a space in cases of sums, of which the best are found exactly.
@@ -36,7 +38,7 @@ class Model:
     def resolution(self, names: Sequence[str]) -> FloatArray:
         """(m,) differences in metrics below which a bound tells no two networks apart."""
         scales = [[AtMost(case.tables[name].weights, 0.0).scale for name in names] for case in self.cases]
-        found: FloatArray = 4 * SLACK * np.max(scales, axis=0)
+        found: FloatArray = _RESOLUTION * np.max(scales, axis=0)
         return found
 
     def best(self, order: Sequence[str], under: Mapping[str, float] | None = None) -> Codes | None:
