@@ -24,7 +24,7 @@ def implied(module: nn.Module) -> dict[str, list[Layout]]:
     for path, owner in module.named_modules(remove_duplicate=False):
         prefix = path + "." if path else ""
         for name, _ in owner.named_parameters(recurse=False, remove_duplicate=False):
-            found[prefix + name] += _of_torch(*_read_as(module, path, name))
+            found[prefix + name] += _of_torch(*_read_as(module, owner, path, name))
         for rule in RULES:
             for name, layout in rule(owner):
                 found[prefix + name].append(layout)
@@ -34,15 +34,15 @@ def implied(module: nn.Module) -> dict[str, list[Layout]]:
 # --- torch's own ----------------------------------------------------------------------------------------------------
 
 
-def _read_as(module: nn.Module, path: str, attribute: str) -> tuple[nn.Module, str]:
+def _read_as(module: nn.Module, owner: nn.Module, path: str, attribute: str) -> tuple[nn.Module, str]:
     """The module that reads a parameter, and as what: not always the one that holds it, where it is parametrized."""
-    above, _, rest = path.rpartition("parametrizations.")
-    if rest and "." not in rest and path.endswith(f"parametrizations.{rest}"):
-        return module.get_submodule(above.rstrip(".")), rest
+    if "parametrizations." in path:
+        above, _, rest = path.rpartition("parametrizations.")
+        return (module.get_submodule(above.rstrip(".")), rest) if "." not in rest else (owner, attribute)
     for ending in ("_orig", "_g", "_v"):  # of torch.nn.utils.spectral_norm and weight_norm, as hooks
         if attribute.endswith(ending) and attribute.startswith("weight"):
-            return module.get_submodule(path), attribute.removesuffix(ending)
-    return module.get_submodule(path), attribute
+            return owner, attribute.removesuffix(ending)
+    return owner, attribute
 
 
 def _of_torch(owner: nn.Module, attribute: str) -> Iterator[Layout]:

@@ -5,7 +5,7 @@ neighbouring levels of which the faster never moves are one, because their leadi
 left is no level (a leading part), one count of blocks that all networks share, or counts that each network has its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -42,8 +42,10 @@ class Cut:
         return (*counts, self.shape[axis] // prod(counts))
 
 
-def cuts(module: nn.Module, layouts: Layouts, arch: Architecture) -> dict[str, Cut]:
-    """How every parameter of a network is laid out: what classes imply, then the user's ``layouts``.
+def cuts(
+    module: nn.Module, layouts: Layouts, arch: Architecture, names: Container[str] | None = None
+) -> dict[str, Cut]:
+    """How the parameters of a network, or those of these names, are laid out: as classes imply, then as users say.
 
     Raises:
         SupernetError: a layout names an axis that does not exist.
@@ -53,6 +55,7 @@ def cuts(module: nn.Module, layouts: Layouts, arch: Architecture) -> dict[str, C
     return {
         name: _cut(name, tuple(parameter.shape), known.get(name, []), list(_given(name, layouts, arch)))
         for name, parameter in module.named_parameters(remove_duplicate=False)
+        if names is None or name in names
     }
 
 

@@ -129,11 +129,14 @@ class Survey:
         Raises:
             ShapeError: one has another number of blocks than in any network that was looked at.
         """
-        varying = {name: nesting for name, nesting in self.nestings.items() if nesting.loose}
-        if not varying:
+        if not self._loose:
             return {}
-        found = cuts(module, self.layouts, arch)
-        return {name: own.extent(name, found[name], arch) for name, own in varying.items() if name in found}
+        found = cuts(module, self.layouts, arch, self._loose)
+        return {name: self._loose[name].extent(name, cut, arch) for name, cut in found.items()}
+
+    @cached_property
+    def _loose(self) -> dict[str, Nesting]:
+        return {name: nesting for name, nesting in self.nestings.items() if nesting.loose}
 
     def source(self, name: str) -> Variant:
         """The variant whose own initialisation covers most of ``name``."""
