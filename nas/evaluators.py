@@ -24,7 +24,6 @@ from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
 from supernets.compression.sorting import sort_units
 from supernets.counting import Counts
-from supernets.fused import find_fused
 from supernets.proxies import proxies
 from supernets.sharing import Entangled, sharing
 from supernets.skeleton import Build
@@ -183,8 +182,8 @@ def untrained(run: Run, *, sort: bool = True) -> Supernet:
 
     Weights are put in order before they are shared in another way than entangled.
     """
-    fused = find_fused(run.build, run.space.largest(), run.task.example(2))
-    made = partial(Supernet, run.space, run.build, layout={**fused, **run.layout}, seed=run.training.seed)
+    example = run.task.example(2)  # fused axes that it shows are derived
+    made = partial(Supernet, run.space, run.build, layout=run.layout, example=example, seed=run.training.seed)
     if not (sort and run.sort):
         return made(sharing=sharing(run.sharing), init=run.init)
     entangled = made(init=run.init)

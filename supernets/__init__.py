@@ -1,7 +1,7 @@
 """Weight-sharing supernets over plain PyTorch modules."""
 
 from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetError
-from supernets.layout import Blocks, Centre
+from supernets.layout import Blocks, Centre, Grid
 from supernets.opening import Opened
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.planning import Plan
@@ -18,6 +18,7 @@ __all__ = [
     "Centre",
     "Coverage",
     "Entangled",
+    "Grid",
     "MemoryLimitError",
     "Multiplexed",
     "Opened",

@@ -1,139 +1,139 @@
-"""Which parameters hold several blocks side by side, seen by running a network: their outputs are cut into equal parts.
+"""Fused axes found by running networks: derived where that is exact, told where it is not.
 
-A gate and what it gates are often one matrix, whose output `chunk` cuts in two. A smaller network must read the leading
-part of each half, and names do not tell: so the outputs of layers are followed to where they are cut.
+An axis that every network splits in the same number of equal parts is in blocks. Where the parts of a smaller network
+are the first ones of the largest, a leading part is right as it is. Anything else cannot be cut from one tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
+from supernets.errors import SupernetError
 from supernets.layout import Blocks, Layouts
-from supernets.skeleton import Build, build_initialised
+from supernets.ratios import pattern
+from supernets.skeleton import Build, build_initialised, build_skeleton
+from supernets.survey import Survey, Variant, survey
+from supernets.tracing import Axis, Parts, trace
 
-_CUTS = ("chunk", "split", "tensor_split")
-_CARRIERS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Identity)
-"""What hands features on in their places."""
+Example = Tensor | tuple[Tensor, ...]
+
+
+def find_fused(
+    space: Space, build: Build, example: Example, layout: Layouts | None = None, also: Sequence[Architecture] = ()
+) -> dict[str, tuple[Blocks, ...]]:
+    """The layouts that runs on an example prove, of parameters that have none by their class or by ``layout``.
+
+    Raises:
+        SupernetError: a network does not run on the example.
+    """
+    return dict(proved(survey(space, build, layout or {}, also), build, example).proved)
+
+
+def proved(surveyed: Survey, build: Build, example: Example) -> Survey:
+    """The survey with the layouts that runs prove, and with notes on the axes that no layout can express."""
+    runs = _runs(surveyed, build, example)
+    found: dict[str, list[Blocks]] = {}
+    notes: dict[str, str] = {}
+    for name, axis in dict.fromkeys(axis for run in runs for axis in run.parts):
+        if surveyed.nestings[name].by_axis[axis].told or not _moves(surveyed.variants, name, axis):
+            continue
+        parts = _parts_of_moved(runs, name, axis)
+        if all(_is_leading(own, max(parts, key=sum)) for own in parts):
+            continue
+        sizes = {variant.shapes[name][axis] for variant in surveyed.variants if name in variant.shapes}
+        if _even(parts) and not any(size % len(parts[0]) for size in sizes):
+            found.setdefault(name, []).append(Blocks(len(parts[0]), axis))
+        else:
+            notes[f"{pattern(name)} {axis}"] = _uneven(name, axis, parts)
+    return surveyed.with_proved({name: tuple(blocks) for name, blocks in found.items()}, tuple(notes.values()))
+
+
+def _uneven(name: str, axis: int, parts: Sequence[Parts]) -> str:
+    sizes = " or ".join(" + ".join(map(str, own)) for own in dict.fromkeys(parts))
+    return (
+        f"{pattern(name)}: axis {axis} holds parts of {sizes}, which no slice of one tensor keeps apart, so smaller "
+        "networks read some of one part as another; build a layer for each part"
+    )
 
 
 @dataclass(frozen=True)
-class _Origin:
-    """The layers, from the one that mixes features to the last that hands them on, that made a tensor; and its axis."""
+class _Run:
+    variant: Variant
+    parts: dict[Axis, Parts]
 
-    layers: tuple[str, ...]
-    axis: int
+    def of(self, name: str, axis: int) -> Parts:
+        """The parts of an axis; one, where it is not split."""
+        return self.parts.get((name, axis)) or (self.variant.shapes[name][axis],)
 
 
-def find_fused(build: Build, arch: Architecture, example: Tensor | tuple[Tensor, ...]) -> Layouts:
-    """Layouts by parameter name, found by running the network of ``arch`` on an input; nothing where it cannot run.
+def _runs(surveyed: Survey, build: Build, example: Example) -> list[_Run]:
+    """Of the largest network, and of others until each choice and each axis that is split has been moved once.
 
-    Found are linear layers and convolutions whose output is cut into equal parts along its features, by `chunk`,
-    `split` or `glu`, directly or behind norms and depthwise convolutions, which are cut alike. What is cut by views,
-    as queries, keys and values often are, is known by the classes of attention: see `supernets.layout`.
+    Layers whose names differ in numbers alone are alike: one of them is enough.
     """
-    module = build_initialised(build, arch, seed=0).eval()
+    runs: list[_Run] = []
+    choices: set[str] = set()
+    for variant in surveyed.variants:
+        choice = pattern(f"{variant.choice}.")
+        split = {axis for run in runs for axis in run.parts if not _moves([run.variant for run in runs], *axis)}
+        still = {(pattern(name), axis) for name, axis in split} - _patterns_moved(runs)
+        new = {(pattern(name), axis) for name, axis in split if _moves([runs[0].variant, variant], name, axis)}
+        if choice not in choices or still & new:
+            choices.add(choice)
+            runs.append(_Run(variant, _traced(build, variant, example)))
+    return runs
+
+
+def _patterns_moved(runs: Sequence[_Run]) -> set[Axis]:
+    variants = [run.variant for run in runs]
+    return {(pattern(name), axis) for run in runs for name, axis in run.parts if _moves(variants, name, axis)}
+
+
+def _moves(variants: Sequence[Variant], name: str, axis: int) -> bool:
+    return len({variant.shapes[name][axis] for variant in variants if name in variant.shapes}) > 1
+
+
+def _parts_of_moved(runs: Sequence[_Run], name: str, axis: int) -> list[Parts]:
+    """The parts of an axis in each run that has it; of a layer that is alike, where only that one has been moved."""
+    alike = [(other, at) for run in runs for other, at in run.parts if at == axis and pattern(other) == pattern(name)]
+    moved = [other for other, _ in [(name, axis), *alike] if _moves([run.variant for run in runs], other, axis)]
+    chosen = moved[0] if moved else name
+    return [run.of(chosen, axis) for run in runs if chosen in run.variant.shapes]
+
+
+def _is_leading(parts: Parts, full: Parts) -> bool:
+    """Whether these are the first of the full parts, the last one perhaps not all of it."""
+    *before, last = parts
+    return len(parts) <= len(full) and (*before,) == full[: len(before)] and last <= (*full, 0)[len(before)]
+
+
+def _even(found: Sequence[Parts]) -> bool:
+    """Whether all are the same number of parts, of equal sizes."""
+    return len({len(parts) for parts in found}) == 1 and all(len(set(parts)) == 1 for parts in found)
+
+
+SMALL = 10_000_000
+"""Parameters up to which a network is run with values: a run on the meta device imports torch's compiler first."""
+
+
+def _traced(build: Build, variant: Variant, example: Example) -> dict[Axis, Parts]:
+    """On shapes alone where the network is large and its forward needs no values."""
     inputs = example if isinstance(example, tuple) else (example,)
-    followed = _Followed(module)
-    with ExitStack() as stack:
-        for context in (torch.no_grad(), followed.hooked(), followed):
-            stack.enter_context(context)
-        module(*inputs)
-    return {
-        f"{path}.{name}".lstrip("."): Blocks(count, axis=axis)
-        for path, count in followed.found.items()
-        for name, axis in _rows(module.get_submodule(path))
-    }
-
-
-def _rows(layer: nn.Module) -> list[tuple[str, int]]:
-    """The parameters of a layer along whose axis its output features lie."""
-    own = dict(layer.named_parameters(recurse=False))
-    turned = type(layer).__name__ == "Conv1D"  # of transformers: (inputs, outputs)
-    return [(name, value.dim() - 1 if turned else 0) for name, value in own.items()]
-
-
-class _Followed(TorchFunctionMode):
-    """Follows the outputs of layers to where they are cut."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.found: dict[str, int] = {}
-        self._origins: dict[int, _Origin] = {}
-        self._alive: list[Tensor] = []  # an id is a tensor's only as long as the tensor is there
-
-    def hooked(self) -> ExitStack:
-        stack = ExitStack()
-        for path, layer in self.module.named_modules():
-            if next(layer.children(), None) is None:
-                handle = layer.register_forward_hook(_noting(self, path))
-                stack.callback(handle.remove)
-        return stack
-
-    def note(self, path: str, layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        """A layer has run."""
-        if not isinstance(output, Tensor) or not given or not isinstance(given[0], Tensor):
-            return
-        before = self._origins.get(id(given[0]))
-        carries = isinstance(layer, _CARRIERS) or _depthwise(layer)
-        axis = 1 if isinstance(layer, nn.modules.conv._ConvNd) else -1
-        if carries and before is not None:
-            own = (path,) if any(True for _ in layer.parameters(recurse=False)) else ()
-            self._keep(output, _Origin((*before.layers, *own), before.axis))
-        elif isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) or type(layer).__name__ == "Conv1D":
-            self._keep(output, _Origin((path,), axis))
-
-    def _keep(self, tensor: Tensor, origin: _Origin) -> None:
-        self._origins[id(tensor)] = origin
-        self._alive.append(tensor)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name in _CUTS or func is F.glu:
-            tensor = args[0] if args else kwargs.get("input")
-            origin = self._origins.get(id(tensor))
-            if origin is not None and isinstance(tensor, Tensor):
-                self._cut(tensor, origin, 2 if func is F.glu else _equal_parts(result), _axis(func, args, kwargs))
-        return result
-
-    def _cut(self, tensor: Tensor, origin: _Origin, parts: int, axis: int) -> None:
-        if parts > 1 and axis % tensor.dim() == origin.axis % tensor.dim():
-            for path in origin.layers:
-                self.found[path] = parts
-
-
-def _noting(followed: _Followed, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    return lambda layer, given, output: followed.note(path, layer, given, output)
-
-
-def _depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == layer.in_channels == layer.out_channels > 1
-
-
-def _equal_parts(result: Any) -> int:
-    """How many parts a cut gave, 0 where they are not of one shape."""
-    if not isinstance(result, tuple | list) or len({part.shape for part in result}) != 1:
-        return 0
-    return len(result)
-
-
-def _axis(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """The axis of a cut: `chunk(x, 2, dim=0)`, `glu(x, dim=-1)`."""
-    place = 1 if func is F.glu else 2
-    default = -1 if func is F.glu else 0
-    found = kwargs.get("dim", args[place] if len(args) > place else default)
-    return int(found)
+    if sum(map(prod, variant.shapes.values())) > SMALL:
+        try:
+            module = build_skeleton(build, variant.arch).to("meta").eval()
+            return trace(module, [tensor.to("meta") for tensor in inputs])
+        except (NotImplementedError, RuntimeError):
+            pass  # a forward that looks at values
+    try:
+        return trace(build_initialised(build, variant.arch, 0).eval(), inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise SupernetError(
+            f"the network of {variant.arch.json()} does not run on the example: {' '.join(str(error).split())[:200]}; "
+            "give an input that its forward takes, or leave the example out"
+        ) from error

@@ -4,13 +4,15 @@ A stored tensor is viewed with every fused axis split in two, ``(k * n, ...) -> 
 smaller tensor is a box: the leading part of a feature axis, the centre of a convolution kernel's axis.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from supernets.errors import ShapeError, SupernetError
+from supernets.errors import SupernetError
 
 Shape = tuple[int, ...]
 
@@ -42,8 +44,49 @@ class Centre:
         object.__setattr__(self, "axes", axes)
 
 
-Layout = Blocks | Centre
-Layouts = Mapping[str, Layout | tuple[Layout, ...]]
+@dataclass(frozen=True)
+class Grid:
+    """An axis that is a grid of blocks within blocks, each level sliced on its own.
+
+    The ``counts`` of the slow levels are given, the rest is the fast one: queries that share keys in groups are
+    ``Grid(num_key_value_heads, queries_per_group)``, and ``Grid(k)`` is ``Blocks(k)``. Counts may differ between
+    architectures: give a function of the architecture as the layout.
+    """
+
+    counts: tuple[int, ...]
+    axis: int
+
+    def __init__(self, *counts: int, axis: int = 0) -> None:
+        if not counts or min(counts) < 1:
+            raise SupernetError(f"Grid{counts}: a grid has at least one level; give counts of 1 or more")
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "axis", axis)
+
+
+@dataclass(frozen=True)
+class Uneven:
+    """Parts of unequal ``sizes`` fused along an axis, which no slice can keep apart: the axis must not move."""
+
+    sizes: tuple[int, ...]
+    axis: int = 0
+
+
+Layout = Blocks | Centre | Grid | Uneven
+Given = Layout | tuple[Layout, ...]
+Layouts = Mapping[str, Given | Callable[[Any], Given]]
+"""By name pattern; a function takes the architecture."""
+
+
+class Extent(tuple[int, ...]):
+    """The shape of one network's parameter that also tells how many blocks its axes have in that network."""
+
+    counts: tuple[Shape, ...]
+
+    @classmethod
+    def of(cls, shape: Shape, counts: tuple[Shape, ...]) -> "Extent":
+        extent = cls(shape)
+        extent.counts = counts
+        return extent
 
 
 @dataclass(frozen=True)
@@ -82,42 +125,30 @@ class Axes:
 
     blocks: Shape
     centred: frozenset[int]
+    grids: tuple[tuple[int, Shape], ...] = ()
+    """Axes whose number of blocks differs between architectures, with their counts at the stored size."""
+
+    @property
+    def counts(self) -> tuple[Shape, ...]:
+        """Of each axis, how many blocks it has at each level above the last."""
+        grids = dict(self.grids)
+        return tuple(grids.get(axis, (k,) if k > 1 else ()) for axis, k in enumerate(self.blocks))
 
     def blocked(self, shape: Shape) -> Shape:
         """``shape`` with every fused axis split: ``(k * n,) -> (k, n)``."""
-        return tuple(size for n, k in zip(shape, self.blocks, strict=True) for size in ((k, n // k) if k > 1 else (n,)))
+        counts = shape.counts if isinstance(shape, Extent) else self.counts
+        return tuple(size for n, own in zip(shape, counts, strict=True) for size in (*own, n // prod(own)))
 
     def box(self, shape: Shape, stored: Shape) -> Box:
         """Where a tensor of ``shape`` lies within one of shape ``stored``."""
         start: list[int] = []
-        for axis, (n, full, k) in enumerate(zip(shape, stored, self.blocks, strict=True)):
-            start += [0] * (k > 1) + [(full - n) // 2 if axis in self.centred else 0]
+        for axis, (n, full, own) in enumerate(zip(shape, stored, self.counts, strict=True)):
+            start += [0] * len(own) + [(full - n) // 2 if axis in self.centred else 0]
         return Box(tuple(start), self.blocked(shape))
 
     @property
     def fused(self) -> bool:
-        return any(k > 1 for k in self.blocks)
-
-
-def named_axes(module: nn.Module, layouts: Layouts) -> dict[str, Axes]:
-    """How every parameter of ``module`` is cut: by the user's ``layouts``, else as the classes around it imply.
-
-    Raises:
-        SupernetError: a layout names an axis that does not exist.
-        ShapeError: a fused axis does not divide into its blocks.
-    """
-    axes: dict[str, Axes] = {}
-    modules = dict(module.named_modules(remove_duplicate=False))
-    for path, owner in modules.items():
-        above, _, own = path.rpartition(".")
-        for attribute, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
-            name = f"{path}.{attribute}" if path else attribute
-            patterns = [pattern for pattern in layouts if fnmatchcase(name, pattern)]
-            given = [layouts[pattern] for pattern in patterns]
-            flat = [layout for one in given for layout in (one if isinstance(one, tuple) else (one,))]
-            implied = flat or [*_implied(owner, attribute), *_projected(modules[above], own, owner, attribute)]
-            axes[name] = _axes(name, tuple(parameter.shape), (*_kernel(owner, attribute), *implied))
-    return axes
+        return any(self.counts)
 
 
 def check_patterns(layouts: Layouts, names: Iterable[str]) -> None:
@@ -127,80 +158,6 @@ def check_patterns(layouts: Layouts, names: Iterable[str]) -> None:
         if not any(fnmatchcase(name, pattern) for name in names):
             known = ", ".join(names[:6]) + ", ..." * (len(names) > 6)
             raise SupernetError(f"layout pattern {pattern!r} matches no parameter; the model has {known}")
-
-
-def _axes(name: str, shape: Shape, layouts: tuple[Layout, ...]) -> Axes:
-    blocks, centred = [1] * len(shape), set[int]()
-    for layout in layouts:
-        for axis in layout.axes if isinstance(layout, Centre) else (layout.axis,):
-            if not 0 <= axis < len(shape):
-                raise SupernetError(
-                    f"layout of {name} names axis {axis}; its shape {shape} has axes 0 to {len(shape) - 1}"
-                )
-            if isinstance(layout, Centre):
-                centred.add(axis)
-            elif shape[axis] % layout.count:
-                raise ShapeError(
-                    f"{name} has {shape[axis]} rows along axis {axis}, which do not divide into {layout.count} fused "
-                    "blocks; correct the layout or the space"
-                )
-            else:
-                blocks[axis] = layout.count
-    return Axes(tuple(blocks), frozenset(centred))
-
-
-def _kernel(owner: nn.Module, attribute: str) -> Iterator[Layout]:
-    """A convolution keeps the centre of its kernel."""
-    if isinstance(owner, nn.modules.conv._ConvNd) and attribute == "weight":
-        yield Centre(*range(2, owner.weight.dim()))
-
-
-def _implied(owner: nn.Module, attribute: str) -> Iterator[Layout]:
-    """The layout that a parameter's owner implies by its class."""
-    if isinstance(owner, nn.MultiheadAttention) and attribute.startswith("in_proj_"):
-        yield Blocks(3)
-    elif isinstance(owner, nn.RNNBase | nn.RNNCellBase) and not attribute.startswith("weight_hr"):
-        if isinstance(owner, nn.LSTM | nn.LSTMCell):
-            yield Blocks(4)
-        elif isinstance(owner, nn.GRU | nn.GRUCell):
-            yield Blocks(3)
-        stacked = attribute.startswith("weight_ih_l") and not attribute.startswith("weight_ih_l0")
-        if stacked and getattr(owner, "bidirectional", False):
-            yield Blocks(2, axis=1)  # its input is the forward states, then the backward ones
-
-
-def _projected(above: nn.Module, own: str, owner: nn.Module, attribute: str) -> Iterator[Layout]:
-    """The layout of a projection within a block of attention or of a gated layer, as other libraries write them.
-
-    Names are not enough: the sizes that the block around it tells must agree.
-    """
-    weight = getattr(owner, attribute)
-    if type(owner).__name__ == "Conv1D" and own == "c_attn":  # of transformers: (inputs, outputs)
-        width = getattr(above, "embed_dim", 0)
-        outputs = weight.shape[-1]
-        if width and outputs in (2 * width, 3 * width):  # [q|k|v], of cross-attention [k|v]
-            yield Blocks(outputs // width, axis=weight.dim() - 1)
-    if not isinstance(owner, nn.Linear):
-        return
-    heads = getattr(above, "num_heads", 0)
-    if own in ("qkv", "Wqkv") and heads and owner.out_features % (3 * heads) == 0:
-        yield Blocks(3)
-    elif own in ("gate_up_proj", "gate_up") and owner.out_features % 2 == 0:
-        yield Blocks(2)
-    groups = _query_groups(above)
-    if groups and own in ("q_proj", "k_proj", "v_proj"):
-        yield Blocks(groups)
-    elif groups and own in ("o_proj", "out_proj") and attribute == "weight":
-        yield Blocks(groups, axis=1)
-
-
-def _query_groups(attention: nn.Module) -> int:
-    """How many groups the queries of an attention form, each with a key and value of its own; 0 where it does not say.
-
-    Fewer queries are then the leading ones of each group, or a query would meet another group's key.
-    """
-    keys = getattr(getattr(attention, "config", None), "num_key_value_heads", None)
-    return keys if isinstance(keys, int) and hasattr(attention, "num_key_value_groups") and keys > 1 else 0
 
 
 def blocked_view(tensor: Tensor, axes: Axes) -> Tensor:

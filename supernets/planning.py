@@ -6,18 +6,20 @@ asks for before that is never written to, so the machine lends it no memory (ben
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from search_spaces import Architecture, Space
+from supernets.fused import Example as Example  # others import it from here
+from supernets.fused import proved
 from supernets.layout import Layouts
 from supernets.profile import Profile, profile_network
 from supernets.skeleton import Build, build_skeleton
 from supernets.survey import Coverage, survey
 
-Example = Tensor | tuple[Tensor, ...]
+logger = logging.getLogger(__name__)
 
 
 class Plan:
@@ -27,6 +29,7 @@ class Plan:
         space: the architectures.
         build: the user's function from an architecture to a plain ``nn.Module``.
         layout: fused axes and centred axes of parameters, by name pattern.
+        example: an input of the networks; axes that runs on it show to be fused are cut in blocks.
         also: architectures to look at besides the largest with each option in turn.
 
     Raises:
@@ -36,11 +39,21 @@ class Plan:
     """
 
     def __init__(
-        self, space: Space, build: Build, *, layout: Layouts | None = None, also: Sequence[Architecture] = ()
+        self,
+        space: Space,
+        build: Build,
+        *,
+        layout: Layouts | None = None,
+        example: Example | None = None,
+        also: Sequence[Architecture] = (),
     ) -> None:
         self.space = space
         self.build = build
         self.survey = survey(space, build, layout or {}, also)
+        if example is not None:
+            self.survey = proved(self.survey, build, example)
+            for note in self.survey.notes:
+                logger.warning("%s", note)
 
     @property
     def num_parameters(self) -> int:

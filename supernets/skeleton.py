@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from search_spaces import Architecture
 from supernets.errors import BuildError
+from supernets.parametrized import begin
 
 Build = Callable[[Architecture], nn.Module]
 
@@ -61,8 +62,18 @@ def call_build(build: Build, arch: Architecture) -> nn.Module:
 
 def build_skeleton(build: Build, arch: Architecture) -> nn.Module:
     """The module of ``arch`` with meta parameters and real buffers; the caller's random state is left as it was."""
-    with _BUILDING, torch.random.fork_rng(devices=()), _parameters_on_meta():
-        return call_build(build, arch)
+    with _BUILDING, torch.random.fork_rng(devices=()):
+        try:
+            with _parameters_on_meta():
+                module = call_build(build, arch)
+        except BuildError as error:
+            if not _wants_values(error.__cause__):
+                raise
+            return _without_values(call_build(build, arch))
+    begin(module)
+    if any(buffer.is_meta for buffer in module.buffers()):  # computed from parameters
+        _take_buffers(module, build_initialised(build, arch, 0))
+    return module
 
 
 def build_initialised(build: Build, arch: Architecture, seed: int) -> nn.Module:
@@ -70,6 +81,30 @@ def build_initialised(build: Build, arch: Architecture, seed: int) -> nn.Module:
     with _BUILDING, torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return call_build(build, arch)
+
+
+def _wants_values(error: BaseException | None) -> bool:
+    """Whether a build has looked at the values of parameters that have none."""
+    return isinstance(error, RuntimeError) and "meta" in str(error).lower()
+
+
+def _without_values(module: nn.Module) -> nn.Module:
+    """The module with its parameters on the meta device, tied ones still tied."""
+    made: dict[int, nn.Parameter] = {}
+    for own in module.modules():
+        for name, parameter in own._parameters.items():
+            if parameter is not None:
+                meta = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+                own._parameters[name] = made.setdefault(id(parameter), meta)
+    return module
+
+
+def _take_buffers(module: nn.Module, other: nn.Module) -> None:
+    """Give buffers without values those of the same module built with values."""
+    for own, real in zip(module.modules(), other.modules(), strict=True):
+        for name, buffer in own._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                own._buffers[name] = real._buffers[name]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from supernets.layout import Axes, Box, Shape, blocked_view
+from supernets.layout import Axes, Box, Extent, Shape, blocked_view
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SharedTensor:
         self.blocked = blocked_view(self.value, axes)  # the view that boxes speak of
         self.grad: Tensor | None = None  # of shape box.size
         self.box: Box | None = None
-        self._cuts: dict[Shape, tuple[Box, Tensor]] = {}
+        self._cuts: dict[tuple[Shape, ...], tuple[Box, Tensor]] = {}
 
     @property
     def shape(self) -> Shape:
@@ -56,10 +56,11 @@ class SharedTensor:
 
     def _cut(self, shape: Shape) -> tuple[Box, Tensor]:
         """The box of ``shape`` and its view, which few shapes need again and again."""
-        if shape not in self._cuts:
+        key = (tuple(shape), *(shape.counts if isinstance(shape, Extent) else ()))
+        if key not in self._cuts:
             box = self.axes.box(shape, self.shape)
-            self._cuts[shape] = (box, box.of(self.blocked))
-        return self._cuts[shape]
+            self._cuts[key] = (box, box.of(self.blocked))
+        return self._cuts[key]
 
     def full_grad(self) -> Tensor | None:
         """The gradient at the full shape, zero outside what was touched; None where nothing was."""
@@ -130,6 +131,8 @@ class Store:
         self.buffers = {name: buffer.to(device) for name, buffer in self.buffers.items()}
 
 
-def leading(buffer: Tensor, shape: Shape) -> Tensor:
-    """The leading part of a stored buffer, as a view."""
-    return buffer[tuple(slice(size) for size in shape)]
+def leading(buffer: Tensor, shape: Shape, axes: Axes | None = None) -> Tensor:
+    """The leading part of a stored buffer, as a view; the leading part of each block, as a copy."""
+    if axes is None or not axes.fused:
+        return buffer[tuple(slice(size) for size in shape)]
+    return axes.box(shape, tuple(buffer.shape)).of(blocked_view(buffer.contiguous(), axes)).reshape(shape)

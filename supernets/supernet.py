@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
 from supernets.errors import MemoryLimitError, ShapeError, SupernetError
-from supernets.layout import Layouts, Shape
+from supernets.layout import Axes, Layouts, Shape
 from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
+from supernets.parametrized import keep_absent_rows, settle
 from supernets.planning import Example as Example  # others import it from here
 from supernets.planning import Plan
 from supernets.profile import Profile
@@ -41,7 +42,10 @@ class Supernet:
         build: the user's function from an architecture to a plain ``nn.Module``, the same every time it is called.
         sharing: how architectures share weights.
         layout: fused axes and centred axes of parameters, by name pattern: ``{"*.qkv.*": Blocks(3)}``. Convolution
-            kernels, ``nn.MultiheadAttention``, LSTM and GRU are known.
+            kernels, ``nn.MultiheadAttention``, LSTM, GRU and the attention of well-known families are known, see
+            `families`; a function of the architecture may be given, where the number of blocks depends on it.
+        example: an input of the networks. Some are run on it, on shapes alone where they are large, and axes that they
+            split in parts are cut in blocks; `coverage` tells which.
         init: pretrained values at full size: a state dict, a module, a safetensors file, or a folder with such files.
             `opened` lists what is not used, and what keeps the module's own initialisation.
         also: architectures to look at besides the largest with each option in turn, where a parameter exists only under
@@ -66,6 +70,7 @@ class Supernet:
         *,
         sharing: Sharing | None = None,
         layout: Layouts | None = None,
+        example: Example | None = None,
         init: Weights | None = None,
         also: Sequence[Architecture] = (),
         seed: int = 0,
@@ -78,7 +83,7 @@ class Supernet:
         self.sharing = sharing or Entangled()
         self.device = torch.device(device)
         self._dtype = dtype
-        self.plan = Plan(space, build, layout=layout, also=also)
+        self.plan = Plan(space, build, layout=layout, example=example, also=also)
         self._survey = self.plan.survey
         self._check_memory(memory_limit)
 
@@ -91,7 +96,8 @@ class Supernet:
         self._store.to(self.device)
 
     def __repr__(self) -> str:
-        return f"Supernet({self.space.name}, {self.num_parameters:,} parameters, {spell(self.sharing)}, {self.device})"
+        how = ": ".join([spell(self.sharing), *self.weights.notes])
+        return f"Supernet({self.space.name}, {self.num_parameters:,} parameters, {how}, {self.device})"
 
     # --- networks -------------------------------------------------------------------------------------------------
 
@@ -100,24 +106,26 @@ class Supernet:
 
         Backward puts its gradients into the shared tensors, where ``optimizer`` finds them; its parameters' own
         ``grad`` stays None. Each call gives a fresh module and changes nothing in the supernet; running it in training
-        mode updates the shared batch-norm statistics. A parameter that is fused (see ``layout``) or mixed (see
-        ``sharing``) is put together whenever it is read; a mixed one is none of the module's own ``parameters()``.
+        mode updates the shared batch-norm statistics (those of fused channels are a copy). A parameter that is fused
+        (see ``layout``) or mixed (see ``sharing``) is put together whenever it is read; a mixed one is none of the
+        module's own ``parameters()``.
 
         Args:
             route: of a sharing with several whole models, which one; None is the one the architecture belongs to.
         """
-        return self._bind(build_skeleton(self.build, arch), self._readings(arch, route), leading)
+        skeleton = build_skeleton(self.build, arch)
+        return self._bind(skeleton, self._readings(skeleton, arch, route), leading)
 
     def extract(self, arch: Architecture) -> nn.Module:
         """An independent ordinary module of ``arch`` with its own copy of the weights, dense where they are mixed."""
-        read = self._readings(arch)
+        skeleton = build_skeleton(self.build, arch)
+        read = self._readings(skeleton, arch)
 
         def parameter(name: str, shape: Shape) -> nn.Parameter:
             value = _value(read(name, shape)).clone(memory_format=torch.contiguous_format)
             return nn.Parameter(value.view(shape), self._survey.trainable[name])
 
-        skeleton = build_skeleton(self.build, arch)
-        return self._bind(skeleton, parameter, lambda buffer, shape: leading(buffer, shape).clone())
+        return self._bind(skeleton, parameter, lambda *stored: leading(*stored).clone())
 
     def relax(self, mixture: Mixture) -> nn.Module:
         """The module of the largest architecture, computing the expectation over a mixture of architectures.
@@ -146,7 +154,7 @@ class Supernet:
         def expected(name: str, shape: Shape) -> Reading:
             return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)
 
-        return self._bind(self._anatomy.skeleton(mixture), expected, leading)
+        return keep_absent_rows(self._bind(self._anatomy.skeleton(mixture), expected, leading))
 
     def check_relaxation(self, example: Example) -> None:
         """Make sure that `relax` is right for this model: where a mixture is one network, it computes that network.
@@ -176,14 +184,17 @@ class Supernet:
         """Which of several whole models an architecture belongs to now; 0 where there is one."""
         return self.weights.route(arch)
 
-    def _readings(self, arch: Architecture, route: int | None = None) -> Callable[[str, Shape], Reading]:
+    def _readings(
+        self, skeleton: nn.Module, arch: Architecture, route: int | None = None
+    ) -> Callable[[str, Shape], Reading]:
         if arch not in self.space:
             self.space.architecture(arch.to_dict())  # says what is wrong with it
+        extents = self._survey.extents(skeleton, arch)
         at = self.weights.at(arch, self.weights.route(arch) if route is None else route)
 
         def read(name: str, shape: Shape) -> Reading:
             self._check_known(name, shape, arch)
-            return at(name, shape)
+            return at(name, extents.get(name, shape))
 
         return read
 
@@ -191,7 +202,7 @@ class Supernet:
         self,
         module: nn.Module,
         parameter: Callable[[str, Shape], Reading],
-        buffer: Callable[[Tensor, Shape], Tensor],
+        buffer: Callable[[Tensor, Shape, Axes | None], Tensor],
     ) -> nn.Module:
         """Put tensors in the place of the skeleton's parameters and buffers."""
         bound: dict[int, Reading] = {}  # tied parameters are one object under several names
@@ -221,9 +232,11 @@ class Supernet:
                 if own is not None:
                     stored = self._store.buffers.get(prefix + attribute)
                     if stored is not None:
-                        owner._buffers[attribute] = buffer(stored, tuple(own.shape))
+                        axes = self._survey.buffer_axes.get(prefix + attribute)
+                        owner._buffers[attribute] = buffer(stored, tuple(own.shape), axes)
                     else:
                         owner._buffers[attribute] = _cast(own, self._dtype).to(self.device)
+        settle(module)
         return module
 
     def _check_known(self, name: str, shape: Shape, arch: Architecture) -> None:
@@ -251,8 +264,9 @@ class Supernet:
         return self._survey
 
     def coverage(self) -> Coverage:
-        """Which parameters are elastic, along which axes, under which choices."""
-        return self.plan.coverage()
+        """Which parameters are elastic, along which axes, under which choices; and what is to be noted."""
+        coverage = self.plan.coverage()
+        return replace(coverage, notes=(*coverage.notes, *self.weights.notes))
 
     def count_parameters(self, arch: Architecture) -> int:
         """Parameters of the network of ``arch``, tied ones once."""

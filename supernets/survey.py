@@ -1,15 +1,18 @@
 """What building one variant after another tells: names, shapes, and which choices move them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
 from supernets.errors import ShapeError, SupernetError
-from supernets.layout import Axes, Layouts, Shape, check_patterns, named_axes
+from supernets.layout import Axes, Blocks, Extent, Layouts, Shape, check_patterns
+from supernets.nesting import Cut, Nesting, cuts, nest
+from supernets.ratios import Ends, ends, notes
 from supernets.skeleton import Build, build_skeleton
 from supernets.store import leading
 
@@ -23,7 +26,8 @@ class Variant:
     shapes: dict[str, Shape]
     trainable: dict[str, bool]
     dtypes: dict[str, torch.dtype]
-    axes: dict[str, Axes]
+    cuts: dict[str, Cut]
+    ends: dict[str, Ends]
     buffers: dict[str, Tensor]  # the persistent ones
 
 
@@ -35,6 +39,7 @@ class Row:
     shape: Shape
     axes: dict[int, tuple[str, ...]]  # elastic axis -> the choices that move it
     present: tuple[str, ...]  # the choices that decide whether it exists
+    blocks: dict[int, str] = field(default_factory=dict)  # elastic axis -> in what blocks it is, where it is in some
 
     @property
     def elastic(self) -> bool:
@@ -47,14 +52,17 @@ class Coverage:
 
     rows: tuple[Row, ...]
     idle: tuple[str, ...]
-    multiples: tuple[str, ...] = ()
-    """Axes that may be fused: always so many times another axis of their parameter, with the layout to say so."""
+    notes: tuple[str, ...] = ()
+    """What may be cut wrongly, with the layout to give: axes that may be fused, heads that cannot keep their pairs."""
 
     def table(self) -> str:
-        """The report as aligned text, one line a parameter."""
+        """The report as aligned text, one line a parameter, then what is to be noted."""
         lines = [("parameter", "shape", "elastic axes", "present under")]
         for row in self.rows:
-            axes = "; ".join(f"{axis}: {', '.join(choices)}" for axis, choices in row.axes.items()) or "-"
+            axes = (
+                "; ".join(f"{axis}: {', '.join(names)}{row.blocks.get(axis, '')}" for axis, names in row.axes.items())
+                or "-"
+            )
             lines.append(
                 (row.name, "x".join(map(str, row.shape)) or "scalar", axes, ", ".join(row.present) or "always")
             )
@@ -62,8 +70,8 @@ class Coverage:
         text = "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
         )
-        text += f"\nchoices that move no parameter: {', '.join(self.idle)}" if self.idle else ""
-        return "\n".join([text, *self.multiples])
+        idle = [f"choices that move no parameter: {', '.join(self.idle)}"] if self.idle else []
+        return "\n".join([text, *idle, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,63 @@ class Survey:
 
     variants: tuple[Variant, ...]
     shapes: dict[str, Shape]  # the largest size along every axis
-    axes: dict[str, Axes]
+    nestings: dict[str, Nesting]
     trainable: dict[str, bool]
     dtypes: dict[str, torch.dtype]
     buffers: dict[str, Tensor]  # persistent, and in every variant the leading part of the largest
+    layouts: Layouts
+    proved: Mapping[str, tuple[Blocks, ...]] = field(default_factory=dict)  # by runs on an example
+    notes: tuple[str, ...] = ()
+
+    def with_proved(self, proved: Mapping[str, tuple[Blocks, ...]], notes: tuple[str, ...]) -> "Survey":
+        """The same with further layouts, and with notes of the runs that proved them."""
+        variants = tuple(
+            replace(v, cuts={name: cut.with_blocks(proved.get(name, ())) for name, cut in v.cuts.items()})
+            for v in self.variants
+        )
+        return replace(
+            self,
+            variants=variants,
+            nestings=self.nestings | {name: _nested(name, variants, self.shapes[name]) for name in proved},
+            layouts={**proved, **self.layouts},
+            proved=proved,
+            notes=notes,
+        )
+
+    @cached_property
+    def ends(self) -> dict[str, Ends]:
+        """Along which axes of a layer's weight its inputs and outputs go, of layers of known classes."""
+        return {name: axes for variant in self.variants for name, axes in variant.ends.items()}
+
+    @cached_property
+    def axes(self) -> dict[str, Axes]:
+        """How each stored parameter is cut."""
+        return {name: nesting.axes for name, nesting in self.nestings.items()}
+
+    @cached_property
+    def buffer_axes(self) -> dict[str, Axes]:
+        """How buffers are cut that go with a fused weight of their shape, as a batch norm's statistics do."""
+        weights = {name: f"{name.rpartition('.')[0]}.weight".lstrip(".") for name in self.buffers}
+        return {
+            name: self.axes[weight]
+            for name, weight in weights.items()
+            if self.shapes.get(weight) == tuple(self.buffers[name].shape) and self.axes[weight].fused
+        }
+
+    def extents(self, module: nn.Module, arch: Architecture) -> dict[str, Extent]:
+        """Of a network, the parameters of which it has to say itself in how many blocks they are.
+
+        Raises:
+            ShapeError: one has another number of blocks than in any network that was looked at.
+        """
+        if not self._loose:
+            return {}
+        found = cuts(module, self.layouts, arch, self._loose)
+        return {name: self._loose[name].extent(name, cut, arch) for name, cut in found.items()}
+
+    @cached_property
+    def _loose(self) -> dict[str, Nesting]:
+        return {name: nesting for name, nesting in self.nestings.items() if nesting.loose}
 
     def source(self, name: str) -> Variant:
         """The variant whose own initialisation covers most of ``name``."""
@@ -89,23 +150,9 @@ class Survey:
         rows = [self._row(name, shape, largest) for name, shape in self.shapes.items()]
         moving = {choice for row in rows for choices in (*row.axes.values(), row.present) for choice in choices}
         choices = dict.fromkeys(variant.choice for variant in self.variants if variant.choice is not None)
-        idle = tuple(choice for choice in choices if choice not in moving)
-        return Coverage(tuple(rows), idle, tuple(filter(None, map(self._multiple, rows))))
-
-    def _multiple(self, row: Row) -> str:
-        """What to say of a matrix of which one moved axis is always a whole multiple of the other, and not fused."""
-        if len(row.shape) != 2 or set(row.axes) != {0, 1} or row.axes[0] != row.axes[1] or self.axes[row.name].fused:
-            return ""
-        seen = {variant.shapes[row.name] for variant in self.variants if row.name in variant.shapes}
-        for long in (0, 1):
-            ratios = {shape[long] / shape[1 - long] for shape in seen}
-            if len(ratios) == 1 and (count := ratios.pop()) in (2, 3, 4):
-                return (
-                    f"axis {long} of {row.name} is always {count:.0f} times the other: if it holds {count:.0f} blocks "
-                    f"side by side, say layout={{{row.name!r}: Blocks({count:.0f}, axis={long})}}; hidden layers need "
-                    "nothing"
-                )
-        return ""
+        return Coverage(
+            tuple(rows), tuple(choice for choice in choices if choice not in moving), (*self.notes, *notes(self))
+        )
 
     def _row(self, name: str, shape: Shape, largest: Variant) -> Row:
         moved: dict[int, dict[str, None]] = defaultdict(dict)
@@ -121,7 +168,12 @@ class Survey:
                 for axis, (size, full) in enumerate(zip(found, reference or shape, strict=True)):
                     if size != full:
                         moved[axis][variant.choice] = None
-        return Row(name, shape, {axis: tuple(moved[axis]) for axis in sorted(moved)}, tuple(present))
+        axes = self.nestings[name].axes
+        traced = {blocks.axis for blocks in self.proved.get(name, ())}
+        how = {axis: " as a run has shown" if axis in traced else "" for axis in range(len(shape))}
+        blocks = {axis: f" in {count} blocks{how[axis]}" for axis, count in enumerate(axes.blocks) if count > 1}
+        blocks |= {axis: " in blocks by architecture" for axis, _ in axes.grids}
+        return Row(name, shape, {axis: tuple(moved[axis]) for axis in sorted(moved)}, tuple(present), blocks)
 
 
 def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architecture] = ()) -> Survey:
@@ -144,18 +196,30 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
         if arch not in seen:
             seen.add(arch)
             variants.append(_look(choice, arch, build, layouts))
-    shapes, axes, trainable, dtypes = _union(variants)
+    shapes, first = _union(variants)
     if not shapes:
         raise SupernetError(
             f"build({labelled[0][1].json()}) has no parameters; a supernet shares the weights of a model that has some"
         )
     check_patterns(layouts, shapes)
-    return Survey(tuple(variants), shapes, axes, trainable, dtypes, _shared_buffers(variants))
+    return Survey(
+        tuple(variants),
+        shapes,
+        {name: _nested(name, variants, shape) for name, shape in shapes.items()},
+        {name: first[name].trainable[name] for name in shapes},
+        {name: first[name].dtypes[name] for name in shapes},
+        _shared_buffers(variants),
+        layouts,
+    )
+
+
+def _nested(name: str, variants: Sequence[Variant], stored: Shape) -> Nesting:
+    found = [variant.cuts[name] for variant in variants if name in variant.shapes]
+    return nest(name, found, stored, explored=name in variants[0].shapes)
 
 
 def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts) -> Variant:
     module = build_skeleton(build, arch)
-    _check_derived(module)
     parameters = dict(module.named_parameters())
     persistent = _persistent_buffers(module)
     return Variant(
@@ -164,22 +228,10 @@ def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts
         {name: tuple(parameter.shape) for name, parameter in parameters.items()},
         {name: parameter.requires_grad for name, parameter in parameters.items()},
         {name: parameter.dtype for name, parameter in parameters.items()},
-        named_axes(module, layouts),
+        cuts(module, layouts, arch),
+        ends(module),
         {name: buffer for name, buffer in module.named_buffers() if name in persistent},
     )
-
-
-def _check_derived(module: nn.Module) -> None:
-    """No buffer may be computed from the values of parameters: a slice of these would want another one."""
-    for path, own in module.named_modules():
-        derived = [name for name, buffer in own.named_buffers(recurse=False) if buffer.is_meta]
-        if derived or type(own).__name__ == "_Orthogonal":
-            where, _, _ = path.partition(".parametrizations")
-            raise SupernetError(
-                f"{where} has a {type(own).__name__.lstrip('_')}, which is computed from the values of its weight when "
-                "the model is built, so slices of the weight cannot have it: leave it out, use weight_norm, or apply "
-                "it to an extracted network"
-            )
 
 
 def _persistent_buffers(module: nn.Module) -> set[str]:
@@ -191,18 +243,8 @@ def _persistent_buffers(module: nn.Module) -> set[str]:
     }
 
 
-def _agreed(found: Sequence[Axes]) -> Axes:
-    """How a parameter is cut in all variants; along an axis where they differ it is not fused.
-
-    Groups of queries differ where their number is a choice: whole groups are then the leading part.
-    """
-    blocks = tuple(counts[0] if len(set(counts)) == 1 else 1 for counts in zip(*(a.blocks for a in found), strict=True))
-    return Axes(blocks, found[0].centred)
-
-
-def _union(
-    variants: Sequence[Variant],
-) -> tuple[dict[str, Shape], dict[str, Axes], dict[str, bool], dict[str, torch.dtype]]:
+def _union(variants: Iterable[Variant]) -> tuple[dict[str, Shape], dict[str, Variant]]:
+    """The largest shape of each parameter, and the first variant that has it."""
     shapes: dict[str, Shape] = {}
     first: dict[str, Variant] = {}
     for variant in variants:
@@ -216,12 +258,7 @@ def _union(
                 )
             first.setdefault(name, variant)
             shapes[name] = tuple(map(max, known, shape)) if known is not None else shape
-    return (
-        shapes,
-        {name: _agreed([variant.axes[name] for variant in variants if name in variant.axes]) for name in shapes},
-        {name: first[name].trainable[name] for name in shapes},
-        {name: first[name].dtypes[name] for name in shapes},
-    )
+    return shapes, first
 
 
 def _shared_buffers(variants: Sequence[Variant]) -> dict[str, Tensor]:

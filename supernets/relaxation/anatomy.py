@@ -14,6 +14,7 @@ from torch import nn
 
 from search_spaces import Architecture, Space
 from supernets.layout import Shape
+from supernets.parametrized import spectral_norms
 from supernets.relaxation import modules
 from supernets.relaxation.buffers import Contents, pad_buffers
 from supernets.relaxation.grouped import Regrouped, keeps_groups
@@ -45,6 +46,7 @@ class Anatomy:
         self.tables = tabulate(space, self._observe)
         self._check_presence()
         self._check_classes()
+        self._check_spectral()
         self.masks = self._masks()
 
     # --- looking
@@ -87,6 +89,14 @@ class Anatomy:
                     f"{rest[0]} is a {found[0]} in some networks and a {found[1]} in others: build the alternatives "
                     "with one_of, which gives each a name"
                 )
+
+    def _check_spectral(self) -> None:
+        """Singular vectors belong to one matrix, so a mixture of matrices has none that are each network's."""
+        for one in spectral_norms(build_skeleton(self.build, self.space.largest())):
+            raise RelaxationError(
+                f"the spectral norm of {one.path or 'the model'} is another in each network, so it cannot be relaxed: "
+                "build without it for a search by gradients, or search in another way"
+            )
 
     def _masks(self) -> dict[str, Mask | Regrouped]:
         axes: dict[str, dict[int, Table]] = defaultdict(dict)

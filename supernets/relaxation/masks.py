@@ -138,6 +138,8 @@ def mask_of(axes: Axes, shape: Shape, tables: Mapping[int, Table]) -> Mask:
     Raises:
         ValueError: no combination has an axis at its full size, or the slices of an axis do not lie in one another.
     """
+    if axes.grids:
+        raise ValueError(f"axis {axes.grids[0][0]} has another number of blocks in other networks")
     places = np.cumsum([0, *(2 if k > 1 else 1 for k in axes.blocks)])
     made = {number: _axis(axes, shape, number, int(places[number + 1]) - 1, table) for number, table in tables.items()}
     groups = [

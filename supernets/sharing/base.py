@@ -6,7 +6,7 @@ which may have changed what is stored: further copies of a tensor, routers, one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
+from supernets.errors import SupernetError
 from supernets.layout import Shape
 from supernets.store import Store
 
@@ -48,6 +49,9 @@ class Ground:
 class Weights:
     """A sharing bound to a store, which it reads by name whenever it needs a tensor."""
 
+    notes: tuple[str, ...] = ()
+    """What it has decided by itself, for reports."""
+
     def __init__(self, ground: Ground) -> None:
         self.store = ground.store
 
@@ -62,6 +66,16 @@ class Weights:
     def accompany(self, plan: Plan, course: Course) -> Plan:
         """The plan of a training, for a sharing that itself learns from the training to take part in."""
         return plan
+
+
+def check_blocks(names: Iterable[str], store: Store, remedy: str) -> None:
+    """Raise where the number of blocks of a parameter whose rows get coefficients depends on the architecture."""
+    for name in names:
+        if store.parameters[name].axes.grids:
+            raise SupernetError(
+                f"{name} is in another number of blocks in other networks, so its rows have no fixed coefficients: "
+                f"{remedy}"
+            )
 
 
 @dataclass(frozen=True)

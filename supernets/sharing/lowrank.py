@@ -17,7 +17,7 @@ import torch
 
 from search_spaces import Architecture
 from supernets.errors import SupernetError
-from supernets.layout import Axes, Shape
+from supernets.layout import Axes, Extent, Shape
 from supernets.sharing.base import Ground, Reading, Sharing, Weights
 from supernets.store import SharedTensor
 
@@ -102,7 +102,8 @@ class _LowRank(Weights):
                 return frozen
             up, down = (self.store.parameters[adapter] for adapter in _adapters(name))
             rank = down.shape[0]
-            rows, columns = up.leaf((shape[0], rank)), down.leaf((rank, *shape[1:]))
+            of_up, of_down = _slices(shape, rank)
+            rows, columns = up.leaf(of_up), down.leaf(of_down)
             factor = self._sharing.alpha / rank
             return lambda: frozen + factor * torch.tensordot(rows, columns, dims=1)
 
@@ -111,6 +112,15 @@ class _LowRank(Weights):
 
 def _adapters(name: str) -> tuple[str, str]:
     return f"@up.{name}", f"@down.{name}"
+
+
+def _slices(shape: Shape, rank: int) -> tuple[Shape, Shape]:
+    """The shapes of B and A of a network, in as many blocks as its W."""
+    up, down = (shape[0], rank), (rank, *shape[1:])
+    if not isinstance(shape, Extent):
+        return up, down
+    first, *others = shape.counts
+    return Extent.of(up, (first, ())), Extent.of(down, ((), *others))
 
 
 def _add_adapter(
@@ -122,7 +132,9 @@ def _add_adapter(
     dtype, (first, *others), centred = frozen.value.dtype, frozen.axes.blocks, frozen.axes.centred
     drawn = torch.rand(down_shape, generator=generator, dtype=torch.promote_types(dtype, torch.float32))
     value = ((2 * drawn - 1) / sqrt(prod(down_shape[1:]))).to(dtype)
-    up_axes = Axes((first, 1), centred & {0})
-    down_axes = Axes((1, *others), centred - {0})
+    rows = tuple(grid for grid in frozen.axes.grids if grid[0] == 0)
+    columns = tuple(grid for grid in frozen.axes.grids if grid[0] > 0)
+    up_axes = Axes((first, 1), centred & {0}, rows)
+    down_axes = Axes((1, *others), centred - {0}, columns)
     store[up] = SharedTensor(up, torch.zeros(up_shape, dtype=dtype), up_axes, trainable)
     store[down] = SharedTensor(down, value, down_axes, trainable)

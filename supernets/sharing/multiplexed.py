@@ -19,7 +19,7 @@ from torch import Tensor
 from search_spaces import Architecture
 from supernets.errors import SupernetError
 from supernets.layout import Axes, Shape
-from supernets.sharing.base import Ground, Reading, Sharing, Weights
+from supernets.sharing.base import Ground, Reading, Sharing, Weights, check_blocks
 from supernets.store import SharedTensor
 
 TRANSFORMS = ("gain", "heads", "none")
@@ -122,6 +122,8 @@ class _Multiplexed(Weights):
                 f"multiplexed(repeat={sharing.repeat}) found no layers to share: they are what follows a number in the "
                 f"names of parameters, and must have equal shapes; the model has {known}, ..."
             )
+        if sharing.transform != "none":
+            check_blocks(self._first, self.store, 'use transform="none"')
         for name, first in self._first.items():
             self._add_transform(name)
             if name != first:

@@ -7,6 +7,7 @@ depend on the architecture alone, so extraction folds the mix into dense weights
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,8 +23,11 @@ from torch.autograd.function import once_differentiable
 from search_spaces import Architecture
 from supernets.errors import SupernetError
 from supernets.layout import Axes, Shape
-from supernets.sharing.base import Ground, Reading, Sharing, Weights
+from supernets.sharing.base import Ground, Reading, Sharing, Weights, check_blocks
+from supernets.sharing.inner import Chosen, choose
 from supernets.store import SharedTensor
+
+logger = logging.getLogger(__name__)
 
 FEED_FORWARD = (
     *("*mlp.*", "*ffn.*", "*feed_forward.*", "*feedforward.*", "*.ff.*", "*DenseReluDense.*"),
@@ -53,7 +57,8 @@ class Routed(Sharing):
     """"layer": one router a block, which all its mixed parameters share. "neuron": one router a module, which gives
     coefficients to each output neuron, to its row of the weight and to its bias alike."""
     mixed: tuple[str, ...] = FEED_FORWARD
-    """Name patterns of the mixed parameters; of those, the ones of a module with a matrix or kernel are."""
+    """Name patterns of the mixed parameters; of those, the ones of a module with a matrix or kernel are. Where none of
+    the usual names matches, modules are chosen by their shapes, see `inner`."""
     hidden: int = 128
     """Units of a router's one hidden layer."""
     init: str = "auto"
@@ -92,8 +97,10 @@ class Routed(Sharing):
         """
         owners = {name.rpartition(".")[0] for name, shape in shapes.items() if len(shape) > 1}
         candidates = [name for name in shapes if name.rpartition(".")[0] in owners]
-        self._check_patterns(candidates, shapes)
-        names = [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in self.mixed)]
+        chosen = self.chosen(shapes)
+        if chosen is None:
+            self._check_patterns(candidates, shapes)
+        names = [name for name in candidates if self._mixes(name, chosen)]
         if self.per == "layer":
             return {name: Route(_router(_block(name.rpartition(".")[0])), None, 1) for name in names}
         routes: dict[str, Route] = {}
@@ -105,6 +112,19 @@ class Routed(Sharing):
             taken = {route.rows for route in routes.values() if route.router == _router(owner)}
             routes[name] = Route(_router(owner if taken <= {rows} else name), axis, rows)
         return routes
+
+    def chosen(self, shapes: Mapping[str, Shape]) -> Chosen | None:
+        """The modules that are mixed for their shapes; None where names say which."""
+        if self.mixed != FEED_FORWARD:
+            return None
+        owners = {name.rpartition(".")[0] for name, shape in shapes.items() if len(shape) > 1}
+        names = (name for name in shapes if name.rpartition(".")[0] in owners)
+        return None if any(self._mixes(name, None) for name in names) else choose(shapes)
+
+    def _mixes(self, name: str, chosen: Chosen | None) -> bool:
+        if chosen is not None:
+            return name.rpartition(".")[0] in chosen.owners
+        return any(fnmatchcase(name, pattern) for pattern in self.mixed)
 
     def _check_patterns(self, candidates: Sequence[str], shapes: Mapping[str, Shape]) -> None:
         idle = [pattern for pattern in self.mixed if not any(fnmatchcase(name, pattern) for name in candidates)]
@@ -161,6 +181,11 @@ class _Routed(Weights):
         self._space = ground.space
         self._num_experts = sharing.experts
         self._routes = sharing.routes(ground.survey.shapes)
+        chosen = sharing.chosen(ground.survey.shapes)
+        if chosen is not None:
+            self.notes = (f"routed mixes {chosen}",)
+            logger.info("%s", self.notes[0])
+        check_blocks(self._routes, self.store, "leave it out of mixed")
         _add_experts(sharing, ground, list(self._routes))
         generator = torch.Generator().manual_seed(ground.seed)
         for name, route in self._routes.items():

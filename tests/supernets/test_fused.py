@@ -1,63 +1,362 @@
-"""Fused axes: read as blocks where a class or a run of the network says so, and told where only sizes hint at it."""
+"""Fused axes: what classes imply, what a trace proves, what is only noted; and networks cut by hand to compare with."""
 
+import ast
 from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from search_spaces import Architecture, Space, choice
-from supernets import Blocks, Supernet
-from supernets.errors import SupernetError
+from supernets import Blocks, Grid, Routed, ShapeError, Supernet, SupernetError, fused
 from supernets.fused import find_fused
 from supernets.relaxation.mixture import Mixture
+from supernets.sharing import LowRank
+from tests.supernets.zoo import ZOO
+
+transformers = pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
+
+Build = Callable[[Architecture], nn.Module]
 
 
-class Hidden(Space):
-    hidden = choice(2, 4, 6)
+def tokens(vocab: int = 50) -> Tensor:
+    return torch.randint(vocab, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-class Gated(nn.Module):
-    """A gated depthwise convolution: pointwise, norm, depthwise, cut in two."""
+def whole(space: Space, build: Build, **settings: object) -> tuple[Supernet, dict[str, Tensor]]:
+    """A supernet in float64 with random weights and biases, and its weights as the largest network has them."""
+    net = Supernet(space, build, dtype=torch.float64, **settings)  # type: ignore[arg-type]
+    random = torch.Generator().manual_seed(1)
+    values = {name: torch.randn(value.shape, generator=random) * 0.2 for name, value in net.state_dict().items()}
+    net.load_state_dict({name: value.abs() if "running_var" in name else value for name, value in values.items()})
+    return net, {name: tensor.detach().clone() for name, tensor in net.extract(space.largest()).state_dict().items()}
+
+
+def same(net: Supernet, arch: Architecture, expected: dict[str, Tensor], example: Tensor) -> None:
+    """The network of an architecture is the one that was cut by hand: weights and outputs bitwise."""
+    extracted = net.extract(arch).eval()
+    state = extracted.state_dict()
+    for name, value in expected.items():
+        assert torch.equal(state[name], value), name
+    by_hand = net.build(arch).double().eval()
+    missing, unexpected = by_hand.load_state_dict({**extracted.state_dict(), **expected})
+    assert not missing and not unexpected
+    with torch.no_grad():
+        outputs = [module(example)[0] for module in (by_hand, extracted, net.subnet(arch).eval())]
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.allclose(outputs[0], outputs[2], rtol=0, atol=1e-12)
+
+
+# --- GPT-2: q, k and v in one transposed matrix -----------------------------------------------------------------------
+
+
+class GPT2Space(Space):
+    width = choice(16, 24, 32)
+    depth = choice(1, 2)
+    hidden = choice(20, 40)
+
+
+def gpt2(heads: Callable[[int], int], cross: bool = False) -> Build:
+    def build(arch: Architecture) -> nn.Module:
+        return transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(
+                vocab_size=50, n_positions=16, n_embd=arch.width, n_layer=arch.depth, n_inner=arch.hidden,
+                n_head=heads(arch.width), add_cross_attention=cross, bos_token_id=0, eos_token_id=0,
+            )
+        )  # fmt: skip
+
+    return build
+
+
+def narrow_gpt2(state: dict[str, Tensor], width: int, hidden: int, kept: Tensor) -> dict[str, Tensor]:
+    """The weights of a narrower GPT-2, ``kept`` being the features of q, k, v and of their output that stay."""
+    found = {}
+    for name, value in state.items():
+        *_, layer, kind = name.split(".")
+        if layer == "c_attn":
+            columns = [part.index_select(-1, kept) for part in value.split(32, dim=-1)]
+            value = torch.cat(columns, -1)[:width] if kind == "weight" else torch.cat(columns, -1)
+        elif name.endswith("attn.c_proj.weight"):
+            value = value[kept][:, :width]
+        elif layer == "c_fc":
+            value = value[:width, :hidden] if kind == "weight" else value[:hidden]
+        elif name.endswith("mlp.c_proj.weight"):
+            value = value[:hidden, :width]
+        else:
+            value = value[..., :width]
+        found[name] = value
+    return found
+
+
+@pytest.mark.parametrize("fixed_heads", [False, True])
+def test_a_narrow_gpt2_reads_q_from_q(fixed_heads: bool) -> None:
+    """Fewer heads of 8 features, or fewer features in each of 4 heads."""
+    net, state = whole(GPT2Space(), gpt2(lambda width: 4 if fixed_heads else width // 8))
+    for width in (16, 24):
+        kept = torch.arange(32).view(4, 8)[:, : width // 4].flatten() if fixed_heads else torch.arange(width)
+        arch = net.space.at(width=width, hidden=20, depth=2).largest()
+        same(net, arch, narrow_gpt2(state, width, 20, kept), tokens())
+
+
+def test_gpt2s_cross_attention_has_k_and_v_in_one_matrix() -> None:
+    net, state = whole(GPT2Space(), gpt2(lambda width: width // 8, cross=True))
+    narrow = net.extract(net.space.at(width=16).largest()).state_dict()
+    for kind in ("weight", "bias"):
+        name = f"transformer.h.0.crossattention.c_attn.{kind}"
+        k, v = state[name].split(32, dim=-1)
+        expected = torch.cat([k[..., :16], v[..., :16]], -1)
+        assert torch.equal(narrow[name], expected[:16] if kind == "weight" else expected)
+
+
+# --- grouped queries -----------------------------------------------------------------------------------------------
+
+
+class LlamaSpace(Space):
+    """A query head is one of its key head's group."""
+
+    shared = choice(1, 2, 3)  # key heads
+    group = choice(1, 2, 4)  # query heads of each
+    size = choice(4, 8)
+    width = choice(24, 48)
+    hidden = choice(20, 30)
+
+
+def llama(arch: Architecture) -> nn.Module:
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=50, hidden_size=arch.width, intermediate_size=arch.hidden, num_hidden_layers=2,
+            num_attention_heads=arch.shared * arch.group, num_key_value_heads=arch.shared, head_dim=arch.size,
+            max_position_embeddings=16, attention_bias=True,
+        )
+    )  # fmt: skip
+
+
+def narrow_llama(state: dict[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
+    """Weights of a smaller Llama: heads chosen one by one, by hand."""
+    queries = [
+        (key * 4 + query) * 8 + feature
+        for key in range(arch.shared)
+        for query in range(arch.group)
+        for feature in range(arch.size)
+    ]
+    keys = [key * 8 + feature for key in range(arch.shared) for feature in range(arch.size)]
+    found = {}
+    for name, value in state.items():
+        layer = name.split(".")[-2]
+        if layer == "q_proj":
+            value = value[queries]
+        elif layer in ("k_proj", "v_proj"):
+            value = value[keys]
+        elif layer in ("gate_proj", "up_proj"):
+            value = value[: arch.hidden]
+        elif name.endswith("o_proj.weight"):
+            value = value[:, queries]
+        elif layer == "down_proj":
+            value = value[:, : arch.hidden]
+        if layer in ("o_proj", "down_proj"):
+            value = value[: arch.width]
+        elif "bias" not in name:
+            value = value[..., : arch.width]
+        found[name] = value
+    return found
+
+
+LLAMAS = {
+    "queries alone": {"shared": 3, "size": 8},
+    "keys alone": {"group": 4, "size": 8},
+    "both": {"size": 8},
+    "features of a head": {"shared": 3, "group": 4},
+    "all": {},
+}
+
+
+@pytest.mark.parametrize("moved", list(LLAMAS))
+def test_fewer_query_heads_are_the_leading_ones_of_each_group(moved: str) -> None:
+    net, state = whole(LlamaSpace().at(**LLAMAS[moved]), llama)
+    archs = [net.space.smallest(), *(arch for arch in net.space.enumerate() if arch.width == 24 and arch.hidden == 30)]
+    for arch in archs[:: max(1, len(archs) // 8)]:
+        same(net, arch, narrow_llama(state, arch), tokens())
+
+
+def test_gradients_of_networks_with_other_groups_add_up_where_they_belong() -> None:
+    net, state = whole(LlamaSpace(), llama)
+    places = {name: torch.arange(value.numel()).view_as(value) for name, value in state.items()}
+    total = {name: torch.zeros_like(value) for name, value in state.items()}
+    archs = [arch for index, arch in enumerate(net.space.enumerate()) if index % 19 == 5]
+    assert len({(arch.shared, arch.group) for arch in archs}) > 3
+    for arch in archs:
+        net.subnet(arch).eval()(tokens())[0].square().mean().backward()
+        extracted = net.extract(arch).eval()
+        extracted(tokens())[0].square().mean().backward()
+        at = narrow_llama(places, arch)
+        for name, parameter in extracted.named_parameters():
+            assert parameter.grad is not None
+            total[name].view(-1).index_add_(0, at[name].flatten(), parameter.grad.flatten())
+    gradients = net.gradients()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, total[name], rtol=1e-9, atol=1e-12), name
+
+
+def test_groups_that_do_not_fit_into_the_largest_network_are_told() -> None:
+    """More key heads for the same queries: no selection keeps the pairs, so heads are plain leading ones."""
+
+    class Traded(Space):
+        group = choice(1, 2)
+
+    def build(arch: Architecture) -> nn.Module:
+        return transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(
+                vocab_size=50, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=2 // arch.group, head_dim=8, max_position_embeddings=16,
+            )
+        )  # fmt: skip
+
+    net = Supernet(Traded(), build)
+    q = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(net.extract(Traded().smallest()).get_parameter(q), net.state_dict()[q])
+    assert any("q_proj" in note and "lose the keys" in note for note in net.coverage().notes)
+    assert "q_proj" in net.coverage().table()
+
+
+# --- other families --------------------------------------------------------------------------------------------------
+
+
+class Small(Space):
+    width = choice(16, 32)
+    heads = choice(2, 4)
+    hidden = choice(12, 20)
+
+
+def config(kind: str, arch: Architecture, **more: object) -> object:
+    return getattr(transformers, kind)(
+        vocab_size=50, hidden_size=arch.width, intermediate_size=arch.hidden, num_hidden_layers=1,
+        num_attention_heads=arch.heads, max_position_embeddings=16, pad_token_id=0, **more,
+    )  # fmt: skip
+
+
+def phi3(arch: Architecture, shared: int | None = None) -> nn.Module:
+    return transformers.Phi3ForCausalLM(
+        config("Phi3Config", arch, num_key_value_heads=shared, head_dim=8, bos_token_id=0, eos_token_id=0)
+    )
+
+
+def bert(arch: Architecture) -> nn.Module:
+    return transformers.BertModel(config("BertConfig", arch))
+
+
+def neox(arch: Architecture) -> nn.Module:
+    return transformers.GPTNeoXModel(config("GPTNeoXConfig", arch))
+
+
+def modernbert(arch: Architecture) -> nn.Module:
+    return transformers.ModernBertModel(config("ModernBertConfig", arch))
+
+
+def experts(arch: Architecture) -> nn.Module:
+    return transformers.Qwen3MoeForCausalLM(
+        config(
+            "Qwen3MoeConfig", arch, num_key_value_heads=2, head_dim=8, num_experts=4, num_experts_per_tok=2,
+            moe_intermediate_size=arch.hidden, decoder_sparse_step=1,
+        )
+    )  # fmt: skip
+
+
+def blocks(net: Supernet, ending: str) -> tuple[int, ...]:
+    return next(axes.blocks for name, axes in net._survey.axes.items() if name.endswith(ending))
+
+
+FAMILIES: dict[str, tuple[Build, Space, dict[str, tuple[int, ...]]]] = {
+    "phi3": (phi3, Small(), {"qkv_proj.weight": (3, 1), "gate_up_proj.weight": (2, 1), "o_proj.weight": (1, 1)}),
+    "bert": (bert, Small().at(heads=4), {"self.query.weight": (4, 1), "output.dense.weight": (1, 4)}),
+    "neox": (neox, Small().at(heads=4), {"query_key_value.weight": (12, 1), "attention.dense.weight": (1, 4)}),
+    "modernbert": (modernbert, Small(), {"Wi.weight": (2, 1), "Wqkv.weight": (3, 1)}),
+    "experts": (experts, Small(), {"gate_up_proj": (1, 2, 1), "q_proj.weight": (2, 1), "o_proj.weight": (1, 2)}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_families_are_known_and_a_run_agrees(family: str) -> None:
+    build, space, expected = FAMILIES[family]
+    net = Supernet(space, build, example=tokens())
+    assert {ending: blocks(net, ending) for ending in expected} == expected
+    assert not net._survey.proved
+    with torch.no_grad():
+        for arch in space.enumerate():
+            outputs = [one.eval()(tokens())[0] for one in (net.subnet(arch), net.extract(arch))]
+            assert torch.allclose(*outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_unequal_parts_that_move_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"fuses parts of 32, 16, 16 rows along axis 0.*a projection for each part"):
+        Supernet(Small(), lambda arch: phi3(arch, 2))
+    net = Supernet(Small().at(heads=4), lambda arch: phi3(arch, 2))  # nothing moves them
+    assert blocks(net, "qkv_proj.weight") == (1, 1)
+
+
+class TimmAttention(nn.Module):
+    """As in timm."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, count, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, count, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        x = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, count, width))
+
+
+def test_timms_qkv_is_known() -> None:
+    net = Supernet(Small(), lambda arch: TimmAttention(arch.width, arch.width // 8))
+    narrow = net.extract(Small().smallest()).qkv.weight
+    assert torch.equal(narrow, torch.cat([part[:16, :16] for part in net.state_dict()["qkv.weight"].split(32)]))
+
+
+class Gate(Space):
+    width = choice(4, 6)
+    hidden = choice(3, 5, 8)
+
+
+# --- what a run shows ----------------------------------------------------------------------------------------------
+
+
+class Halves(nn.Module):
+    """A gated depthwise convolution, whose halves are cut apart in one way or another."""
 
     def __init__(self, hidden: int, how: str) -> None:
         super().__init__()
         self.how = how
         self.into = nn.Conv2d(3, 2 * hidden, 1)
-        self.norm = nn.BatchNorm2d(2 * hidden)
         self.deep = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
         self.out = nn.Conv2d(hidden, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.deep(self.norm(self.into(x)))
+        x = self.deep(self.into(x))
+        half = x.shape[1] // 2
         if self.how == "glu":
-            gated = F.glu(x, dim=1)
+            return self.out(nn.functional.glu(x, dim=1))
+        if self.how == "view":
+            gate, value = x.unflatten(1, (2, half)).unbind(1)
+        elif self.how == "slices":
+            gate, value = x[:, :half], x[:, half:]
         else:
-            gate, value = x.chunk(2, dim=1) if self.how == "chunk" else torch.split(x, x.shape[1] // 2, dim=1)
-            gated = gate.sigmoid() * value
-        found: Tensor = self.out(gated)
-        return found
+            gate, value = x.chunk(2, dim=1) if self.how == "chunk" else torch.split(x, half, dim=1)
+        return self.out(gate.sigmoid() * value)
 
 
-@pytest.mark.parametrize("how", ["chunk", "split", "glu"])
-def test_halves_that_a_run_cuts_apart_are_sliced_each(how: str) -> None:
-    def build(arch: Architecture) -> nn.Module:
-        return Gated(arch.hidden, how)
-
-    example, space = torch.randn(2, 3, 5, 5), Hidden()
-    layout = find_fused(build, space.largest(), example)
-    assert set(layout) == {f"{layer}.{kind}" for layer in ("into", "norm", "deep") for kind in ("weight", "bias")}
-    assert set(layout.values()) == {Blocks(2)}
-    supernet = Supernet(space, build, layout=layout)
-    large, small = (supernet.extract(space.architecture({"hidden": n})) for n in (6, 2))
-    for name in ("into", "deep"):
-        whole = large.get_submodule(name).weight.view(2, 6, *large.get_submodule(name).weight.shape[1:])
-        torch.testing.assert_close(small.get_submodule(name).weight, whole[:, :2].flatten(0, 1))
+@pytest.mark.parametrize("how", ["chunk", "split", "glu", "view", "slices"])
+def test_halves_are_found_however_they_are_cut(how: str) -> None:
+    space = Gate().at(width=4)
+    found = find_fused(space, lambda arch: Halves(arch.hidden, how), torch.randn(2, 3, 5, 5))
+    assert set(found) == {f"{layer}.{kind}" for layer in ("into", "deep") for kind in ("weight", "bias")}
+    assert set(found.values()) == {(Blocks(2),)}
 
 
-class Plain(nn.Module):
+class Batched(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.one = nn.Linear(4, 2 * hidden)
@@ -65,181 +364,199 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = self.one(x).chunk(2, dim=0)  # the batch, not the features
-        found: Tensor = self.two(torch.cat(rows).relu())
-        return found
+        return self.two(torch.cat(rows).relu())
 
 
 def test_what_is_cut_along_the_batch_is_not_fused() -> None:
-    assert find_fused(lambda arch: Plain(arch.hidden), Hidden().largest(), torch.randn(4, 4)) == {}
+    assert find_fused(Gate().at(width=4), lambda arch: Batched(arch.hidden), torch.randn(4, 4)) == {}
 
 
-# --- attention of others ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["fused", "u_shaped"])
+def test_a_run_proves_what_would_have_to_be_said(name: str) -> None:
+    case = ZOO[name]
+    said = Supernet(case.space, case.build, layout=case.layout)
+    shown = Supernet(case.space, case.build, example=case.example().float())
+    assert shown._survey.axes == said._survey.axes
+    assert not shown.coverage().notes
+    assert "blocks as a run has shown" in shown.coverage().table()
+    found = find_fused(case.space, case.build, case.example().float())
+    assert Supernet(case.space, case.build, layout=found)._survey.axes == said._survey.axes
+    assert not find_fused(case.space, case.build, case.example().float(), case.layout)
 
 
-class Widths(Space):
-    width = choice(16, 32)
+class GatedConv(nn.Module):
+    """A depthwise convolution whose output is chunked in two, after a pointwise one and a norm (as in Restormer)."""
 
-
-def gpt2(arch: Architecture) -> nn.Module:
-    import transformers
-
-    config = transformers.GPT2Config(
-        vocab_size=20, n_embd=arch.width, n_head=arch.width // 8, n_layer=1, n_positions=8, n_inner=24
-    )
-    return transformers.GPT2Model(config)  # type: ignore[no-any-return]
-
-
-def test_a_narrow_gpt2_reads_queries_from_queries() -> None:
-    pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
-    space = Widths()
-    supernet = Supernet(space, gpt2)
-    large, small = (supernet.extract(space.architecture({"width": width})) for width in (32, 16))
-    whole = large.h[0].attn.c_attn.weight.view(32, 3, 32)  # type: ignore[index, union-attr]
-    narrow = small.h[0].attn.c_attn.weight.view(16, 3, 16)  # type: ignore[index, union-attr]
-    torch.testing.assert_close(narrow, whole[:16, :, :16])
-    bias = large.h[0].attn.c_attn.bias.view(3, 32)  # type: ignore[index, union-attr]
-    torch.testing.assert_close(small.h[0].attn.c_attn.bias.view(3, 16), bias[:, :16])  # type: ignore[index, union-attr]
-
-
-class Queries(Space):
-    heads = choice(2, 4, 8)
-
-
-class Groups(Space):
-    groups = choice(1, 2, 4)
-
-
-def llama(heads: int, keys: int) -> nn.Module:
-    import transformers
-
-    config = transformers.LlamaConfig(
-        vocab_size=20,
-        hidden_size=16,
-        head_dim=4,
-        num_attention_heads=heads,
-        num_key_value_heads=keys,
-        num_hidden_layers=1,
-        intermediate_size=24,
-        max_position_embeddings=16,
-    )
-    return transformers.LlamaModel(config)  # type: ignore[no-any-return]
-
-
-def test_fewer_queries_are_the_leading_ones_of_each_group() -> None:
-    pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
-    space = Queries()
-    supernet = Supernet(space, lambda arch: llama(arch.heads, 2))
-    large, small = (supernet.extract(space.architecture({"heads": heads})) for heads in (8, 4))
-    attention, narrow = large.layers[0].self_attn, small.layers[0].self_attn  # type: ignore[index, union-attr]
-    # two groups of four queries, of which each keeps its first two
-    kept = torch.tensor([0, 1, 4, 5])
-    rows = (kept[:, None] * 4 + torch.arange(4)).flatten()
-    torch.testing.assert_close(narrow.q_proj.weight, attention.q_proj.weight[rows])
-    torch.testing.assert_close(narrow.o_proj.weight, attention.o_proj.weight[:, rows])
-    torch.testing.assert_close(narrow.k_proj.weight, attention.k_proj.weight)
-    # the same as the large one whose other queries are not listened to
-    tokens = torch.randint(0, 20, (2, 5))
-    muted = supernet.extract(space.largest())
-    others = torch.tensor([row for row in range(32) if row not in rows.tolist()])
-    with torch.no_grad():
-        muted.layers[0].self_attn.o_proj.weight[:, others] = 0  # type: ignore[index, union-attr]
-    torch.testing.assert_close(small(tokens).last_hidden_state, muted(tokens).last_hidden_state)
-
-
-def test_fewer_groups_are_the_leading_ones_with_all_their_queries() -> None:
-    pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")
-    space = Groups()
-    supernet = Supernet(space, lambda arch: llama(2 * arch.groups, arch.groups))
-    large, small = (supernet.extract(space.architecture({"groups": n})) for n in (4, 2))
-    attention, narrow = large.layers[0].self_attn, small.layers[0].self_attn  # type: ignore[index, union-attr]
-    torch.testing.assert_close(narrow.q_proj.weight, attention.q_proj.weight[:16])
-    torch.testing.assert_close(narrow.k_proj.weight, attention.k_proj.weight[:8])
-
-
-class Timm(nn.Module):
-    """Attention as timm writes it."""
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, arch: Architecture) -> None:
         super().__init__()
-        self.num_heads = width // 8
-        self.qkv = nn.Linear(12, 3 * width)
-        self.proj = nn.Linear(width, 12)
+        self.stem = nn.Conv2d(1, arch.width, 3, padding=1)
+        self.into = nn.Conv2d(arch.width, 2 * arch.hidden, 1)
+        self.norm = nn.BatchNorm2d(2 * arch.hidden)
+        self.mix = nn.Conv2d(2 * arch.hidden, 2 * arch.hidden, 3, padding=1, groups=2 * arch.hidden)
+        self.out = nn.Conv2d(arch.hidden, arch.width, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        x = self.stem(x)
+        gate, value = self.mix(self.norm(self.into(x)).relu()).chunk(2, 1)
+        return (x + self.out(gate.sigmoid() * value),)
+
+
+def test_the_halves_of_a_gated_depthwise_convolution_stay_apart() -> None:
+    images = torch.rand(2, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    net, state = whole(Gate(), GatedConv, example=images)
+    arch = Gate().architecture({"is": "Gate", "width": 4, "hidden": 3})
+    kept = [*range(3), *range(8, 11)]
+    expected = {
+        name: value[kept] if name.split(".")[0] in ("norm", "mix") and value.dim() else value
+        for name, value in state.items()
+    }
+    expected |= {"stem.weight": state["stem.weight"][:4], "stem.bias": state["stem.bias"][:4]}
+    expected |= {"into.weight": state["into.weight"][kept][:, :4], "into.bias": state["into.bias"][kept]}
+    expected |= {"out.weight": state["out.weight"][:4, :3], "out.bias": state["out.bias"][:4]}
+    same(net, arch, expected, images.double())
+
+
+class Parts(Space):
+    width = choice(4, 8)
+
+
+class Uneven(nn.Module):
+    """A state of half the width beside a gate, in one matrix."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.width = arch.width
+        self.fused = nn.Linear(5, arch.width + arch.width // 2)
+        self.head = nn.Linear(arch.width // 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, 8).permute(2, 0, 3, 1, 4)
-        found: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return found
+        gate, state = self.fused(x).split([self.width, self.width // 2], -1)
+        return self.head(state * gate[..., ::2])
 
 
-def test_qkv_of_timm_is_three_blocks() -> None:
-    space = Widths()
-    supernet = Supernet(space, lambda arch: nn.Sequential(Timm(arch.width)))
-    large, small = (supernet.extract(space.architecture({"width": width}))[0] for width in (32, 16))
-    torch.testing.assert_close(small.qkv.weight.view(3, 16, 12), large.qkv.weight.view(3, 32, 12)[:, :16])
+class Grown(nn.Module):
+    """Features that are appended to the input's: the first part does not move, so a leading part is right."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.more = nn.Linear(5, arch.width)
+        self.head = nn.Linear(5 + arch.width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([x, self.more(x)], -1))
 
 
-# --- parametrizations ---------------------------------------------------------------------------------------------
+def test_what_no_layout_can_express_is_told() -> None:
+    x = torch.rand(2, 5)
+    note = Supernet(Parts(), Uneven, example=x).coverage().notes[0]
+    assert note.startswith("fused.weight: axis 0 holds parts of 8 + 4 or 4 + 2") or note.startswith("fused.bias")
+    assert "a layer for each part" in note
+    assert not Supernet(Parts(), Grown, example=x).coverage().notes
+    assert not Supernet(Parts(), Grown, example=x)._survey.proved
 
 
-def normed(norm: Callable[[nn.Module], nn.Module]) -> Callable[[Architecture], nn.Module]:
-    return lambda arch: nn.Sequential(norm(nn.Linear(4, arch.hidden)), nn.ReLU(), nn.Linear(arch.hidden, 3))
+def test_an_input_that_does_not_fit_is_one_line() -> None:
+    with pytest.raises(SupernetError, match=r"does not run on the example.*give an input") as caught:
+        Supernet(Parts(), Grown, example=torch.rand(2, 7))
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.orthogonal])
-def test_norms_that_are_computed_from_weights_are_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
-    with pytest.raises(
-        SupernetError, match=r"^0 has a \w+, which is computed from the values of its weight .* weight_norm"
+# --- what sizes tell ------------------------------------------------------------------------------------------------
+
+
+def test_an_axis_that_is_always_a_multiple_is_told_with_the_layout_to_paste() -> None:
+    case = ZOO["fused"]
+    table = Supernet(case.space, case.build).coverage().table()
+    for line in (
+        'layout={"*.*.attention.qkv.weight": Blocks(3), "*.*.attention.qkv.bias": Blocks(3)}',
+        'layout={"*.*.gate_up.weight": Blocks(2), "*.*.gate_up.bias": Blocks(2)}',
     ):
-        Supernet(Hidden(), normed(norm))
+        assert line in table
+        Supernet(case.space, case.build, layout=eval_layout(line))
 
 
-def test_weight_norm_is_sliced_and_relaxed() -> None:
-    space, example = Hidden(), torch.randn(5, 4, dtype=torch.float64)
-    supernet = Supernet(space, normed(parametrizations.weight_norm), dtype=torch.float64)
-    for hidden in (2, 6):
-        arch = space.architecture({"hidden": hidden})
-        torch.testing.assert_close(supernet.subnet(arch).eval()(example), supernet.extract(arch).eval()(example))
-    assert supernet.relax(Mixture(space)).eval()(example).isfinite().all()
+def eval_layout(line: str) -> dict[str, Blocks]:
+    """Read the line back as the Python that it is."""
+    found = ast.parse(line.removeprefix("layout="), mode="eval").body
+    assert isinstance(found, ast.Dict)
+    return {
+        ast.literal_eval(key): Blocks(*map(ast.literal_eval, value.args))  # type: ignore[arg-type, attr-defined]
+        for key, value in zip(found.keys, found.values, strict=True)
+    }
 
 
-class Adapted(nn.Module):
-    """A layer as peft wraps it: the layer itself and, by the adapter's name, two thin ones."""
+# --- what users say --------------------------------------------------------------------------------------------------
 
-    def __init__(self, layer: nn.Linear) -> None:
+
+class OwnAttention(nn.Module):
+    """Grouped queries in a class that nobody knows."""
+
+    def __init__(self, arch: Architecture) -> None:
         super().__init__()
-        self.base_layer = layer
-        self.lora_A = nn.ModuleDict({"default": nn.Linear(layer.in_features, 2, bias=False)})
-        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, layer.out_features, bias=False)})
+        self.ask = nn.Linear(5, arch.shared * arch.group * 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.base_layer(x) + self.lora_B["default"](self.lora_A["default"](x))
-        return found
+        return self.ask(x)
 
 
-def test_models_with_adapters_around_their_layers_open() -> None:
-    space, example = Hidden(), torch.randn(5, 4)
-
-    def build(arch: Architecture) -> nn.Module:
-        return nn.Sequential(Adapted(nn.Linear(4, arch.hidden)), nn.ReLU(), Adapted(nn.Linear(arch.hidden, 3)))
-
-    parent = build(space.largest())
-    supernet = Supernet(space, build, init=parent)
-    torch.testing.assert_close(supernet.extract(space.largest())(example), parent(example))
-    small = space.smallest()
-    torch.testing.assert_close(supernet.subnet(small)(example), supernet.extract(small)(example))
+class OwnSpace(Space):
+    shared = choice(1, 2)
+    group = choice(1, 3)
 
 
-def test_coverage_tells_of_axes_that_may_be_fused() -> None:
-    class Mixer(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.into = nn.Linear(4, width)
-            self.both = nn.Linear(width, 2 * width)
-            self.out = nn.Linear(2 * width, 3)
+def test_a_layout_may_be_a_function_of_the_architecture() -> None:
+    net = Supernet(OwnSpace(), OwnAttention, layout={"ask.*": lambda arch: Grid(arch.shared, arch.group)})
+    stored = net.state_dict()["ask.weight"].view(2, 3, 4, 5)
+    for arch in OwnSpace().enumerate():
+        weight = net.extract(arch).ask.weight
+        assert torch.equal(weight, stored[: arch.shared, : arch.group].reshape(weight.shape))
+    alone = Supernet(OwnSpace().at(shared=2), OwnAttention, layout={"ask.*": Blocks(2)})
+    assert torch.equal(
+        alone.extract(alone.space.smallest()).ask.weight,
+        alone.state_dict()["ask.weight"].view(2, 3, 4, 5)[:, :1].reshape(8, 5),
+    )
 
-    supernet = Supernet(Widths(), lambda arch: Mixer(arch.width))
-    (line,) = supernet.coverage().multiples
-    assert line.startswith("axis 0 of both.weight is always 2 times the other")
-    assert "layout={'both.weight': Blocks(2, axis=0)}" in line and line in supernet.coverage().table()
-    said = Supernet(Widths(), lambda arch: Mixer(arch.width), layout={"both.weight": Blocks(2), "both.bias": Blocks(2)})
-    assert said.coverage().multiples == ()
+
+def test_wrong_grids_are_one_line() -> None:
+    def grid(arch: Architecture) -> Grid:
+        return Grid(3 - arch.shared, arch.shared * arch.group)
+
+    cases: list[tuple[str, Callable[[], object]]] = [
+        (r"Grid\(0,\): a grid has at least one level", lambda: Grid(0)),
+        (r"do not divide into 5 fused blocks", lambda: Supernet(OwnSpace(), OwnAttention, layout={"ask.*": Grid(5)})),
+        (r"do not fit into one another", lambda: Supernet(OwnSpace(), OwnAttention, layout={"ask.*": grid})),
+    ]
+    for message, provoke in cases:
+        with pytest.raises(SupernetError, match=message) as caught:
+            provoke()
+        assert "\n" not in str(caught.value)
+
+
+def test_blocks_by_architecture_are_neither_relaxed_nor_routed() -> None:
+    layout = {"ask.*": lambda arch: Grid(arch.shared, arch.group)}
+    net = Supernet(OwnSpace(), OwnAttention, layout=layout)
+    with pytest.raises(SupernetError, match="another number of blocks in other networks"):
+        net.relax(Mixture(net.space))
+    with pytest.raises(SupernetError, match="leave it out of mixed"):
+        Supernet(OwnSpace(), OwnAttention, layout=layout, sharing=Routed(mixed=("ask.*",)))
+
+
+def test_a_large_network_is_run_on_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, example = ZOO["fused"], ZOO["fused"].example().float()
+    found = find_fused(case.space, case.build, example)
+    monkeypatch.setattr(fused, "SMALL", 0)
+    monkeypatch.setattr(fused, "build_initialised", None)
+    assert find_fused(case.space, case.build, example) == found
+
+
+def test_adapters_have_the_blocks_of_each_network() -> None:
+    layout = {"ask.*": lambda arch: Grid(arch.shared, arch.group)}
+    net = Supernet(OwnSpace(), OwnAttention, layout=layout, sharing=LowRank(rank=2), dtype=torch.float64)
+    state, x = net.state_dict(), torch.rand(3, 5, dtype=torch.float64)
+    with torch.no_grad():
+        state["@up.ask.weight"].normal_(generator=torch.Generator().manual_seed(0))
+    dense = state["ask.weight"] + 8 * state["@up.ask.weight"] @ state["@down.ask.weight"]
+    for arch in OwnSpace().enumerate():
+        expected = dense.view(2, 3, 4, 5)[: arch.shared, : arch.group].reshape(-1, 5)
+        assert torch.allclose(net.extract(arch).ask.weight, expected, rtol=0, atol=1e-12)
+        assert torch.allclose(net.subnet(arch)(x), net.extract(arch)(x), rtol=0, atol=1e-12)

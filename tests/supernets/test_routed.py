@@ -559,9 +559,9 @@ def test_settings_are_checked(settings: dict[str, object], message: str) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mixed", [None, ("1.*.2.*", "*.typo.*"), ("1.0.0.*",)])
-def test_a_pattern_that_names_nothing_says_what_there_is(mixed: tuple[str, ...] | None) -> None:
-    sharing = Routed() if mixed is None else Routed(mixed=mixed)
+@pytest.mark.parametrize("mixed", [("1.*.2.*", "*.typo.*"), ("1.0.0.*",)])
+def test_a_pattern_that_names_nothing_says_what_there_is(mixed: tuple[str, ...]) -> None:
+    sharing = Routed(mixed=mixed)
     with pytest.raises(SupernetError, match=r"the model has 0\.weight, .*routed\(mixed=0\.\*\)") as caught:
         Supernet(ToySpace(), toy.build, sharing=sharing)
     assert "\n" not in str(caught.value)

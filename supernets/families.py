@@ -1,0 +1,255 @@
+"""What the class of a module implies for the layout of its parameters: torch's own, and those of well-known families.
+
+A name alone decides nothing. A rule asks for the class or its attributes, for the names of the children beside each
+other, and for sizes that fit together; where they do not, it says nothing, and the axis is cut as any other.
+transformers is an extra, so its classes are known by the module they come from.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+from torch import nn
+
+from supernets.layout import Blocks, Centre, Grid, Layout, Uneven
+
+Found = Iterator[tuple[str, Layout]]
+"""Of parameters below a module: the name and a layout of one axis."""
+
+
+def implied(module: nn.Module) -> dict[str, list[Layout]]:
+    """The layouts that the classes in a module imply, by parameter name."""
+    found: dict[str, list[Layout]] = defaultdict(list)
+    for path, owner in module.named_modules(remove_duplicate=False):
+        prefix = path + "." if path else ""
+        for name, _ in owner.named_parameters(recurse=False, remove_duplicate=False):
+            found[prefix + name] += _of_torch(*_read_as(module, owner, path, name))
+        for rule in RULES:
+            for name, layout in rule(owner):
+                found[prefix + name].append(layout)
+    return found
+
+
+# --- torch's own ----------------------------------------------------------------------------------------------------
+
+
+def _read_as(module: nn.Module, owner: nn.Module, path: str, attribute: str) -> tuple[nn.Module, str]:
+    """The module that reads a parameter, and as what: not always the one that holds it, where it is parametrized."""
+    if "parametrizations." in path:
+        above, _, rest = path.rpartition("parametrizations.")
+        return (module.get_submodule(above.rstrip(".")), rest) if "." not in rest else (owner, attribute)
+    for ending in ("_orig", "_g", "_v"):  # of torch.nn.utils.spectral_norm and weight_norm, as hooks
+        if attribute.endswith(ending) and attribute.startswith("weight"):
+            return owner, attribute.removesuffix(ending)
+    return owner, attribute
+
+
+def _of_torch(owner: nn.Module, attribute: str) -> Iterator[Layout]:
+    if isinstance(owner, nn.modules.conv._ConvNd) and attribute == "weight":
+        yield Centre(*range(2, 2 + len(owner.kernel_size)))
+    elif isinstance(owner, nn.MultiheadAttention) and attribute.startswith("in_proj_"):
+        yield Blocks(3)
+    elif isinstance(owner, nn.RNNBase | nn.RNNCellBase) and not attribute.startswith("weight_hr"):
+        if isinstance(owner, nn.LSTM | nn.LSTMCell):
+            yield Blocks(4)
+        elif isinstance(owner, nn.GRU | nn.GRUCell):
+            yield Blocks(3)
+        stacked = attribute.startswith("weight_ih_l") and not attribute.startswith("weight_ih_l0")
+        if stacked and getattr(owner, "bidirectional", False):
+            yield Blocks(2, axis=1)  # its input is the forward states, then the backward ones
+
+
+# --- layers that make up a larger one -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A linear layer below a module: its name there, and its sizes."""
+
+    name: str
+    module: nn.Module
+    outputs: int
+    inputs: int
+    transposed: bool  # (in, out), as in transformers' Conv1D
+
+    def rows(self, layout: Callable[[int], Layout]) -> Found:
+        """A layout of the outputs, in every parameter that has them."""
+        yield from self._along(self.outputs, int(self.transposed), "lora_A", layout, vectors=True)
+
+    def columns(self, layout: Callable[[int], Layout]) -> Found:
+        """A layout of the inputs."""
+        yield from self._along(self.inputs, int(not self.transposed), "lora_B", layout, vectors=False)
+
+    def _along(self, size: int, axis: int, other: str, layout: Callable[[int], Layout], vectors: bool) -> Found:
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            adapter = "lora_" in name  # whose matrices are of nn.Linear, around a Conv1D too
+            at = (1 if self.transposed else 0) ^ axis if adapter else axis
+            if parameter.dim() == 1 and vectors and len(parameter) == size:
+                yield f"{self.name}.{name}", layout(0)
+            elif parameter.dim() == 2 and parameter.shape[at] == size and other not in name:
+                yield f"{self.name}.{name}", layout(at)
+
+
+def _layer(owner: nn.Module, *names: str, at: str = "") -> _Layer | None:
+    """The linear layer of one of these names, wrapped by adapters or not; ``at`` is put before its name."""
+    for name in names:
+        own = owner._modules.get(name)
+        inner = getattr(own, "base_layer", own)
+        if isinstance(inner, nn.Linear):
+            return _Layer(at + name, own or inner, inner.out_features, inner.in_features, transposed=False)
+        if inner is not None and type(inner).__name__ == "Conv1D" and _of_transformers(inner):
+            inputs, outputs = inner.weight.shape  # type: ignore[misc] # a matrix
+            return _Layer(at + name, own or inner, outputs, inputs, transposed=True)
+    return None
+
+
+def _of_transformers(owner: nn.Module) -> bool:
+    return any(base.__module__.startswith("transformers.") for base in type(owner).__mro__)
+
+
+def _number(owner: nn.Module, *names: str) -> int | None:
+    """The first of these attributes, of the module or its config, that is a number of things."""
+    for holder in (owner, getattr(owner, "config", None)):
+        for name in names:
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return None
+
+
+WORDS = ("query", "key", "value")
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size")
+
+
+# --- attention ------------------------------------------------------------------------------------------------------
+
+
+def _attention(owner: nn.Module) -> Found:
+    """Queries, keys, values and the output in one module, as Llama and BART have them."""
+    out = _layer(owner, "o_proj", "out_proj", "o")
+    if out is not None and _of_transformers(owner):
+        yield from _separate(owner, out)
+        yield from _norms(owner)
+
+
+def _norms(owner: nn.Module) -> Found:
+    """Norms of queries and keys over all heads, as OLMo 2 has them."""
+    size, groups = _number(owner, *HEAD_SIZES), _number(owner, "num_key_value_groups") or 1
+    for name, layer, fast in (("q_norm", "q_proj", (groups,)), ("k_norm", "k_proj", ())):
+        norm, whole = owner._modules.get(name), _layer(owner, layer)
+        weight = None if norm is None else norm._parameters.get("weight")
+        if whole is not None and size is not None and weight is not None and len(weight) == whole.outputs:
+            yield f"{name}.weight", Grid(whole.outputs // (size * prod(fast)), *fast)
+
+
+def _output_beside_attention(owner: nn.Module) -> Found:
+    """BERT's and ViT's: the output of attention is a layer of the module around it."""
+    output = owner._modules.get("output")
+    for name in ("self", "attention"):
+        attention = owner._modules.get(name)
+        if attention is not None and output is not None and _of_transformers(owner):
+            out = _layer(output, "dense", at="output.")
+            if out is not None:
+                yield from _separate(attention, out, at=f"{name}.")
+
+
+def _separate(owner: nn.Module, out: _Layer, at: str = "") -> Found:
+    """Queries, keys and values apart: the leading queries *of each group* that shares a key are kept.
+
+    Rows of queries are a grid (key heads, queries a group, features), and so are the columns of the output.
+    """
+    q, k, v = (_layer(owner, f"{one}_proj", word, one, at=at) for one, word in zip("qkv", WORDS, strict=True))
+    size, groups = _number(owner, *HEAD_SIZES), _number(owner, "num_key_value_groups") or 1
+    if q is None or k is None or v is None or size is None:
+        return
+    heads, rest = divmod(k.outputs, size)
+    if rest or q.outputs % (heads * groups * size) or v.outputs % heads or out.inputs != v.outputs * groups:
+        return
+    yield from q.rows(lambda axis: Grid(heads, groups, axis=axis))
+    yield from k.rows(lambda axis: Grid(heads, axis=axis))
+    yield from v.rows(lambda axis: Grid(heads, axis=axis))
+    yield from out.columns(lambda axis: Grid(heads, groups, axis=axis))
+
+
+def _gpt2_attention(owner: nn.Module) -> Found:
+    """GPT-2's: ``c_attn`` is [q|k|v], of cross attention [k|v], each of as many columns as ``c_proj`` has rows."""
+    fused, q, out = (_layer(owner, name) for name in ("c_attn", "q_attn", "c_proj"))
+    heads = _number(owner, *HEADS)
+    if fused is None or out is None or heads is None or not (fused.transposed and out.transposed):
+        return
+    count = 3 if q is None else 2
+    if fused.outputs == count * out.inputs and not out.inputs % heads:
+        yield from fused.rows(lambda axis: Grid(count, heads, axis=axis))
+        yield from out.columns(lambda axis: Grid(heads, axis=axis))
+        if q is not None:
+            yield from q.rows(lambda axis: Grid(heads, axis=axis))
+
+
+def _qkv(owner: nn.Module) -> Found:
+    """timm's and ModernBERT's: [q|k|v] in one layer, each of as many rows as the output has columns."""
+    fused, out, heads = _layer(owner, "qkv", "Wqkv"), _layer(owner, "proj", "Wo"), _number(owner, *HEADS)
+    if fused is None or heads is None or fused.outputs % (3 * heads):
+        return
+    if (fused.name == "Wqkv" and not _of_transformers(owner)) or out is None or fused.outputs != 3 * out.inputs:
+        return
+    yield from fused.rows(lambda axis: Grid(3, heads, axis=axis))
+    yield from out.columns(lambda axis: Grid(heads, axis=axis))
+
+
+def _grouped_qkv(owner: nn.Module) -> Found:
+    """Phi-3's: [q|k|v] in one layer, where keys and values may be fewer than queries."""
+    fused, out = _layer(owner, "qkv_proj"), _layer(owner, "o_proj")
+    size, heads = _number(owner, *HEAD_SIZES), _number(owner, "num_key_value_heads")
+    if fused is None or out is None or size is None or heads is None or not _of_transformers(owner):
+        return
+    keys, groups = heads * size, out.inputs // (heads * size)
+    if fused.outputs != out.inputs + 2 * keys or out.inputs != groups * keys:
+        return
+    if groups == 1:
+        yield from fused.rows(lambda axis: Grid(3, heads, axis=axis))
+    else:
+        yield from fused.rows(lambda axis: Uneven((out.inputs, keys, keys), axis))
+    yield from out.columns(lambda axis: Grid(heads, groups, axis=axis))
+
+
+def _query_key_value(owner: nn.Module) -> Found:
+    """GPT-NeoX's and BLOOM's: head after head, each [q|k|v]."""
+    fused, out = _layer(owner, "query_key_value"), _layer(owner, "dense")
+    heads = _number(owner, *HEADS)
+    if fused is None or out is None or heads is None or not type(owner).__name__.startswith(("GPTNeoX", "Bloom")):
+        return
+    if _of_transformers(owner) and fused.outputs == 3 * out.inputs and not out.inputs % heads:
+        yield from fused.rows(lambda axis: Grid(heads, 3, axis=axis))
+        yield from out.columns(lambda axis: Grid(heads, axis=axis))
+
+
+# --- feed-forward layers --------------------------------------------------------------------------------------------
+
+
+def _gated(owner: nn.Module) -> Found:
+    """Phi-3's, GLM's and ModernBERT's: the gate and what it gates in one layer."""
+    fused, down = _layer(owner, "gate_up_proj", "Wi"), _layer(owner, "down_proj", "Wo")
+    if _of_transformers(owner) and fused is not None and down is not None and fused.outputs == 2 * down.inputs:
+        yield from fused.rows(lambda axis: Blocks(2, axis))
+
+
+def _gated_experts(owner: nn.Module) -> Found:
+    """Experts in one tensor (experts, 2 * hidden, width), or transposed; gates that alternate are no blocks."""
+    fused, down = owner._parameters.get("gate_up_proj"), owner._parameters.get("down_proj")
+    if fused is None or down is None or fused.dim() != 3 or down.dim() != 3 or not _of_transformers(owner):
+        return
+    if getattr(owner, "is_concatenated", True) and not type(owner).__name__.startswith("GptOss"):
+        axis = 1 if fused.shape[2] == down.shape[1] and fused.shape[1] == 2 * down.shape[2] else 2
+        if fused.shape[axis] == 2 * down.shape[3 - axis]:
+            yield "gate_up_proj", Blocks(2, axis)
+            bias = owner._parameters.get("gate_up_proj_bias")
+            if bias is not None and bias.dim() == 2 and bias.shape[1] == fused.shape[axis]:
+                yield "gate_up_proj_bias", Blocks(2, 1)
+
+
+RULES: tuple[Callable[[nn.Module], Found], ...] = (
+    *(_attention, _output_beside_attention, _gpt2_attention, _qkv, _grouped_qkv, _query_key_value),
+    *(_gated, _gated_experts),
+)

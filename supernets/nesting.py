@@ -1,0 +1,280 @@
+"""From how each network's axes are laid out to the one way in which the stored axis is cut.
+
+An axis is a grid of levels, such as (key heads, queries a group, features of a head). Networks differ in some of them;
+neighbouring levels of which the faster never moves are one, because their leading part is one leading part. What is
+left is no level (a leading part), one count of blocks that all networks share, or counts that each network has its own.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from math import prod
+
+from torch import nn
+
+from search_spaces import Architecture
+from supernets.errors import ShapeError, SupernetError
+from supernets.families import implied
+from supernets.layout import Axes, Blocks, Centre, Extent, Grid, Layout, Layouts, Shape, Uneven
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How one network's parameter is laid out: the counts of each axis, above its fastest level."""
+
+    shape: Shape
+    counts: tuple[Shape, ...]
+    centred: frozenset[int]
+    uneven: Mapping[int, Shape] = field(default_factory=dict)
+    given: frozenset[int] = frozenset()
+    """Axes of which the user said so."""
+    loose: frozenset[int] = frozenset()
+    """Axes of which other networks may have other counts."""
+
+    def with_blocks(self, blocks: Sequence[Blocks]) -> "Cut":
+        """The same with these axes in blocks."""
+        counts = {one.axis: (one.count,) for one in blocks}
+        return replace(self, counts=tuple(counts.get(axis, own) for axis, own in enumerate(self.counts)))
+
+    def levels(self, axis: int) -> Shape:
+        counts = self.counts[axis]
+        return (*counts, self.shape[axis] // prod(counts))
+
+
+def cuts(
+    module: nn.Module, layouts: Layouts, arch: Architecture, names: Container[str] | None = None
+) -> dict[str, Cut]:
+    """How the parameters of a network, or those of these names, are laid out: as classes imply, then as users say.
+
+    Raises:
+        SupernetError: a layout names an axis that does not exist.
+        ShapeError: a fused axis does not divide into its blocks.
+    """
+    known = implied(module)
+    return {
+        name: _cut(name, tuple(parameter.shape), known.get(name, []), list(_given(name, layouts, arch)))
+        for name, parameter in module.named_parameters(remove_duplicate=False)
+        if names is None or name in names
+    }
+
+
+def _given(name: str, layouts: Layouts, arch: Architecture) -> Iterator[Layout]:
+    for pattern, given in layouts.items():
+        if fnmatchcase(name, pattern):
+            fixed = isinstance(given, tuple | Blocks | Centre | Grid | Uneven)
+            found = given if fixed else given(arch)  # type: ignore[operator] # what is no layout is a function
+            for layout in found if isinstance(found, tuple) else (found,):
+                yield layout if fixed or not isinstance(layout, Blocks) else Grid(layout.count, axis=layout.axis)
+
+
+def _cut(name: str, shape: Shape, known: Sequence[Layout], given: Sequence[Layout]) -> Cut:
+    centred, fused = set[int](), dict[int, Blocks | Grid | Uneven]()
+    for layout in (*known, *given):
+        for axis in layout.axes if isinstance(layout, Centre) else (layout.axis,):
+            if not 0 <= axis < len(shape):
+                raise SupernetError(
+                    f"layout of {name} names axis {axis}; its shape {shape} has axes 0 to {len(shape) - 1}"
+                )
+            if isinstance(layout, Centre):
+                centred.add(axis)
+            else:
+                fused[axis] = layout
+    counts = tuple(_counts(fused.get(axis)) for axis in range(len(shape)))
+    for axis, own in enumerate(counts):
+        if shape[axis] % prod(own):
+            raise ShapeError(
+                f"{name} has {shape[axis]} rows along axis {axis}, which do not divide into {prod(own)} fused blocks; "
+                "correct the layout or the space"
+            )
+    return Cut(
+        shape,
+        counts,
+        frozenset(centred),
+        {axis: layout.sizes for axis, layout in fused.items() if isinstance(layout, Uneven)},
+        frozenset(axis for axis, layout in fused.items() if layout in given),
+        frozenset(axis for axis, layout in fused.items() if not isinstance(layout, Blocks)),
+    )
+
+
+def _counts(layout: Layout | None) -> Shape:
+    if isinstance(layout, Blocks):
+        return (layout.count,) if layout.count > 1 else ()
+    return layout.counts if isinstance(layout, Grid) else ()
+
+
+# --- what networks have in common ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AxisNesting:
+    """How one axis is cut, over all networks."""
+
+    full: Shape
+    """The levels at the stored size."""
+    groups: tuple[int, ...]
+    """How many levels go together, in order: of those, all but the first are in every network what they are here."""
+    varies: bool = False
+    """Whether the counts of blocks differ between networks."""
+    loose: bool = False
+    """Whether networks that were not looked at may have other counts."""
+    redivided: bool = False
+    """Whether networks' levels do not all fit into one grid of the stored size: the fastest are one leading part."""
+    told: bool = False
+    """Whether a class or the user said how it is laid out."""
+    uneven: Shape | None = None
+
+    @property
+    def counts(self) -> Shape:
+        """Of blocks at each level above the fastest, at the stored size."""
+        return _grouped(self.full, self.groups)[:-1]
+
+    def own(self, cut: Cut, axis: int) -> Shape | None:
+        """The counts of one network; None where it does not fit in."""
+        if not self.loose:
+            return self.counts
+        levels = cut.levels(axis)
+        if self.redivided:
+            levels = _shallow(levels, len(self.full) - 1)
+        if cut.uneven.get(axis) != self.uneven or len(levels) != len(self.full):
+            return None
+        if any(n > full for n, full in zip(levels, self.full, strict=True)) or not _keep(
+            levels, self.full, self.groups
+        ):
+            return None
+        counts = _grouped(levels, self.groups)[:-1]
+        return counts if self.varies or counts == self.counts else None
+
+
+@dataclass(frozen=True)
+class Nesting:
+    """How a stored parameter is cut."""
+
+    by_axis: tuple[AxisNesting, ...]
+    centred: frozenset[int]
+
+    @cached_property
+    def axes(self) -> Axes:
+        return Axes(
+            tuple(prod(one.counts) for one in self.by_axis),
+            self.centred,
+            tuple((axis, one.counts) for axis, one in enumerate(self.by_axis) if one.varies),
+        )
+
+    @property
+    def loose(self) -> bool:
+        """Whether each network's own counts have to be looked at."""
+        return any(one.loose for one in self.by_axis)
+
+    def extent(self, name: str, cut: Cut, arch: Architecture) -> Extent:
+        """The shape of a network's parameter with its own counts.
+
+        Raises:
+            ShapeError: the network is in other blocks than those that were looked at allow.
+        """
+        counts = []
+        for axis, one in enumerate(self.by_axis):
+            own = one.own(cut, axis)
+            if own is None:
+                raise ShapeError(
+                    f"build({arch.json()}) has {name} in blocks of {cut.levels(axis)} along axis {axis}, which do not "
+                    f"fit into {one.full} as the networks that were looked at do; show the supernet such an "
+                    "architecture: Supernet(..., also=[arch])"
+                )
+            counts.append(own)
+        return Extent.of(cut.shape, tuple(counts))
+
+
+def nest(name: str, found: Sequence[Cut], stored: Shape, explored: bool) -> Nesting:
+    """How a parameter is cut that networks have in these ways, stored at this shape.
+
+    Args:
+        explored: whether every choice has been moved while the parameter was there, so that what stood still stands
+            still.
+
+    Raises:
+        ShapeError: parts of unequal sizes move, or counts that the user gave do not fit into the stored size.
+    """
+    return Nesting(
+        tuple(_nest_axis(name, axis, found, size, explored) for axis, size in enumerate(stored)), found[0].centred
+    )
+
+
+def _nest_axis(name: str, axis: int, found: Sequence[Cut], size: int, explored: bool) -> AxisNesting:
+    _check_even(name, axis, found)
+    levels = [cut.levels(axis) for cut in found]
+    fitting = _fitting(levels, size)
+    loose, redivided = any(axis in cut.loose for cut in found), fitting != levels
+    if redivided and any(axis in cut.given for cut in found):
+        raise ShapeError(
+            f"{name} has {size} rows along axis {axis} at most, which its networks divide into blocks "
+            f"({', '.join(map(str, sorted(set(levels))[:4]))}) that do not fit into one another: correct the layout or "
+            "the space, so that one network has the largest number of each"
+        )
+    full = _largest(fitting)
+    groups = _joined(fitting, full) if loose and explored else (1,) * len(full)
+    varies = len({_grouped(own, groups)[:-1] for own in fitting}) > 1 or (loose and not explored and len(full) > 1)
+    told = any(cut.counts[axis] or axis in cut.given or axis in cut.loose for cut in found)
+    return AxisNesting(full, groups, varies, loose, redivided, told, found[0].uneven.get(axis))
+
+
+def _fitting(levels: Sequence[Shape], size: int) -> list[Shape]:
+    """The levels, the fastest put together where all networks' would not fit into one grid of the stored size."""
+    if len(set(map(len, levels))) == 1 and prod(_largest(levels)) == size:
+        return list(levels)
+    for kept in range(min(map(len, levels)) - 1, 0, -1):
+        fitting = [_shallow(own, kept) for own in levels]
+        if prod(_largest(fitting)) == size:
+            return fitting
+    return [_shallow(own, 0) for own in levels]
+
+
+def _shallow(levels: Shape, kept: int) -> Shape:
+    """Some levels, and the rest as one."""
+    return (*levels[:kept], prod(levels[kept:]))
+
+
+def _largest(levels: Iterable[Shape]) -> Shape:
+    return tuple(map(max, zip(*levels, strict=True)))
+
+
+def _joined(levels: Iterable[Shape], full: Shape) -> tuple[int, ...]:
+    """How many levels each group has: a level joins the one before it where it never moves, or that one is single."""
+    levels, sizes, slow = list(levels), [1], full[0]
+    for at in range(1, len(full)):
+        if slow == 1 or all(own[at] == full[at] for own in levels):
+            sizes[-1] += 1
+            slow *= full[at]
+        else:
+            sizes.append(1)
+            slow = full[at]
+    return tuple(sizes)
+
+
+def _keep(levels: Shape, full: Shape, groups: Sequence[int]) -> bool:
+    """Whether the leading part of each group of levels is one leading part."""
+    at = 0
+    for count in groups:
+        slow = full[at]
+        for fast in range(at + 1, at + count):
+            if slow > 1 and levels[fast] != full[fast]:
+                return False
+            slow *= full[fast]
+        at += count
+    return True
+
+
+def _grouped(levels: Shape, groups: Sequence[int]) -> Shape:
+    starts = [sum(groups[:at]) for at in range(len(groups))]
+    return tuple(prod(levels[start : start + count]) for start, count in zip(starts, groups, strict=True))
+
+
+def _check_even(name: str, axis: int, found: Sequence[Cut]) -> None:
+    parts = {cut.uneven.get(axis) for cut in found}
+    if len(parts) > 1:
+        sizes = next(sizes for sizes in parts if sizes is not None)
+        raise ShapeError(
+            f"{name} fuses parts of {', '.join(map(str, sizes))} rows along axis {axis}, and choices move them: "
+            "unequal parts cannot be cut from one tensor; build the layer with a projection for each part, or leave "
+            "the numbers of heads and their size as they are"
+        )
