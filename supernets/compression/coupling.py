@@ -1,78 +1,30 @@
-"""Units of a supernet that can change places: axes of parameters that must be permuted together, found by probing.
+"""Axes of parameters that must be permuted together: found by gradients, verified by permutations.
 
 A smaller architecture reads the leading part of every elastic axis. Which units lead can be chosen, as long as the
 network computes the same: the rows of one matrix are permuted together with the vectors beside them and the columns of
-the matrix that reads them. Axes that the same choices move are candidates; a random permutation of them, whose outputs
-are compared, decides. Heads may only move whole, so units are as fine as the outputs allow.
+the matrix that reads them.
+
+Two units of one axis are made *twins*: equal along every axis that the group may have. Where the units can change
+places, the outputs then depend on both alike: their gradients are equal. When one axis sets them apart again, exactly
+the axes of its own group see it, for swapping the units of any other group still changes nothing. So each group comes
+out whole and no two come out as one, whatever choices move them. Two random permutations confirm each group.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from search_spaces import Architecture
-from supernets.errors import SupernetError
-from supernets.layout import Shape, blocked_view
-from supernets.planning import Example
-from supernets.store import leading
-from supernets.supernet import Supernet
-from supernets.views import leaves
+from supernets.compression.symmetry import Gradients, Networks, Symmetry, Values, twins, untwined
+from supernets.compression.units import Group, Part, candidates
 
-TOLERANCE = 1e-5
-"""By how much outputs may differ, as a share of their largest, where units have only changed places. Networks run in
-float64, in which that is about 1e-15; some models go through float32 on the way, as norms of transformers do."""
-CHANGES = "the largest network computes something else when their units change places"
-_WINDOW = 4  # matrices that lie together in one group of a block: query, key, value and output
-
-
-@dataclass(frozen=True)
-class Part:
-    """One axis of a stored tensor, in ``blocks`` fused blocks that are permuted alike."""
-
-    name: str
-    axis: int
-    size: int
-    blocks: int
-    sizes: tuple[int, ...]
-    """That networks have, of one block."""
-
-    def index(self, order: Tensor) -> Tensor:
-        """(size,) where each entry of the axis comes from, when units come in an order (units,)."""
-        block = self.size // self.blocks
-        within = (order[:, None] * (block // len(order)) + torch.arange(block // len(order))).flatten()
-        return (torch.arange(self.blocks)[:, None] * block + within).flatten()
-
-    def units_first(self, tensor: Tensor, units: int) -> Tensor:
-        """(units, rest): the entries of ``tensor``, of the shape of the stored one, that belong to each unit."""
-        block = self.size // self.blocks
-        cut = tensor.movedim(self.axis, 0).reshape(self.blocks, units, block // units, -1)
-        return cut.transpose(0, 1).reshape(units, -1)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Axes whose units change places together."""
-
-    choices: tuple[str, ...]
-    """That decide how many units a network has."""
-    parts: tuple[Part, ...]
-    units: int
-    outputs: bool = False
-    """Whether the features of the outputs change places with them, which the task does not mind."""
-
-    @property
-    def label(self) -> str:
-        return f"{' x '.join(self.choices)} ({self.parts[0].name})"
+CHANGES = "the networks compute something else when their units change places"
+UNSEEN = "no output depends on them"
+_FRUITLESS = 3  # axes set apart in a row that show no further one, before a group is taken to be all there is
 
 
 @dataclass(frozen=True)
@@ -84,231 +36,171 @@ class Left:
     why: str
 
 
-def coupled(supernet: Supernet, probe: Probe) -> tuple[list[Group], list[Left]]:
-    """The groups of a supernet's elastic axes, each verified by a probe, and what is left alone.
-
-    Raises:
-        SupernetError: outputs of the largest network are not finite.
-    """
-    groups: list[Group] = []
-    left: dict[tuple[str, ...], list[Part]] = {}
-    for choices, parts in _candidates(supernet).items():
-        found, rest = _split(probe, choices, parts)
-        groups += found
-        left |= {choices: rest} if rest else {}
-    for one, other in itertools.combinations(list(left), 2):  # as query heads, and the fewer key heads they share
-        if set(one) & set(other) and one in left and other in left:
-            choices = tuple(sorted({*one, *other}))
-            found, rest = _split(probe, choices, left[one] + left[other])
-            if not rest:
-                groups += found
-                del left[one], left[other]
-    return groups, [Left(own, tuple(part.name for part in parts), _reason(parts)) for own, parts in left.items()]
-
-
-def _reason(parts: Sequence[Part]) -> str:
-    if not _counts(parts):
-        return "networks have sizes that share no unit smaller than the largest"
-    return CHANGES
-
-
-def _candidates(supernet: Supernet) -> dict[tuple[str, ...], list[Part]]:
-    """Elastic axes by the choices that move them, in the order of the model. Kernel axes keep their centre and stay."""
-    survey = supernet.survey
-    sizes: dict[tuple[str, int], set[int]] = defaultdict(set)
-    moved: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
-    shapes = {**survey.shapes, **{name: tuple(buffer.shape) for name, buffer in survey.buffers.items()}}
-    largest = {**survey.variants[0].shapes, **{name: tuple(b.shape) for name, b in survey.variants[0].buffers.items()}}
-    for variant in survey.variants:
-        there = {**variant.shapes, **{name: tuple(b.shape) for name, b in variant.buffers.items() if name in shapes}}
-        for name, shape in there.items():
-            for axis, size in enumerate(shape):
-                sizes[name, axis].add(size)
-                if variant.choice is not None and size != largest.get(name, shapes[name])[axis]:
-                    moved[name, axis][variant.choice] = None
-    found: dict[tuple[str, ...], list[Part]] = defaultdict(list)
-    for (name, axis), choices in moved.items():
-        axes = survey.axes.get(name)
-        if axes is not None and axis in axes.centred:
-            continue
-        blocks = axes.blocks[axis] if axes is not None else 1
-        all_sizes = tuple(sorted(size // blocks for size in sizes[name, axis]))
-        found[tuple(sorted(choices))].append(Part(name, axis, shapes[name][axis], blocks, all_sizes))
-    return dict(found)
-
-
-def _counts(parts: Sequence[Part]) -> list[int]:
-    """Numbers of units, above 1, that cut every axis so that each network has whole ones, the finest first."""
-    possible: set[int] | None = None
-    for part in parts:
-        step, block = math.gcd(*part.sizes), part.size // part.blocks
-        own = {block // unit for unit in range(1, step + 1) if step % unit == 0}
-        possible = own if possible is None else possible & own
-    return sorted((count for count in possible or () if count > 1), reverse=True)
-
-
-def _split(probe: Probe, choices: tuple[str, ...], parts: list[Part]) -> tuple[list[Group], list[Part]]:
-    """Groups of parts that are permuted together, the smaller ones first, and what belongs to none."""
-    groups: list[Group] = []
-    rest = list(parts)
-    for window in _windows(probe.supernet, parts):
-        chosen = [part for part in rest if part in window]
-        if len(chosen) == len(window) < len(rest) and (units := probe.finest(chosen)):
-            groups.append(Group(choices, tuple(chosen), units, probe.reordered))
-            rest = [part for part in rest if part not in chosen]
-    for inside in ((), *_repeated(_windows(probe.supernet, rest))):
-        outside = [part for part in rest if part not in inside]
-        if outside and (units := probe.finest(outside)):
-            groups.append(Group(choices, tuple(outside), units, probe.reordered))
-            return groups, list(inside)
-    return groups, rest
-
-
-def _repeated(windows: Iterable[list[Part]]) -> list[tuple[Part, ...]]:
-    """The insides of blocks that are alike but for their numbers, together."""
-    alike: dict[tuple[str, ...], list[Part]] = defaultdict(list)
-    for window in windows:
-        alike[tuple(re.sub(r"\d+", "*", part.name) for part in window)] += window
-    return [tuple(dict.fromkeys(parts)) for parts in alike.values()]
-
-
-def _windows(supernet: Supernet, parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """What may be the inside of a block: what some successive matrices write, and what the one behind them reads."""
-    at = {(part.name, part.axis): part for part in parts}
-    names = list(dict.fromkeys([*supernet.survey.shapes, *supernet.survey.buffers]))
-    order = _in_place(names)
-    matrices = [name for name in order if len(supernet.survey.shapes.get(name, ())) > 1]
-    for length in range(1, _WINDOW):
-        for first in range(len(matrices) - length):
-            begin, end = matrices[first], matrices[first + length]
-            inside = [name for name in order[order.index(begin) : order.index(end)] if (name, 0) in at]
-            if (end, 1) in at and inside:
-                yield [*(at[name, 0] for name in inside), at[end, 1]]
-
-
-def _in_place(names: Sequence[str]) -> list[str]:
-    """Buffers beside the parameters of their module, in the model's order."""
-    owners = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    by_owner: dict[str, list[str]] = {owner: [] for owner in owners}
-    for name in names:
-        by_owner[name.rpartition(".")[0]].append(name)
-    return [name for own in by_owner.values() for name in own]
-
-
-class Probe:
-    """Compares outputs of a supernet's largest networks when units of its stored tensors have changed places.
+def coupled(networks: Networks, minds: Callable[[Tensor], bool] | None = None) -> tuple[list[Group], list[Left]]:
+    """The groups of a supernet's elastic axes, in units as fine as its networks allow, and what is left alone.
 
     Args:
-        example: what networks take; two rows of it are enough.
-        minds: whether it matters that the features of an output (its last axis) come in an order (features,). None
-            says that it does.
+        minds: whether it matters that features of the outputs come in an order (features,). None says that it does.
+
+    Raises:
+        SupernetError: networks give what is no finite number on their inputs.
     """
+    found = candidates(networks.supernet.survey)
+    search = _Search(Symmetry(networks, found, minds), found)
+    search.run()
+    left: dict[tuple[tuple[str, ...], str], dict[str, None]] = defaultdict(dict)
+    for part in search.waiting():
+        left[part.choices, CHANGES if search.sees(part) else UNSEEN][part.name] = None
+    order = {part: at for at, part in enumerate(found)}
+    groups = sorted(search.groups, key=lambda group: order[group.parts[0]])
+    return groups, [Left(choices, tuple(names), why) for (choices, why), names in left.items()]
 
-    def __init__(self, supernet: Supernet, example: Example, minds: Callable[[Tensor], bool] | None = None) -> None:
-        self.supernet = supernet
-        self.minds = minds or (lambda order: True)
-        self.reordered = False  # whether the features of the outputs had changed places when they last were the same
-        self.inputs = (example,) if isinstance(example, Tensor) else tuple(example)
-        self.values = {name: _exact(tensor) for name, tensor in supernet.state_dict().items()}
 
-    def finest(self, parts: Sequence[Part]) -> int:
-        """The largest number of units whose places do not matter; 0 where there is none."""
-        counts = _counts(parts)
-        if not counts or not self.same(parts, counts[-1]):
-            return 0
-        return next((count for count in counts if self.same(parts, count)), 0)
+class _Search:
+    """Takes parts out of those that wait and puts them into groups."""
 
-    def same(self, parts: Sequence[Part], units: int) -> bool:
-        """Whether the networks compute the same when the units of some axes come in an order, for two random ones."""
-        orders = [torch.randperm(units, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-        straight = torch.arange(units)
-        return all(self.agrees(parts, order.flip(0) if torch.equal(order, straight) else order) for order in orders)
+    def __init__(self, symmetry: Symmetry, parts: Sequence[Part]) -> None:
+        self.symmetry = symmetry
+        self.pending = list(parts)
+        self.groups: list[Group] = []
 
-    def agrees(self, parts: Sequence[Part], order: Tensor) -> bool:
-        """Whether the networks compute the same when the units of some axes come in an order (units,)."""
-        changed = permuted(self.values, parts, order)
-        if any(part.name not in self._showing for part in parts):
-            return False  # no network has all of it
-        archs = dict.fromkeys(arch for part in parts for arch in self._showing[part.name])
-        self.reordered = False
-        return all(self._agree(arch, changed, parts, order) for arch in archs)
+    def waiting(self) -> list[Part]:
+        """Elastic parts that are in no group."""
+        return [part for part in self.pending if part.choices]
 
-    def _agree(self, arch: Architecture, changed: Mapping[str, Tensor], parts: Sequence[Part], order: Tensor) -> bool:
-        expected = self._expected(arch)
-        found = self._outputs(arch, {**self.values, **changed})
-        if all(close(one, other) for one, other in zip(found, expected, strict=True)):
-            return True
-        return any(self._agree_reordered(found, expected, part.index(order)) for part in parts if part.blocks == 1)
+    def run(self) -> None:
+        for draw in self.symmetry.draws:
+            self._by_twins(draw)
+        self._by_modules()
 
-    def _agree_reordered(self, found: Sequence[Tensor], expected: Sequence[Tensor], index: Tensor) -> bool:
-        """Whether the outputs are the same but for the order of their features, and nobody minds that."""
-        moved = [one[..., index] if one.dim() and one.shape[-1] == len(index) else one for one in expected]
-        same = all(close(one, other) for one, other in zip(found, moved, strict=True)) and not self.minds(index)
-        self.reordered |= same
-        return same
+    def _take(self, parts: Iterable[Part], units: int) -> None:
+        members = set(parts)
+        ordered = tuple(part for part in self.pending if part in members)
+        shown = self.symmetry.reordering and not self.symmetry.holds(ordered, units, exactly=True)
+        self.groups.append(Group(ordered, units, shown))
+        self.pending = [part for part in self.pending if part not in members]
+
+    # --- by gradients
+
+    def _by_twins(self, draw: Values) -> None:
+        tried, alone = set[int](), set[Part]()
+        while self.waiting() and (counts := {n for part in self.pending for n in part.counts} - tried):
+            units = max(counts)  # the finest first
+            tried.add(units)
+            twinned = _Twins(self.symmetry, draw, self.pending, units)
+            for members, verified in twinned.grown([part for part in twinned.alike if part not in alone]):
+                if verified:
+                    self._take(members, units)
+                elif len(members) == 1:  # what it goes with is not alike yet, and is to be the seed when it is
+                    alone |= members
+
+    # --- by permutation, where units that are alike are told apart: two experts alike, of which a router takes one
+
+    def _by_modules(self) -> None:
+        depth = max((part.name.count(".") for part in self.waiting()), default=-1)
+        for length in range(depth, -1, -1):
+            for parts in self._below(length):
+                units = max(frozenset.intersection(*(part.counts for part in parts)), default=1)
+                if units > 1 and self._reached(parts, units) and self.symmetry.holds(parts, units):
+                    self._take(parts, units)
+
+    def _below(self, length: int) -> list[list[Part]]:
+        """Elastic parts that wait, by choices and by the module of so many steps that they are in."""
+        found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Part]] = defaultdict(list)
+        for part in self.waiting():
+            path = tuple(part.name.split("."))
+            if len(path) > length:
+                found[part.choices, path[:length]].append(part)
+        return list(found.values())
+
+    def _reached(self, parts: Sequence[Part], units: int) -> bool:
+        """Whether outputs depend on two units at least of every part that is no buffer."""
+        learnt = [part for part in parts if part.name in self.symmetry.parameters]
+        return all(any(found.reached(part, units) > 1 for found in self._gradients) for part in learnt)
+
+    def sees(self, part: Part) -> bool:
+        """Whether outputs depend on a part, or it is a buffer."""
+        learnt = part.name in self.symmetry.parameters
+        return not learnt or any(found.reached(part, max(part.counts)) > 0 for found in self._gradients)
 
     @cached_property
-    def _showing(self) -> dict[str, tuple[Architecture, ...]]:
-        """By tensor the architectures to look at: the largest, and where it has not the tensor one that has."""
-        largest, survey = self.supernet.space.largest(), self.supernet.survey
-        showing: dict[str, tuple[Architecture, ...]] = dict.fromkeys(survey.variants[0].buffers, (largest,))
-        for name, shape in survey.shapes.items():
-            having = [variant.arch for variant in survey.variants if variant.shapes.get(name) == shape]
-            if having:
-                showing[name] = (largest,) if having[0] == largest else (largest, having[0])
-        return showing
+    def _gradients(self) -> list[Gradients]:
+        names = dict.fromkeys(part.name for part in self.pending if part.name in self.symmetry.parameters)
+        return [self.symmetry.gradients(values, list(names)) for values in self.symmetry.draws]
 
-    def _expected(self, arch: Architecture) -> list[Tensor]:
-        if arch not in self._known:
-            self._known[arch] = self._outputs(arch, self.values)
-            if not all(bool(torch.isfinite(one).all()) for one in self._known[arch]):
-                raise SupernetError(
-                    f"the network {arch.json()} gives what is no finite number on the example, so nothing can be "
-                    "verified on it: see that the weights and the data are finite"
-                )
-        return self._known[arch]
+
+class _Twins:
+    """Groups of parts at one number of units, whose first and last units are twins."""
+
+    def __init__(self, symmetry: Symmetry, draw: Values, pending: Sequence[Part], units: int) -> None:
+        self.symmetry, self.units = symmetry, units
+        self.parts = [part for part in pending if units in part.counts]
+        self.values = {**draw, **twins(draw, self.parts, units)}
+        learnt = [part for part in self.parts if part.name in symmetry.parameters]
+        self.names = list(dict.fromkeys(part.name for part in learnt))
+        gradients = self._gradients({})
+        seen = [part for part in learnt if gradients.reached(part, units) > 1]
+        self.alike = [part for part in seen if gradients.alike(part, units)]
+        self.silent = [part for part in self.parts if part not in seen and self._is_vector(part)]
+
+    def _gradients(self, changed: dict[str, Tensor]) -> Gradients:
+        return self.symmetry.gradients({**self.values, **changed}, self.names)
+
+    def grown(self, seeds: Sequence[Part]) -> Iterator[tuple[set[Part], bool]]:
+        """What belongs to each seed, and whether it is verified as a group; matrices first, which show more."""
+        rest = sorted(seeds, key=self._is_vector)
+        while rest:
+            members, verified = self._grown(rest[0])
+            yield members, verified
+            rest = [part for part in rest[1:] if part not in members]
+
+    def _grown(self, seed: Part) -> tuple[set[Part], bool]:
+        """What sees a part set apart, and what sees that, until it can be permuted; and whether it can."""
+        members, done, fruitless = {seed}, set[Part](), 0
+        while fruitless < _FRUITLESS and (unseen := members - done):
+            part = seed if seed in unseen else next(part for part in self.parts if part in unseen)
+            done.add(part)
+            seen = self._seeing(part) - members
+            members |= seen
+            if (seen or part == seed) and (whole := self._whole(members)):
+                return whole, True
+            fruitless = 0 if seen else fruitless + 1
+        return members, False
+
+    def _whole(self, members: set[Part]) -> set[Part]:
+        """The members and the vectors that belong to them, if they can be permuted; else nothing."""
+        tried: list[set[Part]] = []
+        for vectors in (self.silent, [part for part in self.parts if self._is_vector(part)]):
+            whole = members | self._beside(members, vectors)
+            if whole not in tried and self.symmetry.holds(list(whole), self.units):
+                return whole
+            tried.append(whole)
+        return set()
+
+    def _is_vector(self, part: Part) -> bool:
+        return self.values[part.name].dim() < 2
+
+    def _seeing(self, part: Part) -> set[Part]:
+        gradients = self._gradients(untwined(self.values, part, self.parts, self.units))
+        return {other for other in self.alike if not gradients.alike(other, self.units)}
+
+    def _beside(self, members: set[Part], vectors: Sequence[Part]) -> set[Part]:
+        """Vectors that go with the axis of their module that has their size; silent ones where there is none, with what
+        sees them set apart. Buffers have no gradients, biases of keys none to speak of, and the bias of a norm has the
+        same whatever it is added to."""
+        sizes = {(_owner(part), part.size) for part in members if part.axis == 0}
+        return {
+            part
+            for part in vectors
+            if (_owner(part), part.size) in sizes or (part in self.alone and self._seeing(part) & members)
+        }
 
     @cached_property
-    def _known(self) -> dict[Architecture, list[Tensor]]:
-        return {}
-
-    @cached_property
-    def _networks(self) -> dict[Architecture, nn.Module]:
-        return {}
-
-    def _outputs(self, arch: Architecture, values: Mapping[str, Tensor]) -> list[Tensor]:
-        if arch not in self._networks:
-            self._networks[arch] = self.supernet.extract(arch).double().eval()
-        network = self._networks[arch]
-        own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        taken = {name: self._read(name, values[name], tuple(t.shape)) for name, t in own.items() if name in values}
-        with torch.no_grad():
-            return list(leaves(functional_call(network, taken, tuple(_exact(x) for x in self.inputs))))
-
-    def _read(self, name: str, value: Tensor, shape: Shape) -> Tensor:
-        """What a network reads of a stored tensor."""
-        axes = self.supernet.survey.axes.get(name)
-        if axes is None:
-            return leading(value, shape)
-        return axes.box(shape, tuple(value.shape)).of(blocked_view(value.contiguous(), axes)).reshape(shape)
+    def alone(self) -> set[Part]:
+        """Silent vectors of modules with no other axis of their size."""
+        known = {(_owner(part), part.size) for part in self.parts if part.axis == 0 and part not in self.silent}
+        return {part for part in self.silent if (_owner(part), part.size) not in known}
 
 
-def permuted(values: Mapping[str, Tensor], parts: Sequence[Part], order: Tensor) -> dict[str, Tensor]:
-    """The tensors of some parts with their units in an order (units,)."""
-    changed: dict[str, Tensor] = {}
-    for part in parts:
-        tensor = changed.get(part.name, values[part.name])
-        changed[part.name] = tensor.index_select(part.axis, part.index(order).to(tensor.device))
-    return changed
-
-
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether outputs are equal but for rounding."""
-    if one.shape != other.shape or not one.is_floating_point():
-        return torch.equal(one, other)
-    scale = float(other.abs().max()) or 1.0
-    return float((one - other).abs().max()) <= TOLERANCE * scale
-
-
-def _exact(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+def _owner(part: Part) -> str:
+    return part.name.rpartition(".")[0]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from supernets.compression.coupling import Group, Part
 from supernets.compression.importance import reads
+from supernets.compression.units import Group, Part
 from supernets.distillation.layers import matching
 from supernets.errors import SupernetError
 from supernets.layout import Shape
@@ -69,8 +69,8 @@ def unit_gates(supernet: Supernet, groups: Sequence[Group], norms: bool = False)
     named = dict(largest.named_parameters(remove_duplicate=False))
     gates = []
     for group in groups:
-        parts = tuple(part for part in group.parts if part.name in named)  # buffers are not trained
-        if norms or not any(_averages(largest, part) for part in group.parts):
+        parts = tuple(part for part in group.parts if part.name in named)  # no buffers, no alternatives
+        if parts and (norms or not any(_averages(largest, part) for part in parts)):
             readers = tuple(part for part in parts if _is_read(largest, part))
             gates.append(Gate(group.label, group.units, parts, readers or parts, group=group))
     return gates

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from supernets.compression.coupling import Group, Part
+from supernets.compression.units import Group, Part
 from supernets.errors import SupernetError
 from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
@@ -42,7 +42,7 @@ class Calibration:
         self.seed = seed
         self.learnt: dict[Score, Score | Callable[[Group, Calibration], Tensor]] = {}  # by scores, for all groups
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, Tensor]:
         return self.supernet.state_dict()
 
@@ -163,15 +163,10 @@ class Activation(Score):
         found = torch.zeros(group.units, dtype=torch.float64)
         for part in group.parts:
             read = calibration.inputs.get(part.name)
-            if read is not None and part.size == len(read) and part.axis == _input_axis(part, calibration):
+            if read is not None and part.axis == calibration.supernet.survey.ends[part.name][0]:
                 means = part.units_first(_along(read.cpu().double(), part, calibration), group.units).mean(1)
                 found += means / means.mean().clamp(min=torch.finfo(torch.float64).tiny)
         return found if bool(found.any()) else Magnitude()(group, calibration)
-
-
-def _input_axis(part: Part, calibration: Calibration) -> int:
-    """The axis of a matrix along which it reads: the first of the few that are stored the other way round."""
-    return 1 if len(calibration.inputs[part.name]) == calibration.weights[part.name].shape[1] else 0
 
 
 def _along(values: Tensor, part: Part, calibration: Calibration) -> Tensor:
@@ -195,9 +190,9 @@ class Taylor(Score):
 
 @dataclass(frozen=True)
 class Hessian(Score):
-    """The sum of squares of gradient times weight over a unit's parameters: the diagonal of the Hessian by squared
-    gradients, as in NViT (arXiv:2110.04869, eq. 5). There it is divided by what a unit costs; units of a group cost
-    the same."""
+    """The sum of squares of gradient times weight over a unit's parameters, the mean over batches: the saliency of
+    optimal brain damage (LeCun et al., 1989, eq. 5, without its factor 1/2) with squared gradients as the diagonal of
+    the Hessian. NViT (arXiv:2110.04869) divides such a score by what a unit costs; units of a group cost the same."""
 
     batches: int = NUM_BATCHES
     name: ClassVar[str] = "hessian"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Architecture
-from supernets.compression.coupling import Group, Probe, coupled
+from supernets.compression.coupling import coupled
 from supernets.compression.gates import (
     BOUND,
     Gate,
@@ -28,6 +28,8 @@ from supernets.compression.gates import (
     unit_gates,
 )
 from supernets.compression.importance import Calibration, ImportanceError
+from supernets.compression.symmetry import Networks
+from supernets.compression.units import Group
 from supernets.errors import SupernetError
 from supernets.learners import Alone
 from supernets.optim import Optimizer, OptimizerConfig
@@ -168,7 +170,7 @@ def learn_gates(
         ImportanceError: a loss is no finite number.
     """
     config = config or GateConfig()
-    groups, _ = coupled(supernet, Probe(supernet, task.example(2)))
+    groups, _ = coupled(Networks(supernet, task.example(2)))
     gates = [*unit_gates(supernet, groups, norms), *sublayer_gates(supernet, sublayers)]
     if not gates:
         raise SupernetError(

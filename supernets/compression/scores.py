@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from supernets.compression.coupling import Group
 from supernets.compression.importance import SCORES as IN_CLOSED_FORM
 from supernets.compression.importance import Calibration, Score
 from supernets.compression.learnt_gates import GateConfig, learn_gates
+from supernets.compression.units import Group
 from supernets.spelling import parse
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from supernets.compression.coupling import CHANGES, Group, Left, Probe, coupled, permuted
+from supernets.compression.coupling import CHANGES, Left, coupled
 from supernets.compression.importance import NUM_BATCHES, Calibration, ImportanceError, Score
 from supernets.compression.scores import score
+from supernets.compression.symmetry import Networks, exact, same
+from supernets.compression.units import Group, permuted
 from supernets.errors import SupernetError
 from supernets.sharing import Entangled
 from supernets.spelling import spell
@@ -64,35 +66,62 @@ def sort_units(supernet: Supernet, task: Task, by: str | Score | Custom = "taylo
             f"sharing is {spell(supernet.sharing)}: only entangled weights are sorted, so leave one out"
         )
     chosen = score(by) if isinstance(by, str) else by
-    probe = Probe(supernet, task.example(2), _minds(supernet, task))
-    found, left = coupled(supernet, probe)
+    networks = Networks(supernet, task.example(2))
+    found, left = coupled(networks, _minds(supernet, task))
     calibration = Calibration(supernet, task, getattr(chosen, "batches", NUM_BATCHES))
-    orders: dict[Group, Tensor] = {}
-    for group in found:
-        order = _order(group, chosen(group, calibration))
-        if probe.agrees(group.parts, order):
-            orders[group] = order
-        else:
-            left.append(Left(group.choices, tuple(part.name for part in group.parts), CHANGES))
-    values = dict(supernet.state_dict())
-    for group, order in orders.items():
-        values |= permuted(values, group.parts, order)
-    supernet.load_state_dict(values)
-    moved = tuple(int((order != torch.arange(len(order))).sum()) for order in orders.values())
+    orders = {group: _order(group, chosen(group, calibration)) for group in found}
+    kept = _kept(networks, orders)
+    left += [Left(own.choices, tuple(part.name for part in own.parts), CHANGES) for own in orders if own not in kept]
+    supernet.load_state_dict(_sorted(supernet.state_dict(), kept))
+    moved = tuple(int((order != torch.arange(len(order))).sum()) for order in kept.values())
     label = spell(chosen) if isinstance(chosen, Score) else getattr(chosen, "__qualname__", type(chosen).__qualname__)
-    return Sorted(label, tuple(orders), moved, tuple(left))
+    return Sorted(label, tuple(kept), moved, tuple(left))
 
 
+def _sorted(values: Mapping[str, Tensor], orders: Mapping[Group, Tensor]) -> dict[str, Tensor]:
+    """All tensors, their units in these orders."""
+    found = dict(values)
+    for group, order in orders.items():
+        found |= permuted(found, group.parts, order)
+    return found
+
+
+@torch.no_grad()
+def _kept(networks: Networks, orders: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+    """The orders that leave networks with their own weights what they compute. All do, for groups are verified on
+    random weights, unless something depends on values: what it is that must not move is then found one by one."""
+    values = {name: exact(tensor) for name, tensor in networks.supernet.state_dict().items()}
+    expected = networks.outputs(values)
+    if not all(bool(torch.isfinite(output).all()) for own in expected for output in own):
+        raise SupernetError(
+            "networks give what is no finite number on the example, so nothing can be verified on it: see that the "
+            "weights and the data are finite"
+        )
+
+    def agrees(orders: Mapping[Group, Tensor], index: Tensor | None) -> bool:
+        return same(networks.outputs(_sorted(values, orders)), expected, index)
+
+    def moved(group: Group, order: Tensor) -> list[Tensor | None]:
+        return [part.index(order) for part in group.parts if part.blocks == 1] if group.outputs else [None]
+
+    inside = {group: order for group, order in orders.items() if not group.outputs}
+    found = inside if agrees(inside, None) else {g: order for g, order in inside.items() if agrees({g: order}, None)}
+    shown = {group: order for group, order in orders.items() if group.outputs}
+    return found | {g: o for g, o in shown.items() if any(agrees({g: o}, index) for index in moved(g, o))}
+
+
+@torch.no_grad()
 def _minds(supernet: Supernet, task: Task) -> Callable[[Tensor], bool]:
     """Whether the loss of a batch changes with the order of the outputs' features."""
+    batch = to_device(task.batch(0, 0), supernet.device)
+    outputs = task.outputs(supernet.extract(supernet.space.largest()).eval(), batch)
+    before = float(task.loss(outputs, batch))
 
     @torch.no_grad()
     def minds(order: Tensor) -> bool:
-        batch = to_device(task.batch(0, 0), supernet.device)
-        outputs = task.outputs(supernet.extract(supernet.space.largest()).eval(), batch)
         if outputs.shape[-1] != len(order):
             return True
-        before, after = float(task.loss(outputs, batch)), float(task.loss(outputs[..., order], batch))
+        after = float(task.loss(outputs[..., order.to(outputs.device)], batch))
         return not abs(after - before) <= 1e-5 * abs(before)
 
     return minds

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
-from supernets.compression.coupling import Group, Probe, coupled
+from supernets.compression.coupling import coupled
 from supernets.compression.importance import SCORES, Calibration, ImportanceError
 from supernets.compression.sorting import Sorted, sort_units
+from supernets.compression.symmetry import Networks, Symmetry
+from supernets.compression.units import Group, candidates
 from supernets.errors import SupernetError
 from supernets.sharing import Routed
 from supernets.spelling import SpellingError
@@ -167,7 +169,7 @@ def two_blocks(arch: Architecture) -> nn.Module:
 
 def test_blocks_that_share_a_choice_are_sorted_each_for_itself() -> None:
     supernet = Supernet(Shared(), two_blocks)
-    groups, left = coupled(supernet, Probe(supernet, torch.randn(2, 5)))
+    groups, left = coupled(Networks(supernet, torch.randn(2, 5)))
     assert [sorted(part.name for part in group.parts) for group in groups] == [
         [f"{block}.0.bias", f"{block}.0.weight", f"{block}.2.weight"] for block in (0, 1)
     ]
@@ -192,7 +194,7 @@ class Similar(Inputs):
 def test_features_of_the_outputs_change_places_only_where_the_task_does_not_mind() -> None:
     example = torch.randn(6, 5)
     kept = sort_units(Supernet(Embedding(), encoder), Inputs(example), "magnitude")  # type: ignore[arg-type]
-    assert not kept.groups and "computes something else" in kept.table()
+    assert not kept.groups and "compute something else" in kept.table()
     supernet = Supernet(Embedding(), encoder)
     before = outputs(supernet, example)
     found = sort_units(supernet, Similar(example), random_score)  # type: ignore[arg-type]
@@ -208,7 +210,7 @@ class Odd(Space):
 
 def test_sizes_without_a_common_unit_are_cut_into_single_ones() -> None:
     supernet = Supernet(Odd(), perceptron)
-    (group,), _ = coupled(supernet, Probe(supernet, torch.randn(2, 5)))
+    (group,), _ = coupled(Networks(supernet, torch.randn(2, 5)))
     assert group.units == 3
 
 
@@ -266,10 +268,11 @@ class Attention(nn.Module):
 
 def test_heads_move_whole() -> None:
     supernet, example = Supernet(Heads(), lambda arch: Attention(arch.heads)), torch.randn(2, 7, 5)
-    probe = Probe(supernet, example)
-    (group,), _ = coupled(supernet, probe)
+    networks = Networks(supernet, example)
+    (group,), _ = coupled(networks)
     assert group.units == 4
-    assert not probe.same(group.parts, 8)
+    symmetry = Symmetry(networks, candidates(supernet.survey), None)
+    assert symmetry.holds(group.parts, 4) and not symmetry.holds(group.parts, 8)
     before = supernet.state_dict()["value.weight"].clone()
     sort_units(supernet, Inputs(example), lambda group, _: torch.tensor([0.0, 3.0, 1.0, 2.0]))  # type: ignore[arg-type]
     torch.testing.assert_close(supernet.state_dict()["value.weight"].view(4, 6, 5), before.view(4, 6, 5)[[1, 3, 2, 0]])
@@ -292,7 +295,7 @@ def test_what_cannot_be_scored_is_one_line_and_changes_nothing() -> None:
         with pytest.raises(ImportanceError, match=line):
             sort_units(supernet, broken, by)  # type: ignore[arg-type]
     broken.splits["train"].inputs.fill_(math.nan)
-    with pytest.raises(SupernetError, match="gives what is no finite number on the example"):
+    with pytest.raises(SupernetError, match="give what is no finite number on the example"):
         sort_units(supernet, broken)
     with pytest.raises(ImportanceError, match="batches = 0: scores need at least 1 batch"):
         sort_units(supernet, task(), "taylor(batches=0)")
