@@ -65,12 +65,9 @@ def compressed(
         NasError: the run starts with no trained weights; or as `tuning`.
     """
     run = workflow.run
-    if run.init is None:
-        raise NasError(
-            f"{run.name} starts with no trained weights, which compression needs: write init= in the run file"
-        )
+    require_parent(run)
     config = tuning(run, steps, lr)
-    largest = evaluators.untrained(run).extract(run.space.largest())
+    largest = evaluators.untrained(run, sort=False).extract(run.space.largest())
     parent = workflow.scores(evaluators.recalibrated(largest, run.task))
     for row in rows:
         network = workflow.network(row.arch)

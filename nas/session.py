@@ -229,7 +229,8 @@ def spread(repository: Repository, study: str, number: int) -> list[fronts.Row]:
     Raises:
         NasError: none does.
     """
-    first = fronts.best(repository, study)
     kept = [row for row in fronts.front(repository, study) if not row.broken]
-    places = [round(i * (len(kept) - 1) / max(1, number - 1)) for i in range(min(number, len(kept)))]
-    return [first] if number == 1 else [kept[place] for place in dict.fromkeys(places)]
+    if number == 1 or not kept:
+        return [fronts.best(repository, study)]  # which says what is missing where nothing is kept
+    places = [round(i * (len(kept) - 1) / (number - 1)) for i in range(min(number, len(kept)))]
+    return [kept[place] for place in dict.fromkeys(places)]

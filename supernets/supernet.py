@@ -1,6 +1,5 @@
 """A supernet: a function from an architecture to the parameters of the ordinary module the architecture describes."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import spell
 from supernets.store import SharedTensor, Store, leading
 from supernets.survey import Coverage, Survey
+from supernets.views import digest as digest_of
 from supernets.weight_files import Weights
 
 SEED_STRIDE = 1_000_003
@@ -313,11 +313,7 @@ class Supernet:
 
     def digest(self) -> str:
         """A hash of the weights: 16 hex digits."""
-        sha = hashlib.sha256()
-        for name, tensor in self._store.named_tensors():
-            sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-            sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return sha.hexdigest()[:16]
+        return digest_of(self._store.named_tensors())
 
     def to(self, device: str | torch.device) -> "Supernet":
         """Move the shared weights; networks bound before keep the old ones."""

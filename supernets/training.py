@@ -253,7 +253,7 @@ def train(
             "space": space.digest,
             "sharing": spell(supernet.sharing),
             "method": "" if method is None else spell(method),
-            "teacher": "" if teacher is None else digest(teacher),
+            "teacher": "" if teacher is None else digest(teacher.state_dict().items()),
             "origin": origin,
         },
         on_curve=on_curve,

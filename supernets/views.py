@@ -1,7 +1,7 @@
 """The tensors of modules and of their outputs, and whether weights are a module's own or views of shared ones."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def digest(module: nn.Module) -> str:
-    """A hash of a module's state: 16 hex digits."""
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of named tensors in their order, as a module's `state_dict().items()`: 16 hex digits."""
     sha = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+    for name, tensor in tensors:
         sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]

@@ -103,7 +103,7 @@ class Distilled:
     @cached_property
     def digest(self) -> str:
         settings = [described(self.terms), repr(self.labels), self.fidelity, type(self.parent).__qualname__]
-        told = "\n".join([self.task.digest, digest_of(self.parent), *settings])
+        told = "\n".join([self.task.digest, digest_of(self.parent.state_dict().items()), *settings])
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @property
