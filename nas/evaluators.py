@@ -7,7 +7,7 @@ evaluation of quality serves every target.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -117,14 +117,23 @@ class FastCosts:
 
     Args:
         names: of metrics; others than these costs are left out.
+        extra: a run's own costs among them, each a function of an architecture.
     """
 
-    def __init__(self, counts: Counts, predictors: Mapping[str, Latency], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        predictors: Mapping[str, Latency],
+        names: Sequence[str],
+        extra: Mapping[str, Callable[[Architecture], float]] | None = None,
+    ) -> None:
         self._counts = counts
+        self._extra = {name: tell for name, tell in (extra or {}).items() if name in names}
         self._predictors = {f"latency_ms@{target}": latency for target, latency in predictors.items()}
         counted = [name for name in names if name in _COLUMNS]
         self.names = [name for name in names if name in self._predictors]
         self.names += counted if counted and counts.tabulated else []
+        self.names += self._extra
 
     def __call__(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
         """(n,) each."""
@@ -133,7 +142,7 @@ class FastCosts:
         if counted := [name for name in self.names if name in _COLUMNS]:
             rows = self._counts(codes).astype(float)
             found |= {name: rows[:, _COLUMNS[name]] for name in counted}
-        return found
+        return found | {name: np.array([tell(arch) for arch in archs]) for name, tell in self._extra.items()}
 
 
 class CostModel:
@@ -143,16 +152,23 @@ class CostModel:
         predictors: fitted, by target; each gives `latency_ms@TARGET`.
         counted: which of `COSTS` to tell of every architecture. Counting all three takes as long as evaluating a small
             network, parameters alone a tenth of that.
+        extra: costs of a run's own, each a function of an architecture.
     """
 
     def __init__(
-        self, supernet: Supernet, task: Task, predictors: Mapping[str, Latency], counted: Sequence[str] = COSTS
+        self,
+        supernet: Supernet,
+        task: Task,
+        predictors: Mapping[str, Latency],
+        counted: Sequence[str] = COSTS,
+        extra: Mapping[str, Callable[[Architecture], float]] | None = None,
     ) -> None:
         self._supernet = supernet
         self._example = task.example()
         self._predictors = dict(predictors)
         self._profiles: dict[str, Profile] = {}
-        self.names = (*counted, *(f"latency_ms@{target}" for target in self._predictors))
+        self._extra = dict(extra or {})
+        self.names = (*counted, *self._extra, *(f"latency_ms@{target}" for target in self._predictors))
 
     def __call__(self, archs: Sequence[Architecture]) -> Costs:
         return Costs(self, archs)
@@ -167,6 +183,8 @@ class CostModel:
             return np.array([self._supernet.count_parameters(arch) for arch in archs], dtype=float)
         if name in COSTS:
             return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
+        if name in self._extra:
+            return np.array([self._extra[name](arch) for arch in archs], dtype=float)
         latency = self._predictors[name.removeprefix("latency_ms@")]
         return latency.predict(archs)[0] if coverage is None else latency.upper(archs, coverage)
 

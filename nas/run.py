@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,9 @@ class Run:
     """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`; `minus_synflow`, `minus_naswot` and
     `minus_grad_norm`, the zero-cost proxies of `supernets.proxies`. Where neither objectives nor limits need trained
     weights, none are trained."""
+    extra_costs: Mapping[str, Callable[[Architecture], float]] = field(default_factory=dict)
+    """Costs of your own by name, each a function of the architecture alone, which objectives and limits may speak of:
+    ``{"memory_bytes": InferenceMemory(build, batch=8, length=4096)}``. The less, the better."""
     limits: tuple[str, ...] = ()
     """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of
     what the parent has, the largest network with the weights that the run starts with."""
@@ -180,6 +183,7 @@ class Run:
             object.__setattr__(self, "trust", 0.0)  # a share of no training
         if isinstance(self.coverage, bool) or not isinstance(self.coverage, int | float) or not 0 < self.coverage < 1:
             raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
+        self._check_costs()
         self._check_metrics()
 
     def _check_gradient(self) -> None:
@@ -233,8 +237,33 @@ class Run:
         if not self.objectives:
             raise RunError("objectives = (): name at least one metric to minimise, such as 'error'")
 
+    def _check_costs(self) -> None:
+        taken = (*self._trained_metrics, *COSTS, *PROXIES)
+        for name, function in self.extra_costs.items():
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in taken:
+                rule = "letters, digits and '_', and none of " + ", ".join(taken)
+                raise RunError(f"extra_costs has a cost called {name!r}: give it a name of {rule}")
+            if not callable(function):
+                raise RunError(f"extra_costs[{name!r}] = {function!r}: give a function of an architecture")
+
+    @property
+    def told_costs(self) -> dict[str, Callable[[Architecture], float]]:
+        """Those of `extra_costs` that objectives and limits speak of, checked to give finite numbers."""
+        return {name: partial(self.extra_cost, name) for name in self.extra_costs if name in self._metrics()}
+
+    def extra_cost(self, name: str, arch: Architecture) -> float:
+        """One of `extra_costs`.
+
+        Raises:
+            RunError: it is no finite number.
+        """
+        value = self.extra_costs[name](arch)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise RunError(f"extra_costs[{name!r}] gave {value!r} for {arch.json()}: it must give a finite number")
+        return float(value)
+
     def _check_metrics(self) -> None:
-        known = dict.fromkeys([*self._trained_metrics, *COSTS, *(MINUS + name for name in PROXIES)])
+        known = dict.fromkeys([*self._trained_metrics, *COSTS, *self.extra_costs, *(MINUS + name for name in PROXIES)])
         more = next((name for name in self.all_objectives if name in PROXIES), None)
         if more is not None:
             raise RunError(
@@ -315,13 +344,14 @@ class Run:
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:
-        """Objectives that do not depend on weights."""
+        """Objectives that do not depend on weights; of `extra_costs` none, which nobody tells by the thousand."""
         return tuple(name for name in self.all_objectives if is_cost(name))
 
     @property
     def cost_metrics(self) -> tuple[str, ...]:
         """Objectives and limited metrics that do not depend on weights."""
-        return tuple(dict.fromkeys(name for name in self._metrics() if is_cost(name)))
+        told = (name for name in self._metrics() if is_cost(name) or name in self.extra_costs)
+        return tuple(dict.fromkeys(told))
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -407,7 +437,7 @@ def _searcher(study: StudyRecord) -> str:
 
 
 def is_cost(metric: str) -> bool:
-    """Whether a metric depends on the architecture alone."""
+    """Whether a metric is a cost that every run knows: it depends on the architecture alone."""
     return metric in COSTS or metric.startswith("latency_ms@")
 
 

@@ -211,6 +211,8 @@ class Workflow:
         for metric in wanted:
             if metric in COSTS:
                 found[metric] = float(getattr(self._counts.profile(largest), metric))
+            elif metric in self.run.extra_costs:
+                found[metric] = self.run.extra_cost(metric, largest)
             elif metric.startswith("latency_ms@"):
                 target = self.targets[metric.removeprefix("latency_ms@")]
                 found[metric] = self.measured(target, [largest])[0].median_ms
@@ -412,8 +414,9 @@ class Workflow:
         learnt = self.distributions(predictors, name)
         searcher, settings = read(run.searcher, SEARCHERS)
         own = {aim.target: aim.limits[len(run.limits) :] for aim in run.aims if aim.target}
-        costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs)
         begin = BEGINS_WITH.get(run.searcher_name)
+        costs = evaluators.CostModel(self.supernet, run.task, predictors, run.costs, run.told_costs)
+        quick = (run.cost_metrics, run.told_costs) if begin else (run.cost_objectives, {})
         return Study(
             name or run.name,
             run.space,
@@ -426,7 +429,7 @@ class Workflow:
             settings=settings | ({LEARNS_FROM[run.searcher_name]: learnt} if learnt else {}),
             executor=self._executor,
             predict=costs,
-            costs=evaluators.FastCosts(self._counted, predictors, run.cost_metrics if begin else run.cost_objectives),
+            costs=evaluators.FastCosts(self._counted, predictors, *quick),
             bound=partial(costs.bounds, run.coverage),
             weights=self.weights if run.trains else None,
             data=self._data,
@@ -444,7 +447,9 @@ class Workflow:
         batch = {"latency_batch": self.run.latency_batch} if self.run.latency_batch > 1 else {}
         known = [study.settings.get("parent", {}) for study in self.repository.studies() if study.name == self.run.name]
         parent = self.parent or next(iter(known), {})
-        return batch | ({"parent": parent} if parent else {})
+        ends = (self.run.space.smallest(), self.run.space.largest())
+        extra = {name: [tell(arch) for arch in ends] for name, tell in self.run.told_costs.items()}
+        return batch | ({"parent": parent} if parent else {}) | ({"extra_costs": extra} if extra else {})
 
     def _evaluate(self) -> Evaluate:
         if self.cluster is None:

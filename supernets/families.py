@@ -225,6 +225,24 @@ def _query_key_value(owner: nn.Module) -> Found:
         yield from out.columns(lambda axis: Grid(heads, axis=axis))
 
 
+# --- what attention keeps -------------------------------------------------------------------------------------------
+
+
+def key_value_features(owner: nn.Module) -> int:
+    """How many numbers of keys and values together an attention module makes of one token; 0 of another module."""
+    k, v = (_layer(owner, f"{one}_proj", word, one) for one, word in (("k", "key"), ("v", "value")))
+    if k is not None and v is not None:
+        return k.outputs + v.outputs
+    out = _layer(owner, "c_proj", "proj", "Wo", "o_proj", "dense")
+    if (fused := _layer(owner, "c_attn")) is not None:
+        return fused.outputs if _layer(owner, "q_attn") is not None else 2 * fused.outputs // 3
+    if (fused := _layer(owner, "qkv", "Wqkv", "query_key_value", "qkv_proj")) is not None and out is not None:
+        return fused.outputs - out.inputs
+    if isinstance(owner, nn.MultiheadAttention):
+        return 2 * int(owner.embed_dim)
+    return 0
+
+
 # --- feed-forward layers --------------------------------------------------------------------------------------------
 
 

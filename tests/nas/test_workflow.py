@@ -17,7 +17,7 @@ from nas.errors import NasError
 from nas.evaluators import COSTS
 from nas.predictors import Predictor
 from nas.records import Evaluation
-from nas.run import Run, load
+from nas.run import Run, RunError, load
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from nas.workflow import Workflow
@@ -498,6 +498,47 @@ def test_limits_relative_to_the_parent_are_kept_and_known_to_the_study(run: Run,
         assert rows and all(row.metrics["params"] <= parent / 4 for row in rows)
     with opened(halved, tmp_path) as again:
         assert len(again.study(again.measure()).evaluations) == 12
+
+
+@pytest.mark.parametrize("searcher", ["surrogate", "additive"])
+def test_a_cost_of_ones_own_is_limited_and_an_objective(run: Run, searcher: str, tmp_path: Path) -> None:
+    def cost(arch: Architecture) -> float:
+        return float(10 * sum(run.space.codes([arch])[0]))
+
+    largest = cost(run.space.largest())
+    own = replace(
+        run,
+        extra_costs={"places": cost, "idle": lambda arch: math.nan},
+        objectives=("error", "places"),
+        limits=("places <= 0.5x",),
+        searcher=searcher,
+        evaluations=8,
+    )
+    with opened(own, tmp_path) as workflow:
+        study = workflow.study(workflow.measure())
+        study.run(8)
+        assert workflow.run.limits == (f"places <= {largest / 2:.6g}",)
+        assert all(e.metrics["places"] == cost(e.arch) for e in study.evaluations)
+        kept = [e.metrics["places"] <= largest / 2 for e in study.evaluations]
+        assert any(kept) if searcher == "additive" else all(kept)  # additive looks at options of the parent first
+    other = replace(own, extra_costs={"places": lambda arch: cost(arch) + 1})
+    with opened(other, tmp_path) as again, pytest.raises(NasError, match=r"places"):
+        again.study(again.measure())
+
+
+def test_a_cost_of_ones_own_needs_a_name_a_function_and_finite_numbers(run: Run) -> None:
+    for wrong, line in (
+        ({"params": len}, r"a cost called 'params': give it a name of letters"),
+        ({"a b": len}, r"a cost called 'a b'"),
+        ({"mine": 3}, r"extra_costs\['mine'\] = 3: give a function of an architecture"),
+    ):
+        with pytest.raises(RunError, match=line):
+            replace(run, extra_costs=wrong)
+    with pytest.raises(RunError, match=r"'mine' is no metric of this run: choose of .*yours"):
+        replace(run, extra_costs={"yours": lambda arch: 1.0}, limits=("mine <= 2",))
+    silent = replace(run, extra_costs={"mine": lambda arch: math.nan}, limits=("mine <= 2",))
+    with pytest.raises(RunError, match=r"extra_costs\['mine'\] gave nan for .*it must give a finite number"):
+        silent.told_costs["mine"](run.space.smallest())
 
 
 def test_a_limit_relative_to_the_parents_latency_is_a_multiple_of_what_was_measured(
