@@ -1,9 +1,12 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from nas.errors import NasError
 
 RUNS = Path("runs")
 
@@ -11,3 +14,11 @@ RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)`
 Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
 Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def refuse_misplaced_urls(arguments: Sequence[str]) -> None:
+    """NasError for a URL with '@' that follows no --storage: messages about other arguments repeat them as they are."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        rest = argument.removeprefix("--storage=") if before != "--storage" else ""
+        if rest == argument and "://" in argument and "@" in argument:
+            raise NasError("a database URL stands where none is asked for; write it after --storage, or in NAS_STORAGE")

@@ -728,14 +728,13 @@ MISTAKES: dict[str, Mistake] = {
     "database: unknown dialect": Mistake(
         opened("oracle://scott@localhost/x"),
         NasError,
-        "'oracle://scott@localhost/x' names the database 'oracle'; results are kept in sqlite:///nas.db "
+        "the URL names the database 'oracle'; results are kept in sqlite:///nas.db "
         "or postgresql+psycopg://user@host/database",
     ),
     "database: unknown driver": Mistake(
         opened("postgresql+pg8000://nas@localhost/x"),
         NasError,
-        "'postgresql+pg8000://nas@localhost/x' names the driver 'pg8000'; write it like "
-        "sqlite:///nas.db or postgresql+psycopg://user@host/database",
+        "the URL names the driver 'pg8000'; write it like sqlite:///nas.db or postgresql+psycopg://user@host/database",
     ),
     "database: directory missing": Mistake(
         opened("sqlite:///{folder}/no/nas.db"),
