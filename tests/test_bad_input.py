@@ -712,7 +712,7 @@ MISTAKES: dict[str, Mistake] = {
         damaged(cut, "*.json"),
         NasError,
         "FOLDER/supernet holds no finished training of 'tiny' (checkpoint of step 2 in FOLDER/supernet "
-        "is not used: its record is not JSON (Unterminated string starting at: line 1 column ... (char "
+        "is not used: step-000000002.json is not JSON (Unterminated string starting at: line 1 column ... (char "
         "...))): train it with nas train",
     ),
     "checkpoint: none for an export": Mistake(
