@@ -74,7 +74,7 @@ def _of_folder(folder: Path) -> str:
         raise ProposalError(f"{folder} {found}: give a folder that save_pretrained wrote, or package.module:function")
     library = _transformers()
     try:
-        config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ProposalError(f"{folder}/config.json: {' '.join(str(error).split())}") from error
     name = next(iter(config.architectures or []), None)
