@@ -14,6 +14,7 @@ import typer
 
 from nas import display, session
 from nas import front as fronts
+from nas.check_command import check
 from nas.errors import NasError
 from nas.options import RUNS, RunFile, Runs, Storage, refuse_misplaced_urls
 from nas.storage import DEFAULT_URL, Repository
@@ -398,6 +399,9 @@ def export(
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
         display.exported(session.export(workflow, row, to, formats), row)
+
+
+app.command()(check)
 
 
 @app.command()

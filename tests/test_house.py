@@ -15,6 +15,7 @@ PACKAGES = ("search_spaces", "supernets", "nas", "dashboard")
 
 # The only files of `nas` that know supernets.
 BRIDGES = (
+    "check_command",
     "evaluators",
     "fidelity/architectures",
     "learning",
