@@ -93,7 +93,7 @@ def load(device: torch.device | str = "cpu", folder: Path = FOLDER, fingerprint:
         )
     sums, about = manifest(folder), description(folder)
     checked("load.py", folder)
-    sources = {name: _compared(name, folder, sums) for name in sums if name.startswith("source/")}
+    sources = _sources(folder, sums)
     weights = checked("weights.safetensors", folder)
     network = _build(_reference(about, folder), _Source(folder, sources))
     _fill(network, weights, about["weights"]["tied"])
@@ -156,6 +156,15 @@ def _is_within(name: str) -> bool:
     """Whether it names a file below the folder and nothing else."""
     path = PurePosixPath(name)
     return name.isprintable() and name == str(path) and not path.is_absolute() and not {"..", "."} & {*path.parts}
+
+
+def _sources(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of source/ as they were exported, of which there may be no others: one could stand in for another."""
+    there = (path.relative_to(folder) for path in sorted((folder / "source").rglob("*")) if not path.is_dir())
+    unknown = [path for path in there if path.as_posix() not in sums and "__pycache__" not in path.parts]
+    if unknown:
+        raise RuntimeError(f"{folder / unknown[0]} is not of this export: remove it, or {_REMEDY}")
+    return {name: _compared(name, folder, sums) for name in sums if name.startswith("source/")}
 
 
 def _difference(path: Path, wanted: str) -> str | None:

@@ -556,8 +556,10 @@ def test_code_runs_from_what_was_compared_and_from_no_cache(tmp_path: Path) -> N
     cache = Path(importlib.util.cache_from_source(str(source)))
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(other), str(cache), invalidation_mode=mode, doraise=True)
-    (source.parent / "toy.py").write_text(other.read_text())
     assert loaded(tmp_path / "out") is not None
+    (source.parent / "toy.py").write_text(other.read_text())
+    with pytest.raises(RuntimeError, match=r"supernets/toy.py is not of this export: remove it"):
+        loaded(tmp_path / "out")
     assert not (tmp_path / "executed").exists()
 
 
