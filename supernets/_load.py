@@ -35,6 +35,10 @@ _OF_OTHERS = sys.stdlib_module_names | {"torch", "safetensors"}
 _REMEDY = "export or copy it again"
 
 
+class DamagedError(RuntimeError):
+    """A file of the folder is not what was exported; the message is one line and names the file."""
+
+
 class Architecture(Mapping[str, Any]):
     """The choices of one architecture: `arch.width` or `arch["width"]`; nested ones are of this class, lists tuples."""
 
@@ -68,15 +72,15 @@ class Architecture(Mapping[str, Any]):
 def description(folder: Path = FOLDER) -> dict[str, Any]:
     """What architecture.json holds: architecture, input, metadata, versions.
 
-    Raises RuntimeError where it is not as it was exported.
+    Raises DamagedError where it is not as it was exported.
     """
     content = _compared("architecture.json", folder, manifest(folder))
     try:
         about = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise RuntimeError(f"{folder / 'architecture.json'} is not JSON ({error}): {_REMEDY}") from None
+        raise DamagedError(f"{folder / 'architecture.json'} is not JSON ({error}): {_REMEDY}") from None
     if not isinstance(about, dict):
-        raise RuntimeError(f"{folder / 'architecture.json'} is no JSON object: {_REMEDY}")
+        raise DamagedError(f"{folder / 'architecture.json'} is no JSON object: {_REMEDY}")
     return about
 
 
@@ -85,10 +89,10 @@ def load(device: torch.device | str = "cpu", folder: Path = FOLDER, fingerprint:
 
     `fingerprint` is what the folder's must be: `fingerprint_of` it where it was exported.
 
-    Raises RuntimeError where a file is not as it was exported, or the weights do not fit what the code builds.
+    Raises DamagedError where a file is not as it was exported, or the weights do not fit what the code builds.
     """
     if fingerprint is not None and fingerprint_of(folder) != fingerprint:
-        raise RuntimeError(
+        raise DamagedError(
             f"{folder} is another export: its fingerprint is {fingerprint_of(folder)}, not {fingerprint}"
         )
     sums, about = manifest(folder), description(folder)
@@ -101,13 +105,13 @@ def load(device: torch.device | str = "cpu", folder: Path = FOLDER, fingerprint:
 
 
 def checked(name: str, folder: Path = FOLDER) -> Path:
-    """The path of a file of this folder; RuntimeError where its content is not what was exported."""
+    """The path of a file of this folder; DamagedError where its content is not what was exported."""
     wanted, path = manifest(folder).get(name), folder / name
     if wanted is None:
-        raise RuntimeError(f"{folder / SUMS} does not name {name}: {_REMEDY}, with the format it belongs to")
+        raise DamagedError(f"{folder / SUMS} does not name {name}: {_REMEDY}, with the format it belongs to")
     difference = _difference(path, wanted)
     if difference:
-        raise RuntimeError(f"{path} {difference}: {_REMEDY}")
+        raise DamagedError(f"{path} {difference}: {_REMEDY}")
     return path
 
 
@@ -115,7 +119,7 @@ def check(folder: Path = FOLDER) -> dict[str, str | None]:
     """Every file by its name in the folder with what is wrong with it, None where nothing is."""
     try:
         sums = manifest(folder)
-    except RuntimeError as error:
+    except DamagedError as error:
         return {SUMS: str(error).removeprefix(f"{folder / SUMS} ").removesuffix(f": {_REMEDY}")}
     found = {SUMS: None} | {name: _difference(folder / name, wanted) for name, wanted in sums.items()}
     for path in sorted(folder.rglob("*")):
@@ -131,13 +135,13 @@ def fingerprint_of(folder: Path = FOLDER) -> str:
 
 
 def manifest(folder: Path = FOLDER) -> dict[str, str]:
-    """The SHA-256 of every file by its name; RuntimeError where SHA256SUMS is not as an export writes it."""
+    """The SHA-256 of every file by its name; DamagedError where SHA256SUMS is not as an export writes it."""
     content = _content(folder / SUMS)
     lines = _LINE.findall(content.decode("utf-8", "replace"))
     sums = {name: digest for digest, name in lines}
     # byte for byte: writing what was read must give the file again
     if not sums or written(sums) != content or not all(map(_is_within, sums)):
-        raise RuntimeError(f"{folder / SUMS} is no list of hashes and names of files: {_REMEDY}")
+        raise DamagedError(f"{folder / SUMS} is no list of hashes and names of files: {_REMEDY}")
     return sums
 
 
@@ -163,7 +167,7 @@ def _sources(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
     there = (path.relative_to(folder) for path in sorted((folder / "source").rglob("*")) if not path.is_dir())
     unknown = [path for path in there if path.as_posix() not in sums and "__pycache__" not in path.parts]
     if unknown:
-        raise RuntimeError(f"{folder / unknown[0]} is not of this export: remove it, or {_REMEDY}")
+        raise DamagedError(f"{folder / unknown[0]} is not of this export: remove it, or {_REMEDY}")
     return {name: _compared(name, folder, sums) for name in sums if name.startswith("source/")}
 
 
@@ -179,11 +183,11 @@ def _difference(path: Path, wanted: str) -> str | None:
 def _content(path: Path) -> bytes:
     """All of a small file."""
     if not path.is_file():
-        raise RuntimeError(f"{path} is not there: {_REMEDY}")
+        raise DamagedError(f"{path} is not there: {_REMEDY}")
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
-        raise RuntimeError(f"{path} is larger than {_MOST_BYTES:,} bytes, which none here is: {_REMEDY}")
+        raise DamagedError(f"{path} is larger than {_MOST_BYTES:,} bytes, which none here is: {_REMEDY}")
     return content
 
 
@@ -191,7 +195,7 @@ def _compared(name: str, folder: Path, sums: Mapping[str, str]) -> bytes:
     """The content of a small file, the same bytes that were compared with their hash."""
     content = _content(folder / name)
     if hashlib.sha256(content).hexdigest() != sums.get(name):
-        raise RuntimeError(f"{folder / name} does not match its SHA-256 in {SUMS}: {_REMEDY}")
+        raise DamagedError(f"{folder / name} does not match its SHA-256 in {SUMS}: {_REMEDY}")
     return content
 
 
@@ -213,11 +217,11 @@ def _reference(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         and isinstance(weights.get("tied"), dict)
     )
     if not whole:
-        raise RuntimeError(f"{folder / 'architecture.json'} does not say what builds its network: {_REMEDY}")
+        raise DamagedError(f"{folder / 'architecture.json'} does not say what builds its network: {_REMEDY}")
     try:
         return {**build, "architecture": Architecture(about["architecture"])}  # type: ignore[dict-item]
     except RecursionError:
-        raise RuntimeError(f"{folder / 'architecture.json'} is nested too deep: {_REMEDY}") from None
+        raise DamagedError(f"{folder / 'architecture.json'} is nested too deep: {_REMEDY}") from None
 
 
 def _build(reference: Mapping[str, Any], source: "_Source") -> nn.Module:
@@ -229,13 +233,13 @@ def _build(reference: Mapping[str, Any], source: "_Source") -> nn.Module:
     module, qualname = reference["module"], reference["qualname"]
     refused = f"{source.folder}: {module}:{qualname} is not defined by a file of source/, and no other is called"
     if not source.has(module) or not all(part.isidentifier() for part in qualname.split(".")):
-        raise RuntimeError(f"{refused}: {_REMEDY}")
+        raise DamagedError(f"{refused}: {_REMEDY}")
     with source.importing(), torch.random.fork_rng(devices=[]):
         builder: Any = importlib.import_module(module)
         for name in qualname.split("."):
             builder = getattr(builder, name, None)
         if (getattr(builder, "__module__", None), getattr(builder, "__qualname__", None)) != (module, qualname):
-            raise RuntimeError(f"{refused}: {_REMEDY}")
+            raise DamagedError(f"{refused}: {_REMEDY}")
         network: nn.Module = builder(*reference["arguments"], reference["architecture"], **reference["keywords"])
     return network
 
@@ -248,7 +252,7 @@ class _Source(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self.files = {str(folder / name): content for name, content in files.items() if name.endswith(".py")}
         self.roots = {PurePosixPath(name).parts[1].removesuffix(".py") for name in files if name.endswith(".py")}
         if self.roots & _OF_OTHERS:
-            raise RuntimeError(
+            raise DamagedError(
                 f"{self.folder} has a module {min(self.roots & _OF_OTHERS)}, which is not its own: {_REMEDY}"
             )
 
@@ -324,7 +328,7 @@ def _fill(network: nn.Module, weights: Path, tied: Mapping[str, str]) -> None:
         _put(network, tensors | {name: tensors[first] for name, first in tied.items()})
     except (SafetensorError, RuntimeError, LookupError, AttributeError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RuntimeError(f"{weights} does not fit what source/ builds ({reason}): {_REMEDY}") from error
+        raise DamagedError(f"{weights} does not fit what source/ builds ({reason}): {_REMEDY}") from error
 
 
 def _put(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

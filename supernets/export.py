@@ -162,6 +162,8 @@ def rebuilt(directory: Path | str) -> nn.Module:
     """
     try:
         return _load.load(folder=Path(directory).absolute())
+    except _load.DamagedError as error:
+        raise ExportError(str(error)) from error
     except Exception as error:  # whatever the user's code raises becomes one message
         reason = " ".join(str(error).split())
         raise ExportError(f"the network cannot be rebuilt from its source: {type(error).__name__}: {reason}") from error

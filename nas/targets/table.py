@@ -165,8 +165,8 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _json_row(f"{path}, line {number}", line)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"is not text of a table ({error})"
         raise TargetError(f"{path}: {reason}: give a CSV file, or JSON lines, as path=...") from error
 
 

@@ -225,6 +225,42 @@ def test_weights_with_another_content(name: str, make: Callable[[], bytes]) -> N
     one_line(lambda: dict(weight_files.source(Path(name)).read()), WeightsError)
 
 
+@pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)
+def test_models_to_propose_a_space_for_with_another_config(nas_: Nas, make: Callable[[], bytes]) -> None:
+    Path("config.json").write_bytes(make())
+    status, out, err = nas_("propose", ".")
+    assert (status, out, err.count("\n")) == (1, "", 1), err
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"auto_map": {"AutoConfig": "made.Config", "AutoModel": "made.Model"}, "model_type": "made"},
+        {"auto_map": {"AutoConfig": "made.Config"}, "model_type": "bert", "architectures": ["Model"]},
+        {"model_type": "bert", "architectures": ["../../made"]},
+        {"model_type": "bert", "architectures": [5]},
+        {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": "large"},
+        {"model_type": ["bert"]},
+    ],
+)
+def test_a_config_names_no_code_that_runs(nas_: Nas, config: dict[str, Any]) -> None:
+    Path("made.py").write_text(f"open({RAN!r}, 'w')\n")
+    Path("config.json").write_text(json.dumps(config))
+    status, out, err = nas_("propose", ".")
+    assert (status, out, err.count("\n")) == (1, "", 1), err
+
+
+def test_a_folder_whose_name_is_code_is_only_a_name(nas_: Nas) -> None:
+    folder = Path(f'"""+open("{RAN}", "w").name+"""')
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 11, **sizes})
+    )
+    status, out, err = nas_("propose", folder)
+    assert (status, err) == (0, "") and '"""Smaller networks within BertModel of open-executed-w-.name.' in out
+
+
 # --- JSON and lines of JSON
 
 
@@ -242,10 +278,11 @@ def test_lines_of_json_of_other_kinds(make: Callable[[], bytes]) -> None:
     Path("ledger.jsonl").write_bytes(content.replace(b"\n", b" ") + b"\n")
     if content:
         one_line(lambda: Ledger("ledger.jsonl"), NasError)
-    Path("table.jsonl").write_bytes(content)
     example, network = torch.ones(1, 4), torch.nn.Linear(4, 1)
     arch = Architecture("A", {"width": 8})
-    one_line(lambda: TableTarget(path="table.jsonl").measure([network], example, [arch]), TargetError)
+    for name in ("table.jsonl", "table.csv"):
+        Path(name).write_bytes(content)
+        one_line(lambda: TableTarget(path=name).measure([network], example, [arch]), TargetError)  # noqa: B023
 
 
 # --- names
