@@ -259,13 +259,14 @@ class _Source(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
         """Imports find source/ first; others' modules of the same names are put aside meanwhile and come back."""
-        foreign = any(_found_elsewhere(name, self.folder) for name in self.roots)
-        aside = _forget(self.roots)  # also of an earlier load of this folder, which may have changed
+        alone = not any(_found_elsewhere(name, self.folder) for name in self.roots)
+        aside, stays = _forget(self.roots), False  # also of an earlier load of this folder, which may have changed
         sys.meta_path[:] = [self, *(one for one in sys.meta_path if getattr(one, "folder", None) != self.folder)]
         try:
             yield
+            stays = alone  # for what the network imports when it runs
         finally:
-            if foreign:
+            if not stays:
                 sys.meta_path.remove(self)
                 _forget(self.roots)
                 sys.modules.update(aside)
@@ -327,7 +328,7 @@ def _fill(network: nn.Module, weights: Path, tied: Mapping[str, str]) -> None:
         tensors = load_file(weights)
         _put(network, tensors | {name: tensors[first] for name, first in tied.items()})
     except (SafetensorError, RuntimeError, LookupError, AttributeError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DamagedError(f"{weights} does not fit what source/ builds ({reason}): {_REMEDY}") from error
 
 

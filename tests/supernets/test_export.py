@@ -427,6 +427,21 @@ def test_what_a_network_imports_when_it_runs_is_there(project: Path, tmp_path: P
     assert done.stdout == "(3, 2)\n", done.stderr
 
 
+def test_a_load_that_fails_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
+    script = importlib.import_module("research_search")
+    export_mlp(tmp_path / "out", script.build(MLP), build=script.build)
+    edit(tmp_path / "out", lambda record: record["architecture"].update(widths=["wide", "wider"]))
+    code = (
+        "import contextlib, load, sys\n"
+        "before = list(sys.meta_path), sorted(sys.modules)\n"
+        "try: load.load()\n"
+        "except TypeError: pass\n"
+        "print(before[0] == sys.meta_path, [n for n in sys.modules if n.split('.')[0] in ('research', 'supernets')])"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.stdout == "True []\n", done.stdout + done.stderr
+
+
 def test_pruning_keeps_what_is_reached_and_no_more() -> None:
     text = textwrap.dedent(
         """
