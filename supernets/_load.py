@@ -231,7 +231,8 @@ def _build(reference: Mapping[str, Any], source: "_Source") -> nn.Module:
     that it is of that file, so that neither another package's function nor one that the file imports is.
     """
     module, qualname = reference["module"], reference["qualname"]
-    refused = f"{source.folder}: {module}:{qualname} is not defined by a file of source/, and no other is called"
+    named = f"{module}:{qualname}"[:100]
+    refused = f"{source.folder}: {named!r} is not defined by a file of source/, and no other is called"
     if not source.has(module) or not all(part.isidentifier() for part in qualname.split(".")):
         raise DamagedError(f"{refused}: {_REMEDY}")
     with source.importing(), torch.random.fork_rng(devices=[]):

@@ -165,7 +165,7 @@ def rebuilt(directory: Path | str) -> nn.Module:
     except _load.DamagedError as error:
         raise ExportError(str(error)) from error
     except Exception as error:  # whatever the user's code raises becomes one message
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]
         raise ExportError(f"the network cannot be rebuilt from its source: {type(error).__name__}: {reason}") from error
 
 
