@@ -14,8 +14,9 @@ import typer
 
 from nas import display, session
 from nas import front as fronts
+from nas.check_command import check
 from nas.errors import NasError
-from nas.options import RUNS, RunFile, Runs, Storage
+from nas.options import RUNS, RunFile, Runs, Storage, refuse_misplaced_urls
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
@@ -81,6 +82,7 @@ def main() -> None:
     from search_spaces import SpaceError
 
     try:
+        refuse_misplaced_urls(sys.argv[1:])
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
@@ -397,6 +399,9 @@ def export(
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
         display.exported(session.export(workflow, row, to, formats), row)
+
+
+app.command()(check)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -57,6 +57,19 @@ _T = TypeVar("_T")
 Tick = Callable[[int, int], None]
 
 
+def escape(text: str) -> str:
+    """A text as it stands: nothing in it is markup, and no character of it is obeyed by a terminal.
+
+    Names and notes come from files and databases, which anything may have written.
+    """
+    return without_markup(plain(text))
+
+
+def plain(text: str) -> str:
+    """A text whose unprintable characters are spelled, as in \\x1b, but for ends of lines and tabs."""
+    return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+
+
 def set_quiet(quiet: bool) -> None:
     """Results and errors only."""
     _err.quiet = quiet
@@ -94,7 +107,7 @@ def headline(text: str) -> None:
 
 
 def error(text: str) -> None:
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    sys.stderr.write(f"error: {plain(' '.join(text.split()))}\n")
 
 
 def stopped() -> None:

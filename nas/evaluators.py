@@ -225,7 +225,9 @@ def trained(run: Run, directory: Path | str) -> Supernet:
         raise NasError(f"{directory} holds no finished training of {run.name!r}{why}: train it with nas train")
     supernet = untrained(run, sort=False)
     prefix = "weights."
-    supernet.load_state_dict({k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)})
+    weights = {k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)}
+    with checkpoints.restoring(directory, found):
+        supernet.load_state_dict(weights)
     return supernet
 
 

@@ -1,13 +1,28 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from nas.errors import NasError
 
 RUNS = Path("runs")
 
 RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]
 Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
 Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
+_TAKE_URLS = (("storage", "copy"),)  # commands of which they are arguments
 AsJSON = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def refuse_misplaced_urls(arguments: Sequence[str]) -> None:
+    """NasError for a URL with '@' where none is asked for: messages about other arguments repeat them as they are."""
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    if tuple(words[:2]) in _TAKE_URLS:
+        return
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        given = before == "--storage" or argument.startswith("--storage=")
+        if not given and "://" in argument and "@" in argument:
+            raise NasError("a database URL stands where none is asked for; write it after --storage, or in NAS_STORAGE")

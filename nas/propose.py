@@ -20,6 +20,7 @@ from torch import nn
 
 from nas.errors import NasError
 from nas.run import executed
+from search_spaces.reading import MalformedError, file_bytes, json_object
 from supernets.errors import SupernetError
 from supernets.opening import missing_names
 from supernets.proposal_text import Parent, build_text, text
@@ -73,13 +74,9 @@ def _of_folder(folder: Path) -> str:
         found = "has no config.json" if folder.is_dir() else "does not exist"
         raise ProposalError(f"{folder} {found}: give a folder that save_pretrained wrote, or package.module:function")
     library = _transformers()
-    try:
-        config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ProposalError(f"{folder}/config.json: {' '.join(str(error).split())}") from error
-    name = next(iter(config.architectures or []), None)
-    model = getattr(library, name or "", None)
-    if model is None:
+    config, name = _config(library, folder)
+    model = getattr(library, name, None) if name.isidentifier() else None
+    if not (isinstance(model, type) and issubclass(model, library.PreTrainedModel)):
         raise ProposalError(f'{folder}/config.json names no class of transformers in "architectures", but {name!r}')
     lines = (
         f"FOLDER = {str(folder)!r}",
@@ -89,8 +86,21 @@ def _of_folder(folder: Path) -> str:
     imports = (f"from transformers import AutoConfig, {name}",)
     whole = skeleton(model, config)
     init = _weights(folder, whole)
-    parent = _parent(f"{name} of {folder.name}", folder.name, whole, config, imports, lines, init)
+    parent = _parent(f"{name} of {_name(folder.name)}", folder.name, whole, config, imports, lines, init)
     return _tried(text(propose(model, config), parent), whole)
+
+
+def _config(library: Any, folder: Path) -> tuple[Any, str]:
+    """What config.json says, and the name of the class it is for. No code that it names is run."""
+    path = folder / "config.json"
+    try:
+        named = json_object(file_bytes(path)).get("architectures")
+        config = library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except MalformedError as error:
+        raise ProposalError(f"{path} {error}: write the folder again with save_pretrained") from None
+    except Exception as error:  # the library's classes raise many kinds at a config that is not theirs
+        raise ProposalError(f"{path}: {' '.join(str(error).split())}") from error
+    return config, str(next(iter(named), "")) if isinstance(named, list) else ""
 
 
 def _weights(folder: Path, whole: nn.Module) -> str:

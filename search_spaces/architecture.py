@@ -1,11 +1,11 @@
 """One network of a space as a value: frozen, hashable, canonical, and its own JSON."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from search_spaces.errors import SpaceError
+from search_spaces.reading import MalformedError, json_value
 from search_spaces.values import Json, canonical, freeze, show, suggestion
 
 
@@ -148,9 +148,9 @@ class Architecture(Mapping[str, Any]):
 def parse(text: str) -> Any:
     """JSON text as Python values; SpaceError where it is none."""
     try:
-        return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise SpaceError(f"{show(text)} is not JSON ({error}); give the text that Architecture.json() wrote") from None
+        return json_value(text)
+    except MalformedError as error:
+        raise SpaceError(f"{show(text)} {error}; give the text that Architecture.json() wrote") from None
 
 
 def _thaw(value: Any) -> Json:

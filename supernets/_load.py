@@ -1,7 +1,11 @@
 """Rebuild the network of this folder: `load()` needs Python, torch and safetensors, and nothing of what found it.
 
-architecture.json says which architecture it is and how to build it; source/ holds the code that builds; the weights
-come from weights.safetensors and are checked against their SHA-256.
+architecture.json says which architecture it is and which function of source/ builds it; weights.safetensors holds its
+weights. SHA256SUMS has the hash of every file, and each is compared before it is used: `load()` does so with what it
+opens, `checked("network.pt2")` with one file for its own library, `check()`, as `sha256sum -c SHA256SUMS`, with all.
+
+Hashes find damage. They do not say who wrote a folder, and a folder holds code, which `load()` runs: open those whose
+origin you know, or give `load` the fingerprint that whoever exported the folder told you.
 """
 
 import contextlib
@@ -11,17 +15,28 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 FOLDER = Path(__file__).resolve().parent
+SUMS = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
+_MOST_BYTES = 16 * 2**20  # of a file that is not weights
+_OF_OTHERS = sys.stdlib_module_names | {"torch", "safetensors"}
+_REMEDY = "export or copy it again"
+
+
+class DamagedError(RuntimeError):
+    """A file of the folder is not what was exported; the message is one line and names the file."""
 
 
 class Architecture(Mapping[str, Any]):
@@ -55,23 +70,133 @@ class Architecture(Mapping[str, Any]):
 
 
 def description(folder: Path = FOLDER) -> dict[str, Any]:
-    """What architecture.json holds: architecture, input, metadata, versions, the files and their hashes."""
-    content: dict[str, Any] = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+    """What architecture.json holds: architecture, input, metadata, versions.
+
+    Raises DamagedError where it is not as it was exported.
+    """
+    content = _compared("architecture.json", folder, manifest(folder))
+    try:
+        about = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{folder / 'architecture.json'} is not JSON ({error}): {_REMEDY}") from None
+    if not isinstance(about, dict):
+        raise DamagedError(f"{folder / 'architecture.json'} is no JSON object: {_REMEDY}")
+    return about
+
+
+def load(device: torch.device | str = "cpu", folder: Path = FOLDER, fingerprint: str | None = None) -> nn.Module:
+    """The network with its weights, in evaluation mode. Runs the code of source/, and no other function than one of it.
+
+    `fingerprint` is what the folder's must be: `fingerprint_of` it where it was exported.
+
+    Raises DamagedError where a file is not as it was exported, or the weights do not fit what the code builds.
+    """
+    if fingerprint is not None and fingerprint_of(folder) != fingerprint:
+        raise DamagedError(
+            f"{folder} is another export: its fingerprint is {fingerprint_of(folder)}, not {fingerprint}"
+        )
+    sums, about = manifest(folder), description(folder)
+    checked("load.py", folder)
+    sources = _sources(folder, sums)
+    weights = checked("weights.safetensors", folder)
+    network = _build(_reference(about, folder), _Source(folder, sources))
+    _fill(network, weights, about["weights"]["tied"])
+    return network.to(device).eval()
+
+
+def checked(name: str, folder: Path = FOLDER) -> Path:
+    """The path of a file of this folder; DamagedError where its content is not what was exported."""
+    wanted, path = manifest(folder).get(name), folder / name
+    if wanted is None:
+        raise DamagedError(f"{folder / SUMS} does not name {name}: {_REMEDY}, with the format it belongs to")
+    difference = _difference(path, wanted)
+    if difference:
+        raise DamagedError(f"{path} {difference}: {_REMEDY}")
+    return path
+
+
+def check(folder: Path = FOLDER) -> dict[str, str | None]:
+    """Every file by its name in the folder with what is wrong with it, None where nothing is."""
+    try:
+        sums = manifest(folder)
+    except DamagedError as error:
+        return {SUMS: str(error).removeprefix(f"{folder / SUMS} ").removesuffix(f": {_REMEDY}")}
+    found = {SUMS: None} | {name: _difference(folder / name, wanted) for name, wanted in sums.items()}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in found and not path.is_dir() and not name.startswith("__pycache__/"):
+            found[name] = "is not of this export"
+    return found
+
+
+def fingerprint_of(folder: Path = FOLDER) -> str:
+    """The SHA-256 of SHA256SUMS, and by that of all files: equal for equal exports only."""
+    return hashlib.sha256(_content(folder / SUMS)).hexdigest()
+
+
+def manifest(folder: Path = FOLDER) -> dict[str, str]:
+    """The SHA-256 of every file by its name; DamagedError where SHA256SUMS is not as an export writes it."""
+    content = _content(folder / SUMS)
+    lines = _LINE.findall(content.decode("utf-8", "replace"))
+    sums = {name: digest for digest, name in lines}
+    # byte for byte: writing what was read must give the file again
+    if not sums or written(sums) != content or not all(map(_is_within, sums)):
+        raise DamagedError(f"{folder / SUMS} is no list of hashes and names of files: {_REMEDY}")
+    return sums
+
+
+def written(sums: Mapping[str, str]) -> bytes:
+    """SHA256SUMS of these hashes, in the order of names and in the form that `sha256sum -c` reads."""
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_within(name: str) -> bool:
+    """Whether it names a file below the folder and nothing else."""
+    path = PurePosixPath(name)
+    return name.isprintable() and name == str(path) and not path.is_absolute() and not {"..", "."} & {*path.parts}
+
+
+def _sources(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of source/ as they were exported, of which there may be no others: one could stand in for another."""
+    there = (path.relative_to(folder) for path in sorted((folder / "source").rglob("*")) if not path.is_dir())
+    unknown = [path for path in there if path.as_posix() not in sums and "__pycache__" not in path.parts]
+    if unknown:
+        raise DamagedError(f"{folder / unknown[0]} is not of this export: remove it, or {_REMEDY}")
+    return {name: _compared(name, folder, sums) for name in sums if name.startswith("source/")}
+
+
+def _difference(path: Path, wanted: str) -> str | None:
+    if not path.is_file():
+        return "is not there"
+    try:
+        return None if digest(path) == wanted else f"does not match its SHA-256 in {SUMS}"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _content(path: Path) -> bytes:
+    """All of a small file."""
+    if not path.is_file():
+        raise DamagedError(f"{path} is not there: {_REMEDY}")
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise DamagedError(f"{path} is larger than {_MOST_BYTES:,} bytes, which none here is: {_REMEDY}")
     return content
 
 
-def load(device: torch.device | str = "cpu", folder: Path = FOLDER) -> nn.Module:
-    """The network with its weights, in evaluation mode.
-
-    Raises RuntimeError where the weights are not those that were exported or do not fit what the code builds.
-    """
-    about = description(folder)
-    weights = folder / "weights.safetensors"
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != about["files"][weights.name]["sha256"]:
-        raise RuntimeError(f"{weights} does not match its SHA-256 in architecture.json: export or copy it again")
-    network = _build(about, folder / "source")
-    _fill(network, load_file(weights), about["weights"]["tied"])
-    return network.to(device).eval()
+def _compared(name: str, folder: Path, sums: Mapping[str, str]) -> bytes:
+    """The content of a small file, the same bytes that were compared with their hash."""
+    content = _content(folder / name)
+    if hashlib.sha256(content).hexdigest() != sums.get(name):
+        raise DamagedError(f"{folder / name} does not match its SHA-256 in {SUMS}: {_REMEDY}")
+    return content
 
 
 def _frozen(value: Any) -> Any:
@@ -80,52 +205,104 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
-def _build(about: dict[str, Any], source: Path) -> nn.Module:
-    """Call the builder; random numbers drawn for weights that are replaced anyway disturb nobody."""
-    reference = about["build"]
-    with _importing(source), torch.random.fork_rng(devices=[]):
-        builder: Any = importlib.import_module(reference["module"])
-        for name in reference["qualname"].split("."):
-            builder = getattr(builder, name)
-        network: nn.Module = builder(
-            *reference["arguments"], Architecture(about["architecture"]), **reference["keywords"]
-        )
+def _reference(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What to call and with what, checked to be of the form that an export writes."""
+    build, weights = about.get("build"), about.get("weights")
+    kinds = {"module": str, "qualname": str, "arguments": list, "keywords": dict}
+    whole = (
+        isinstance(build, dict)
+        and all(isinstance(build.get(name), kind) for name, kind in kinds.items())
+        and isinstance(about.get("architecture"), dict)
+        and isinstance(weights, dict)
+        and isinstance(weights.get("tied"), dict)
+    )
+    if not whole:
+        raise DamagedError(f"{folder / 'architecture.json'} does not say what builds its network: {_REMEDY}")
+    try:
+        return {**build, "architecture": Architecture(about["architecture"])}  # type: ignore[dict-item]
+    except RecursionError:
+        raise DamagedError(f"{folder / 'architecture.json'} is nested too deep: {_REMEDY}") from None
+
+
+def _build(reference: Mapping[str, Any], source: "_Source") -> nn.Module:
+    """Call the builder; random numbers drawn for weights that are replaced anyway disturb nobody.
+
+    Only a function or class that a file of source/ defines is called: its name must lead to one that says of itself
+    that it is of that file, so that neither another package's function nor one that the file imports is.
+    """
+    module, qualname = reference["module"], reference["qualname"]
+    named = f"{module}:{qualname}"[:100]
+    refused = f"{source.folder}: {named!r} is not defined by a file of source/, and no other is called"
+    if not source.has(module) or not all(part.isidentifier() for part in qualname.split(".")):
+        raise DamagedError(f"{refused}: {_REMEDY}")
+    with source.importing(), torch.random.fork_rng(devices=[]):
+        builder: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            builder = getattr(builder, name, None)
+        if (getattr(builder, "__module__", None), getattr(builder, "__qualname__", None)) != (module, qualname):
+            raise DamagedError(f"{refused}: {_REMEDY}")
+        network: nn.Module = builder(*reference["arguments"], reference["architecture"], **reference["keywords"])
     return network
 
 
-@contextlib.contextmanager
-def _importing(source: Path) -> Iterator[None]:
-    """Imports find source/ first. Modules of the same names from elsewhere are put aside meanwhile and come back."""
-    names = {path.stem for path in source.iterdir() if not path.name.startswith(("_", "."))}
-    foreign = any(_found_elsewhere(name, source) for name in names)
-    aside = _forget(names) if foreign else {}
-    finder = _Finder(source, names)
-    sys.meta_path.insert(0, finder)
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder stays as it was exported
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        sys.dont_write_bytecode = writes
-        if foreign:
-            _forget(names)
-            sys.modules.update(aside)
+class _Source(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
+    """Imports the modules of source/ from content that was compared, not from the disk again and never from a cache."""
 
+    def __init__(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        self.folder = folder / "source"
+        self.files = {str(folder / name): content for name, content in files.items() if name.endswith(".py")}
+        self.roots = {PurePosixPath(name).parts[1].removesuffix(".py") for name in files if name.endswith(".py")}
+        if self.roots & _OF_OTHERS:
+            raise DamagedError(
+                f"{self.folder} has a module {min(self.roots & _OF_OTHERS)}, which is not its own: {_REMEDY}"
+            )
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds in source/ what is there, and nothing else."""
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[None]:
+        """Imports find source/ first; others' modules of the same names are put aside meanwhile and come back."""
+        alone = not any(_found_elsewhere(name, self.folder) for name in self.roots)
+        aside, stays = _forget(self.roots), False  # also of an earlier load of this folder, which may have changed
+        sys.meta_path[:] = [self, *(one for one in sys.meta_path if getattr(one, "folder", None) != self.folder)]
+        try:
+            yield
+            stays = alone  # for what the network imports when it runs
+        finally:
+            if not stays:
+                sys.meta_path.remove(self)
+                _forget(self.roots)
+                sys.modules.update(aside)
 
-    def __init__(self, source: Path, names: set[str]) -> None:
-        self.source = source
-        self.names = names
+    def has(self, module: str) -> bool:
+        return self._place(module) is not None
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.split(".")[0] not in self.names:
+        place = self._place(fullname)
+        if place is None:
             return None
-        return importlib.machinery.PathFinder.find_spec(fullname, [str(self.source)] if path is None else path)
+        # a package without places of its own: what it has is found here or not at all
+        within: list[str] | None = [] if place.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(fullname, place, loader=self, submodule_search_locations=within)
+
+    def get_filename(self, fullname: str) -> str:
+        place = self._place(fullname)
+        if place is None:
+            raise ImportError(f"{self.folder} has no module {fullname}")
+        return str(place)
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self.files[self.get_filename(fullname)])
+
+    def is_package(self, fullname: str) -> bool:
+        return self.get_filename(fullname).endswith("__init__.py")
+
+    def _place(self, module: str) -> Path | None:
+        parts = module.split(".")
+        if not all(part.isidentifier() for part in parts):
+            return None
+        base = self.folder.joinpath(*parts)
+        return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if str(path) in self.files), None)
 
 
 def _found_elsewhere(name: str, source: Path) -> bool:
@@ -146,9 +323,17 @@ def _forget(names: set[str]) -> dict[str, Any]:
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in names}
 
 
-def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], tied: dict[str, str]) -> None:
+def _fill(network: nn.Module, weights: Path, tied: Mapping[str, str]) -> None:
     """Put the saved values in, in their own precision. A tied weight is saved once, under the first of its names."""
-    tensors |= {name: tensors[first] for name, first in tied.items()}
+    try:
+        tensors = load_file(weights)
+        _put(network, tensors | {name: tensors[first] for name, first in tied.items()})
+    except (SafetensorError, RuntimeError, LookupError, AttributeError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DamagedError(f"{weights} does not fit what source/ builds ({reason}): {_REMEDY}") from error
+
+
+def _put(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     persistent = set(network.state_dict())
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if name in tensors:

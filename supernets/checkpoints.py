@@ -2,8 +2,8 @@
 
 A checkpoint is two files. The tensors go first, to a temporary file that is flushed to the disk and then renamed; the
 JSON record goes last and the same way, and holds the SHA-256 of the tensors file and of itself. A checkpoint without a
-valid record, or whose tensors are not those of the record, does not count: `newest` says why and takes the one before.
-Nothing here is ever unpickled.
+valid record, or whose tensors are not those of the record, does not count: `newest` says why and takes the one before,
+also where hashes are right and the content is not what this file writes. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from search_spaces.reading import MalformedError, file_bytes, json_object
 from supernets.errors import SupernetError
 
 FORMAT = 1
 _TEMPORARY = ".part"
+_MOST_BYTES = 64 * 2**20  # of a record: its curves grow with the length of a training
+_NAME = re.compile(r"step-([0-9]{9,12})\.(?:json|safetensors)")
 
 
 class CheckpointError(SupernetError):
@@ -40,7 +45,11 @@ class Checkpoint(NamedTuple):
 
 
 class _Damaged(Exception):
-    """Why a checkpoint does not count."""
+    """Why a checkpoint does not count: the name of a file and what is wrong with it."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file} {reason}")
+        self.file, self.reason = file, reason
 
 
 def write(
@@ -59,7 +68,7 @@ def write(
     # a copy each: safetensors refuses tensors that share memory, and views of a shared store do
     save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
     record = {"format": FORMAT, "step": step, "tensors": _sha256(part), "meta": dict(meta)}
-    text = _seal(record)
+    text = _readable(record)
     _install(part, tensors_path)
     part = record_path.with_name(record_path.name + _TEMPORARY)
     part.write_text(text, encoding="utf-8")
@@ -85,6 +94,37 @@ def newest(directory: Path | str) -> Checkpoint:
     return Checkpoint(0, {}, {}, rejected)
 
 
+@contextmanager
+def restoring(directory: Path | str, found: Checkpoint) -> Iterator[None]:
+    """Where a training takes from a checkpoint what it wrote there, turns anything missing or misshapen into one line.
+
+    Raises CheckpointError: the hashes are right, so whoever wrote the files wrote something else.
+    """
+    try:
+        yield
+    except SupernetError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"checkpoint of step {found.step} in {directory} holds something else than this training writes "
+            f"({reason}): delete its two files to go on from the one before"
+        ) from error
+
+
+def check(directory: Path | str) -> dict[str, str | None]:
+    """Every file of a directory's checkpoints, by name, with what is wrong with it; None where nothing is."""
+    directory, found = Path(directory), dict[str, str | None]()
+    for step in _steps(directory):
+        record, tensors = (path.name for path in _paths(directory, step))
+        found |= {record: None, tensors: None}
+        try:
+            _verified(directory, step)
+        except _Damaged as damage:
+            found[damage.file] = damage.reason
+    return found
+
+
 def require_same(directory: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise CheckpointError, naming what differs, unless both settings (nested JSON objects) are equal."""
     differences = [
@@ -103,45 +143,73 @@ def _paths(directory: Path, step: int) -> tuple[Path, Path]:
 
 def _steps(directory: Path) -> list[int]:
     """Steps of which there is a file, valid or not, in ascending order."""
-    matches = (re.fullmatch(r"step-(\d+)\.(?:json|safetensors)", path.name) for path in directory.glob("step-*"))
+    matches = (_NAME.fullmatch(path.name) for path in directory.glob("step-*"))
     return sorted({int(match[1]) for match in matches if match})
 
 
 def _read(directory: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    record = _verified(directory, step)
+    with _opened(_paths(directory, step)[1]) as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, record["meta"]
+
+
+def _verified(directory: Path, step: int) -> dict[str, Any]:
+    """The record of a checkpoint of which both files are as they were written."""
     record_path, tensors_path = _paths(directory, step)
+    if not record_path.exists():
+        raise _Damaged(record_path.name, "is not there; it is written last")
     try:
-        record = _unseal(record_path.read_bytes())
-    except OSError as error:
-        raise _Damaged(f"{record_path.name} cannot be read ({error.strerror}); it is written last") from None
-    if record.get("format") != FORMAT or record.get("step") != step:
-        raise _Damaged(f"{record_path.name} says format {record.get('format')} and step {record.get('step')}")
+        record = _unseal(file_bytes(record_path, _MOST_BYTES))
+    except MalformedError as error:
+        raise _Damaged(record_path.name, str(error)) from None
+    if record["format"] != FORMAT or record["step"] != step:
+        raise _Damaged(record_path.name, f"says format {record['format']} and step {record['step']}")
     try:
         if _sha256(tensors_path) != record["tensors"]:
-            raise _Damaged(f"{tensors_path.name} does not match its SHA-256")
+            raise _Damaged(tensors_path.name, "does not match its SHA-256")
     except OSError as error:
-        raise _Damaged(f"{tensors_path.name} cannot be read ({error.strerror})") from None
-    return load_file(tensors_path), record["meta"]
+        raise _Damaged(tensors_path.name, f"cannot be read ({error.strerror})") from None
+    with _opened(tensors_path):
+        return record
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise _Damaged(path.name, f"is no safetensors file ({error})") from None
 
 
 def _seal(record: dict[str, Any]) -> str:
     """The record as canonical JSON with the hash of its content in it."""
-    try:
-        content = _canonical(record)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"a checkpoint's meta must be JSON: {error}") from None
+    content = _canonical(record)
     return _canonical({**record, "sha256": hashlib.sha256(content.encode()).hexdigest()})
 
 
-def _unseal(data: bytes) -> dict[str, Any]:
+def _readable(record: dict[str, Any]) -> str:
+    """The record sealed, if `newest` will read it again."""
     try:
-        record = json.loads(data)
-    except ValueError as error:
-        raise _Damaged(f"its record is not JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise _Damaged("its record is not a JSON object")
+        text = _seal(record)
+        _unseal(text.encode())
+    except MalformedError as error:
+        raise CheckpointError(f"a checkpoint's meta must be JSON that is read again: its record {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"a checkpoint's meta must be JSON: {error}") from None
+    return text
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    """The record that `_seal` wrote.
+
+    Raises MalformedError where it is another one.
+    """
+    record = json_object(data, most_bytes=_MOST_BYTES, format=int, step=int, tensors=str, meta=dict, sha256=str)
     # byte for byte: sealing what was read must give the file again, so no flipped bit goes unseen
     if _seal({key: value for key, value in record.items() if key != "sha256"}).encode() != data:
-        raise _Damaged("its record does not match its SHA-256")
+        raise MalformedError("does not match its SHA-256")
     return record
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -59,7 +58,7 @@ class Exported:
 
     directory: Path
     paths: dict[str, Path]
-    """The files by name of their format, `architecture` and `load` besides."""
+    """The files by name of their format; `architecture`, `load` and `sums`, the hashes, besides."""
     differences: dict[str, float]
     """By format; ONNX is missing where onnxruntime is not installed to run it."""
 
@@ -114,8 +113,7 @@ def export(
                 difference = _write_onnx(folder, program, network, expected)
                 differences |= {} if difference is None else {"onnx": difference}
         _within(differences, tolerance)
-        record |= {"differences": differences, "tolerance": tolerance, "files": _hashes(folder)}
-        _write_json(folder / RECORD, record)
+        _seal(folder, record | {"differences": differences, "tolerance": tolerance})
     return Exported(directory, _paths(directory, formats), differences)
 
 
@@ -157,8 +155,33 @@ def require_onnx() -> None:
 
 
 def rebuilt(directory: Path | str) -> nn.Module:
-    """The network of an export that has safetensors, as its load.py makes it."""
-    return _load.load(folder=Path(directory))
+    """The network of an export that has safetensors, as its load.py makes it: runs the code in its source/.
+
+    Raises:
+        ExportError: a file is not as it was exported, or its code does not build what the weights are of.
+    """
+    try:
+        return _load.load(folder=Path(directory).absolute())
+    except _load.DamagedError as error:
+        raise ExportError(str(error)) from error
+    except Exception as error:  # whatever the user's code raises becomes one message
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"the network cannot be rebuilt from its source: {type(error).__name__}: {reason}") from error
+
+
+def is_export(directory: Path | str) -> bool:
+    """Whether a folder holds an exported network, or what is left of one."""
+    return any((Path(directory) / name).is_file() for name in (RECORD, _load.SUMS))
+
+
+def fingerprint(directory: Path | str) -> str:
+    """What equal exports have in common and no others: `load(fingerprint=...)` of a load.py refuses another one."""
+    return _load.fingerprint_of(Path(directory).absolute())
+
+
+def check(directory: Path | str) -> dict[str, str | None]:
+    """Every file of an export by its name with what is wrong with it, None where nothing is. Runs none of its code."""
+    return _load.check(Path(directory).absolute())
 
 
 def available_formats(network: nn.Module) -> tuple[Format, ...]:
@@ -268,12 +291,8 @@ def _write_safetensors(
         path.write_text(text, encoding="utf-8")
     shutil.copyfile(str(_load.__file__), folder / "load.py")
     shutil.copymode(folder / "load.py", folder / FILES["safetensors"])  # which safetensors gives to its owner alone
-    _write_json(folder / RECORD, {**record, "files": _hashes(folder)})
-    try:
-        loaded = _load.load(folder=folder)
-    except Exception as error:  # whatever the user's code raises becomes one message
-        raise ExportError(f"the network cannot be rebuilt from its source: {type(error).__name__}: {error}") from error
-    return _difference(loaded, expected)
+    _seal(folder, record)
+    return _difference(rebuilt(folder), expected)
 
 
 def _unique(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -422,25 +441,19 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file but the record, by path within the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in files
-    }
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def _seal(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record, and then the hash of every file."""
+    text = json.dumps(record, indent=2, allow_nan=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    (folder / _load.SUMS).unlink(missing_ok=True)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sums = {path.relative_to(folder).as_posix(): _load.digest(path) for path in files}
+    (folder / _load.SUMS).write_bytes(_load.written(sums))
 
 
 def _paths(directory: Path, formats: Sequence[Format]) -> dict[str, Path]:
     paths = {str(name): directory / FILES[name] for name in formats}
-    extra = {"architecture": directory / RECORD}
+    extra = {"architecture": directory / RECORD, "sums": directory / _load.SUMS}
     if "safetensors" in formats:
         extra["load"] = directory / "load.py"
     return paths | extra

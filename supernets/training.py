@@ -600,22 +600,26 @@ class _Loop:
         for line in found.rejected:
             logger.warning("%s", line)
         if found.step > 0:
-            checkpoints.require_same(directory, found.meta["settings"], self._settings())
-            self.learner.load_state_dict(_under("weights.", found.tensors))
-            self.optimizer.load_state_dict(_under("optimizer.", found.tensors))
-            self.plan.restore(_under("plan.", found.tensors))
-            self.average.restore(_under("average.", found.tensors), self.learner.state_dict())
-            if found.meta["frozen"] is not None:
-                self.frozen = Architecture.from_json(found.meta["frozen"])
-                self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
-                self.teacher.load_state_dict(_under("teacher.", found.tensors))
-            self.heads.load_state_dict(_under("head.", found.tensors))
-            self.losses = found.tensors["losses"].tolist()
-            self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
-            self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
+            with checkpoints.restoring(directory, found):
+                self._restore(directory, found)
             if found.step < self.config.steps:
                 logger.info("going on from step %d of %s", found.step, directory)
         return found.step, found.rejected
+
+    def _restore(self, directory: Path | str, found: checkpoints.Checkpoint) -> None:
+        checkpoints.require_same(directory, found.meta["settings"], self._settings())
+        self.learner.load_state_dict(_under("weights.", found.tensors))
+        self.optimizer.load_state_dict(_under("optimizer.", found.tensors))
+        self.plan.restore(_under("plan.", found.tensors))
+        self.average.restore(_under("average.", found.tensors), self.learner.state_dict())
+        if found.meta["frozen"] is not None:
+            self.frozen = Architecture.from_json(found.meta["frozen"])
+            self.teacher = self.learner.extract(self.frozen).eval().requires_grad_(False)
+            self.teacher.load_state_dict(_under("teacher.", found.tensors))
+        self.heads.load_state_dict(_under("head.", found.tensors))
+        self.losses = found.tensors["losses"].tolist()
+        self.curve = [CurvePoint(**point) for point in found.meta["curve"]]
+        self.skipped, self.skipped_in_a_row = found.meta["skipped"], found.meta["skipped_in_a_row"]
 
     def _tensors(self) -> dict[str, Tensor]:
         return {

@@ -6,7 +6,7 @@ the file of each name. Nothing is unpickled, and no file outside the folder is o
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from search_spaces.reading import MalformedError, file_bytes, json_object
 from supernets.errors import SupernetError
 
 Weights = Mapping[str, Tensor] | nn.Module | str | Path
 """A state dict, a module, a safetensors file, or a folder with such files."""
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_MOST_BYTES = 64 * 2**20  # of an index: a name and a file for each tensor
 
 
 class WeightsError(SupernetError):
@@ -105,14 +107,15 @@ def _of_index(path: Path) -> Source:
 def _weight_map(path: Path) -> dict[str, str]:
     """The file of each name, every one a plain name of a file that lies beside the index."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is no JSON ({error}): fetch it again") from error
-    files = found.get("weight_map") if isinstance(found, dict) else None
-    if not isinstance(files, dict) or not files:
-        raise WeightsError(f'{path} has no "weight_map" from names to files: fetch it again')
+        files: dict[str, str] = json_object(file_bytes(path, _MOST_BYTES), most_bytes=_MOST_BYTES, weight_map=dict)[
+            "weight_map"
+        ]
+    except MalformedError as error:
+        raise WeightsError(f"{path} {error}: fetch it again") from None
+    if not files:
+        raise WeightsError(f'{path} has an empty "weight_map" from names to files: fetch it again')
     for name, file in files.items():
-        plain = isinstance(file, str) and file.endswith(".safetensors") and not set(file) & set("/\\\0")
+        plain = isinstance(file, str) and re.fullmatch(r"[^/\\\x00-\x1f]+\.safetensors", file)
         if not plain:
             raise WeightsError(
                 f"{path} puts {name!r} into {file!r}: it must be the plain name of a .safetensors file beside it"

@@ -712,7 +712,7 @@ MISTAKES: dict[str, Mistake] = {
         damaged(cut, "*.json"),
         NasError,
         "FOLDER/supernet holds no finished training of 'tiny' (checkpoint of step 2 in FOLDER/supernet "
-        "is not used: its record is not JSON (Unterminated string starting at: line 1 column ... (char "
+        "is not used: step-000000002.json is not JSON (Unterminated string starting at: line 1 column ... (char "
         "...))): train it with nas train",
     ),
     "checkpoint: none for an export": Mistake(
@@ -728,14 +728,13 @@ MISTAKES: dict[str, Mistake] = {
     "database: unknown dialect": Mistake(
         opened("oracle://scott@localhost/x"),
         NasError,
-        "'oracle://scott@localhost/x' names the database 'oracle'; results are kept in sqlite:///nas.db "
+        "the URL names the database 'oracle'; results are kept in sqlite:///nas.db "
         "or postgresql+psycopg://user@host/database",
     ),
     "database: unknown driver": Mistake(
         opened("postgresql+pg8000://nas@localhost/x"),
         NasError,
-        "'postgresql+pg8000://nas@localhost/x' names the driver 'pg8000'; write it like "
-        "sqlite:///nas.db or postgresql+psycopg://user@host/database",
+        "the URL names the driver 'pg8000'; write it like sqlite:///nas.db or postgresql+psycopg://user@host/database",
     ),
     "database: directory missing": Mistake(
         opened("sqlite:///{folder}/no/nas.db"),

@@ -126,12 +126,13 @@ def _lengthened(place: Path, config: TrainingConfig) -> bool:
     found = checkpoints.newest(place)
     if found.step == 0:
         return True
-    there = found.meta["settings"]["config"]
-    if there["steps"] > config.steps:
-        return False
-    if there["steps"] < config.steps:
+    with checkpoints.restoring(place, found):
+        there = found.meta["settings"]["config"]
+        if there["steps"] > config.steps:
+            return False
         longer = there | {"steps": config.steps, "warmup": config.warmup}
         meta = found.meta | {"settings": found.meta["settings"] | {"config": longer}}
+    if there["steps"] < config.steps:
         checkpoints.write(place, found.step, found.tensors, meta)
     return True
 

@@ -12,6 +12,7 @@ from typing import Any
 from nas.errors import NasError
 from nas.records import Evaluation
 from search_spaces import Architecture
+from search_spaces.reading import MalformedError, json_object
 
 _FORMAT = 1
 
@@ -142,8 +143,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         os.truncate(path, end)
     for number, line in enumerate(filter(None, held[:end].split(b"\n")), start=1):
         try:
-            yield dict(json.loads(line))
-        except (ValueError, TypeError) as error:
+            yield json_object(line)
+        except MalformedError as error:
             raise NasError(f"{path}, line {number} is damaged ({error}): remove it, or begin a new file") from error
 
 

@@ -15,29 +15,13 @@ from sqlalchemy import exc
 
 from nas.errors import NasError
 from nas.migrations import tables
+from nas.migrations.address import cleaned
+from nas.migrations.address import parsed as parsed
+from nas.migrations.address import shown as shown
 
 _BUSY_SECONDS = 30
-_EXAMPLES = "sqlite:///nas.db or postgresql+psycopg://user@host/database"
 _VERSIONS = "nas:migrations/versions"
 _CREATION_LOCK = 7237363  # any number, the same for every process of this package
-
-
-def parsed(url: str) -> sa.URL:
-    """The URL, checked; NasError if it is malformed or names a database this package does not know."""
-    try:
-        result = sa.make_url(url)
-    except (exc.ArgumentError, ValueError) as error:
-        raise NasError(f"{url!r} is not a database URL; write it like {_EXAMPLES}") from error
-    if result.get_backend_name() not in ("sqlite", "postgresql"):
-        raise NasError(f"{url!r} names the database {result.get_backend_name()!r}; results are kept in {_EXAMPLES}")
-    if result.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
-        raise NasError(f"{url!r} names the driver {result.get_driver_name()!r}; write it like {_EXAMPLES}")
-    return result.set(drivername="postgresql+psycopg") if result.drivername == "postgresql" else result
-
-
-def shown(url: sa.URL) -> str:
-    """The URL without its password."""
-    return url.render_as_string(hide_password=True)
 
 
 def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool = True) -> sa.Engine:
@@ -49,6 +33,9 @@ def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool
         return sa.create_engine(url, connect_args=options)
     except ModuleNotFoundError as error:
         raise NasError(f"{shown(url)} needs the driver {error.name}; pip install nas[postgresql]") from error
+    except exc.ArgumentError:  # whose text may repeat a setting
+        pass
+    raise NasError(f"{shown(url)}: its hosts and ports do not fit together; write as many ports as hosts")
 
 
 def _sqlite(url: sa.URL, read_only: bool, synchronous: str, foreign_keys: bool) -> sa.Engine:
@@ -91,6 +78,7 @@ def one_line_errors(url: sa.URL, foreign_key_remedy: str | None = None) -> Itera
     try:
         yield
     except exc.DBAPIError as error:
+        cleaned(error, url)
         if foreign_key_remedy and isinstance(error, exc.IntegrityError) and "foreign key" in str(error.orig).lower():
             raise NasError(foreign_key_remedy) from error
         raise NasError(f"{shown(url)}: {_reason(error)}; {_remedy(url, error)}") from error

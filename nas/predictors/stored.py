@@ -1,7 +1,6 @@
 """Predictors as data: what made them, as JSON. A fit is a function of that, so loading is fitting again."""
 
 import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from nas.predictors.kinds import OverRows
 from nas.predictors.models import FloatArray
 from nas.predictors.rows import Archs, Features, codes_of
 from search_spaces import Space, SpaceError
+from search_spaces.reading import MalformedError, json_object, require
 from search_spaces.values import canonical
 
 FORMAT = "nas predictor 1"
@@ -93,7 +93,7 @@ def loads(text: str, space: Space) -> Stored:
         )
     _kind(body["kind"], body["settings"])
     codes, values = body["architectures"], body["values"]
-    if not isinstance(codes, list) or not isinstance(values, list) or len(codes) != len(values):
+    if len(codes) != len(values):
         raise NasError("the stored predictor has not one value for each architecture; fit and store it again")
     if not all(type(v) in (int, float) and math.isfinite(v) for v in values):
         raise NasError("the stored predictor has a value that is no finite number; fit and store it again")
@@ -107,19 +107,20 @@ def loads(text: str, space: Space) -> Stored:
 def _body(text: str) -> dict[str, Any]:
     """The content, of which form and digest are right."""
     try:
-        body = json.loads(text, parse_constant=_refuse)
-    except ValueError as error:
-        raise NasError(f"the stored predictor is no JSON ({error}); fit and store it again") from None
-    if not isinstance(body, dict) or body.pop("format", None) != FORMAT or set(body) != {*_KEYS, "digest"}:
+        body = json_object(text)
+    except MalformedError as error:
+        raise NasError(f"the stored predictor {error}; fit and store it again") from None
+    if body.pop("format", None) != FORMAT or set(body) != {*_KEYS, "digest"}:
         raise NasError(f"this is no stored predictor of the format {FORMAT!r}; give what `stored.dumps` wrote")
     digest = body.pop("digest")
-    if digest != _digest(body):
+    try:
+        require(body, kind=str, settings=dict, features=str, space=str, architectures=list, values=list)
+        whole = digest == _digest(body)
+    except ValueError as error:  # also of numbers that are not finite
+        raise NasError(f"the stored predictor {error}; fit and store it again") from None
+    if not whole:
         raise NasError(f"the stored predictor is damaged: its digest is not {digest}; fit and store it again")
     return body
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nas.targets.settings import settings_of
 from nas.targets.target import Inputs, LatencyResult, TargetError
 from search_spaces import Architecture, SpaceError
+from search_spaces.reading import MalformedError, json_object, json_value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -164,19 +165,16 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _json_row(f"{path}, line {number}", line)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"is not text of a table ({error})"
         raise TargetError(f"{path}: {reason}: give a CSV file, or JSON lines, as path=...") from error
 
 
 def _json_row(place: str, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise TargetError(f"{place} is no JSON object: write one a line, or end the file's name in .csv")
-    return row
+        return json_object(line)
+    except MalformedError as error:
+        raise TargetError(f"{place} {error}: write an object a line, or end the file's name in .csv") from None
 
 
 def _milliseconds(place: str, column: str, value: Any) -> float:
@@ -252,6 +250,6 @@ def _lists(value: Any) -> Any:
 
 def _option(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return json_value(text)
+    except MalformedError:
         return text

@@ -129,7 +129,7 @@ def test_the_database_of_another_program_is_left_alone(url, tmp_path):
         ("", "'' is not a database URL"),
         ("postgresql+psycopg://host:port/x", "is not a database URL"),
         ("mysql://host/x", "names the database 'mysql'; results are kept in sqlite"),
-        ("unknown://host/x", "names the database 'unknown'"),
+        ("unknown://host/x", "names a database that is not known here; results are kept in sqlite"),
         ("postgresql+pg8000://host/x", "names the driver 'pg8000'"),
     ],
 )

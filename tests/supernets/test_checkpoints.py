@@ -1,6 +1,9 @@
 """A checkpoint is whole or rejected, whatever happened to its files."""
 
+import functools
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,10 +102,10 @@ def test_a_flipped_bit_anywhere_is_seen(tmp_path: Path, where: float, bit: int, 
 @pytest.mark.parametrize(
     ("end", "content", "reason"),
     [
-        ("json", None, "cannot be read"),
+        ("json", None, "is not there; it is written last"),
         ("safetensors", None, "cannot be read"),
         ("json", b"", "not JSON"),
-        ("json", b"[1]", "not a JSON object"),
+        ("json", b"[1]", "is [1], not a JSON object"),
         ("json", b'{"step": ', "not JSON"),
         ("json", b"\xff\xfe", "not JSON"),
         ("safetensors", b"", "SHA-256"),
@@ -152,3 +155,84 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
     record = json.loads(write(tmp_path, 1).read_text())
     assert record["step"] == 1 and record["meta"]["settings"] == {"lr": 0.1} and len(record["sha256"]) == 64
+
+
+# Right hashes over content that this package does not write
+
+
+def forge(directory: Path, number: int, content: bytes | None = None, **changes) -> None:
+    """A checkpoint whose record has a valid hash whatever it says, its tensors file holding `content`."""
+    record_path = write(directory, number)
+    tensors_path = record_path.with_suffix(".safetensors")
+    if content is not None:
+        tensors_path.write_bytes(content)
+    record = json.loads(record_path.read_text()) | {"tensors": hashlib.sha256(tensors_path.read_bytes()).hexdigest()}
+    record = {name: value for name, value in (record | changes).items() if value is not None and name != "sha256"}
+    record_path.write_text(checkpoints._seal(record))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tensors": None}, "step-000000002.json has no 'tensors'"),
+        ({"tensors": 5}, "step-000000002.json has 5 as 'tensors', which must be text"),
+        ({"meta": None}, "step-000000002.json has no 'meta'"),
+        ({"meta": []}, "step-000000002.json has [] as 'meta', which must be an object"),
+        ({"step": "2"}, "step-000000002.json has '2' as 'step', which must be an integer"),
+        ({"format": None}, "step-000000002.json has no 'format'"),
+        ({"meta": {"a": functools.reduce(lambda inner, _: [inner], range(200), [])}}, "deeper than 100 levels"),
+        ({"content": b""}, "step-000000002.safetensors is no safetensors file"),
+        ({"content": b"\xff" * 100}, "step-000000002.safetensors is no safetensors file"),
+        ({"content": (20).to_bytes(8, "little") + b'{"a": {"dtype": "F3"}'}, "is no safetensors file"),
+    ],
+)
+def test_valid_hashes_over_other_content_give_the_one_before(tmp_path: Path, changes: dict, reason: str) -> None:
+    write(tmp_path, 1)
+    forge(tmp_path, 2, **changes)
+    found = checkpoints.newest(tmp_path)
+    assert found.step == 1 and reason in found.rejected[0] and "\n" not in found.rejected[0]
+    assert torch.equal(found.tensors["a"], tensors(1.0)["a"])
+
+
+def test_a_record_of_a_terabyte_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    with write(tmp_path, 2).open("r+b") as file:
+        file.truncate(2**40)
+    write(tmp_path / "other", 2)
+    found = checkpoints.newest(tmp_path)
+    assert found.step == 1 and "is larger than" in found.rejected[0]
+    (tmp_path / "step-000000002.json").unlink()
+    os.mkfifo(tmp_path / "step-000000002.json")
+    assert "no regular file" in checkpoints.newest(tmp_path).rejected[0]
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+    deep = functools.reduce(lambda inner, _: [inner], range(200), [])
+    with pytest.raises(CheckpointError, match="that is read again: its record is nested deeper than 100 levels"):
+        checkpoints.write(tmp_path, 1, {}, {"deep": deep})
+
+
+def test_checking_names_each_file(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write(tmp_path, step)
+    whole = dict.fromkeys(names(tmp_path))
+    assert checkpoints.check(tmp_path) == whole
+    (tmp_path / "step-000000001.json").unlink()
+    flip = bytearray((tmp_path / "step-000000002.safetensors").read_bytes())
+    flip[-1] ^= 1
+    (tmp_path / "step-000000002.safetensors").write_bytes(flip)
+    assert checkpoints.check(tmp_path) == whole | {
+        "step-000000001.json": "is not there; it is written last",
+        "step-000000002.safetensors": "does not match its SHA-256",
+    }
+
+
+def test_what_a_training_did_not_write_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    found = checkpoints.newest(tmp_path)
+    with pytest.raises(CheckpointError) as caught, checkpoints.restoring(tmp_path, found):
+        found.meta["curves"]
+    assert str(caught.value) == (
+        f"checkpoint of step 3 in {tmp_path} holds something else than this training writes (KeyError: 'curves'): "
+        "delete its two files to go on from the one before"
+    )

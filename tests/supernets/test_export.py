@@ -5,12 +5,14 @@ import importlib
 import importlib.util
 import json
 import os
+import py_compile
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from search_spaces import Architecture
+from supernets import _load
 from supernets._sources import SourceError, prune
 from supernets.export import Exported, ExportError, export
 from tests.supernets.export_networks import ConvNet, LanguageModel, Recurrent, mlp
@@ -159,7 +162,7 @@ def test_the_record_says_what_the_folder_holds(exports: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__
     assert max(record["differences"].values()) <= record["tolerance"]
     files = {path.relative_to(exports / "conv").as_posix() for path in (exports / "conv").rglob("*") if path.is_file()}
-    assert files == {"architecture.json", *record["files"]}
+    assert files == {"SHA256SUMS", *_load.manifest(exports / "conv")}
     assert {"load.py", "weights.safetensors", "network.pt2", "network.onnx"} <= files
     partial = json.loads((exports / "mlp" / "architecture.json").read_text())["build"]
     assert (partial["qualname"], partial["arguments"], partial["keywords"]) == ("mlp", [], {"classes": 3})
@@ -226,7 +229,7 @@ def test_views_of_shared_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_build_that_makes_another_network_is_found_out(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="cannot be rebuilt from its source: RuntimeError"):
+    with pytest.raises(ExportError, match=r"does not fit what source/ builds \(RuntimeError"):
         export_mlp(tmp_path / "out", arch=Architecture("Mlp", {"widths": (5, 6)}))
     with pytest.raises(ExportError, match="outputs of the safetensors file differ"):
         export_mlp(tmp_path / "out", nn.Sequential(*mlp(MLP), nn.Softplus()))
@@ -407,6 +410,38 @@ def test_two_exports_of_equal_names_load_side_by_side(project: Path, tmp_path: P
     assert sys.modules["research_search"] is script
 
 
+def test_what_a_network_imports_when_it_runs_is_there(project: Path, tmp_path: Path) -> None:
+    (project / "research" / "late.py").write_text(
+        "from torch import nn\n"
+        "class Late(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        from research.activations import activation\n"
+        "        return activation()(super().forward(x))\n"
+        "def build(arch):\n"
+        "    return Late(4, 2)\n"
+    )
+    late = importlib.import_module("research.late")
+    export_mlp(tmp_path / "out", late.build(MLP), build=late.build)
+    code = "import load, torch; print(tuple(load.load()(torch.ones(3, 4)).shape))"
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.stdout == "(3, 2)\n", done.stderr
+
+
+def test_a_load_that_fails_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
+    script = importlib.import_module("research_search")
+    export_mlp(tmp_path / "out", script.build(MLP), build=script.build)
+    edit(tmp_path / "out", lambda record: record["architecture"].update(widths=["wide", "wider"]))
+    code = (
+        "import contextlib, load, sys\n"
+        "before = list(sys.meta_path), sorted(sys.modules)\n"
+        "try: load.load()\n"
+        "except TypeError: pass\n"
+        "print(before[0] == sys.meta_path, [n for n in sys.modules if n.split('.')[0] in ('research', 'supernets')])"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.stdout == "True []\n", done.stdout + done.stderr
+
+
 def test_pruning_keeps_what_is_reached_and_no_more() -> None:
     text = textwrap.dedent(
         """
@@ -449,6 +484,119 @@ def test_a_changed_weight_is_found_on_loading(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(RuntimeError, match="does not match its SHA-256"):
         loaded(tmp_path / "out")
+
+
+def edit(folder: Path, change: Callable[[dict], object], name: str = "architecture.json") -> None:
+    """Change the record and put its hash right, as who wrote the folder could."""
+    record = json.loads((folder / name).read_text())
+    change(record)
+    (folder / name).write_text(json.dumps(record))
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
+    sums = {path.relative_to(folder).as_posix(): _load.digest(path) for path in files}
+    (folder / "SHA256SUMS").write_bytes(_load.written(sums))
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "load.py", "source/tests/supernets/export_networks.py"])
+def test_what_loading_reads_is_compared(tmp_path: Path, name: str) -> None:
+    export_mlp(tmp_path / "out")
+    with (tmp_path / "out" / name).open("a") as file:
+        file.write(" \n")
+    with pytest.raises(RuntimeError, match=f"{name} does not match its SHA-256 in SHA256SUMS: export or copy it again"):
+        loaded(tmp_path / "out")
+
+
+def test_files_for_other_libraries_are_compared_by_name(tmp_path: Path) -> None:
+    export_mlp(tmp_path / "out", formats=("safetensors", "torch"))
+    path = _load.checked("network.pt2", tmp_path / "out")
+    assert torch.export.load(path).module()(EXAMPLE).shape == (2, 2)
+    with path.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(RuntimeError, match=r"network.pt2 does not match its SHA-256"):
+        _load.checked("network.pt2", tmp_path / "out")
+    with pytest.raises(RuntimeError, match=r"does not name network.onnx"):
+        _load.checked("network.onnx", tmp_path / "out")
+
+
+def test_the_sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
+    export_mlp(tmp_path / "out")
+    done = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=tmp_path / "out", capture_output=True)
+    assert done.returncode == 0 and done.stdout.count(b": OK\n") == len(_load.manifest(tmp_path / "out"))
+
+
+def test_a_fingerprint_tells_one_export_from_another(tmp_path: Path) -> None:
+    export_mlp(tmp_path / "out")
+    known = _load.fingerprint_of(tmp_path / "out")
+    assert _load.load(folder=tmp_path / "out", fingerprint=known)(EXAMPLE).shape == (2, 2)
+    edit(tmp_path / "out", lambda record: record["metadata"].update(error=0.1))
+    assert _load.load(folder=tmp_path / "out")
+    with pytest.raises(RuntimeError, match=f"is another export: its fingerprint is [0-9a-f]*, not {known}"):
+        _load.load(folder=tmp_path / "out", fingerprint=known)
+
+
+@pytest.mark.parametrize(
+    ("module", "qualname"),
+    [
+        ("os", "system"),
+        ("subprocess", "run"),
+        ("builtins", "exec"),
+        ("tests.supernets.export_networks", "pairwise"),
+        ("tests.supernets.export_networks", "torch.save"),
+        ("tests.supernets.export_networks", "ConvNet.__init__.__globals__"),
+        ("tests.supernets.export_networks", "torch.os.system"),
+        ("tests.supernets.export_networks", "no_such_name"),
+        ("tests.supernets", "export_networks.mlp"),
+        ("tests.supernets.toy", "toy"),
+        ("..load", "load"),
+        ("", ""),
+    ],
+)
+def test_only_what_the_source_defines_is_called(tmp_path: Path, module: str, qualname: str) -> None:
+    export_mlp(tmp_path / "out")
+    called = {"module": module, "qualname": qualname, "arguments": [f"touch {tmp_path}/executed"]}
+    edit(tmp_path / "out", lambda record: record["build"].update(called))
+    with pytest.raises(RuntimeError, match="is not defined by a file of source/, and no other is called"):
+        loaded(tmp_path / "out")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_code_runs_from_what_was_compared_and_from_no_cache(tmp_path: Path) -> None:
+    export_mlp(tmp_path / "out")
+    source = tmp_path / "out" / "source" / "tests" / "supernets" / "export_networks.py"
+    other = tmp_path / "other.py"
+    other.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n" + source.read_text())
+    cache = Path(importlib.util.cache_from_source(str(source)))
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(other), str(cache), invalidation_mode=mode, doraise=True)
+    assert loaded(tmp_path / "out") is not None
+    (source.parent / "toy.py").write_text(other.read_text())
+    with pytest.raises(RuntimeError, match=r"supernets/toy.py is not of this export: remove it"):
+        loaded(tmp_path / "out")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_source_that_would_replace_a_module_of_python_is_refused(tmp_path: Path) -> None:
+    export_mlp(tmp_path / "out")
+    (tmp_path / "out" / "source" / "torch.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    seal(tmp_path / "out")
+    with pytest.raises(RuntimeError, match="source has a module torch, which is not its own"):
+        loaded(tmp_path / "out")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_same_folder_loaded_again_runs_its_present_code(project: Path, tmp_path: Path) -> None:
+    script = importlib.import_module("research_search")
+    export_mlp(tmp_path / "out", script.build(MLP), build=script.build)
+    activations = tmp_path / "out" / "source" / "research" / "activations.py"
+    kinds = []
+    for name in ("Tanh", "ReLU"):
+        activations.write_text(f"from torch.nn import {name} as activation\n")
+        seal(tmp_path / "out")
+        kinds.append({type(part).__name__ for part in loaded(tmp_path / "out").modules()})
+    assert "Tanh" in kinds[0] and "ReLU" in kinds[1] and "Tanh" not in kinds[1]
 
 
 def test_an_earlier_export_is_replaced_and_anything_else_is_not(tmp_path: Path) -> None:

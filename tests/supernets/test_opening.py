@@ -220,9 +220,9 @@ def damaged(folder: Path, files: dict[str, str]) -> Any:
 
 
 BAD_INDEXES: dict[str, tuple[str, Callable[[Path, dict[str, str]], Any]]] = {
-    "no JSON": ("index.json is no JSON", lambda folder, files: "{"),
-    "no map": ('has no "weight_map"', lambda folder, files: {"weights": files}),
-    "no object": ('has no "weight_map"', lambda folder, files: [1]),
+    "no JSON": ("index.json is not JSON", lambda folder, files: "{"),
+    "no map": ("has no 'weight_map'", lambda folder, files: {"weights": files}),
+    "no object": (r"is \[1\], not a JSON object", lambda folder, files: [1]),
     "a file above": (
         r"into '\.\./x.safetensors': it must be the plain name",
         lambda f, m: {"weight_map": {"a": "../x.safetensors"}},

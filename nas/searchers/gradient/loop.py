@@ -246,9 +246,10 @@ class Loop:
         for line in found.rejected:
             logger.warning("%s", line)
         if found.step > 0:
-            checkpoints.require_same(directory, found.meta["settings"], self._settings())
-            self.stepper.load_state_dict(_under("stepper.", found.tensors), found.meta["stepper"])
-            self.watch.load_state_dict(_under("watch.", found.tensors), found.meta["watch"])
+            with checkpoints.restoring(directory, found):
+                checkpoints.require_same(directory, found.meta["settings"], self._settings())
+                self.stepper.load_state_dict(_under("stepper.", found.tensors), found.meta["stepper"])
+                self.watch.load_state_dict(_under("watch.", found.tensors), found.meta["watch"])
             if found.step < self.config.steps:
                 logger.info("going on from step %d of %s", found.step, directory)
         return found.step

@@ -126,8 +126,12 @@ def test_an_unknown_architecture_is_an_error_that_says_so(tmp_path: Path) -> Non
         ("t.csv", "width,median_ms\n8,1,4\n", "row 1 has more cells than the header"),
         ("t.csv", "median_ms\n8\n", "row 1 names no choices: give a column 'architecture' or one for each choice"),
         ("t.csv", "architecture,median_ms\n8x,1\n", "row 1: .*8x.* is not JSON"),
-        ("t.jsonl", '{"width": 8, "median_ms": 1}\n[2]\n', "line 2 is no JSON object: write one a line"),
-        ("t.jsonl", "width,median_ms\n", "line 1 is no JSON object: .* or end the file's name in .csv"),
+        (
+            "t.jsonl",
+            '{"width": 8, "median_ms": 1}\n[2]\n',
+            r"line 2 is \[2\], not a JSON object: write",
+        ),
+        ("t.jsonl", "width,median_ms\n", "line 1 is not JSON .* or end the file's name in .csv"),
     ],
 )
 def test_what_is_no_table_is_named_with_its_place(tmp_path: Path, name: str, text: str, message: str) -> None:
