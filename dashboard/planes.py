@@ -13,6 +13,7 @@ from nas.limits import Limit
 
 MOST_POINTS = 4000
 """Of each kind that are drawn; others would lie on top of them."""
+_STEPS = 80  # of the bounds that a limit can be moved to
 CROWDED = 0.25
 """Share of the feasible networks from which on a front says nothing any more."""
 
@@ -81,6 +82,20 @@ def moved_limits(limits: Sequence[Limit], moved: Mapping[str, float]) -> tuple[L
     changed = [replace(one, value=moved[one.metric]) if one.is_upper and one.metric in moved else one for one in limits]
     known = {one.metric for one in changed if one.is_upper}
     return (*changed, *(Limit(name, "<=", value) for name, value in moved.items() if name not in known))
+
+
+def bounds(values: "pd.Series[float]", own: float | None) -> list[float]:
+    """Bounds of a limit to choose from, `own` among them: evenly by value, or by ratio where values span far."""
+    known = values[values.notna()].to_numpy(float)
+    if not len(known) or known.min() == known.max():
+        return []
+    low, high = float(known.min()), float(known.max())
+    if low > 0 and high > 10 * low:
+        steps = [low * (high / low) ** (i / _STEPS) for i in range(_STEPS + 1)]
+    else:
+        steps = [low + (high - low) * i / _STEPS for i in range(_STEPS + 1)]
+    rounded = {float(f"{value:.4g}") for value in steps[1:-1]} | {low, high}
+    return sorted(rounded | ({own} if own is not None else set()))
 
 
 def thinned(rows: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = (), most: int = MOST_POINTS) -> pd.DataFrame:

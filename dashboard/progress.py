@@ -17,6 +17,7 @@ from nas.units import metric
 MOST_OBJECTIVES = 4
 """Of more, hypervolumes take too long to compute while someone waits."""
 _POINTS = 24  # of a sparkline
+_AT_ONCE = 256  # evaluations held against the front
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,15 @@ def _grown(rows: "np.typing.NDArray[np.intp]", scaled: Values, count: int) -> Va
     """Hypervolume after each of `count` evaluations, of which those at `rows` have the scaled objectives."""
     history: Values = np.zeros(count)
     front: Values = np.zeros((0, scaled.shape[1]))
-    volume, corner = 0.0, np.ones(scaled.shape[1])
-    for row, point in zip(rows.tolist(), scaled, strict=True):
-        if not (front <= point).all(axis=1).any():
-            front = np.vstack([front[~(front >= point).all(axis=1)], point])
-            volume = pareto.hypervolume(front, corner)
-            history[row:] = volume
+    corner = np.ones(scaled.shape[1])
+    for start in range(0, len(rows), _AT_ONCE):
+        chunk = scaled[start : start + _AT_ONCE]
+        behind = (front[None] <= chunk[:, None]).all(axis=2)
+        new = ~np.any(behind, axis=1)  # most are behind what was found before them
+        for row, point in zip(rows[start : start + _AT_ONCE][new].tolist(), chunk[new], strict=True):
+            if not (front <= point).all(axis=1).any():
+                front = np.vstack([front[~(front >= point).all(axis=1)], point])
+                history[row:] = pareto.hypervolume(front, corner)
     return history
 
 

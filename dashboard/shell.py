@@ -24,6 +24,7 @@ STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: 2.6rem; }
 [data-testid="stHeader"] { background: transparent; }
 [data-testid="stTable"] { overflow-x: auto; }
+[data-testid="stPageLink"] p { white-space: normal; }
 [data-testid="stTable"] td, h1, [data-testid="stMarkdownContainer"] { overflow-wrap: anywhere; }
 @media (min-width: 700px) { [data-testid="stSidebar"] { width: 248px !important; min-width: 248px; } }
 @media (max-width: 700px) { [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; } }
@@ -75,7 +76,7 @@ def _pick_study(names: list[str], page: st.Page) -> None:
     st.selectbox(
         "Study",
         names,
-        index=None,
+        index=0 if state["study"] else None,
         key="study",
         placeholder="Choose a study",
         format_func=lambda name: text.shortened(name, 60),

@@ -10,7 +10,8 @@ import unicodedata
 MOST = 80
 """Characters of a name in running text; tables and details hold all of it."""
 
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_MEANT = re.compile(r"([\\`*_{}\[\]<>#!|~$:&@^]|^[-+]|(?<=^\d)[.)](?=\s)|(?<=www)\.)")
+"""What Markdown, or Streamlit's own additions to it, may take for more than the sign itself."""
 _REPLACED = re.compile(r"(?:(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S))|(?::[\w+-]+:)")
 """What Streamlit replaces by another sign even where it is escaped, but not within code."""
 
@@ -31,9 +32,9 @@ def markdown(value: object, most: int = MOST) -> str:
     """Markdown that shows the text as it is: it can be copied, and pasted where it came from."""
     text, parts, end = shortened(value, most), [], 0
     for found in _REPLACED.finditer(text):
-        parts += [_PUNCTUATION.sub(r"\\\1", text[end : found.start()]), f"`{found.group()}`"]
+        parts += [_MEANT.sub(r"\\\1", text[end : found.start()]), f"`{found.group()}`"]
         end = found.end()
-    return _isolated("".join([*parts, _PUNCTUATION.sub(r"\\\1", text[end:])]))
+    return _isolated("".join([*parts, _MEANT.sub(r"\\\1", text[end:])]))
 
 
 def plot(value: object, most: int = MOST) -> str:

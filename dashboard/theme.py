@@ -26,6 +26,8 @@ PLAIN = "#8d9aa8"
 BROKEN = "#b08a72"
 REFUTED = "#8c4a1e"
 QUALITATIVE = (ACCENT, WARM, OTHER, PINK, SKY, PICKED, MUTED)
+LOW_HIGH = ((0.0, "#3f78b5"), (0.5, "#9aa3a8"), (1.0, "#e0b030"))
+"""Of a third metric: told apart by colour-blind readers, on a light ground and on a dark one."""
 TINTS = ("#d6e6f2", "#fbe8c8", "#cfeae0", "#f3dfe9", "#dcf0fb", "#f9dcc8", "#e4e8ec")
 """A pale partner of each qualitative colour, for areas that carry text."""
 

@@ -16,6 +16,7 @@ from nas.units import Metric, metric
 
 WEBGL_ABOVE = 1000
 """More points than this are drawn by the graphics card: SVG becomes slow."""
+_FAINT_BARS = "rgba(86,180,233,0.45)"
 MOST_BARS = 60
 """More networks on a front than this are drawn without intervals, which would hide them."""
 
@@ -125,11 +126,16 @@ def _colored(
     if third is None or look is _KINDS["breaks a limit"]:
         return dict(look)
     span = front[third.name] if len(front) else rows[third.name]
-    bar = {"title": {"text": text.plot(third.axis), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {
+        "title": {"text": text.plot(third.axis), "side": "right", "font": {"size": 12}},
+        "thickness": 12,
+        "outlinewidth": 0,
+        "tickfont": {"size": 11},
+    }
     return {
         **look,
         "color": rows[third.name].to_numpy(float) * third.factor,
-        "colorscale": "Cividis",
+        "colorscale": theme.LOW_HIGH,
         "cmin": float(span.min()) * third.factor if len(span) else 0,
         "cmax": float(span.max()) * third.factor if len(span) else 1,
         "showscale": scale,
@@ -142,7 +148,7 @@ def _with_bars(marks: Any, front: pd.DataFrame, mx: Metric, my: Metric, shares: 
     for name, at in (("error_x", mx), ("error_y", my)):
         bars = _bars(front, at, shares)
         if bars and 0 < len(front) <= MOST_BARS:
-            look = {"color": theme.SKY, "thickness": 1.2, "width": 3}
+            look = {"color": _FAINT_BARS, "thickness": 1.2, "width": 0}
             marks[name] = {"type": "data", "symmetric": False, **bars, **look}
     return marks
 

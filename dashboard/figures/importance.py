@@ -104,7 +104,12 @@ def parallel_figure(table: pd.DataFrame, options: Mapping[str, Sequence[Any]], n
         shown = metric(name)
         dimensions.append({"label": text.shortened(shown.axis, 22), "values": rows[name] * shown.factor})
     first = rows[names[0]].to_numpy(float)
-    line = {"color": first, "colorscale": "Cividis", "cmin": float(np.nanmin(first)), "cmax": float(np.nanmax(first))}
+    line = {
+        "color": first,
+        "colorscale": theme.LOW_HIGH,
+        "cmin": float(np.nanmin(first)),
+        "cmax": float(np.nanmax(first)),
+    }
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelangle=-20, labelside="top"))
     figure.update_layout(template=theme.TEMPLATE, height=430, margin={"l": 60, "r": 60, "t": 90, "b": 24})
     return figure

@@ -18,7 +18,6 @@ from nas.units import metric
 
 _NONE = ""
 _ALL, _OVERLAY = "*", "**"  # of several targets; no name has a star in an address
-_STEPS = 80  # of a limit's slider
 _MOST_LISTED = 200  # networks that a list offers
 _LEVELS = {"reliable": "green", "rough": "blue", "unreliable": "orange", "unknown": "gray"}
 _WORDS = {"reliable": "reliable", "rough": "rough", "unreliable": "not reliable", "unknown": "not known"}
@@ -41,12 +40,13 @@ def show_front(shown: StudyView) -> None:
     axes, logs, whole = _pick_axes(shown, target)
     chart, details = st.columns([3, 2], gap="large")
     with chart:
-        place, below = st.container(), st.container()
-    with below:
+        place = st.container()
         plane = _pick_limits(shown, axes, target, whole)
-    network, compared = _chosen(shown, plane)
-    with place:
-        _show_chart(shown, plane, logs, network, compared)
+        network, compared = _chosen(shown, plane)
+        with place:
+            figure = _show_chart(shown, plane, logs, network, compared)
+        _explain(shown, plane)
+        _offer_downloads(shown, plane, figure)
     with details:
         _show_network(shown, plane, network, compared)
     _show_selected(shown, plane)
@@ -216,7 +216,7 @@ def _parsed(limit: str) -> Limit | None:
 def _slide(shown: StudyView, base: Plane, name: str, asked: float | None) -> float | None:
     """The bound of a metric as moved; None where it is where the study has it."""
     own = next((one.value for one in base.limits if one.metric == name and one.is_upper), None)
-    options = _bounds(base.table[name], own)
+    options = planes.bounds(base.table[name], own)
     if len(options) < 3:
         return None
     default = own if own is not None else options[-1]
@@ -235,20 +235,6 @@ def _slide(shown: StudyView, base: Plane, name: str, asked: float | None) -> flo
         )
     )
     return None if picked == default else picked
-
-
-def _bounds(values: "pd.Series[float]", own: float | None) -> list[float]:
-    """Bounds to choose from, evenly by value, or by ratio where values span tens of times; the study's own is one."""
-    known = values[values.notna()].to_numpy(float)
-    if not len(known) or known.min() == known.max():
-        return []
-    low, high = float(known.min()), float(known.max())
-    if low > 0 and high > 10 * low:
-        steps = [low * (high / low) ** (i / _STEPS) for i in range(_STEPS + 1)]
-    else:
-        steps = [low + (high - low) * i / _STEPS for i in range(_STEPS + 1)]
-    rounded = {float(f"{value:.4g}") for value in steps[1:-1]} | {low, high}
-    return sorted(rounded | ({own} if own is not None else set()))
 
 
 def _slide_evaluations(shown: StudyView) -> int | None:
@@ -308,7 +294,7 @@ def _take_selection(shown: StudyView) -> None:
         st.session_state.pop(_key(shown, name), None)
 
 
-def _show_chart(shown: StudyView, plane: Plane, logs: Sequence[str], network: int | None, compared: int | None) -> None:
+def _show_chart(shown: StudyView, plane: Plane, logs: Sequence[str], network: int | None, compared: int | None) -> Any:
     figure = figures.front_figure(
         plane, logs=logs, chosen=network, compared=compared, shares=_shares(shown, plane.axes)
     )
@@ -327,13 +313,17 @@ def _show_chart(shown: StudyView, plane: Plane, logs: Sequence[str], network: in
             "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"],
         },
     )
+    return figure
+
+
+def _explain(shown: StudyView, plane: Plane) -> None:
+    """What can be done with the chart, and what its signs mean."""
     told = ["Click a point for its network, hold Shift and click another to compare, or draw a lasso round several."]
     if any(queries.measured(name) in plane.table for name in plane.axes):
         told.append("Open diamonds: as measured on the network itself.")
     st.caption(" ".join([*told, *_bars_told(shown, plane)]))
     if shown.corrected:
         st.caption(text.markdown(shown.corrected.sentence, 600))
-    _offer_downloads(shown, plane, figure)
 
 
 def _bars_told(shown: StudyView, plane: Plane) -> list[str]:

@@ -82,16 +82,16 @@ def nearest(shown: StudyView, plane: Plane) -> tuple[Evaluation, str] | None:
         return None
     missed = np.zeros(len(table))
     for limit in plane.limits:
-        if limit.metric in table:
-            values = table[limit.metric].to_numpy(float)
-            over = (values - limit.value) / (abs(limit.value) or 1.0) * (1 if limit.is_upper else -1)
-            missed = np.maximum(missed, np.nan_to_num(over, nan=0.0))
+        for column in (limit.metric, queries.measured(limit.metric)):
+            if column in table:
+                values = table[column].to_numpy(float)
+                over = (values - limit.value) / (abs(limit.value) or 1.0) * (1 if limit.is_upper else -1)
+                missed = np.maximum(missed, np.nan_to_num(over, nan=0.0))
     one = shown.at(int(table.index[int(np.argmin(missed))]))
-    broken = queries.broken_limits(one.metrics, plane.limits)
-    texts = [
-        f"{metric(limit.metric).phrase} {metric(limit.metric).text(one.metrics[limit.metric])}" for limit in broken
-    ]
-    return (one, ", ".join(texts)) if texts else None
+    known = {**one.metrics, **shown.verified.get(one.arch.digest, {})}
+    broken = queries.broken_limits(one.metrics, plane.limits) or queries.broken_limits(known, plane.limits)
+    named = {limit.metric: metric(limit.metric) for limit in broken}
+    return one, ", ".join(f"{of.phrase} {of.text(known[name])}" for name, of in named.items())
 
 
 def listed(shown: StudyView, rows: pd.DataFrame) -> pd.DataFrame:

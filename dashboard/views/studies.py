@@ -101,7 +101,7 @@ def _config() -> dict[str, Any]:
         "left": column.TextColumn("Time left", width="small"),
         "hypervolume": column.LineChartColumn(
             "Hypervolume",
-            width="small",
+            width="medium",
             y_min=0,
             help="Share of the space of objectives that the front dominates, over the evaluations",
         ),
