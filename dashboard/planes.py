@@ -66,7 +66,8 @@ def plane(
     """
     table = shown.table.iloc[:upto]
     own = next((aim for aim in aims.of_study(shown.study) if aim.target == target), None) if target else None
-    objectives = (own.objectives if own else shown.study.objectives) if whole else tuple(dict.fromkeys(axes))
+    known = own.objectives if own else shown.study.objectives
+    objectives = known if whole else sorted(dict.fromkeys(axes), key=[*known, *axes].index)
     limits = moved_limits((*shown.limits, *(own.limits if own else ())), moved or {})
     feasible, refuted = queries.judged(table, limits)
     if whole and not target and not moved and upto is None:

@@ -10,10 +10,15 @@ import unicodedata
 MOST = 80
 """Characters of a name in running text; tables and details hold all of it."""
 
-_MEANT = re.compile(r"([\\`*_{}\[\]<>#!|~$:&@^]|^[-+]|(?<=^\d)[.)](?=\s)|(?<=www)\.)")
+_MEANT = re.compile(r"([\\`*_{}\[\]<>#!|~$:&@^]|^[-+]|(?<=^\d)[.)](?=\s))")
 """What Markdown, or Streamlit's own additions to it, may take for more than the sign itself."""
-_REPLACED = re.compile(r"(?:(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S))|(?::[\w+-]+:)")
-"""What Streamlit replaces by another sign even where it is escaped, but not within code."""
+_REPLACED = re.compile(
+    r"(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S)"  # by one sign
+    r"|:[\w+-]+:"  # by an emoji
+    r"|(?<=http)://|(?<=https)://|(?<=www)\.|(?<=[\w.+-])@(?=[\w-]+\.\w)",  # by a link
+    re.IGNORECASE,
+)
+"""What Streamlit replaces even where it is escaped, but not within code."""
 
 
 def shortened(value: object, most: int = MOST) -> str:

@@ -282,6 +282,8 @@ def fronts_figure(fronts: Mapping[str, pd.DataFrame], x: Mapping[str, str], y: s
     figure.update_layout(template=theme.TEMPLATE, height=460, showlegend=True)
     positive = all((front[x[name]] > 0).all() for name, front in fronts.items() if len(front))
     found = axes.axis(across[0], positive) if across else {}
+    every = pd.concat([front[x[name]] for name, front in fronts.items()]) if fronts else pd.Series(dtype=float)
+    found |= axes.log_ticks(every.dropna(), positive)
     figure.update_xaxes(**{**found, **({"title": {"text": title}} if title else {})})
     figure.update_yaxes(**axes.axis(my))
     return figure

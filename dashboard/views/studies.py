@@ -53,6 +53,7 @@ def show_studies() -> None:
         width="stretch",
         hide_index=True,
         row_height=44,
+        placeholder="",
         on_select="rerun",
         selection_mode=["single-cell", "multi-row"],
         column_order=[name for name in _COLUMNS if _is_told(table, name)],
