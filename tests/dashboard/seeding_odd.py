@@ -1,4 +1,4 @@
-"""Studies that a dashboard must not trip over: hostile names, a limit that is none, limits nothing keeps, many objectives.
+"""Studies that a dashboard must not trip over: hostile names, no limit, limits nothing keeps, many objectives.
 
 Run as a script to have them to browse: `python -m tests.dashboard.seeding_odd sqlite:///odd.db`.
 """
