@@ -26,9 +26,12 @@ def enter(page: str, study: str) -> None:
     state, params = st.session_state, st.query_params
     came, state["page"] = state.get("page") != page, page
     if came and set(params) <= {"study"}:
-        for name, values in _kept(study).items():
+        for name, values in list(_kept(study).items()):
             params[name] = values
     params["study"] = key(study)
+    kept = _kept(study)
+    kept.clear()
+    kept.update({name: params.get_all(name) for name in params if name != "study"})
 
 
 def get(name: str, default: str = "") -> str:
