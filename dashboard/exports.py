@@ -6,6 +6,7 @@ What a reader asks for is an id that is looked up among what was found, never a 
 import hashlib
 import io
 import json
+import math
 import os
 import struct
 import zipfile
@@ -91,17 +92,21 @@ def packed(asked: str, runs: Path) -> bytes:
 
 
 def parameters(export: Export) -> dict[str, int]:
-    """Parameters of each part of the network, in order of its weights: `body.0`, `body.1`; empty where not exported.
+    """Parameters of each part of the network: `body.0`, `body.1`, `head`; empty where no weights were exported.
 
-    Parts are modules to the second level. Only the header of the file is read.
+    Parts are modules, to the first number in a name that is not its first word. Only the file's header is read.
     """
     counts: dict[str, int] = {}
     for name, shape in _shapes(export.folder / WEIGHTS).items():
-        words = name.split(".")[:-1]
-        numbered = next((place for place, word in enumerate(words) if word.isdigit()), 0)
-        part = ".".join(words[: numbered + 1]) or name
-        counts[part] = counts.get(part, 0) + _product(shape)
-    return counts
+        part = _part(name)
+        counts[part] = counts.get(part, 0) + math.prod(shape)
+    return dict(sorted(counts.items(), key=lambda item: [(len(word), word) for word in item[0].split(".")]))
+
+
+def _part(name: str) -> str:
+    words = name.split(".")[:-1] or [name]
+    numbered = next((place for place, word in enumerate(words) if place and word.isdigit()), 0)
+    return ".".join(words[: numbered + 1])
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:
@@ -115,10 +120,3 @@ def _shapes(file: Path) -> dict[str, list[int]]:
     except (OSError, ValueError, struct.error):
         return {}
     return {name: list(told["shape"]) for name, told in header.items() if name != "__metadata__"}
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

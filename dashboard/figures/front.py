@@ -92,7 +92,20 @@ def front_figure(
     )
     figure.update_xaxes(**axes.axis(mx, x in logs), **axes.log_ticks(table[x], x in logs))
     figure.update_yaxes(**axes.axis(my, y in logs), **axes.log_ticks(table[y], y in logs))
+    _leave_bars_out_of_ranges(figure, table, mx, my)
     return figure
+
+
+def _leave_bars_out_of_ranges(figure: go.Figure, table: pd.DataFrame, mx: Metric, my: Metric) -> None:
+    """Axes span the points, predicted and measured: wide intervals may be cut, and do not press points together."""
+    for update, at in ((figure.update_xaxes, mx), (figure.update_yaxes, my)):
+        columns = [name for name in (at.name, queries.measured(at.name)) if name in table]
+        values = table[columns].to_numpy(float) * at.factor
+        if np.isfinite(values).any():
+            low, high = float(np.nanmin(values)), float(np.nanmax(values))
+            pad = 0.06 * (high - low) or abs(high) or 1.0
+            bottom = low - pad if low > pad or low <= 0 else low / 1.2  # a logarithmic axis has no 0
+            update(autorangeoptions={"clipmin": bottom, "clipmax": high + pad})
 
 
 def _points(

@@ -127,7 +127,7 @@ def _show_latencies(shown: StudyView, network: Evaluation) -> None:
                 "target": text.markdown(target.name, 40),
                 "predicted": metric(name).text(predicted) + _interval(shown, target.name, predicted),
                 "measured": f"{metric(name).text(last.median_ms)} (± {last.iqr_ms / 2:.2g})" if last else _NOTHING,
-                "measured is": networks.change(predicted, last.median_ms) if last else _NOTHING,
+                "measured is": networks.change(name, predicted, last.median_ms) if last else _NOTHING,
             }
         )
     if not rows:
@@ -195,7 +195,7 @@ def _show_neighbours(shown: StudyView, network: Evaluation) -> None:
     table["network"] = [one.arch.digest[:8] for _, _, one in rows]
     for name in names:
         known = [one.metrics.get(name, math.nan) for _, _, one in rows]
-        table[metric(name).axis] = [networks.change(network.metrics[name], value) for value in known]
+        table[metric(name).axis] = [networks.change(name, network.metrics[name], value) for value in known]
     table["_sort"] = [one.metrics.get(names[0], math.inf) for _, _, one in rows] if names else 0.0
     order = table.sort_values("_sort").index
     event = st.dataframe(

@@ -36,7 +36,7 @@ def show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | N
         if compared:
             theirs = compared.metrics.get(name, math.nan)
             row[compared.arch.digest[:8]] = named.text(theirs)
-            row["change"] = change(value, theirs)
+            row["change"] = change(name, value, theirs)
         elif verified:
             row["verified"] = named.text(verified.get(name, math.nan))
         rows.append(row)
@@ -69,10 +69,14 @@ def _broken(shown: StudyView, bounds: Sequence[Limit], network: Evaluation) -> s
     return f"; {'it' if evaluated else 'as measured it'} breaks {limits}" if broken else ""
 
 
-def change(before: float, after: float) -> str:
-    """Relative change in per cent, where there is one."""
-    is_known = math.isfinite(before) and math.isfinite(after) and before != 0
-    return f"{(after / before - 1) * 100:+.1f} %".replace("-", "−") if is_known else _NOTHING
+def change(name: str, before: float, after: float) -> str:
+    """What became of a metric: of one in per cent the difference in points, of others the relative change."""
+    named = metric(name)
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return _NOTHING
+    if named.unit == "%":
+        return f"{(after - before) * named.factor:+.2f} points".replace("-", "−")
+    return f"{(after / before - 1) * 100:+.1f} %".replace("-", "−") if before > 0 else _NOTHING
 
 
 def nearest(shown: StudyView, plane: Plane) -> tuple[Evaluation, str] | None:

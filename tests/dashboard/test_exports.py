@@ -21,7 +21,7 @@ def runs(tmp_path: Path) -> Path:
     record = {"architecture": {"is": "Patches", "width": 16}, "metadata": {"study": "digits", "finetuned": True}}
     (folder / "architecture.json").write_text(json.dumps(record))
     weights = {"body.0.weight": torch.zeros(4, 3), "body.0.bias": torch.zeros(4), "body.1.weight": torch.zeros(2, 4)}
-    save_file({**weights, "head.weight": torch.zeros(5)}, folder / "weights.safetensors")
+    save_file({**weights, "head.weight": torch.zeros(5), "0.1.2.weight": torch.zeros(6)}, folder / "weights.safetensors")
     return root
 
 
@@ -63,6 +63,6 @@ def test_what_only_looks_like_an_export_is_none(runs: Path, tmp_path: Path) -> N
 
 def test_parameters_are_counted_by_part_from_the_header(runs: Path) -> None:
     (one,) = exports.found(runs)
-    assert exports.parameters(one) == {"body.0": 16, "body.1": 8, "head": 5}
+    assert exports.parameters(one) == {"0.1": 6, "body.0": 16, "body.1": 8, "head": 5}
     (one.folder / "weights.safetensors").write_bytes(b"\xff" * 20)
     assert exports.parameters(one) == {}

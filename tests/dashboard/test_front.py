@@ -234,6 +234,20 @@ def test_a_selection_names_positions(event: Any, places: tuple[int, ...]) -> Non
     assert planes.selected(event) == places
 
 
+def test_changes_are_points_of_what_is_in_per_cent_and_shares_of_the_rest() -> None:
+    assert networks.change("error", 0.05, 0.04) == "−1.00 points"
+    assert networks.change("error", -0.01, 0.01) == "+2.00 points", "a corrected metric may be below 0"
+    assert networks.change("latency_ms@cpu", 2.0, 3.0) == "+50.0 %"
+    assert networks.change("params", 0.0, 3.0) == networks.change("params", math.nan, 3.0) == "–"
+
+
+def test_wide_bars_do_not_press_the_points_together() -> None:
+    table = pd.DataFrame({"error": [0.1, 0.2], "params": [2.0, 1.0], "spread error": [5.0, 5.0]})
+    shown = Plane(table.assign(_feasible=True, _refuted=False, _front=True), ("params", "error"), ("error",), ())
+    clip = front_figure(shown).layout.yaxis.autorangeoptions
+    assert 5 < clip.clipmin < 10 and 20 < clip.clipmax < 25
+
+
 def test_the_table_to_download_has_all_values_of_the_front(shown: StudyView) -> None:
     import io
 
