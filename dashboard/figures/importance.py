@@ -97,9 +97,9 @@ def parallel_figure(table: pd.DataFrame, options: Mapping[str, Sequence[Any]], n
     rows = table.head(_MOST_LINES)
     dimensions: list[dict[str, Any]] = []
     for choice, values in options.items():
-        first = int(min(0, rows[choice].min()))  # below the others where some networks do not have the choice
-        ticks = list(range(first, len(values)))
-        said = [*["absent"] * -first, *(text.shortened(value, 10) for value in values)]
+        lowest = int(min(0, rows[choice].min()))  # below the others where some networks do not have the choice
+        ticks = list(range(lowest, len(values)))
+        said = [*["absent"] * -lowest, *(text.shortened(value, 10) for value in values)]
         dimensions.append({"label": choice, "values": rows[choice], "tickvals": ticks, "ticktext": said})
     for name in names:
         shown = metric(name)

@@ -21,7 +21,9 @@ def runs(tmp_path: Path) -> Path:
     record = {"architecture": {"is": "Patches", "width": 16}, "metadata": {"study": "digits", "finetuned": True}}
     (folder / "architecture.json").write_text(json.dumps(record))
     weights = {"body.0.weight": torch.zeros(4, 3), "body.0.bias": torch.zeros(4), "body.1.weight": torch.zeros(2, 4)}
-    save_file({**weights, "head.weight": torch.zeros(5), "0.1.2.weight": torch.zeros(6)}, folder / "weights.safetensors")
+    save_file(
+        {**weights, "head.weight": torch.zeros(5), "0.1.2.weight": torch.zeros(6)}, folder / "weights.safetensors"
+    )
     return root
 
 
