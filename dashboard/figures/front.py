@@ -16,6 +16,7 @@ from nas.units import Metric, metric
 
 WEBGL_ABOVE = 1000
 """More points than this are drawn by the graphics card: SVG becomes slow."""
+_FAR = 5  # times between the ends of fronts from which on they are drawn by ratio
 _FAINT_BARS = "rgba(86,180,233,0.45)"
 MOST_BARS = 60
 """More networks on a front than this are drawn without intervals, which would hide them."""
@@ -293,10 +294,9 @@ def fronts_figure(fronts: Mapping[str, pd.DataFrame], x: Mapping[str, str], y: s
             )
         )
     figure.update_layout(template=theme.TEMPLATE, height=460, showlegend=True)
-    positive = all((front[x[name]] > 0).all() for name, front in fronts.items() if len(front))
-    found = axes.axis(across[0], positive) if across else {}
-    every = pd.concat([front[x[name]] for name, front in fronts.items()]) if fronts else pd.Series(dtype=float)
-    found |= axes.log_ticks(every.dropna(), positive)
+    every = pd.concat([front[x[name]] for name, front in fronts.items()]).dropna()
+    log = bool(len(every) and 0 < _FAR * every.min() < every.max())
+    found = axes.axis(across[0], log) | axes.log_ticks(every, log)
     figure.update_xaxes(**{**found, **({"title": {"text": title}} if title else {})})
     figure.update_yaxes(**axes.axis(my))
     return figure

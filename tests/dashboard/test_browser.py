@@ -337,6 +337,41 @@ def test_a_running_search_is_followed_without_losing_what_was_chosen(url: str, t
         repository.set_status("digits-cnn-wide", "finished")
 
 
+def test_studies_that_are_ticked_are_compared_and_one_that_is_clicked_opens(address: str, page: Any) -> None:
+    page.goto(address)
+    page.get_by_role("heading", name="Studies", exact=True).wait_for()
+    settle(page)
+    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    assert page.locator(".js-plotly-plot").count() == 0
+    for row in (0, 1):  # the table is a canvas: 36 pixels of header, 44 a row
+        page.mouse.click(box["x"] + 16, box["y"] + 58 + 44 * row)
+        page.wait_for_timeout(1000)
+    chart(page)
+    assert page.get_by_text("Hypervolume over the evaluations").count() == 1
+    page.goto(address)
+    settle(page)
+    page.mouse.click(box["x"] + 90, box["y"] + 58)
+    page.wait_for_url(re.compile(r"/front\?study="))
+    page.get_by_role("heading", name="Front", exact=True).wait_for()
+
+
+def test_a_box_round_points_lists_their_networks(address: str, page: Any) -> None:
+    page.goto(f"{address}/front?study=digits-cnn")
+    chart(page).hover()
+    page.locator('.modebar-btn[data-title="Box Select"]').first.click()
+    (x0, y0), (x1, y1) = place_on_screen(page, "front", 0), place_on_screen(page, "front", 4)
+    page.mouse.move(min(x0, x1) - 15, min(y0, y1) - 15)
+    page.mouse.down()
+    page.mouse.move(max(x0, x1) + 15, max(y0, y1) + 15, steps=5)
+    page.mouse.up()
+    page.get_by_text("networks chosen").wait_for()
+    assert page.url.count("among=") >= 3
+    settle(page)
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("networks chosen").wait_for(state="detached")
+    assert "among=" not in page.url
+
+
 def test_the_front_is_taken_away_as_a_table_and_as_a_picture(address: str, shown: StudyView, page: Any) -> None:
     page.goto(f"{address}/front?study=digits-cnn")
     chart(page)
