@@ -15,6 +15,7 @@ from nas.units import metric, si
 
 _NOTHING = "–"
 _MOST_DIFFERENCES = 3
+_FEWEST_PAIRS = 20
 
 Key = tuple[str, str]
 """Name and version of a target."""
@@ -190,3 +191,14 @@ def pairs_table(predictor: PredictorRecord) -> pd.DataFrame:
     table = pd.DataFrame(predictor.quality.get("pairs") or [], columns=names).astype(dict.fromkeys(names, float))
     table["above"] = table["measured"] > table["upper"]
     return table
+
+
+def shares(predictor: PredictorRecord, coverage: float = 0.9) -> tuple[float, float] | None:
+    """From which share of a prediction to which the measured latencies of held-back networks lay, that many of them;
+    None where too few were held back to tell."""
+    rows = pairs_table(predictor)
+    if len(rows) < _FEWEST_PAIRS or not (rows["predicted"] > 0).all():
+        return None
+    ratios = rows["measured"] / rows["predicted"]
+    low, high = ratios.quantile([(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)

@@ -1,8 +1,7 @@
-"""The read model: what the pages show of a study, as frozen values and tables, in a few short functions."""
+"""The read model: what the pages show of a study, as frozen values and tables. The only door to its evaluations."""
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,35 +10,84 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas import aims, limits, pareto
-from nas.aims import Aim
-from nas.corrected import Corrected, judged
+from nas import aims, corrected, pareto
+from nas import limits as limits_module
+from nas.corrected import INHERITED, Corrected
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
-from nas.storage import DEFAULT_URL, Repository
+from nas.storage import Repository
 from nas.units import metric
+from search_spaces import Architecture
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
-
+_KEEPS = {"<=": np.less_equal, "<": np.less, ">=": np.greater_equal, ">": np.greater}
 _WIDE = 10.0
+_MEASURED, _SPREAD = "measured ", "spread "
 
 Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class Columns:
+    """A study's evaluations as columns, as far as they have been read; a running study only ever grows.
+
+    Columns take a fraction of the memory of the records, and of the time of all that is computed of them.
+    """
+
+    def __init__(self, evaluations: Iterable[Evaluation] = ()) -> None:
+        self.archs: list[Architecture] = []
+        self.errors: list[str | None] = []
+        self.seconds: list[float] = []
+        self.workers: list[str] = []
+        self.metrics: dict[str, list[float]] = {}
+        self.append(evaluations)
+
+    def __len__(self) -> int:
+        return len(self.archs)
+
+    def append(self, evaluations: Iterable[Evaluation]) -> None:
+        for one in evaluations:
+            for name in one.metrics.keys() - self.metrics.keys():
+                self.metrics[name] = [math.nan] * len(self)
+            for name, column in self.metrics.items():
+                column.append(one.metrics.get(name, math.nan))
+            self.archs.append(one.arch)
+            self.errors.append(one.error)
+            self.seconds.append(one.seconds)
+            self.workers.append(one.worker)
+
+    def evaluation(self, place: int) -> Evaluation:
+        """The record at a position."""
+        known = {name: column[place] for name, column in self.metrics.items() if not math.isnan(column[place])}
+        error, seconds, worker = self.errors[place], self.seconds[place], self.workers[place]
+        return Evaluation(self.archs[place], known, error, seconds, worker)
+
+    def read(self, repository: Repository, study: str) -> None:
+        """Read what the study has more than is known already."""
+        self.append(repository.evaluations(study, start=len(self)))
+
+    def corrected(self, repository: Repository, study: StudyRecord) -> Corrected | None:
+        """What the networks trained alone say of these evaluations; None where none were."""
+        if study.supernet_digest is None or repository.trust(study.supernet_digest) is None:
+            return None
+        return corrected.of_study(repository, study, [self.evaluation(place) for place in range(len(self))])
 
 
 @dataclass(frozen=True)
 class StudyView:
     """A study with its evaluations, as one table.
 
-    `table` has one row per evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`,
-    `_worker`, `_feasible` (no limit broken, neither as evaluated nor as measured), `_refuted` (only as measured),
-    `_front` (feasible and not dominated in the study's objectives; with several targets, on the front of one of them,
-    and `_front@TARGET` for each) and one column per metric in `metrics` (NaN where an evaluation has none).
+    `table` has one row an evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`, `_worker`,
+    `_feasible` (no limit broken, neither as evaluated nor as measured), `_refuted` (only as measured), `_front`
+    (feasible and not dominated in the study's objectives; with several targets, on the front of one of them, and
+    `_front@TARGET` for each), a column a metric in `metrics` (NaN where an evaluation has none), and for some of them
+    `measured(name)` and `spread(name)`.
     """
 
     study: StudyRecord
     space: SpaceRecord | None
     limits: tuple[Limit, ...]
-    evaluations: tuple[Evaluation, ...]
+    columns: Columns
     metrics: tuple[str, ...]
     table: pd.DataFrame
     verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -55,6 +103,11 @@ class StudyView:
     def is_running(self) -> bool:
         """Whether more evaluations are to be expected."""
         return self.study.status in ("created", "running")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Of a study with several: those with a front of their own."""
+        return tuple(aim.target for aim in aims.of_study(self.study) if aim.target)
 
     @property
     def front(self) -> pd.DataFrame:
@@ -75,81 +128,115 @@ class StudyView:
         """The limits that a network itself breaks; none where it was not measured."""
         return broken_limits(self.verified.get(digest, {}), self.limits)
 
-    def evaluation(self, digest: str) -> Evaluation | None:
-        """The evaluation whose architecture's digest begins so, or None where there is none or more than one."""
-        found = [whole for whole in self.by_digest if whole.startswith(digest)] if digest else []
-        return self.by_digest[found[0]] if len(found) == 1 else None
+    def evaluation(self, prefix: str) -> Evaluation | None:
+        """The evaluation whose architecture's digest begins so, or None where there is none or more than one.
+
+        Its metrics are those that fronts are made by: the corrected ones, where there are any.
+        """
+        place = self.places.get(prefix)
+        if place is None and prefix:
+            found = [whole for whole in self.places if whole.startswith(prefix)]
+            place = self.places[found[0]] if len(found) == 1 else None
+        return None if place is None else self.at(place)
+
+    def at(self, place: int) -> Evaluation:
+        """The evaluation at a position, as `evaluation` has it."""
+        return corrected.judged([self.columns.evaluation(place)], self.corrected)[0]
 
     @cached_property
-    def by_digest(self) -> dict[str, Evaluation]:
-        """The evaluations by their architectures' digests, which take long to compute for ten thousand."""
-        return dict(zip(self.table["_digest"], self.evaluations, strict=True))
+    def places(self) -> dict[str, int]:
+        """The positions by digest."""
+        return {digest: place for place, digest in enumerate(self.table["_digest"])}
+
+
+def measured(name: str) -> str:
+    """The column of what networks themselves showed of a metric."""
+    return _MEASURED + name
+
+
+def spread(name: str) -> str:
+    """The column of the standard deviation of a corrected metric."""
+    return _SPREAD + name
 
 
 def view(
     study: StudyRecord,
-    evaluations: Sequence[Evaluation],
+    columns: Columns,
     space: SpaceRecord | None = None,
     verified: Mapping[str, Mapping[str, float]] | None = None,
-    corrected: Corrected | None = None,
+    known: Corrected | None = None,
 ) -> StudyView:
     """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
 
     Metrics are the corrected ones, where there are any, and the inherited ones have names of their own.
     As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
+
+    Raises:
+        NasError: a limit of the study is none.
     """
-    evaluations = judged(evaluations, corrected)
-    parsed = tuple(limits.parse(text) for text in study.limits)
-    recorded = dict.fromkeys(name for one in evaluations for name in one.metrics)
-    names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
-    digests = [one.arch.digest for one in evaluations]
     seen = verified or {}
-    promising = np.array([one.error is None and not broken_limits(one.metrics, parsed) for one in evaluations], bool)
-    breaking = np.array([bool(broken_limits(seen.get(digest, {}), parsed)) for digest in digests], bool)
-    table = pd.DataFrame(
-        {
-            "_digest": digests,
-            "_failed": [one.error is not None for one in evaluations],
-            "_reason": [one.error or "" for one in evaluations],
-            "_seconds": [one.seconds for one in evaluations],
-            "_worker": [one.worker for one in evaluations],
-            "_feasible": promising & ~breaking,
-            "_refuted": promising & breaking,
-        }
-    ).astype({"_failed": bool})
-    for name in names:
-        table[f"{name}"] = [one.metrics.get(name, math.nan) for one in evaluations]
-    fronts = {aim.target: _front(table, aim, evaluations, digests, seen) for aim in aims.of_study(study)}
+    parent = study.settings.get("parent", {})
+    parsed = tuple(limits_module.parse(text).of(parent) for text in study.limits)
+    table = _table(columns, seen, known)
+    recorded = [name for name in map(str, table) if not name.startswith(("_", _MEASURED, _SPREAD))]
+    names = tuple(dict.fromkeys([*(name for name in study.objectives if name in recorded), *recorded]))
+    table["_feasible"], table["_refuted"] = judged(table, parsed)
+    fronts = {
+        aim.target: non_dominated(table, aim.objectives, judged(table, (*parsed, *aim.limits))[0])
+        for aim in aims.of_study(study)
+    }
     table["_front"] = np.any(list(fronts.values()), axis=0) if len(table) else np.zeros(0, dtype=bool)
     for target in filter(None, fronts):
         table[f"_front@{target}"] = fronts[target]
-    return StudyView(study, space, parsed, tuple(evaluations), names, table, seen, corrected)
+    return StudyView(study, space, parsed, columns, names, table, seen, known)
 
 
-def _front(
-    table: pd.DataFrame,
-    aim: Aim,
-    evaluations: Sequence[Evaluation],
-    digests: Sequence[str],
-    seen: Mapping[str, Mapping[str, float]],
-) -> NDArray[np.bool_]:
-    """Mask over rows: on the front of an aim, whose own limits are kept as evaluated and as measured."""
-    keeping = [
-        not (broken_limits(one.metrics, aim.limits) or broken_limits(seen.get(digest, {}), aim.limits))
-        for one, digest in zip(evaluations, digests, strict=True)
-    ]
-    return non_dominated(table.assign(_feasible=table["_feasible"] & np.array(keeping, dtype=bool)), aim.objectives)
+def _table(columns: Columns, seen: Mapping[str, Mapping[str, float]], known: Corrected | None) -> pd.DataFrame:
+    count = len(columns)
+    digests = [arch.digest for arch in columns.archs[:count]]
+    values = {name: np.array(column[:count], dtype=float) for name, column in columns.metrics.items()}
+    if known and known.estimates:
+        estimates = [known.estimates.get(digest) for digest in digests]
+        inherited = values[known.metric]
+        values[known.metric] = _filled([None if one is None else one.value for one in estimates], inherited)
+        values[INHERITED + known.metric] = inherited
+        values[spread(known.metric)] = _filled([None if one is None else one.std for one in estimates], math.nan)
+    for name in dict.fromkeys(name for own in seen.values() for name in own):
+        values[measured(name)] = _filled([seen.get(digest, {}).get(name) for digest in digests], math.nan)
+    facts = {
+        "_digest": digests,
+        "_failed": np.array([error is not None for error in columns.errors[:count]], dtype=bool),
+        "_reason": [error or "" for error in columns.errors[:count]],
+        "_seconds": np.array(columns.seconds[:count], dtype=float),
+        "_worker": columns.workers[:count],
+    }
+    return pd.DataFrame({**facts, **values})
 
 
-def plane(shown: StudyView, x: str, y: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table with the front that a plane of two metrics shows, and the objectives of this front.
+def _filled(values: Sequence[float | None], otherwise: Any) -> Values:
+    found = np.array([math.nan if value is None else value for value in values], dtype=float)
+    return np.where(np.isnan(found), otherwise, found)
 
-    Of a study with several targets it is that of the target whose objectives these are, else that of all.
+
+def judged(table: pd.DataFrame, bounds: Iterable[Limit]) -> tuple[Mask, Mask]:
+    """Masks over rows: keeps all limits, as evaluated and as measured; keeps them but for what was measured.
+
+    A limit on a metric that an evaluation does not have is not broken by it.
     """
-    for aim in aims.of_study(shown.study):
-        if aim.target and set(aim.objectives) == {x, y}:
-            return shown.table.assign(_front=shown.table[f"_front@{aim.target}"]), aim.objectives
-    return shown.table, tuple(shown.study.objectives)
+    promising = ~table["_failed"].to_numpy(bool)
+    breaking = np.zeros(len(table), dtype=bool)
+    for limit in bounds:
+        promising &= ~_breaks(table, limit.metric, limit)
+        breaking |= _breaks(table, measured(limit.metric), limit)
+    return promising & ~breaking, promising & breaking
+
+
+def _breaks(table: pd.DataFrame, column: str, limit: Limit) -> Mask:
+    if column not in table:
+        return np.zeros(len(table), dtype=bool)
+    values = table[column].to_numpy(float)
+    broken: Mask = ~np.isnan(values) & ~_KEEPS[limit.op](values, limit.value)
+    return broken
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:
@@ -175,75 +262,21 @@ def spaces(repository: Repository) -> dict[str, SpaceRecord]:
     return {space.digest: space for space in repository.spaces()}
 
 
-def non_dominated(table: pd.DataFrame, metrics: Sequence[str]) -> NDArray[np.bool_]:
+def non_dominated(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | None = None) -> Mask:
     """Mask over rows: feasible, with a value of every metric, and not dominated in them (all minimised)."""
     mask = np.zeros(len(table), dtype=np.bool_)
-    rows = rankable(table, metrics)
+    rows = rankable(table, metrics, feasible)
     if len(rows):
         mask[rows] = pareto.non_dominated(table[list(metrics)].to_numpy(float)[rows])
     return mask
 
 
-def rankable(table: pd.DataFrame, metrics: Sequence[str]) -> NDArray[np.intp]:
+def rankable(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | None = None) -> NDArray[np.intp]:
     """Positions of the feasible rows that have a value of every metric."""
     if not len(table) or any(name not in table for name in metrics):
         return np.zeros(0, dtype=np.intp)
     finite = np.isfinite(table[list(metrics)].to_numpy(float)).all(axis=1)
-    return np.flatnonzero(finite & table["_feasible"].to_numpy(bool))
-
-
-def studies_table(views: Sequence[StudyView]) -> pd.DataFrame:
-    """One row per study, newest first; empty without columns where there is none."""
-    table = pd.DataFrame([summary(shown) for shown in views])
-    return table.sort_values("started", ascending=False, ignore_index=True) if len(table) else table
-
-
-def summary(shown: StudyView) -> dict[str, Any]:
-    """The numbers of a study that a list of studies shows."""
-    study = shown.study
-    return {
-        "study": study.name,
-        "status": study.status,
-        "space": shown.space.name if shown.space else "",
-        "objectives": ", ".join(metric(name).phrase for name in study.objectives),
-        "limits": ", ".join(map(limit_text, shown.limits)),
-        "searcher": study.searcher,
-        "evaluations": len(shown.evaluations),
-        "failures": shown.num_failed,
-        "front": int(shown.table["_front"].sum()),
-        "started": pd.to_datetime(study.created, utc=True),
-    }
-
-
-def hypervolume_history(table: pd.DataFrame, objectives: Sequence[str]) -> Values:
-    """Hypervolume of the front after each evaluation, `(n,)`, as a share of the box that runs from the best value
-    of each objective to the reference point of all feasible evaluations; 0 before the first feasible one."""
-    history: Values = np.zeros(len(table))
-    rows = rankable(table, objectives)
-    if not len(rows):
-        return history
-    values = table[list(objectives)].to_numpy(float)[rows]
-    ideal = values.min(axis=0)
-    reference = pareto.reference_point(values)
-    scaled = (values - ideal) / (reference - ideal)
-    front: Values = np.zeros((0, len(objectives)))
-    volume = 0.0
-    for row, point in zip(rows, scaled, strict=True):
-        if not (front <= point).all(axis=1).any():
-            front = np.vstack([front[~(front >= point).all(axis=1)], point])
-            volume = pareto.hypervolume(front, np.ones(len(objectives)))
-        history[row:] = volume
-    return history
-
-
-def best_so_far(table: pd.DataFrame, metric: str) -> Values:
-    """Least feasible value of a metric after each evaluation, `(n,)`; NaN before the first."""
-    values = np.full(len(table), np.inf)
-    rows = rankable(table, [metric])
-    if len(rows):
-        values[rows] = table[metric].to_numpy(float)[rows]
-    best = np.minimum.accumulate(values) if len(values) else values
-    return np.where(np.isfinite(best), best, np.nan)
+    return np.flatnonzero(finite & (table["_feasible"].to_numpy(bool) if feasible is None else feasible))
 
 
 def trust_table(trust: Trust) -> pd.DataFrame:
@@ -263,28 +296,11 @@ def curve_table(points: Sequence[CurvePoint]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "which", "metric", "value"]).sort_values("step", kind="stable")
 
 
-def selected_digests(event: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Architecture digests of the points chosen in a chart, each once, in the order chosen.
-
-    A point carries its digest as the first item of `customdata`; points without one (lines, limits) say nothing.
-    """
-    points = ((event or {}).get("selection") or {}).get("points") or []
-    data = [point.get("customdata") for point in points]
-    firsts = [item[0] if isinstance(item, (list, tuple)) and item else item for item in data]
-    return tuple(dict.fromkeys(item for item in firsts if isinstance(item, str) and item))
-
-
-def export_command(study: str, digest: str, url: str = DEFAULT_URL) -> str:
-    """The command that writes one network of a study in the database at `url` to files."""
-    storage = "" if url == DEFAULT_URL else f" --storage {shlex.quote(url)}"
-    return f"nas export {shlex.quote(study)} --architecture {digest[:8]} --to {digest[:8]}{storage}"
-
-
 def why_empty(shown: StudyView) -> str | None:
     """Why a study has nothing to draw, or None where it has."""
-    if not shown.evaluations:
+    if not len(shown.table):
         return f"Study {shown.study.name!r} has no evaluations yet; they appear here as they are stored."
-    if shown.num_failed == len(shown.evaluations):
-        first = shown.evaluations[0].error
+    if shown.num_failed == len(shown.table):
+        first = shown.table["_reason"].iloc[0]
         return f"All {shown.num_failed} evaluations of {shown.study.name!r} failed; the first with: {first}"
     return None

@@ -63,7 +63,7 @@ def _flags(host: str, port: int) -> Iterator[str]:
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
+        "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",
         "logger.level": "warning",
         **theme.SERVER_THEME,

@@ -1,19 +1,18 @@
 """What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import queries
-from dashboard.queries import StudyView
-from nas import corrected
+from dashboard import address, progress, queries, text, theme
+from dashboard.progress import Unreadable
+from dashboard.queries import Columns, StudyView
 from nas.errors import NasError
-from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.records import SpaceRecord, StudyRecord
 from nas.storage import Repository
 from nas.units import metric
 
@@ -21,30 +20,16 @@ REFRESH_SECONDS = 3
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.4rem 3rem 3rem; max-width: 1560px; }
 [data-testid="stMetricValue"] { font-size: 1.45rem; }
-[data-testid="stMetricLabel"] { color: #5f6b7a; }
-[data-testid="stSidebar"] { width: 248px !important; min-width: 248px; }
+[data-testid="stMetricLabel"] { opacity: .75; }
 [data-testid="stSidebarHeader"] { height: 2.6rem; }
 [data-testid="stHeader"] { background: transparent; }
+[data-testid="stTable"] { overflow-x: auto; }
+[data-testid="stPageLink"] p { white-space: normal; }
+[data-testid="stTable"] td, h1, [data-testid="stMarkdownContainer"] { overflow-wrap: anywhere; }
+@media (min-width: 700px) { [data-testid="stSidebar"] { width: 248px !important; min-width: 248px; } }
+@media (max-width: 700px) { [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; } }
 </style>"""
 """Less empty space above the title, and calmer numbers; everything else is the theme's."""
-
-
-_entered: ContextVar[bool] = ContextVar("entered", default=False)
-
-
-@contextmanager
-def entered() -> Iterator[None]:
-    """While the entry point runs a page."""
-    token = _entered.set(True)
-    try:
-        yield
-    finally:
-        _entered.reset(token)
-
-
-def is_entered() -> bool:
-    """Whether the entry point runs this page, rather than Streamlit by itself."""
-    return _entered.get()
 
 
 @st.cache_resource(show_spinner=False)
@@ -66,48 +51,62 @@ def repository() -> Repository:
     return _repository(st.session_state["url"])
 
 
-def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page]) -> None:
+def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page], page: st.Page) -> None:
     """The pages of the whole database, and below them the study being looked at with its own."""
     names = [study.name for study in repository().studies()]
     with st.sidebar:
-        for page in whole:
-            st.page_link(page)
+        for one in whole:
+            st.page_link(one)
         if names:
-            _pick_study(names)
-            for page in chosen:
-                st.page_link(page, query_params={"study": st.session_state["study"]})
+            _pick_study(names, page)
+            name = current_study()
+            for one in chosen if name else ():
+                st.page_link(one, query_params={"study": address.key(str(name))})
         url = repository().url
-        st.caption(f"Reading {url.rpartition('/')[2] or url}", help=url)
+        st.caption(f"Reading {text.markdown(url.rpartition('/')[2] or url)}", help=text.markdown(url, 400))
 
 
-def _pick_study(names: list[str]) -> None:
+def _pick_study(names: list[str], page: st.Page) -> None:
     """The study named in the page's address, or else the one looked at before, or else the newest."""
-    asked = st.query_params.get("study")
-    if asked in names:
-        st.session_state["study"] = asked
-    elif asked:
-        st.warning(f"There is no study {asked!r} in this database.")
-    if st.session_state.get("study") not in names:
-        st.session_state["study"] = names[-1]
-    st.selectbox("Study", names, key="study", on_change=_write_address)
-    _write_address()
+    asked, state = st.query_params.get("study"), st.session_state
+    if asked:
+        state["study"] = address.named(asked, names)
+    elif state.get("study") not in names:
+        state["study"] = names[-1]
+    st.selectbox(
+        "Study",
+        names,
+        index=0 if state["study"] else None,
+        key="study",
+        placeholder="Choose a study",
+        format_func=lambda name: text.shortened(name, 60),
+        on_change=_change_study,
+    )
+    name = current_study()
+    if name:
+        address.enter(page.url_path, name)
 
 
-def _write_address() -> None:
-    st.query_params["study"] = st.session_state["study"]
+def _change_study() -> None:
+    """What was looked at of one study is nothing of another."""
+    st.query_params.clear()
+    name = current_study()
+    if name:
+        st.query_params["study"] = address.key(name)
+        st.session_state["page"] = None  # what was looked at of this one earlier comes back
 
 
 def current_study() -> str | None:
-    """Name of the study being looked at, or None when the database has none."""
+    """Name of the study being looked at, or None when there is none of the name asked for."""
     name = st.session_state.get("study")
     return str(name) if name else None
 
 
 @dataclass
 class _Seen:
-    """A study's evaluations as far as they have been read; a running study only ever grows."""
+    """A study's evaluations as far as they have been read."""
 
-    evaluations: list[Evaluation] = field(default_factory=list)
+    columns: Columns = field(default_factory=Columns)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -130,22 +129,35 @@ def _view(
 ) -> StudyView:
     seen = _seen(url, name, created)
     with seen.lock:
-        seen.evaluations += _repository(url).evaluations(name, start=len(seen.evaluations))
-        known = corrected.of_study(_repository(url), _study, seen.evaluations) if seconds else None
-        return queries.view(_study, seen.evaluations, _space, verified, known)
+        seen.columns.read(_repository(url), name)
+        known = seen.columns.corrected(_repository(url), _study) if seconds else None
+        return queries.view(_study, seen.columns, _space, verified, known)
 
 
-def views() -> list[StudyView]:
-    """All studies as they are now; only evaluations not seen before are read."""
+def views() -> list[StudyView | Unreadable]:
+    """All studies as they are now; only evaluations not seen before are read. One that cannot be read harms none."""
     counts, spaces = repository().num_evaluations(), queries.spaces(repository())
-    return [_current(study, counts, spaces) for study in repository().studies()]
+    found: list[StudyView | Unreadable] = []
+    for study in repository().studies():
+        try:
+            found.append(_current(study, counts, spaces))
+        except NasError as error:
+            count = counts.get(study.name, 0)
+            found.append(Unreadable(study.name, study.status, study.created, str(error), count))
+    return found
 
 
 def current_view() -> StudyView:
-    """The study being looked at. Raises NasError: the database has no study."""
+    """The study being looked at. Raises NasError: there is none."""
     name = current_study()
     if name is None:
-        raise NasError("this database has no studies yet; `nas demo` runs a first one in five minutes")
+        asked = text.shortened(st.query_params.get("study", ""))
+        names = [study.name for study in repository().studies()]
+        if not names:
+            raise NasError("this database has no studies yet; `nas demo` runs a first one in five minutes")
+        known = ", ".join(repr(text.shortened(one, 40)) for one in names[-5:])
+        more = f", and {len(names) - 5} more" if len(names) > 5 else ""
+        raise NasError(f"there is no study {asked!r} in this database; choose one at the left: {known}{more}")
     return _current(repository().study(name), repository().num_evaluations(), queries.spaces(repository()))
 
 
@@ -157,8 +169,25 @@ def _current(study: StudyRecord, counts: dict[str, int], spaces: dict[str, Space
     return _view(url, study.name, study.status, study.created, count, verified, seconds, study, space)
 
 
-def live(body: Callable[[], None]) -> None:
-    """Show a part of a page, and show it again every few seconds while its study is running."""
+def live(title: str, body: Callable[[StudyView], None]) -> None:
+    """Show a page of the study being looked at, and show it again every few seconds while the study is running."""
+
+    def whole() -> None:
+        shown = current_view()
+        heading(title, shown)
+        body(shown)
+
+    try:
+        seconds = REFRESH_SECONDS if current_view().is_running else None
+    except NasError as error:
+        st.title(title, anchor=False)
+        show_error(error)
+        return
+    part(whole, seconds)
+
+
+def part(body: Callable[[], None], seconds: float | None) -> None:
+    """A part of a page that is shown again by itself, and says in one line what it cannot show."""
 
     def guarded() -> None:
         try:
@@ -166,34 +195,57 @@ def live(body: Callable[[], None]) -> None:
         except NasError as error:
             show_error(error)
 
-    seconds = REFRESH_SECONDS if current_view().is_running else None
     st.fragment(guarded, run_every=seconds)()
 
 
 def heading(title: str, shown: StudyView) -> None:
     """A page's title with the study's facts in one line below."""
     study = shown.study
+    aims = ", ".join(text.markdown(metric(name).phrase) for name in study.objectives)
     facts = [
-        f"**{study.name}**",
-        study.status,
-        f"{len(shown.evaluations):,} evaluations",
-        "minimise " + ", ".join(metric(name).phrase for name in study.objectives),
-        *map(queries.limit_text, shown.limits),
+        f"**{text.markdown(study.name)}**",
+        text.markdown(study.status),
+        f"{len(shown.table):,} evaluations",
+        f"minimise {aims}",
+        *(text.markdown(queries.limit_text(limit)) for limit in shown.limits),
     ]
     st.title(title, anchor=False)
     st.markdown(" · ".join(facts))
+    left = progress.seconds_left(shown)
+    done = progress.share_done(shown)
+    if shown.is_running and done is not None:
+        st.progress(done, f"{done:.0%} of {progress.asked(shown):,} evaluations{_left(left)}")
 
 
-def show_figure(figure: go.Figure, key: str) -> None:
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", about {progress.duration(seconds)} left"
+
+
+def is_dark() -> bool:
+    return st.context.theme.type == "dark"
+
+
+def drawn(figure: go.Figure) -> go.Figure | dict[str, object]:
+    """The figure as it looks on the reader's ground."""
+    return theme.darkened(figure) if is_dark() else figure
+
+
+def show_figure(figure: go.Figure, key: str, alt: str | None = None) -> None:
     """A figure to look at, without the toolbar."""
-    st.plotly_chart(figure, key=key, width="stretch", theme=None, config={"displayModeBar": False})
+    st.plotly_chart(drawn(figure), key=key, width="stretch", theme=None, config={"displayModeBar": False}, alt=alt)
+
+
+def show_facts(facts: Mapping[str, str]) -> None:
+    """A table of names and values, all of it plain text."""
+    rows = {text.markdown(name): text.markdown(value, 600) for name, value in facts.items()}
+    st.table(pd.DataFrame({"": list(rows), "value": list(rows.values())}).set_index(""), hide_header=True)
 
 
 def show_error(error: NasError) -> None:
     """What went wrong and how to put it right, in the one line the error carries."""
-    st.error(str(error), icon=":material/error:")
+    st.error(text.markdown(error, 600), icon=":material/error:")
 
 
-def note(text: str) -> None:
+def note(said: str) -> None:
     """A quiet line in place of something that is not there yet."""
-    st.info(text, icon=":material/info:")
+    st.info(said, icon=":material/info:")

@@ -1,7 +1,12 @@
 """One set of colours and one figure template for every chart, and the server's matching theme settings.
 
-The colours are Okabe and Ito's, which stay apart for colour-blind readers; marks differ in shape as well.
+The colours are Okabe and Ito's, which stay apart for colour-blind readers; marks differ in shape as well. Figures are
+made in the light ones; `darkened` gives every colour its dark partner.
 """
+
+import json
+import re
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -17,7 +22,12 @@ OTHER = "#009e73"
 WARM = "#e69f00"
 SKY = "#56b4e9"
 PINK = "#cc79a7"
+PLAIN = "#8d9aa8"
+BROKEN = "#b08a72"
+REFUTED = "#8c4a1e"
 QUALITATIVE = (ACCENT, WARM, OTHER, PINK, SKY, PICKED, MUTED)
+LOW_HIGH = ((0.0, "#3f78b5"), (0.5, "#9aa3a8"), (1.0, "#e0b030"))
+"""Of a third metric: told apart by colour-blind readers, on a light ground and on a dark one."""
 TINTS = ("#d6e6f2", "#fbe8c8", "#cfeae0", "#f3dfe9", "#dcf0fb", "#f9dcc8", "#e4e8ec")
 """A pale partner of each qualitative colour, for areas that carry text."""
 
@@ -69,18 +79,53 @@ stroke="{SKY}" stroke-width="1.4"/><g fill="{ACCENT}"><circle cx="3" cy="3.5" r=
 <circle cx="13" cy="13" r="2.2"/></g></svg>"""
 """The browser tab's picture, a front of three points. An icon by name would be fetched from a server elsewhere."""
 
+_DARK = {
+    INK: "#e3e8ed",
+    MUTED: "#a4b0bd",
+    FAINT: "#5d6977",
+    GRID: "#242d37",
+    PAPER: "#10161c",
+    PANEL: "#171e26",
+    ACCENT: "#4fa8dd",
+    PICKED: "#ff8b45",
+    OTHER: "#3cc79c",
+    WARM: "#f0b63c",
+    PLAIN: "#74818f",
+    BROKEN: "#a5826b",
+    REFUTED: "#d68a5c",
+    **dict(zip(TINTS, ("#17384f", "#4d3a10", "#124233", "#472c3b", "#173a4a", "#51301a", "#2a333d"), strict=True)),
+    "rgba(255,255,255,": "rgba(16,22,28,",
+    "rgba(0,114,178,": "rgba(79,168,221,",
+}
+"""The partner of each colour on a dark ground."""
+_COLOR = re.compile("|".join(map(re.escape, _DARK)))
+
+
+def darkened(figure: go.Figure) -> dict[str, Any]:
+    """The same figure for a dark ground, as Plotly's JSON."""
+    found: dict[str, Any] = json.loads(_COLOR.sub(lambda color: _DARK[color.group()], figure.to_json(validate=False)))
+    return found
+
+
+def _colors(partner: dict[str, str], border: str) -> dict[str, str]:
+    return {
+        "primaryColor": partner.get(ACCENT, ACCENT),
+        "backgroundColor": partner.get(PAPER, PAPER),
+        "secondaryBackgroundColor": partner.get(PANEL, PANEL),
+        "textColor": partner.get(INK, INK),
+        "linkColor": partner.get(ACCENT, ACCENT),
+        "borderColor": border,
+    }
+
+
 SERVER_THEME = {
-    "theme.base": "light",
-    "theme.primaryColor": ACCENT,
-    "theme.backgroundColor": PAPER,
-    "theme.secondaryBackgroundColor": PANEL,
-    "theme.textColor": INK,
-    "theme.linkColor": ACCENT,
-    "theme.borderColor": "#dde3e9",
+    **{f"theme.light.{name}": color for name, color in _colors({}, "#dde3e9").items()},
+    **{f"theme.dark.{name}": color for name, color in _colors(_DARK, "#2c3742").items()},
+    "theme.light.sidebar.backgroundColor": PANEL,
+    "theme.dark.sidebar.backgroundColor": _DARK[PANEL],
     "theme.baseRadius": "small",
     "theme.showWidgetBorder": "true",
     "theme.headingFontWeights": "[600,600,600,600,600,600]",
     "theme.headingFontSizes": '["1.75rem","1.3rem","1.1rem","1rem","1rem","1rem"]',
-    "theme.sidebar.backgroundColor": PANEL,
 }
-"""Streamlit's own colours, handed over as command flags so that no file has to lie in the user's folder."""
+"""Streamlit's own colours, light and dark, handed over as command flags so that no file lies in the user's folder."""

@@ -3,7 +3,7 @@
 import pytest
 
 from dashboard import queries
-from dashboard.queries import StudyView
+from dashboard.queries import Columns, StudyView
 from nas import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import seed_database
@@ -23,4 +23,4 @@ def shown(url: str) -> StudyView:
         study = repository.study("digits-cnn")
         space, verified = queries.spaces(repository)[study.space_digest], repository.verified(study.name)
         known = fronts.correction(repository, study.name)
-        return queries.view(study, repository.evaluations(study.name), space, verified, known)
+        return queries.view(study, Columns(repository.evaluations(study.name)), space, verified, known)

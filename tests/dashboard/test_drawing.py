@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
-from dashboard import drawing
 from dashboard.blocks import Block, blocks, changed_cells, declared_fields, kind_field, leaves, settings, size_field
+from dashboard.figures import drawing
 from search_spaces import Architecture, Space, choice
 from search_spaces.nasbench201 import NASBench201Space
 from tests.dashboard.seeding import ConvSpace

@@ -1,6 +1,7 @@
 """Every page, run without a browser by Streamlit's own test driver."""
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -9,12 +10,24 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard import importance, planes
 from dashboard.queries import StudyView
 from dashboard.serve import APP
 from nas import front as fronts
 from nas.storage import Repository
 
-PAGES = ("studies", "targets", "front", "gradient", "history", "training", "trust", "settings")
+PAGES = (
+    "studies",
+    "targets",
+    "front",
+    "architecture",
+    "space",
+    "gradient",
+    "history",
+    "training",
+    "trust",
+    "settings",
+)
 Open = Callable[..., AppTest]
 
 
@@ -27,7 +40,7 @@ def browse(url: str, monkeypatch: pytest.MonkeyPatch) -> Open:
         monkeypatch.setattr("sys.argv", ["app.py"])
         test = AppTest.from_file(str(APP), default_timeout=30)
         if page != "studies":
-            test.switch_page(f"pages/{page}.py")
+            test.switch_page(f"views/{page}.py")
         for name, value in {**({"study": study} if study else {}), **address}.items():
             test.query_params[name] = value
         return test.run()
@@ -37,7 +50,19 @@ def browse(url: str, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 def texts(test: AppTest) -> str:
     kinds = (test.title, test.subheader, test.markdown, test.caption, test.info, test.error, test.warning, test.success)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    return "\n".join(plain(element.value) for kind in kinds for element in kind)
+
+
+def plain(markdown: object) -> str:
+    """Markdown as it is read: escaped signs as they are, code without its marks."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", str(markdown)).replace("`", "")
+
+
+@pytest.fixture(autouse=True)
+def quick_importances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few networks and halves: what they say has tests of its own."""
+    for name, value in (("MOST", 40), ("REPEATS", 1)):
+        monkeypatch.setattr(importance, name, value)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -85,29 +110,43 @@ def test_a_database_of_another_version_names_the_upgrade(browse: Open, tmp_path:
 
 
 def test_without_a_database_the_page_says_how_to_name_one(browse: Open) -> None:
-    assert "NAS_STORAGE" in browse("studies", storage="").error[0].value
+    assert "NAS_STORAGE" in plain(browse("studies", storage="").error[0].value)
 
 
-def test_a_study_that_is_not_there_is_named(browse: Open) -> None:
-    test = browse("history", "gone")
-    assert "gone" in test.warning[0].value
-    assert test.title[0].value == "History"
+@pytest.mark.parametrize("page", ["front", "history", "settings"])
+def test_a_study_that_is_not_there_is_said_and_no_other_is_shown(browse: Open, page: str) -> None:
+    test = browse(page, "gone")
+    assert "there is no study 'gone'" in plain(test.error[0].value)
+    assert "digits-cnn" in plain(test.error[0].value), "those there are"
+    assert test.title[0].value == page.capitalize()
+    assert not test.table and not test.dataframe
+    assert test.selectbox(key="study").value is None
 
 
 def test_the_front_shows_the_best_network_and_its_export_command(browse: Open, shown: StudyView, url: str) -> None:
     test = browse("front", "digits-cnn")
+    assert test.selectbox(key="digits-cnn network").value == shown.front.index[0]
     best = str(shown.front["_digest"].iloc[0])
-    assert test.selectbox(key="digits-cnn network").value == best
     assert test.code[0].value == f"nas export digits-cnn --architecture {best[:8]} --to {best[:8]} --storage {url}"
-    assert test.table[0].value["verified"].iloc[0].endswith(" %")
+    values = test.table[0].value
+    assert values["verified"].iloc[0].endswith(" %") and "±" in values[best[:8]].iloc[0]
     assert "is on the front" in texts(test)
 
 
+def test_the_front_says_how_far_its_order_and_its_latencies_can_be_believed(browse: Open) -> None:
+    trusted = [link.proto.label for link in browse("front", "digits-cnn").get("page_link")]
+    doubted = [link.proto.label for link in browse("front", "digits-cnn-wide").get("page_link")]
+    assert any("order of networks\\: reliable" in label and ":green-badge" in label for label in trusted)
+    assert any("not reliable" in label and "No better than ranking by parameters" in label for label in doubted)
+    assert any("latency on cpu\\: may decide on limits" in label for label in trusted)
+
+
 def test_an_address_opens_a_network_that_is_not_on_the_front(browse: Open, shown: StudyView) -> None:
-    dominated = str(shown.table[shown.table["_feasible"] & ~shown.table["_front"]]["_digest"].iloc[0])
-    test = browse("front", "digits-cnn", architecture=dominated[:8])
-    assert test.selectbox(key="digits-cnn network").value == dominated
-    assert f"{dominated[:8]} is not on the front" in texts(test)
+    place = int(shown.table.index[shown.table["_feasible"] & ~shown.table["_front"]][0])
+    digest = str(shown.table["_digest"].iloc[place])
+    test = browse("front", "digits-cnn", architecture=digest[:8])
+    assert test.selectbox(key="digits-cnn network").value == place
+    assert f"{digest[:8]} is not on the front" in texts(test)
 
 
 def test_a_network_over_a_limit_says_which(browse: Open, shown: StudyView) -> None:
@@ -117,45 +156,84 @@ def test_a_network_over_a_limit_says_which(browse: Open, shown: StudyView) -> No
 
 
 def test_a_network_that_breaks_a_limit_as_measured_is_offered_and_said_so(browse: Open, shown: StudyView) -> None:
-    digest = str(shown.refuted["_digest"].iloc[0])
+    digest, place = str(shown.refuted["_digest"].iloc[0]), int(shown.refuted.index[0])
     test = browse("front", "digits-cnn")
     choice = test.selectbox(key="digits-cnn network")
-    assert choice.value == str(shown.front["_digest"].iloc[0])
     offered = [text for text in choice.options if text.endswith("breaks a limit")]
-    assert len(offered) == len(shown.refuted) and offered[0].startswith(digest[:8])
-    choice.set_value(digest).run()
+    assert len(offered) == len(shown.refuted) and any(text.startswith(digest[:8]) for text in offered)
+    choice.set_value(place).run()
     assert f"{digest[:8]} is not on the front; as measured it breaks latency on cpu ≤ 9 ms" in texts(test)
+    assert test.query_params["architecture"] in (digest[:12], [digest[:12]])
 
 
-def test_what_was_measured_meanwhile_is_seen_without_more_evaluations(browse: Open, url: str, tmp_path: Path) -> None:
+def test_what_was_measured_meanwhile_is_seen_without_more_evaluations(
+    browse: Open, url: str, shown: StudyView, tmp_path: Path
+) -> None:
     shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "own.db")
     storage = f"sqlite:///{tmp_path / 'own.db'}"
-    best = browse("front", "digits-cnn", storage=storage).selectbox(key="digits-cnn network").value
+    place = browse("front", "digits-cnn", storage=storage).selectbox(key="digits-cnn network").value
+    best = str(shown.table["_digest"].iloc[place])
     with Repository(storage) as repository:
         repository.add_verified("digits-cnn", {best: {"latency_ms@cpu": 99.0}})
     other = browse("front", "digits-cnn", storage=storage)
-    assert other.selectbox(key="digits-cnn network").value != best
+    assert other.selectbox(key="digits-cnn network").value != place
     assert any(text.startswith(best[:8]) for text in other.selectbox(key="digits-cnn network").options)
 
 
-def test_two_networks_are_compared(browse: Open, shown: StudyView) -> None:
+def test_two_networks_are_compared_and_the_address_says_so(browse: Open, shown: StudyView) -> None:
     test = browse("front", "digits-cnn")
-    other = str(shown.front["_digest"].iloc[1])
+    other = int(shown.front.index[1])
     test.selectbox(key="digits-cnn compared").set_value(other).run()
     assert not test.exception
-    first = shown.evaluation(str(shown.front["_digest"].iloc[0]))
-    second = shown.evaluation(other)
-    assert first and second
-    assert test.expander[0].label == f"{len(first.arch.diff(second.arch))} values differ"
     assert list(test.table[0].value.columns)[-1] == "change"
+    digest = str(shown.table["_digest"].iloc[other])
+    assert test.query_params["compare"] in (digest[:12], [digest[:12]])
+    again = browse("front", "digits-cnn", compare=digest[:12])
+    assert again.selectbox(key="digits-cnn compared").value == other
 
 
 @pytest.mark.parametrize("axis", ["params", "macs", "error"])
 def test_any_metric_may_be_an_axis_also_logarithmic(browse: Open, axis: str) -> None:
     test = browse("front", "digits-cnn")
-    test.selectbox(key="digits-cnn x").set_value(axis).run()
-    test.get("button_group")[0].set_value(["x", "y"]).run()
+    test.selectbox(key="digits-cnn x ").set_value(axis).run()
+    test.get("button_group")[0].set_value([axis, "error"] if axis != "error" else ["error"]).run()
     assert not test.exception
+    assert test.query_params["x"] in (axis, [axis])
+
+
+def test_an_address_restores_axes_colour_limits_and_evaluations(browse: Open, shown: StudyView) -> None:
+    test = browse("front", "digits-cnn", x="params", y="error", z="macs", upto="80", limit="params<=900000")
+    assert [test.selectbox(key=f"digits-cnn {name} ").value for name in "xyz"] == ["params", "error", "macs"]
+    assert test.slider(key="digits-cnn upto").value == 80
+    bound = float(test.select_slider(key="digits-cnn limit params").value)
+    assert bound == pytest.approx(900_000, rel=0.05)
+    moved = planes.plane(shown, ("params", "error", "macs"), moved={"params": bound}, upto=80)
+    assert test.selectbox(key="digits-cnn network").value == moved.best()
+
+
+def test_a_moved_limit_chooses_the_best_network_that_keeps_it(browse: Open, shown: StudyView) -> None:
+    test = browse("front", "digits-cnn")
+    before = test.selectbox(key="digits-cnn network").value
+    slider = test.select_slider(key="digits-cnn limit latency_ms@cpu")
+    bound = planes.bounds(shown.table["latency_ms@cpu"], 9.0)[20]
+    slider.set_value(bound).run()
+    after = test.selectbox(key="digits-cnn network").value
+    assert after != before
+    assert after == planes.plane(shown, ("latency_ms@cpu", "error"), moved={"latency_ms@cpu": bound}).best()
+    assert test.query_params["limit"] in (f"latency_ms@cpu<={bound:g}", [f"latency_ms@cpu<={bound:g}"])
+
+
+def test_under_a_limit_that_nothing_keeps_no_network_is_offered(browse: Open, shown: StudyView) -> None:
+    test = browse("front", "digits-cnn", limit=f"latency_ms@cpu<={shown.table['latency_ms@cpu'].min()}")
+    assert "No network of this study keeps" in plain(test.warning[0].value)
+    assert "comes nearest" in plain(test.warning[0].value)
+    assert not test.code, "no command to export one"
+
+
+def test_nonsense_in_an_address_is_left_aside(browse: Open) -> None:
+    test = browse("front", "digits-cnn", x="nothing", upto="many", limit="params<=soon", architecture="zz", log="?")
+    assert not test.exception and not test.error
+    assert test.selectbox(key="digits-cnn x ").value == "latency_ms@cpu"
 
 
 def test_the_sidebar_changes_the_study_and_the_address(browse: Open) -> None:
@@ -181,7 +259,7 @@ def test_trust_is_told_in_words(browse: Open) -> None:
 def test_the_trust_page_has_the_figures_and_the_curves(browse: Open) -> None:
     test = browse("trust", "digits-cnn")
     facts = test.table[0].value["value"]
-    assert facts["Kendall's tau"] == "0.76 (0.52 to 0.94)"
+    assert plain(facts["Kendall's tau"]) == "0.76 (0.52 to 0.94)"
     assert facts["of small networks"] == "mean +2.8 %, mean distance 2.1 %"
     assert "Error with inherited weights" in texts(test) and "standard deviation" in texts(test)
 
@@ -207,7 +285,7 @@ def test_a_learnt_distribution_is_shown_with_what_was_derived(browse: Open, url:
     assert f"Derived network {collapsed.arch.digest[:8]}" in texts(test) and "not evaluated in this study" in texts(
         test
     )
-    assert [warning.value for warning in test.warning] == list(collapsed.warnings)
+    assert [plain(warning.value) for warning in test.warning] == list(collapsed.warnings)
 
 
 def test_positions_of_one_choice_are_shown_on_request(browse: Open) -> None:

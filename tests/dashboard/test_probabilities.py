@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboard import choices, probabilities, theme
+from dashboard import choices, theme
 from dashboard.choices import Choice
+from dashboard.figures import probabilities
 from nas.records import Distribution
 from search_spaces import Space, choice
 from tests.contracts.searcher import Blocks

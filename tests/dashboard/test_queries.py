@@ -1,12 +1,13 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import queries
-from dashboard.queries import StudyView
+from dashboard import progress, queries
+from dashboard.queries import Columns, StudyView
 from nas import front as fronts
 from nas.limits import parse
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
@@ -35,6 +36,10 @@ def found(*rows: dict[str, float] | str) -> list[Evaluation]:
     ]
 
 
+def viewed(study: StudyRecord, evaluations: Sequence[Evaluation], **more: Any) -> StudyView:
+    return queries.view(study, Columns(evaluations), **more)
+
+
 def brute_force_front(table: pd.DataFrame, names: list[str]) -> list[bool]:
     rows = table[names].to_numpy(float)
     feasible = table["_feasible"].to_numpy(bool)
@@ -51,7 +56,7 @@ def test_the_front_is_that_of_the_quadratic_definition(shown: StudyView) -> None
 
 
 def test_limits_and_failures_take_evaluations_out_of_the_front() -> None:
-    view = queries.view(
+    view = viewed(
         study(limits=("params <= 5",)),
         found({"error": 0.1, "params": 9}, {"error": 0.2, "params": 5}, "out of memory", {"error": 0.3, "params": 6}),
     )
@@ -66,15 +71,15 @@ def test_a_network_that_breaks_a_limit_as_measured_dominates_nothing() -> None:
     rows = found({"error": 0.1, "params": 4}, {"error": 0.2, "params": 4}, {"error": 0.1, "params": 9}, "diverged")
     digests = [one.arch.digest for one in rows]
     limited = study(limits=("params <= 5",))
-    assert queries.view(limited, rows).table["_front"].tolist() == [True, False, False, False]
+    assert viewed(limited, rows).table["_front"].tolist() == [True, False, False, False]
     seen = {digests[0]: {"params": 6.0}, digests[1]: {"params": 5.0, "error": 0.3}, digests[2]: {"params": 6.0}}
-    view = queries.view(limited, rows, verified=seen)
+    view = viewed(limited, rows, verified=seen)
     assert view.table["_front"].tolist() == [False, True, False, False]
     assert view.table["_feasible"].tolist() == [False, True, False, False]
     assert view.table["_refuted"].tolist() == [True, False, False, False], "the third never promised to keep it"
     assert view.refuted["_digest"].tolist() == digests[:1]
     assert [str(limit) for limit in view.broken_as_measured(digests[0])] == ["params <= 5"]
-    assert queries.best_so_far(view.table, "error").tolist()[1:] == [0.2, 0.2, 0.2]
+    assert progress.best_so_far(view.table, "error").tolist()[1:] == [0.2, 0.2, 0.2]
 
 
 def test_the_front_is_that_of_the_command_line(shown: StudyView, url: str) -> None:
@@ -86,40 +91,41 @@ def test_the_front_is_that_of_the_command_line(shown: StudyView, url: str) -> No
 
 
 def test_a_limit_on_what_was_not_measured_is_not_broken() -> None:
-    view = queries.view(study(limits=("latency_ms@pi5 <= 5",)), found({"error": 0.1, "params": 9}))
+    view = viewed(study(limits=("latency_ms@pi5 <= 5",)), found({"error": 0.1, "params": 9}))
     assert view.table["_front"].tolist() == [True]
 
 
 def test_an_objective_that_one_evaluation_lacks_leaves_that_one_out() -> None:
-    view = queries.view(study(), found({"error": 0.1}, {"error": 0.2, "params": 3}))
+    view = viewed(study(), found({"error": 0.1}, {"error": 0.2, "params": 3}))
     assert view.table["_front"].tolist() == [False, True]
     assert view.metrics == ("error", "params")
 
 
 def test_a_study_without_evaluations_is_an_empty_table() -> None:
-    view = queries.view(study(), [])
+    view = viewed(study(), [])
     assert not len(view.front)
-    assert queries.hypervolume_history(view.table, ("error",)).tolist() == []
-    assert queries.best_so_far(view.table, "error").tolist() == []
+    assert progress.hypervolume_history(view.table, ("error",)).tolist() == []
+    assert progress.best_so_far(view.table, "error").tolist() == []
     assert "no evaluations yet" in str(queries.why_empty(view))
 
 
 def test_a_study_of_failures_says_why() -> None:
-    view = queries.view(study(), found("out of memory", "diverged"))
+    view = viewed(study(), found("out of memory", "diverged"))
     assert queries.why_empty(view) == "All 2 evaluations of 's' failed; the first with: out of memory"
-    assert queries.hypervolume_history(view.table, ("error", "params")).tolist() == [0, 0]
+    assert progress.hypervolume_history(view.table, ("error", "params")).tolist() == [0, 0]
 
 
 def test_an_evaluation_is_found_by_the_start_of_its_digest(shown: StudyView) -> None:
-    first = shown.evaluations[0]
-    assert shown.evaluation(first.arch.digest[:8]) is first
+    first = shown.columns.archs[0]
+    found = shown.evaluation(first.digest[:8])
+    assert found is not None and found.arch == first
     assert shown.evaluation("") is None
     assert shown.evaluation("zz") is None
 
 
 def test_hypervolume_grows_and_ends_at_the_whole_front(shown: StudyView) -> None:
     names = list(shown.study.objectives)
-    history = queries.hypervolume_history(shown.table, names)
+    history = progress.hypervolume_history(shown.table, names)
     assert (np.diff(history) >= 0).all()
     assert 0 < history[-1] <= 1
     feasible = shown.table[shown.table["_feasible"]][names].to_numpy(float)
@@ -131,23 +137,23 @@ def test_hypervolume_grows_and_ends_at_the_whole_front(shown: StudyView) -> None
 
 
 def test_best_so_far_is_of_feasible_values_only() -> None:
-    view = queries.view(
+    view = viewed(
         study(limits=("params <= 5",)),
         found({"error": 0.1, "params": 9}, {"error": 0.4, "params": 1}, {"error": 0.2, "params": 2}),
     )
-    best = queries.best_so_far(view.table, "error")
+    best = progress.best_so_far(view.table, "error")
     assert math.isnan(best[0])
     assert best[1:].tolist() == [0.4, 0.2]
 
 
 def test_the_list_of_studies_has_the_newest_first() -> None:
-    old = queries.view(study(name="old", created="2026-01-01T00:00:00+00:00"), found({"error": 0.1, "params": 1}))
-    new = queries.view(study(name="new", created="2026-02-01T00:00:00+00:00"), [])
-    table = queries.studies_table([old, new])
+    old = viewed(study(name="old", created="2026-01-01T00:00:00+00:00"), found({"error": 0.1, "params": 1}))
+    new = viewed(study(name="new", created="2026-02-01T00:00:00+00:00"), [])
+    table = progress.studies_table([old, new])
     assert table["study"].tolist() == ["new", "old"]
     assert table["evaluations"].tolist() == [0, 1]
     assert table["front"].tolist() == [0, 1]
-    assert not len(queries.studies_table([]))
+    assert not len(progress.studies_table([]))
 
 
 def test_limits_are_written_as_people_read_them() -> None:
@@ -169,25 +175,3 @@ def test_rows_of_a_trust_report_without_both_values_are_left_out() -> None:
 def test_a_diverged_point_is_not_on_the_curve() -> None:
     points = [CurvePoint(10, "train", "loss", math.nan), CurvePoint(5, "train", "loss", 2.0)]
     assert queries.curve_table(points)["step"].tolist() == [5]
-
-
-@pytest.mark.parametrize(
-    ("event", "digests"),
-    [
-        (None, ()),
-        ({}, ()),
-        ({"selection": {"points": []}}, ()),
-        ({"selection": {"points": [{"curve_number": 2}]}}, ()),
-        ({"selection": {"points": [{"customdata": ["abc", "ab", 3]}, {"customdata": ["abc", "ab", 3]}]}}, ("abc",)),
-        ({"selection": {"points": [{"customdata": ["b"]}, {"customdata": "a"}, {"customdata": None}]}}, ("b", "a")),
-    ],
-)
-def test_a_selection_names_architectures(event: Any, digests: tuple[str, ...]) -> None:
-    assert queries.selected_digests(event) == digests
-
-
-def test_the_export_command_survives_a_shell() -> None:
-    assert queries.export_command("digits", "0123456789abcdef") == (
-        "nas export digits --architecture 01234567 --to 01234567"
-    )
-    assert "'my study'" in queries.export_command("my study", "0123456789abcdef")

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from dashboard import app, charts, queries, shell
+from dashboard import address, queries, shell, text
+from dashboard.figures import training
+from dashboard.queries import StudyView
 from nas.units import metric
 
 _NO_SUPERNET = "This study has no supernet: its networks were trained or looked up one by one, so there is no curve."
 _NO_CURVE = "No training curve is stored for this study's supernet; `nas train` records one as it goes."
 
 
-def show_training() -> None:
-    shown = shell.current_view()
-    shell.heading("Training", shown)
+def show_training(shown: StudyView) -> None:
     digest = shown.study.supernet_digest
     if digest is None:
         shell.note(_NO_SUPERNET)
@@ -20,7 +20,7 @@ def show_training() -> None:
     curves = queries.curve_table(shell.repository().curve(digest))
     strategy = f" of {supernet.settings['strategy']}" if "strategy" in supernet.settings else ""
     steps = f"{supernet.steps:,} steps{strategy}, shared weights: {supernet.sharing}"
-    st.caption(f"Supernet {supernet.name}, weights {digest[:8]}, {steps}")
+    st.caption(text.markdown(f"Supernet {supernet.name}, weights {digest[:8]}, {steps}", 300))
     if not len(curves):
         shell.note(_NO_CURVE)
         return
@@ -28,16 +28,17 @@ def show_training() -> None:
     for name in dict.fromkeys(subnets["metric"]):
         title, toggle = st.columns([5, 1], vertical_alignment="bottom")
         title.subheader(f"{metric(name).title.capitalize()} of subnets", anchor=False)
-        log = toggle.toggle("Logarithmic", key=f"log {name}")
-        shell.show_figure(charts.curves_figure(curves, name, log), f"curve {name}")
+        log = toggle.toggle("Logarithmic", address.get("curves") == "log", key=f"log {name}")
+        address.put("curves", "log" if log else "")
+        shell.show_figure(training.curves_figure(curves, name, log), f"curve {name}")
     if (curves["which"] == "train").any():
         st.subheader("Training loss", anchor=False)
-        shell.show_figure(charts.loss_figure(curves), "loss")
+        shell.show_figure(training.loss_figure(curves), "loss")
 
 
 def page() -> None:
-    shell.live(show_training)
+    shell.live("Training", show_training)
 
 
 if __name__ == "__main__":
-    app.run(page)
+    page()

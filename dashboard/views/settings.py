@@ -3,24 +3,21 @@
 import json
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from dashboard import app, shell
+from dashboard import shell
 from dashboard.queries import StudyView
 from nas.errors import NasError
 
 
-def show_settings() -> None:
-    shown = shell.current_view()
-    shell.heading("Settings", shown)
+def show_settings(shown: StudyView) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Search", anchor=False)
-        _show_facts(_search_facts(shown))
+        shell.show_facts(_search_facts(shown))
         st.subheader("Settings of the searcher and the run", anchor=False)
         if shown.study.settings:
-            _show_facts(_flat(shown.study.settings))
+            shell.show_facts(_flat(shown.study.settings))
         else:
             st.caption("All at their defaults.")
     with right:
@@ -28,7 +25,7 @@ def show_settings() -> None:
         _show_supernet(shown)
         if shown.space:
             st.subheader("Space", anchor=False)
-            _show_facts({"name": shown.space.name, "version": shown.space.digest})
+            shell.show_facts({"name": shown.space.name, "version": shown.space.digest})
             with st.expander("Declaration"):
                 st.json(shown.space.declaration, expanded=2)
 
@@ -43,7 +40,7 @@ def _search_facts(shown: StudyView) -> dict[str, str]:
         "status": study.status,
         "started": study.created.replace("T", " ")[:16] + " UTC",
         "run file": study.run_file or "none: started from Python",
-        "evaluations": f"{len(shown.evaluations):,}, {shown.num_failed:,} failed",
+        "evaluations": f"{len(shown.table):,}, {shown.num_failed:,} failed",
         "evaluation time": f"{shown.table['_seconds'].sum():,.0f} s in all",
     }
 
@@ -66,20 +63,16 @@ def _show_supernet(shown: StudyView) -> None:
         "task digest": supernet.task_digest,
         "trained": supernet.created.replace("T", " ")[:16] + " UTC",
     }
-    _show_facts({**facts, **_flat(supernet.settings)})
+    shell.show_facts({**facts, **_flat(supernet.settings)})
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
 
 
-def _show_facts(facts: dict[str, str]) -> None:
-    st.table(pd.DataFrame({"": list(facts), "value": list(facts.values())}).set_index(""), hide_header=True)
-
-
 def page() -> None:
-    shell.live(show_settings)
+    shell.live("Settings", show_settings)
 
 
 if __name__ == "__main__":
-    app.run(page)
+    page()

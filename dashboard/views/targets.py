@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import app, charts, hardware, queries, shell
+from dashboard import address, hardware, queries, shell, text
+from dashboard.figures import latency
 from dashboard.hardware import Key, Measured
 from nas.records import PredictorRecord, TargetRecord
 
@@ -65,7 +66,7 @@ def _show_notes(found: Sequence[Measured]) -> None:
         return
     table = hardware.notes_table(found)
     with st.expander(f"{len(table):,} notes on measurements" if len(table) != 1 else "1 note on measurements"):
-        st.markdown("\n".join(f"- {number:,} × {text}" for text, number in kinds))
+        st.markdown("\n".join(f"- {number:,} × {text.markdown(kind, 200)}" for kind, number in kinds))
         st.dataframe(
             table,
             hide_index=True,
@@ -80,7 +81,7 @@ def _show_notes(found: Sequence[Measured]) -> None:
 
 def _pick(predictors: Mapping[str, PredictorRecord]) -> PredictorRecord:
     """The one chosen, or at first that of the target in the page's address."""
-    asked = st.query_params.get("target")
+    asked = address.get("target")
     first = next((place for place, one in enumerate(predictors.values()) if one.target == asked), 0)
     name = st.selectbox("Predictor", list(predictors), first, key="predictor", width=520)
     return predictors[name]
@@ -91,20 +92,19 @@ def _show_predictor(shown: PredictorRecord, versions: Sequence[TargetRecord]) ->
     now = hardware.current(versions).get(shown.target)
     if now is not None and now.version != shown.version:
         st.warning(
-            f"It was fitted to an earlier version of {shown.target}, which has changed since: "
-            f"measure anew with nas target measure RUN_FILE {shown.target}.",
+            f"It was fitted to an earlier version of {text.markdown(shown.target)}, which has changed since: "
+            f"measure anew with `nas target measure RUN_FILE {shown.target}`.",
             icon=":material/update:",
         )
     for warning in shown.warnings:
-        st.warning(warning, icon=":material/warning:")
+        st.warning(text.markdown(warning, 600), icon=":material/warning:")
     left, right = st.columns([5, 4], gap="large")
     with left:
         st.subheader("Predicted against measured", anchor=False)
         _show_pairs(shown)
     with right:
         st.subheader("In figures", anchor=False)
-        facts = hardware.facts(shown)
-        st.table(pd.DataFrame({"": list(facts), "value": list(facts.values())}).set_index(""), hide_header=True)
+        shell.show_facts(hardware.facts(shown))
 
 
 def _show_verdict(shown: PredictorRecord) -> None:
@@ -112,15 +112,19 @@ def _show_verdict(shown: PredictorRecord) -> None:
     quality = shown.quality
     verdict, serves = str(quality.get("verdict", "")), quality.get("serves_limits")
     if serves is None:
-        st.info(verdict or _NO_VERDICT, icon=":material/help:")
+        st.info(text.markdown(verdict, 600) or _NO_VERDICT, icon=":material/help:")
     elif serves:
         st.success(
-            f"**{verdict.capitalize()}.**\n\nIt may decide on limits of latency on {shown.target}.",
+            f"**{_sentence(verdict)}.**\n\nIt may decide on limits of latency on {text.markdown(shown.target)}.",
             icon=":material/check_circle:",
         )
     else:
         why = str(quality.get("refusal") or f"{shown.target}: it may not decide on a limit")
-        st.warning(f"**{verdict.capitalize()}.**\n\n{why}.", icon=":material/warning:")
+        st.warning(f"**{_sentence(verdict)}.**\n\n{text.markdown(why, 600)}.", icon=":material/warning:")
+
+
+def _sentence(verdict: str) -> str:
+    return text.markdown(verdict[:1].upper() + verdict[1:], 600)
 
 
 def _show_pairs(shown: PredictorRecord) -> None:
@@ -128,7 +132,7 @@ def _show_pairs(shown: PredictorRecord) -> None:
     if not len(rows):
         shell.note(_NO_PAIRS)
         return
-    shell.show_figure(charts.predictions_figure(rows), "predictions")
+    shell.show_figure(latency.predictions_figure(rows), "predictions")
     if rows["upper"].notna().any():
         st.caption(f"Of {len(rows):,} predictions of networks held back, {_above(rows, shown)}.")
 
@@ -138,13 +142,13 @@ def _above(rows: pd.DataFrame, shown: PredictorRecord) -> str:
     count, asked = int(rows["above"].sum()), shown.quality.get("coverage_asked")
     share = f"{count:,} ({hardware.percent(count / len(rows))})" if count else "none"
     allowed = f"; {hardware.percent(1 - asked)} may" if isinstance(asked, float) else ""
-    bars = ". Bars reach up to the bound" if len(rows) <= charts.MOST_BARS else ""
+    bars = ". Bars reach up to the bound" if len(rows) <= latency.MOST_BARS else ""
     return f"{share} took longer than the bound given{allowed}{bars}"
 
 
 def page() -> None:
-    st.fragment(show_targets, run_every=shell.REFRESH_SECONDS)()
+    shell.part(show_targets, shell.REFRESH_SECONDS)
 
 
 if __name__ == "__main__":
-    app.run(page)
+    page()

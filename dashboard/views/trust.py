@@ -1,9 +1,11 @@
 """Whether inherited weights rank networks as stand-alone training does."""
 
-import pandas as pd
 import streamlit as st
 
-from dashboard import app, charts, queries, shell
+from dashboard import queries, shell, text
+from dashboard.figures import training
+from dashboard.figures import trust as figures
+from dashboard.queries import StudyView
 from nas.records import Trust
 from nas.trust import facts
 from nas.units import metric
@@ -15,9 +17,7 @@ _NO_TRUST = """No trust report is stored for this study's supernet. Until there 
 with care: a run file with `trust` set lets `nas search` train a few of them on their own and compare."""
 
 
-def show_trust() -> None:
-    shown = shell.current_view()
-    shell.heading("Trust", shown)
+def show_trust(shown: StudyView) -> None:
     digest = shown.study.supernet_digest
     if digest is None:
         shell.note(_NO_SUPERNET)
@@ -30,7 +30,7 @@ def show_trust() -> None:
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Agreement with stand-alone training", anchor=False)
-        shell.show_figure(charts.agreement_figure(trust), "agreement")
+        shell.show_figure(figures.agreement_figure(trust), "agreement")
         st.caption("Points with 95 % intervals. Noise keeps even a second training from the same order.")
         _show_networks(trust)
     with right:
@@ -41,19 +41,17 @@ def show_trust() -> None:
 
 def _show_verdict(trust: Trust) -> None:
     if trust.banner:
-        st.warning(f"**{trust.banner}**", icon=":material/flag:")
+        st.warning(f"**{text.markdown(trust.banner, 600)}**", icon=":material/flag:")
     if trust.level == "reliable":
-        st.success(trust.verdict, icon=":material/check_circle:")
+        st.success(text.markdown(trust.verdict, 600), icon=":material/check_circle:")
     elif trust.level == "unknown":
-        st.info(trust.verdict, icon=":material/help:")
+        st.info(text.markdown(trust.verdict, 600), icon=":material/help:")
     else:
-        st.warning(trust.verdict, icon=":material/warning:")
+        st.warning(text.markdown(trust.verdict, 600), icon=":material/warning:")
 
 
 def _show_facts(trust: Trust) -> None:
-    known = facts(trust)
-    table = pd.DataFrame({"": [fact.name for fact in known], "value": [fact.text for fact in known]})
-    st.table(table.set_index(""), hide_header=True)
+    shell.show_facts({fact.name: fact.text for fact in facts(trust)})
 
 
 def _show_networks(trust: Trust) -> None:
@@ -62,7 +60,7 @@ def _show_networks(trust: Trust) -> None:
     if not len(rows):
         shell.note("This report holds no values of single networks.")
         return
-    shell.show_figure(charts.ranks_figure(rows, trust.metric, trust.noise), "ranks")
+    shell.show_figure(figures.ranks_figure(rows, trust.metric, trust.noise), "ranks")
     if trust.noise is not None:
         st.caption("Bars: the standard deviation of one stand-alone training.")
 
@@ -73,13 +71,13 @@ def _show_curves(trust: Trust, digest: str) -> None:
     if not (curves["metric"] == trust.metric).any():
         return
     st.subheader(f"{metric(trust.metric).title.capitalize()} with inherited weights", anchor=False)
-    shell.show_figure(charts.curves_figure(curves, trust.metric), "curves")
+    shell.show_figure(training.curves_figure(curves, trust.metric), "curves")
     st.caption("While the supernet was trained; the training page has more.")
 
 
 def page() -> None:
-    shell.live(show_trust)
+    shell.live("Trust", show_trust)
 
 
 if __name__ == "__main__":
-    app.run(page)
+    page()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import app, blocks, choices, drawing, probabilities, queries, shell
+from dashboard import address, blocks, choices, queries, shell, text
 from dashboard.choices import Choice
+from dashboard.figures import drawing, probabilities
 from dashboard.queries import StudyView
 from nas.records import Distribution
 from nas.units import metric
@@ -15,9 +16,7 @@ _MOST_PANELS = 12  # more choices than this are shown as means of those that are
 _ALL = ""  # choices, rather than the positions of one family
 
 
-def show_gradient() -> None:
-    shown = shell.current_view()
-    shell.heading("Gradient", shown)
+def show_gradient(shown: StudyView) -> None:
     distributions = shell.repository().distributions(shown.study.name)
     if not distributions:
         shell.note(_NONE)
@@ -45,21 +44,23 @@ def _pick(shown: StudyView, distributions: Sequence[Distribution]) -> Distributi
     if len(distributions) == 1:
         return distributions[0]
     costs = [metric(name).phrase for name in distributions[0].settings.get("objectives", ())[1:]]
-    by = f", by the weight of {' and '.join(costs)} (of 1 in all)" if costs else ""
+    by = f", by the weight of {' and '.join(map(text.markdown, costs))} (of 1 in all)" if costs else ""
     place = st.selectbox(
         f"One of {len(distributions)} distributions{by}",
         range(len(distributions)),
+        int(min(max(0, address.number("distribution", 0)), len(distributions) - 1)),
         format_func=lambda index: distributions[index].label or f"distribution {index + 1}",
         key=f"{shown.study.name} distribution",
         width=420,
     )
+    address.put("distribution", str(place), "0")
     return distributions[place]
 
 
 def _show_warnings(found: Distribution, distributions: Sequence[Distribution]) -> None:
     for warning in found.warnings:
-        st.warning(warning, icon=":material/warning:")
-    others = [f"**{one.label}**" for one in distributions if one.warnings and one is not found]
+        st.warning(text.markdown(warning, 600), icon=":material/warning:")
+    others = [f"**{text.markdown(one.label)}**" for one in distributions if one.warnings and one is not found]
     if others:
         st.warning(f"Read the warnings of {', '.join(others)} too.", icon=":material/flag:")
 
@@ -76,19 +77,22 @@ def _show_derived(shown: StudyView, found: Distribution) -> None:
 
 def _settings(found: Distribution) -> list[str]:
     """Plain values of the whole network, which a drawing of its parts leaves out."""
-    return [f"{name} {value}" for name, value in blocks.settings(found.arch).items()]
+    return [text.markdown(f"{name} {value}") for name, value in blocks.settings(found.arch).items()]
 
 
 def _evaluated(shown: StudyView, found: Distribution) -> list[str]:
-    one = shown.by_digest.get(found.arch.digest)
+    one = shown.evaluation(found.arch.digest)
     if one is None:
         return ["not evaluated in this study"]
     if one.error is not None:
-        return [f"its evaluation failed: {one.error}"]
+        return [text.markdown(f"its evaluation failed: {one.error}", 300)]
     broken = [queries.limit_text(limit) for limit in queries.broken_limits(one.metrics, shown.limits)]
     broken += [f"{queries.limit_text(limit)} as measured" for limit in shown.broken_as_measured(found.arch.digest)]
-    known = [f"{metric(name).phrase} {metric(name).text(one.metrics[name])}" for name in shown.study.objectives]
-    return [*known, *(f":orange[breaks {text}]" for text in broken)]
+    known = [
+        text.markdown(f"{metric(name).phrase} {metric(name).text(one.metrics[name])}")
+        for name in shown.study.objectives
+    ]
+    return [*known, *(f":orange[breaks {text.markdown(limit)}]" for limit in broken)]
 
 
 def _show_steps(shown: StudyView, found: Distribution, open_choices: Sequence[Choice]) -> None:
@@ -111,8 +115,8 @@ def _show_steps(shown: StudyView, found: Distribution, open_choices: Sequence[Ch
 
 
 def page() -> None:
-    shell.live(show_gradient)
+    shell.live("Gradient", show_gradient)
 
 
 if __name__ == "__main__":
-    app.run(page)
+    page()

@@ -1,0 +1,1 @@
+"""Figures, each a pure function from values to a Plotly figure. Units come from the metrics' names: see `nas.units`."""

@@ -1,0 +1,265 @@
+"""One network: its drawing, its values and how far they are true, its neighbours, its life, and how to take it home."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import address, blocks, commands, encoding, exports, hardware, planes, queries, shell, text, theme
+from dashboard.encoding import Encoded
+from dashboard.figures import drawing
+from dashboard.queries import StudyView
+from dashboard.views import networks
+from nas.records import Evaluation
+from nas.units import metric
+
+_MOST_OFFERED = 200
+_MOST_READ = 10_000  # networks among which neighbours are looked for, the last ones
+_NOTHING = "–"
+
+
+def show_architecture(shown: StudyView) -> None:
+    reason = queries.why_empty(shown)
+    if reason:
+        shell.note(text.markdown(reason, 600))
+        return
+    network, compared = _pick(shown)
+    declaration = shown.space.declaration if shown.space else {}
+    _show_drawing(network, compared, declaration, theme.ACCENT)
+    if compared:
+        _show_drawing(compared, network, declaration, theme.OTHER)
+        _show_difference(network, compared)
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        st.subheader("Values", anchor=False)
+        networks.show_metrics(shown, network, compared)
+        networks.say_place(shown, planes.plane(shown, shown.metrics[:2]), network)
+        _show_latencies(shown, network)
+        _show_life(shown, network)
+    with right:
+        _show_neighbours(shown, network)
+        _show_commands(shown, network)
+        _show_exports(network)
+    with st.expander(f"All values of {network.arch.digest[:8]}"):
+        st.dataframe(blocks.values_table(network.arch), hide_index=True, width="stretch")
+        st.code(network.arch.json(), language="json", wrap_lines=True)
+
+
+def _pick(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
+    """The network in the address, or the best; and the one it is compared with."""
+    asked = address.get("architecture")
+    found = shown.evaluation(asked)
+    if asked and (found is None or found.error is not None):
+        st.warning(f"This study has no network {text.markdown(asked)}; here is its best.")
+    front = shown.front.index.tolist() or shown.table.index[~shown.table["_failed"]].tolist()
+    first = shown.places[found.arch.digest] if found and found.error is None else front[0]
+    other = shown.evaluation(address.get("compare"))
+    second = shown.places[other.arch.digest] if other and other.error is None else -1
+    extra = [place for place in (first, second) if place >= 0]
+    options = [int(place) for place in dict.fromkeys([*front[:_MOST_OFFERED], *extra])]
+    state, keys = st.session_state, (f"{shown.study.name} network", f"{shown.study.name} compared")
+    for key, place in zip(keys, (first, second), strict=True):
+        state[key] = int(place)
+
+    def label(place: int) -> str:
+        return _NOTHING if place < 0 else networks.label(shown, shown.at(place))
+
+    ask: dict[str, Any] = {"format_func": label, "on_change": _write, "args": (shown, keys)}
+    left, right = st.columns(2)
+    left.selectbox("Network", options, key=keys[0], **ask)
+    right.selectbox("Compare with", [-1, *options], key=keys[1], **ask)
+    return shown.at(int(first)), shown.at(int(second)) if second >= 0 and second != first else None
+
+
+def _write(shown: StudyView, keys: tuple[str, str]) -> None:
+    for key, parameter in zip(keys, ("architecture", "compare"), strict=True):
+        place = st.session_state[key]
+        address.put(parameter, str(shown.table["_digest"].iloc[place])[:12] if place >= 0 else "")
+
+
+def _show_drawing(network: Evaluation, other: Evaluation | None, declaration: Mapping[str, Any], color: str) -> None:
+    theirs = blocks.settings(other.arch) if other else None
+    common = []
+    for name, value in blocks.settings(network.arch).items():
+        said = text.markdown(f"{name} {value}")
+        common.append(f":orange[**{said}**]" if theirs and theirs.get(name) != value else said)
+    st.subheader(f"Network {network.arch.digest[:8]}", anchor=False)
+    if common:
+        st.caption(" · ".join(common))
+    figure = drawing.network_figure(network.arch, other.arch if other else None, declaration, color)
+    shell.show_figure(figure, f"drawing {network.arch.digest}", f"Drawing of network {network.arch.digest[:8]}")
+
+
+def _show_difference(network: Evaluation, compared: Evaluation) -> None:
+    pairs = network.arch.diff(compared.arch)
+    st.subheader(f"{len(pairs)} values differ" if len(pairs) != 1 else "1 value differs", anchor=False)
+    table = pd.DataFrame(
+        {
+            "value": list(pairs),
+            network.arch.digest[:8]: [_written(mine) for mine, _ in pairs.values()],
+            compared.arch.digest[:8]: [_written(theirs) for _, theirs in pairs.values()],
+        }
+    )
+    st.dataframe(table, hide_index=True, width="stretch", height=min(320, 38 + 35 * len(table)))
+
+
+def _written(value: Any) -> str:
+    return "absent" if value is None else str(value)
+
+
+# --- what is known of it
+
+
+def _show_latencies(shown: StudyView, network: Evaluation) -> None:
+    """On every target: what was predicted, with its interval, and what was measured, with its spread."""
+    rows = []
+    for target in shell.repository().targets():
+        name = f"latency_ms@{target.name}"
+        measured = shell.repository().measurements(target.name, [network.arch.digest], version=target.version)
+        if name not in network.metrics and not measured:
+            continue
+        predicted, last = network.metrics.get(name, math.nan), measured[-1] if measured else None
+        rows.append(
+            {
+                "target": text.markdown(target.name, 40),
+                "predicted": metric(name).text(predicted) + _interval(shown, target.name, predicted),
+                "measured": f"{metric(name).text(last.median_ms)} (± {last.iqr_ms / 2:.2g})" if last else _NOTHING,
+                "measured is": networks.change(name, predicted, last.median_ms) if last else _NOTHING,
+            }
+        )
+    if not rows:
+        return
+    st.subheader("Latency on every target", anchor=False)
+    st.table(pd.DataFrame(rows), hide_index=True)
+    st.caption(
+        "Predicted: with the interval in which 90 % of held-back measurements lay. Measured: median of the passes, and "
+        "half their interquartile range."
+    )
+
+
+def _interval(shown: StudyView, target: str, predicted: float) -> str:
+    found = [one for one in shell.repository().predictors(target) if one.space_digest == shown.study.space_digest]
+    share = hardware.shares(found[-1]) if found and math.isfinite(predicted) else None
+    return f" ({predicted * share[0]:.3g} to {predicted * share[1]:.3g})" if share else ""
+
+
+def _show_life(shown: StudyView, network: Evaluation) -> None:
+    """Who proposed it, when, and what evaluating it took."""
+    place = shown.places[network.arch.digest]
+    learnt = [one for one in shell.repository().distributions(shown.study.name) if one.arch == network.arch]
+    proposer = f"the gradient search {learnt[0].label}".strip() if learnt else f"searcher {shown.study.searcher}"
+    st.subheader("Life", anchor=False)
+    shell.show_facts(
+        {
+            "proposed by": proposer,
+            "evaluated": f"{place + 1:,} of {len(shown.table):,}",
+            "on": network.worker or "this machine",
+            "took": f"{network.seconds:.3g} s",
+            "study begun": shown.study.created.replace("T", " ")[:16] + " UTC",
+            "weights": f"supernet {shown.study.supernet_digest[:8]}" if shown.study.supernet_digest else "its own",
+        }
+    )
+
+
+# --- neighbours
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _encoded(url: str, study: str, created: str, start: int, count: int, _shown: StudyView) -> Encoded:
+    return encoding.encoded(_shown.columns.archs, range(start, count))
+
+
+def encoded(shown: StudyView, place: int = 0) -> Encoded:
+    """The choices of the study's last networks, and of the one at `place`, as a table."""
+    count = len(shown.table)
+    start = max(0, min(place, count - _MOST_READ))
+    end = min(count, start + _MOST_READ) // 50 * 50 or count  # not read again at each evaluation of a running study
+    end = max(end, place + 1) if shown.is_running else min(count, start + _MOST_READ)
+    return _encoded(st.session_state["url"], shown.study.name, shown.study.created, start, end, shown)
+
+
+def _show_neighbours(shown: StudyView, network: Evaluation) -> None:
+    """Evaluated networks that are one change away, and what the change did."""
+    st.subheader("One change away", anchor=False)
+    place = shown.places[network.arch.digest]
+    near = [(at, change) for at, change in encoding.neighbours(encoded(shown, place), place) if at != place]
+    rows = [(at, change, shown.at(at)) for at, change in near if not shown.table["_failed"].iloc[at]]
+    if not rows:
+        st.caption("No network one change away has been evaluated.")
+        return
+    names = [name for name in shown.study.objectives if name in network.metrics]
+    table = pd.DataFrame({"change": [change for _, change, _ in rows]})
+    table["network"] = [one.arch.digest[:8] for _, _, one in rows]
+    for name in names:
+        known = [one.metrics.get(name, math.nan) for _, _, one in rows]
+        table[metric(name).axis] = [networks.change(name, network.metrics[name], value) for value in known]
+    table["_sort"] = [one.metrics.get(names[0], math.inf) for _, _, one in rows] if names else 0.0
+    order = table.sort_values("_sort").index
+    event = st.dataframe(
+        table.loc[order].drop(columns="_sort"),
+        hide_index=True,
+        width="stretch",
+        height=min(390, 38 + 35 * len(table)),
+        on_select="rerun",
+        selection_mode="single-cell",
+        key=f"neighbours {network.arch.digest}",
+    )
+    st.caption(f"{len(rows):,} evaluated; what the change does to each objective. Click one to compare it.")
+    cells = event["selection"]["cells"]
+    if cells:
+        other = rows[order[cells[0][0]]][2]
+        address.put("compare", other.arch.digest[:12])
+        del st.session_state[f"neighbours {network.arch.digest}"]
+        st.rerun(scope="fragment")
+
+
+# --- taking it home
+
+
+def _show_commands(shown: StudyView, network: Evaluation) -> None:
+    st.subheader("Take it home", anchor=False)
+    broken = queries.broken_limits(network.metrics, shown.limits)
+    if broken:
+        said = " and ".join(text.markdown(queries.limit_text(limit)) for limit in broken)
+        st.caption(f"Mind that it breaks {said}.")
+    url = shell.repository().url
+    st.caption("Write it as files that run without this package:")
+    st.code(commands.export(shown.study.name, network.arch.digest, url), language="bash", wrap_lines=True)
+    st.caption("Train it further from its inherited weights, then write it:")
+    st.code(commands.finetune(shown.study.name, network.arch.digest, url), language="bash", wrap_lines=True)
+
+
+def _show_exports(network: Evaluation) -> None:
+    """Exports of this network that exist, each to download, and where its parameters are."""
+    runs = exports.runs_folder()
+    own = [one for one in exports.found(runs) if one.digest == network.arch.digest]
+    for one in own:
+        kind = "fine-tuned export" if one.finetuned else "export"
+        st.download_button(
+            f"Download {kind} {text.markdown(one.name, 50)}",
+            partial(exports.packed, one.id, runs),
+            f"{network.arch.digest[:8]}.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/download:",
+            key=f"export {one.id}",
+        )
+    counts = exports.parameters(own[0]) if own else {}
+    if counts:
+        whole = sum(counts.values())
+        st.subheader("Parameters by part", anchor=False)
+        table = pd.DataFrame({"part": list(counts), "parameters": list(counts.values())})
+        table["share"] = table["parameters"] / whole
+        share = st.column_config.ProgressColumn("Share", format="percent", min_value=0, max_value=1)
+        st.dataframe(table, hide_index=True, width="stretch", column_config={"share": share})
+
+
+def page() -> None:
+    shell.live("Architecture", show_architecture)
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,70 @@
+"""Exports are found below the folder of runs and nowhere else, and leave it as a zip."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dashboard import exports
+from search_spaces import Architecture
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    root = tmp_path / "runs"
+    folder = root / "digits" / "best"
+    folder.mkdir(parents=True)
+    record = {"architecture": {"is": "Patches", "width": 16}, "metadata": {"study": "digits", "finetuned": True}}
+    (folder / "architecture.json").write_text(json.dumps(record))
+    weights = {"body.0.weight": torch.zeros(4, 3), "body.0.bias": torch.zeros(4), "body.1.weight": torch.zeros(2, 4)}
+    save_file(
+        {**weights, "head.weight": torch.zeros(5), "0.1.2.weight": torch.zeros(6)}, folder / "weights.safetensors"
+    )
+    return root
+
+
+def test_an_export_is_known_by_its_architecture(runs: Path) -> None:
+    (one,) = exports.found(runs)
+    assert one.digest == Architecture("Patches", {"width": 16}).digest
+    assert (one.name, one.study, one.finetuned) == ("digits/best", "digits", True)
+    assert one.name not in one.id and len(one.id) == 16
+
+
+def test_its_files_come_as_a_zip(runs: Path) -> None:
+    (one,) = exports.found(runs)
+    with zipfile.ZipFile(io.BytesIO(exports.packed(one.id, runs))) as archive:
+        assert sorted(archive.namelist()) == ["best/architecture.json", "best/weights.safetensors"]
+
+
+def test_an_id_is_no_path(runs: Path) -> None:
+    for asked in ("digits/best", "../runs/digits/best", "/etc/passwd", ""):
+        with pytest.raises(KeyError):
+            exports.packed(asked, runs)
+
+
+def test_links_lead_nowhere(runs: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key.txt").write_text("k")
+    (secret / "architecture.json").write_text((runs / "digits" / "best" / "architecture.json").read_text())
+    (runs / "elsewhere").symlink_to(secret)
+    (runs / "digits" / "best" / "key.txt").symlink_to(secret / "key.txt")
+    (one,) = exports.found(runs)
+    with zipfile.ZipFile(io.BytesIO(exports.packed(one.id, runs))) as archive:
+        assert not [name for name in archive.namelist() if "key" in name]
+
+
+def test_what_only_looks_like_an_export_is_none(runs: Path, tmp_path: Path) -> None:
+    (runs / "digits" / "best" / "architecture.json").write_text("[]")
+    assert exports.found(runs) == [] and exports.found(tmp_path / "none") == []
+
+
+def test_parameters_are_counted_by_part_from_the_header(runs: Path) -> None:
+    (one,) = exports.found(runs)
+    assert exports.parameters(one) == {"0.1": 6, "body.0": 16, "body.1": 8, "head": 5}
+    (one.folder / "weights.safetensors").write_bytes(b"\xff" * 20)
+    assert exports.parameters(one) == {}
