@@ -13,8 +13,9 @@ RUNS = Path("runs")
 RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]
 Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
 Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
-_TAKE_URLS = (("storage", "copy"),)  # commands of which they are arguments
 AsJSON = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+_TAKE_URLS = (("storage", "copy"),)  # commands whose arguments are URLs
 
 
 def refuse_misplaced_urls(arguments: Sequence[str]) -> None:
