@@ -1,4 +1,4 @@
-"""The tables of the newest version, as `nas/storage.py` uses them; `versions` holds the way there from older ones."""
+"""The tables of the newest version, as `nas.storage` uses them; `versions` holds the way there from older ones."""
 
 from typing import Any
 
