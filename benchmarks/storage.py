@@ -2,7 +2,7 @@
 
     python -m benchmarks.storage [--rounds 20] [--directory FOLDER]
 
-An evaluation is an architecture of ten choices with two metrics. Ours goes through `Repository.append_evaluations`, one
+An evaluation is an architecture of ten choices with two metrics. Ours goes through `Repository.store_evaluations`, one
 evaluation or one hundred a commit; the architectures know their digests, as they do once a searcher has asked for them.
 Optuna's goes through `ask`, ten `suggest_categorical` and `tell` of a study with random sampling in `RDBStorage`, and,
 as its shortest way to store what is already known, through `add_trial`. Every round runs all of them, so that a busy
@@ -100,7 +100,7 @@ def ours(url: str, synchronous: Literal["NORMAL", "FULL"], archs: Iterator[Archi
             Evaluation(next(archs), {"error": 0.1 + 1e-4 * i, "params": 1e5 + i}, None, 0.5, "") for i in range(num)
         ]
         started = time.perf_counter()
-        repository.append_evaluations("benchmark", evaluations, "weights", "data", start=position)
+        repository.store_evaluations("benchmark", dict(enumerate(evaluations, start=position)), "weights", "data")
         taken = time.perf_counter() - started
         position += num
         return taken

@@ -130,7 +130,7 @@ def _view(
 ) -> StudyView:
     seen = _seen(url, name, created)
     with seen.lock:
-        seen.evaluations += _repository(url).evaluations(name, start=len(seen.evaluations))
+        seen.evaluations = _repository(url).evaluations(name)
         known = corrected.of_study(_repository(url), _study, seen.evaluations) if seconds else None
         return queries.view(_study, seen.evaluations, _space, verified, known)
 

@@ -3,9 +3,9 @@
 One class, `Repository`, on SQLite (`sqlite:///nas.db`) or PostgreSQL (`postgresql+psycopg://user@host/database`).
 Tables and rows stay private to this package and `nas/migrations`.
 
-Durability. A batch of evaluations is one transaction: all of it is there or none. SQLite runs in write-ahead mode with
+Durability. An evaluation is stored as it comes, in a transaction of its own. SQLite runs in write-ahead mode with
 `synchronous=NORMAL`: what is committed survives the death of the process, however sudden, and a power cut never damages
-the file but may take back the last commits (https://www.sqlite.org/pragma.html#pragma_synchronous). A lost batch is
+the file but may take back the last commits (https://www.sqlite.org/pragma.html#pragma_synchronous). What is lost is
 evaluated again on resuming, hence the default; `synchronous="FULL"` waits for the disk at every commit instead.
 
 What a study was told never changes. An evaluation is keyed by (weights, architecture, data), and a second, different

@@ -19,7 +19,9 @@ from nas.storage.studies import Studies
 from search_spaces import Architecture
 
 _arch, _e, _link = tables.architectures.c, tables.evaluations.c, tables.study_evaluations.c
-_COUNT_STUDY = sa.select(sa.func.count()).where(_link.study_id == sa.bindparam("study_id"))
+_END_OF_STUDY = sa.select(sa.func.coalesce(sa.func.max(_link.position) + 1, 0)).where(
+    _link.study_id == sa.bindparam("study_id")
+)
 _SELECT_STUDY_IDS = (
     sa.select(_arch.digest, _arch.id)
     .join_from(tables.study_evaluations, tables.architectures, _arch.id == _link.architecture_id)
@@ -47,10 +49,10 @@ _SELECT_VERIFIED = (
     .order_by(_arch.digest)
 )
 _SELECT_STUDY = (
-    sa.select(_arch.json, _arch.digest, *_CONTENT)
+    sa.select(_link.position, _arch.json, _arch.digest, *_CONTENT)
     .join_from(tables.study_evaluations, tables.evaluations)
     .join(tables.architectures, _arch.id == _link.architecture_id)
-    .where(_link.study_id == sa.bindparam("study_id"), _link.position >= sa.bindparam("start"))
+    .where(_link.study_id == sa.bindparam("study_id"))
     .order_by(_link.position)
 )
 _SELECT_KNOWN = (
@@ -81,48 +83,54 @@ class Evaluations(Architectures, Studies):
             sa.insert(tables.study_evaluations), tables.study_evaluations.columns.keys(), dialect
         )
 
-    def append_evaluations(
-        self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str, *, start: int | None = None
+    def store_evaluations(
+        self, study_name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str
     ) -> None:
-        """Appends a batch to a study in one transaction: either all of it is stored or nothing.
+        """Stores evaluations at their positions in a study, in one transaction: either all are there or none.
+
+        A later position may be stored before an earlier one. What is there already and equal stays as it is, so that a
+        caller who was not told whether a commit succeeded may repeat it.
 
         Args:
             weights: Digest of the weights that were evaluated.
             data: Digest of the data and the settings of the evaluation.
-            start: The position of the batch in the study, that is, how many evaluations the caller has seen. Left out,
-                it is where this repository's last `append_evaluations` to or `evaluations` of the study ended, and for
-                a study it has not touched yet, the study's end.
 
         Raises:
-            NasError: The study is unknown, another driver has taken the position, or the study already holds one of
-                the architectures.
+            NasError: The study is unknown, a position holds another evaluation, or the study holds one of the
+                architectures at another position.
         """
-        if not evaluations:
-            return
-        by_digest = _by_digest(study_name, evaluations)
-        with opening.one_line_errors(self._url):
-            try:
-                with self._begin_write() as connection:
-                    study_id, position = self._position(connection, study_name, start)
-                    context_id = self._context_id(connection, weights, data)
-                    links = self._insert_evaluations(connection, context_id, by_digest)
-                    for offset, link in enumerate(links):
-                        link["study_id"], link["position"] = study_id, position + offset
-                    self._add_links(connection, links)
-            except exc.IntegrityError as error:
-                raise NasError(self._conflict(study_name, by_digest, start)) from error
-        self._next[study_name] = (study_id, position + len(links))
-        self._context_ids[weights, data] = context_id
+        if evaluations:
+            _refuse_twice(study_name, evaluations.values())
+            with opening.one_line_errors(self._url):
+                self._store(study_name, evaluations, weights, data)
 
-    def evaluations(self, study_name: str, *, start: int = 0) -> list[Evaluation]:
-        """The evaluations of a study in order of position, from `start` on; NasError if there is no such study."""
+    def append_evaluations(self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
+        """Stores evaluations at the end of a study, as `store_evaluations` does."""
+        if evaluations:
+            with self._reading() as connection:
+                study_id = self._known_study_id(connection, study_name)
+                end = connection.execute(_END_OF_STUDY, {"study_id": study_id}).scalar_one()
+            self.store_evaluations(study_name, dict(enumerate(evaluations, start=end)), weights, data)
+
+    def evaluations(self, study_name: str) -> list[Evaluation]:
+        """The evaluations of a study in order of position; NasError if there is no such study."""
+        return list(self.placed_evaluations(study_name).values())
+
+    def placed_evaluations(self, study_name: str) -> dict[int, Evaluation]:
+        """The evaluations of a study by position, in its order: those under way leave gaps.
+
+        Raises:
+            NasError: there is no such study.
+        """
         with self._reading() as connection:
             study_id = self._study_id(connection, study_name)
-            rows = connection.execute(_SELECT_STUDY, {"study_id": study_id, "start": start}).all()
-        if rows or start == 0:
-            self._next[study_name] = (study_id, start + len(rows))
+            rows = connection.execute(_SELECT_STUDY, {"study_id": study_id}).all()
+        self._study_ids[study_name] = study_id
         metrics = json.loads(f"[{','.join(row.metrics for row in rows)}]")  # at once, which is faster
-        return [_evaluation(row.json, row.digest, found, *row[3:]) for row, found in zip(rows, metrics, strict=True)]
+        return {
+            row.position: _evaluation(row.json, row.digest, found, *row[4:])
+            for row, found in zip(rows, metrics, strict=True)
+        }
 
     def num_evaluations(self) -> dict[str, int]:
         """How many evaluations each study holds, without reading them."""
@@ -174,17 +182,25 @@ class Evaluations(Architectures, Studies):
             rows = connection.execute(_SELECT_VERIFIED, {"study_id": self._study_id(connection, study_name)}).all()
         return {digest: json.loads(metrics) for digest, metrics in rows}
 
-    def _position(self, connection: sa.Connection, name: str, start: int | None) -> tuple[int, int]:
-        """The study's id and the position to write next."""
-        if name in self._next and start in (None, self._next[name][1]):
-            return self._next[name]
-        study_id = self._study_id(connection, name)
-        count = connection.execute(_COUNT_STUDY, {"study_id": study_id}).scalar_one()
-        if start is not None and start > count:
-            raise NasError(
-                f"study {name!r} holds {count} evaluations, so none can be stored at position {start}; read it again"
-            )
-        return study_id, count if start is None else start
+    def _store(self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str) -> None:
+        try:
+            with self._begin_write() as connection:
+                study_id = self._known_study_id(connection, name)
+                context_id = self._context_id(connection, weights, data)
+                links = self._insert_evaluations(connection, context_id, list(evaluations.values()))
+                for position, link in zip(evaluations, links, strict=True):
+                    link["study_id"], link["position"] = study_id, position
+                self._add_links(connection, links)
+        except exc.IntegrityError as error:
+            if conflict := self._conflict(name, evaluations):
+                raise NasError(conflict) from error
+        else:
+            self._study_ids[name] = study_id
+            self._context_ids[weights, data] = context_id
+
+    def _known_study_id(self, connection: sa.Connection, name: str) -> int:
+        """As this repository first saw it: a study that was deleted and created anew is another one."""
+        return self._study_ids.get(name) or self._study_id(connection, name)
 
     def _context_id(self, connection: sa.Connection, weights: str, data: str) -> int:
         if (weights, data) in self._context_ids:
@@ -195,17 +211,17 @@ class Evaluations(Architectures, Studies):
         return context_id
 
     def _insert_evaluations(
-        self, connection: sa.Connection, context_id: int, evaluations: Mapping[str, Evaluation]
+        self, connection: sa.Connection, context_id: int, evaluations: Sequence[Evaluation]
     ) -> list[dict[str, Any]]:
-        """Stores what is new of a batch, given by digest; returns the key of each evaluation, in order."""
+        """Stores what is new; returns the key of each evaluation, in order."""
         if connection.dialect.name == "postgresql":  # writers of one context take turns, as all writers of SQLite do
             context = sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id)
             connection.execute(context.with_for_update())
-        self._insert_architectures(connection, {digest: e.arch.json() for digest, e in evaluations.items()})
-        ids, stored = _attempts(connection, context_id, evaluations)
+        self._insert_architectures(connection, {e.arch.digest: e.arch.json() for e in evaluations})
+        ids, stored = _attempts(connection, context_id, [e.arch.digest for e in evaluations])
         links, new = [], []
-        for digest, evaluation in evaluations.items():
-            content = (json.dumps(evaluation.metrics), evaluation.error, evaluation.seconds, evaluation.worker)
+        for evaluation in evaluations:
+            digest, content = evaluation.arch.digest, _content(evaluation)
             attempts = stored.get(digest, [])
             attempt = attempts.index(content) if content in attempts else len(attempts)
             link = {"context_id": context_id, "architecture_id": ids[digest], "attempt": attempt}
@@ -216,34 +232,41 @@ class Evaluations(Architectures, Studies):
             self._add_evaluations(connection, new)
         return links
 
-    def _conflict(self, name: str, digests: Iterable[str], start: int | None) -> str:
-        """Why a batch was refused: the study is another, another driver writes to it, or it has the architecture."""
+    def _conflict(self, name: str, evaluations: Mapping[int, Evaluation]) -> str:
+        """Why evaluations were refused; empty where all of them are there already."""
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
-            held = connection.execute(_SELECT_STUDY_IDS, {"study_id": study_id}).scalars().all()
-        known_id, position = self._next.get(name, (study_id, len(held)))
-        position = position if start is None else start
-        if known_id != study_id:
+        if self._study_ids.get(name, study_id) != study_id:
             return f"study {name!r} was deleted and created again; read it again before writing to it"
-        if position < len(held):
-            taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
-            return f"{taken}; another driver writes to this study: stop one of the two, then resume"
-        both = ", ".join(sorted(set(digests).intersection(held)))
-        return f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
+        held = self.placed_evaluations(name)
+        for position, evaluation in evaluations.items():
+            if position in held and held[position] != evaluation:
+                taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
+                return f"{taken}; another driver writes to this study: stop one of the two, then resume"
+        there = {evaluation.arch.digest for evaluation in held.values()}
+        digests = {evaluation.arch.digest for position, evaluation in evaluations.items() if position not in held}
+        if both := ", ".join(sorted(digests & there)):
+            return (
+                f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
+            )
+        return ""
 
 
 _CONTENT_NAMES = tuple(column.name for column in _CONTENT)
 
 
-def _by_digest(study_name: str, evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
-    """The batch by digest of its architectures, in order; NasError if one is there twice."""
-    by_digest: dict[str, Evaluation] = {}
+def _refuse_twice(study_name: str, evaluations: Iterable[Evaluation]) -> None:
+    seen: set[str] = set()
     for evaluation in evaluations:
         digest = evaluation.arch.digest
-        if digest in by_digest:
+        if digest in seen:
             raise NasError(f"architecture {digest} is twice in one batch for study {study_name!r}; drop the second one")
-        by_digest[digest] = evaluation
-    return by_digest
+        seen.add(digest)
+
+
+def _content(evaluation: Evaluation) -> tuple[Any, ...]:
+    """What is stored beside the key, in the order of `_CONTENT_NAMES`."""
+    return json.dumps(evaluation.metrics), evaluation.error, evaluation.seconds, evaluation.worker
 
 
 def _attempts(

@@ -23,7 +23,7 @@ class Studies(Database):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._next: dict[str, tuple[int, int]] = {}  # study name -> (its id, the position this driver writes next)
+        self._study_ids: dict[str, int] = {}  # as this repository saw them: one created anew is another study
 
     # --- spaces, supernets
 
@@ -117,7 +117,7 @@ class Studies(Database):
             found = connection.execute(sa.delete(tables.studies).where(tables.studies.c.name == name)).rowcount
             if found:
                 connection.execute(sa.delete(tables.distributions).where(tables.distributions.c.study == name))
-        self._next.pop(name, None)
+        self._study_ids.pop(name, None)
         if not found:
             self.study(name)
 

@@ -270,27 +270,27 @@ class RepositoryContract:
         repository.append_evaluations("first", [], "w", "d")
         assert repository.evaluations("first") == []
 
-    def test_a_second_driver_of_a_study_is_refused(self, url: str) -> None:
-        with Repository(url) as one, Repository(url) as two:
-            with_study(one)
-            one.append_evaluations("first", batch(0), "w", "d")
-            assert two.evaluations("first") == batch(0)
-            two.append_evaluations("first", batch(1), "w", "d")
-            for _ in range(2):
-                with pytest.raises(
-                    NasError, match=r"position 1 of study 'first' is taken, it holds 2 .* another driver"
-                ):
-                    one.append_evaluations("first", batch(2, 3), "w", "d")
-            assert one.evaluations("first") == batch(0, 1), "reading it again makes it the driver"
-            one.append_evaluations("first", batch(2), "w", "d")
-            assert two.evaluations("first") == batch(0, 1, 2)
+    def test_evaluations_stand_in_order_of_position_whenever_they_come(self, repository: Repository) -> None:
+        for position in (3, 0, 4, 1):
+            repository.store_evaluations("first", {position: evaluation(position)}, "w", "d")
+        assert repository.evaluations("first") == batch(0, 1, 3, 4)
+        assert repository.placed_evaluations("first") == {i: evaluation(i) for i in (0, 1, 3, 4)}
+        repository.append_evaluations("first", batch(9), "w", "d")
+        repository.store_evaluations("first", {2: evaluation(2)}, "w", "d")
+        assert repository.evaluations("first") == batch(0, 1, 2, 3, 4, 9)
+        assert repository.num_evaluations() == {"first": 6}
 
-    def test_a_stated_position_is_held_against_the_database(self, repository: Repository) -> None:
-        repository.append_evaluations("first", batch(0, 1), "w", "d", start=0)
-        with pytest.raises(NasError, match="position 1 of study 'first' is taken"):
-            repository.append_evaluations("first", batch(2), "w", "d", start=1)
-        with pytest.raises(NasError, match="holds 2 evaluations, so none can be stored at position 3; read it again"):
-            repository.append_evaluations("first", batch(2), "w", "d", start=3)
+    def test_what_is_stored_again_is_there_once(self, repository: Repository) -> None:
+        placed = {i: evaluation(i) for i in (0, 1, 3)}
+        for _ in range(2):
+            repository.store_evaluations("first", placed, "w", "d")
+        assert repository.placed_evaluations("first") == placed
+
+    def test_a_position_is_taken_once(self, repository: Repository) -> None:
+        repository.append_evaluations("first", batch(0, 1), "w", "d")
+        for other in (evaluation(2), evaluation(1, seconds=9.0)):
+            with pytest.raises(NasError, match=r"position 1 of study 'first' is taken, it holds 2 .* another driver"):
+                repository.store_evaluations("first", {1: other, 2: evaluation(3)}, "w", "d")
         assert repository.evaluations("first") == batch(0, 1)
 
     def test_deleting_a_study_keeps_what_it_found(self, repository: Repository) -> None:
