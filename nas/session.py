@@ -122,7 +122,16 @@ def search(workflow: Workflow) -> Study:
 
 
 def find(workflow: Workflow, *, detailed: bool = True) -> Study:
-    """All the work of a search, each part told when it is done."""
+    """All the work of a search, each part told when it is done.
+
+    Raises:
+        NasError: another process drives the study.
+    """
+    with workflow.repository.driving(workflow.run.name):
+        return _found(workflow, detailed=detailed)
+
+
+def _found(workflow: Workflow, *, detailed: bool) -> Study:
     run = workflow.run
     judged = bool(run.trust) and run.trains
     told = judged and not workflow.checkpoints.exists()

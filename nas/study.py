@@ -122,15 +122,21 @@ class Study:
         return [self._placed[position] for position in sorted(self._placed)]
 
     def run(self, num_evaluations: int) -> list[Evaluation]:
-        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front."""
-        self._set_status("running")
-        try:
-            while todo := self._ask(num_evaluations):
-                self._complete(todo)
-        except BaseException as error:
-            self._set_status("failed" if isinstance(error, Exception) else "interrupted")
-            raise
-        self._set_status("finished")
+        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front.
+
+        Raises:
+            NasError: another process drives the study.
+        """
+        with self.repository.driving(self.name):
+            self._catch_up()
+            self.repository.set_status(self.name, "running")
+            try:
+                while todo := self._ask(num_evaluations):
+                    self._complete(todo)
+            except BaseException as error:
+                self._end_with("failed" if isinstance(error, Exception) else "interrupted")
+                raise
+            self.repository.set_status(self.name, "finished")
         return self.front()
 
     def front(self, target: str | None = None) -> list[Evaluation]:
@@ -268,8 +274,17 @@ class Study:
         )
         return self.repository.create_study(record, load_if_exists=True)
 
-    def _set_status(self, status: str) -> None:
-        self.repository.set_status(self.name, status)
+    def _catch_up(self) -> None:
+        """Reads what another driver has stored since."""
+        if self.repository.num_evaluations().get(self.name) != len(self._placed):
+            self._placed = self.repository.placed_evaluations(self.name)
+
+    def _end_with(self, status: str) -> None:
+        """Says what became of the study, unless it is another driver's to say."""
+        try:
+            self.repository.set_status(self.name, status)
+        except NasError as error:
+            _logger.debug("status %s of study %s is not stored: %s", status, self.name, error)
 
 
 def _completed(

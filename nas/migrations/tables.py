@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest revision in `versions`: a new database is created at it, from these tables."""
 
 metadata = sa.MetaData(
@@ -57,6 +57,17 @@ studies = _table(
     _text("run_file", nullable=True),
     _text("status"),
     sqlite_autoincrement=True,  # an id is never given out twice, so a stale driver cannot write into a later study
+)
+
+# A study is driven before it is there: what it is to search with is trained first. Rows stay, for tokens only grow.
+leases = _table(
+    "leases",
+    _text("study", primary_key=True),
+    sa.Column("token", sa.BigInteger(), nullable=False),
+    _text("machine"),
+    sa.Column("process", sa.BigInteger(), nullable=False),
+    sa.Column("until", sa.Double(), nullable=False),
+    sa.Column("seconds", sa.Double(), nullable=False),
 )
 
 contexts = _table(

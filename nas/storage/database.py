@@ -43,6 +43,7 @@ class Database:
         self._url = opening.parsed(url)
         self.url = opening.shown(self._url)
         self.read_only = read_only
+        self._in_memory = self._url.database in (None, "", ":memory:") and self._url.get_backend_name() == "sqlite"
         self._engine = opening.engine(self._url, read_only=read_only, synchronous=synchronous)
         self._inserter = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         self._writer = self._engine.execution_options(writes=True)

@@ -96,8 +96,8 @@ class Evaluations(Architectures, Studies):
             data: Digest of the data and the settings of the evaluation.
 
         Raises:
-            NasError: The study is unknown, a position holds another evaluation, or the study holds one of the
-                architectures at another position.
+            NasError: The study is unknown, another process drives it, a position holds another evaluation, or the study
+                holds one of the architectures at another position.
         """
         if evaluations:
             _refuse_twice(study_name, evaluations.values())
@@ -165,6 +165,7 @@ class Evaluations(Architectures, Studies):
             NasError: The study is unknown, or holds no evaluation of an architecture.
         """
         with self._writing() as connection:
+            self._check_lease(connection, study_name)
             study_id = self._study_id(connection, study_name)
             ids = {digest: key for digest, key in connection.execute(_SELECT_STUDY_IDS, {"study_id": study_id})}
             if missing := [digest for digest in metrics if digest not in ids]:
@@ -185,6 +186,7 @@ class Evaluations(Architectures, Studies):
     def _store(self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str) -> None:
         try:
             with self._begin_write() as connection:
+                self._check_lease(connection, name)
                 study_id = self._known_study_id(connection, name)
                 context_id = self._context_id(connection, weights, data)
                 links = self._insert_evaluations(connection, context_id, list(evaluations.values()))

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from nas.migrations import tables
 from nas.records import CurvePoint, Distribution, Trust
-from nas.storage.database import Database
+from nas.storage.leases import Leases
 from nas.storage.rows import dumps, row_of
 
 
-class Learnt(Database):
+class Learnt(Leases):
     """Training curves, trust reports and the distributions of gradient searches."""
 
     def add_curve(self, supernet_digest: str, points: Sequence[CurvePoint]) -> None:
@@ -74,6 +74,7 @@ class Learnt(Database):
             for position, found in enumerate(distributions)
         ]
         with self._writing() as connection:
+            self._check_lease(connection, study_name)
             connection.execute(sa.delete(tables.distributions).where(tables.distributions.c.study == study_name))
             if rows:
                 connection.execute(sa.insert(tables.distributions), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,14 +12,15 @@ import sqlalchemy as sa
 from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import SpaceRecord, StudyRecord, SupernetRecord
-from nas.storage.database import Database
+from nas.storage.leases import Leases
 from nas.storage.rows import dumps, named, row_of
 
 _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
+_LEASE = [column for column in tables.leases.c if column.name != "study"]
 _SELECT_STUDY_ID = sa.select(tables.studies.c.id).where(tables.studies.c.name == sa.bindparam("name"))
 
 
-class Studies(Database):
+class Studies(Leases):
     """Spaces, supernets and the studies of them."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -85,35 +87,61 @@ class Studies(Database):
             created = connection.execute(insert, row).rowcount
             query = sa.select(tables.studies).where(tables.studies.c.name == study.name)
             stored = dict(connection.execute(query).mappings().one())
+            (found,) = self._studies(connection, tables.studies.c.name == study.name)
         if created:
-            return _study(stored)
+            return found
         if not load_if_exists:
             remedy = "resume it with load_if_exists=True or take another name"
             raise NasError(f"study {study.name!r} is already in {self.url}; {remedy}")
         _refuse_other_search(study.name, stored, row)
-        return _study(stored)
+        return found
 
     def studies(self) -> list[StudyRecord]:
         """All studies in the order of their creation."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(tables.studies).order_by(tables.studies.c.id)).mappings().all()
-        return [_study(dict(row)) for row in rows]
+            return self._studies(connection)
+
+    def _studies(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[StudyRecord]:
+        """Studies in the order of their creation. One that runs and that nobody drives was stopped from outside."""
+        query = sa.select(tables.studies, *_LEASE, self._clock.label("now")).join_from(
+            tables.studies, tables.leases, tables.leases.c.study == tables.studies.c.name, isouter=True
+        )
+        rows = connection.execute(query.where(*conditions).order_by(tables.studies.c.id)).all()
+        studies = [(_study(row._asdict()), row) for row in rows]
+        return [
+            replace(study, status="stopped")
+            if study.status == "running" and not self._is_driven(study.name, row)
+            else study
+            for study, row in studies
+        ]
 
     def study(self, name: str) -> StudyRecord:
         """The study of this name; NasError naming those there are."""
         return named({study.name: study for study in self.studies()}, name, "study", self.url)
 
     def set_status(self, name: str, status: str) -> None:
-        """Says what has become of a study, for instance "running", "finished" or "failed"."""
+        """Says what has become of a study, for instance "running", "finished" or "failed".
+
+        One that is "running" while nobody drives it reads as "stopped".
+
+        Raises:
+            NasError: there is no such study, or another process drives it.
+        """
         with self._writing() as connection:
+            self._check_lease(connection, name)
             update = sa.update(tables.studies).where(tables.studies.c.name == name).values(status=status)
             found = connection.execute(update).rowcount
         if not found:
             self.study(name)  # raises the error that lists what there is
 
     def delete_study(self, name: str) -> None:
-        """Removes a study and its distributions; its evaluations stay known to other studies."""
+        """Removes a study and its distributions; its evaluations stay known to other studies.
+
+        Raises:
+            NasError: there is no such study, or another process drives it.
+        """
         with self._writing() as connection:
+            self._check_lease(connection, name)
             found = connection.execute(sa.delete(tables.studies).where(tables.studies.c.name == name)).rowcount
             if found:
                 connection.execute(sa.delete(tables.distributions).where(tables.distributions.c.study == name))

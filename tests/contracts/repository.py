@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nas.errors import NasError
+from nas.migrations import tables
 from nas.records import (
     CurvePoint,
     Distribution,
@@ -134,7 +137,7 @@ class RepositoryContract:
         assert repository.supernets() == [moved]
 
     def test_studies_come_back_in_order(self, repository: Repository) -> None:
-        second = replace(STUDY, name="second", supernet_digest="weights-1", run_file="search.py", status="running")
+        second = replace(STUDY, name="second", supernet_digest="weights-1", run_file="search.py", status="finished")
         repository.add_supernet(SUPERNET)
         assert repository.create_study(second) == second
         assert repository.studies() == [STUDY, second]
@@ -143,9 +146,9 @@ class RepositoryContract:
     def test_a_study_that_exists_is_loaded_on_request(self, repository: Repository) -> None:
         with pytest.raises(NasError, match=r"'first' is already in .*; resume it with load_if_exists=True"):
             repository.create_study(STUDY)
-        repository.set_status("first", "running")
+        repository.set_status("first", "failed")
         later = replace(STUDY, created="later", run_file="other.py")
-        assert repository.create_study(later, load_if_exists=True) == replace(STUDY, status="running")
+        assert repository.create_study(later, load_if_exists=True) == replace(STUDY, status="failed")
         assert repository.create_study(replace(STUDY, name="new"), load_if_exists=True).name == "new"
 
     def test_another_search_does_not_load(self, repository: Repository) -> None:
@@ -166,6 +169,94 @@ class RepositoryContract:
         assert repository.study("first").status == "finished"
         with pytest.raises(NasError, match=r"there is no study 'none' in .*; there is: 'first'"):
             repository.set_status("none", "finished")
+
+    # --- drivers
+
+    def test_a_study_runs_as_long_as_somebody_drives_it(self, url: str) -> None:
+        with Repository(url) as repository, Repository(url) as reader:
+            with_study(repository)
+            with repository.driving("first"), repository.driving("first"):
+                repository.set_status("first", "running")
+                assert reader.study("first").status == "running"
+            assert reader.study("first").status == "stopped"
+            repository.set_status("first", "finished")
+            assert reader.study("first").status == "finished"
+
+    def test_a_second_driver_is_refused_and_changes_nothing(self, url: str) -> None:
+        with Repository(url) as one, Repository(url) as two:
+            with one.driving("first"):  # which is not there yet
+                with pytest.raises(
+                    NasError, match=r"study 'first' is driven by process \d+ on .* ago: stop that one, .* under another"
+                ):
+                    two.driving("first").__enter__()
+                with_study(one)
+                one.append_evaluations("first", batch(0), "w", "d")
+                for late in (
+                    lambda: two.append_evaluations("first", batch(1), "w", "d"),
+                    lambda: two.set_status("first", "failed"),
+                    lambda: two.add_verified("first", {digests(0)[0]: {"error": 0.5}}),
+                    lambda: two.put_distributions("first", "k", [learnt()]),
+                    lambda: two.delete_study("first"),
+                ):
+                    with pytest.raises(NasError, match="study 'first' is driven by process"):
+                        late()
+                assert one.study("first") == STUDY
+            with two.driving("first"):
+                two.append_evaluations("first", batch(1), "w", "d")
+            assert one.evaluations("first") == batch(0, 1)
+
+    def test_what_wakes_up_late_is_refused(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Repository, "_renew", lambda *_: None)  # as in a process that is paused
+        with Repository(url) as slept, Repository(url) as other:
+            with_study(slept)
+            with slept.driving("first", seconds=0.3):
+                time.sleep(0.4)
+                slept.append_evaluations("first", batch(0), "w", "d")  # nobody else has come
+                with other.driving("first"):
+                    for late in (
+                        lambda: slept.append_evaluations("first", batch(1), "w", "d"),
+                        lambda: slept.set_status("first", "failed"),
+                    ):
+                        with pytest.raises(
+                            NasError, match=r"taken over while this process was silent for 0.3 s or more"
+                        ):
+                            late()
+                    other.append_evaluations("first", batch(2), "w", "d")
+                with pytest.raises(NasError, match="taken over"):
+                    slept.append_evaluations("first", batch(1), "w", "d")
+            assert other.evaluations("first") == batch(0, 2)
+
+    def test_a_lease_is_renewed(self, url: str) -> None:
+        with Repository(url) as one, Repository(url) as two, one.driving("first", seconds=0.4):
+            time.sleep(0.9)
+            with pytest.raises(NasError, match="is driven by"):
+                two.driving("first").__enter__()
+
+    def test_who_was_killed_is_followed_at_once(self, url: str) -> None:
+        with Repository(url) as repository:
+            with_study(repository)
+            code = (
+                "import sys; from nas.storage import Repository; r = Repository(sys.argv[1]); "
+                "d = r.driving('first'); d.__enter__(); r.set_status('first', 'running'); "
+                "print('driving', flush=True); sys.stdin.read()"
+            )
+            command = [sys.executable, "-c", code, url]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout and process.stdout.readline() == "driving\n"
+                assert repository.study("first").status == "running"
+                with pytest.raises(NasError, match=f"is driven by process {process.pid} on"):
+                    repository.driving("first").__enter__()
+                process.kill()
+            assert repository.study("first").status == "stopped"
+            with repository.driving("first"):
+                assert repository.study("first").status == "running"
+
+    def test_a_lease_left_by_a_clock_gone_wrong_is_none(self, repository: Repository) -> None:
+        repository._taken("first", seconds=1.0)
+        with repository._writing() as connection:
+            connection.execute(sa.update(tables.leases).values(until=tables.leases.c.until + 1000))
+        with repository.driving("first"):
+            repository.set_status("first", "running")
 
     @pytest.mark.parametrize(
         "call",

@@ -166,7 +166,7 @@ def test_a_migrated_file_has_the_words_of_a_new_one(tmp_path):
 NEXT_VERSION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{next}", "{newest}"
 branch_labels = depends_on = None
 
 def upgrade():
@@ -181,9 +181,12 @@ def upgrade():
 """
 
 
+NEWEST, NEXT = tables.VERSION, f"{int(tables.VERSION) + 1:04d}"
+
+
 def write_next_version(folder, monkeypatch, more=""):
-    (folder / "v0002.py").write_text(NEXT_VERSION.format(more=more))
-    monkeypatch.setattr(tables, "VERSION", "0002")
+    (folder / "next.py").write_text(NEXT_VERSION.format(more=more, next=NEXT, newest=NEWEST))
+    monkeypatch.setattr(tables, "VERSION", NEXT)
     monkeypatch.setattr(opening, "_VERSIONS", f"nas:migrations/versions\n{folder}")
 
 
@@ -191,16 +194,18 @@ def test_an_upgrade_keeps_every_row(url, tmp_path, monkeypatch):
     with Repository(url) as repository:
         with_study(repository).append_evaluations("first", batch(0, 1, 2), "w", "d")
     write_next_version(tmp_path, monkeypatch)
-    with pytest.raises(NasError, match="version 0001 and this package works with 0002; run: nas storage upgrade "):
+    with pytest.raises(
+        NasError, match=f"version {NEWEST} and this package works with {NEXT}; run: nas storage upgrade "
+    ):
         Repository(url)
-    assert Repository.upgrade(url) == ("0001", "0002")
-    assert Repository.upgrade(url) == ("0002", "0002")
+    assert Repository.upgrade(url) == (NEWEST, NEXT)
+    assert Repository.upgrade(url) == (NEXT, NEXT)
     with Repository(url) as repository:
         assert repository.studies() == [STUDY]
         assert repository.evaluations("first") == batch(0, 1, 2)
         repository.append_evaluations("first", batch(3), "w", "d")
     monkeypatch.undo()
-    with pytest.raises(NasError, match="version 0002, newer than 0001"):
+    with pytest.raises(NasError, match=f"version {NEXT}, newer than {NEWEST}"):
         Repository(url)
 
 
@@ -212,7 +217,7 @@ def test_an_upgrade_that_fails_changes_nothing(url, tmp_path, monkeypatch):
         with pytest.raises(NasError, match="nowhere"):
             Repository.upgrade(url)
     with Repository(url) as repository:
-        assert repository.version() == "0001"
+        assert repository.version() == NEWEST
         assert repository.evaluations("first") == batch(0, 1, 2)
 
 

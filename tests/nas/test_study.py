@@ -1,7 +1,9 @@
 """The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,44 @@ def counting(calls: list[str]) -> Evaluate:
         return evaluate(arch)
 
     return run
+
+
+def test_a_second_driver_is_refused_before_it_evaluates_anything(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nas.db"
+    calls: list[str] = []
+
+    def meanwhile(arch: Architecture) -> dict[str, float]:
+        with Repository(url) as other, pytest.raises(NasError, match="study 's' is driven by process"):
+            study(other, run=counting(calls)).run(6)
+        return evaluate(arch)
+
+    with Repository(url) as first:
+        study(first, run=meanwhile).run(3)
+        assert calls == [] and first.study("s").status == "finished"
+        with Repository(url) as second:
+            early = study(second, run=counting(calls))
+            study(first).run(8)
+            early.run(12)
+        assert len(calls) == 4, "what the first stored since is known"
+        assert len(first.evaluations("s")) == 12
+
+
+def test_who_lost_a_study_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Repository, "_renew", lambda *_: None)
+    url = f"sqlite:///{tmp_path}/nas.db"
+
+    def overtaken(arch: Architecture) -> dict[str, float]:
+        time.sleep(0.3)  # as long as it takes to be thought dead
+        with Repository(url) as other:
+            study(other).run(6)
+        return evaluate(arch)
+
+    with Repository(url) as slow:
+        loser = study(slow, run=overtaken)
+        with pytest.raises(NasError, match="taken over while this process was silent"), slow.driving("s", seconds=0.1):
+            loser.run(6)
+        assert slow.study("s").status == "finished", "as the winner said"
+        assert len(slow.evaluations("s")) == 6
 
 
 def test_a_study_with_a_gap_anywhere_is_completed(repository: Repository) -> None:
