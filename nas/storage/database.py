@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.errors import NasError
 from nas.migrations import opening
+from nas.storage.patience import PATIENCE_S
 
 DEFAULT_URL = "sqlite:///nas.db"
 
@@ -23,6 +24,7 @@ class Database:
     Args:
         url: An SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
         read_only: Open what exists and never write, for readers beside a running study.
+        patience: Seconds for which a call waits for a database that does not answer any more; readers do not wait.
         synchronous: When SQLite waits for the disk; see the head of `nas.storage`. PostgreSQL has its own settings.
 
     A missing database is created. Writers of different processes take turns, waiting up to 30 seconds for one another.
@@ -37,12 +39,15 @@ class Database:
         *,
         read_only: bool = False,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        patience: float = PATIENCE_S,
     ) -> None:
         if synchronous not in ("NORMAL", "FULL"):
             raise NasError(f"synchronous is {synchronous!r}; it is 'NORMAL' or 'FULL'")
         self._url = opening.parsed(url)
         self.url = opening.shown(self._url)
         self.read_only = read_only
+        self.patience = 0.0 if read_only else patience
+        self.has_given_up = False
         self._in_memory = self._url.database in (None, "", ":memory:") and self._url.get_backend_name() == "sqlite"
         self._engine = opening.engine(self._url, read_only=read_only, synchronous=synchronous)
         self._inserter = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert

@@ -14,6 +14,7 @@ from nas.migrations import opening, tables
 from nas.records import Evaluation
 from nas.storage.architectures import Architectures
 from nas.storage.database import Prepared
+from nas.storage.patience import patient
 from nas.storage.rows import chunks, dumps, expanding
 from nas.storage.studies import Studies
 from search_spaces import Architecture
@@ -83,6 +84,7 @@ class Evaluations(Architectures, Studies):
             sa.insert(tables.study_evaluations), tables.study_evaluations.columns.keys(), dialect
         )
 
+    @patient
     def store_evaluations(
         self, study_name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str
     ) -> None:
@@ -107,15 +109,14 @@ class Evaluations(Architectures, Studies):
     def append_evaluations(self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
         """Stores evaluations at the end of a study, as `store_evaluations` does."""
         if evaluations:
-            with self._reading() as connection:
-                study_id = self._known_study_id(connection, study_name)
-                end = connection.execute(_END_OF_STUDY, {"study_id": study_id}).scalar_one()
+            end = self._end_of_study(study_name)
             self.store_evaluations(study_name, dict(enumerate(evaluations, start=end)), weights, data)
 
     def evaluations(self, study_name: str) -> list[Evaluation]:
         """The evaluations of a study in order of position; NasError if there is no such study."""
         return list(self.placed_evaluations(study_name).values())
 
+    @patient
     def placed_evaluations(self, study_name: str) -> dict[int, Evaluation]:
         """The evaluations of a study by position, in its order: those under way leave gaps.
 
@@ -132,6 +133,7 @@ class Evaluations(Architectures, Studies):
             for row, found in zip(rows, metrics, strict=True)
         }
 
+    @patient
     def num_evaluations(self) -> dict[str, int]:
         """How many evaluations each study holds, without reading them."""
         counts = sa.select(tables.studies.c.name, sa.func.count(tables.study_evaluations.c.position)).join_from(
@@ -143,6 +145,7 @@ class Evaluations(Architectures, Studies):
             ).all()
         return {name: count for name, count in rows}
 
+    @patient
     def known_evaluations(self, weights: str, data: str, digests: Iterable[str]) -> dict[str, Evaluation]:
         """What any study has found about these architectures, by digest; those not evaluated are absent.
 
@@ -158,6 +161,7 @@ class Evaluations(Architectures, Studies):
                     found[digest] = _merged(found[digest], evaluation) if digest in found else evaluation
         return found
 
+    @patient
     def add_verified(self, study_name: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Stores what the networks of a study's architectures, by digest, showed themselves; new figures replace old.
 
@@ -177,6 +181,7 @@ class Evaluations(Architectures, Studies):
             if rows:
                 connection.execute(self._insert_or_update(tables.verified), rows)
 
+    @patient
     def verified(self, study_name: str) -> dict[str, dict[str, float]]:
         """What the networks of a study's architectures showed themselves, by digest."""
         with self._reading() as connection:
@@ -199,6 +204,13 @@ class Evaluations(Architectures, Studies):
         else:
             self._study_ids[name] = study_id
             self._context_ids[weights, data] = context_id
+
+    @patient
+    def _end_of_study(self, name: str) -> int:
+        with self._reading() as connection:
+            study_id = self._known_study_id(connection, name)
+            end: int = connection.execute(_END_OF_STUDY, {"study_id": study_id}).scalar_one()
+        return end
 
     def _known_study_id(self, connection: sa.Connection, name: str) -> int:
         """As this repository first saw it: a study that was deleted and created anew is another one."""

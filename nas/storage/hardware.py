@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from nas.migrations import tables
 from nas.records import Measurement, PredictorRecord, TargetRecord
 from nas.storage.architectures import Architectures
+from nas.storage.patience import patient
 from nas.storage.rows import chunks, dumps, expanding, named, row_of
 
 _arch, _m = tables.architectures.c, tables.measurements.c
@@ -29,6 +30,7 @@ _SELECT_MEASUREMENTS = (
 class Hardware(Architectures):
     """Targets in all their versions, measurements of networks and latency predictors."""
 
+    @patient
     def add_target(self, target: TargetRecord) -> None:
         """Says what machine a name stands for now; its earlier versions stay, with what was measured on them."""
         texts = {name: dumps(name, getattr(target, name)) for name in ("settings", "description")}
@@ -47,6 +49,7 @@ class Hardware(Architectures):
         """The target of this name as it is now; NasError naming those there are."""
         return named({target.name: target for target in self.targets()}, name, "target", self.url)
 
+    @patient
     def target_versions(self) -> list[TargetRecord]:
         """All versions of all targets, the newest first."""
         query = sa.select(tables.targets).order_by(tables.targets.c.position.desc(), tables.targets.c.version)
@@ -54,6 +57,7 @@ class Hardware(Architectures):
             rows = connection.execute(query).all()
         return [TargetRecord(r.name, r.kind, json.loads(r.description), json.loads(r.settings)) for r in rows]
 
+    @patient
     def add_measurements(self, measurements: Sequence[Measurement]) -> None:
         """Stores a batch in one transaction; a network measured again on the same version keeps the new figures."""
         newest = {(m.target, m.version, m.arch_digest, m.network): m for m in measurements}
@@ -70,6 +74,7 @@ class Hardware(Architectures):
                 row["architecture_id"] = ids[row.pop("arch_digest")]
             connection.execute(self._insert_or_update(tables.measurements), rows)
 
+    @patient
     def measurements(
         self, target: str, digests: Iterable[str] | None = None, *, version: str | None = None
     ) -> list[Measurement]:
@@ -92,6 +97,7 @@ class Hardware(Architectures):
         found = [_measurement(row) for row in rows]
         return sorted(found, key=operator.attrgetter("arch_digest", "network", "created", "version"))
 
+    @patient
     def num_measurements(self) -> dict[tuple[str, str], tuple[int, str]]:
         """How many measurements each target's version holds, and when the last was made, by (target, version)."""
         c = tables.measurements.c
@@ -100,6 +106,7 @@ class Hardware(Architectures):
             rows = connection.execute(query.order_by(c.target, c.version)).all()
         return {(target, version): (count, last) for target, version, count, last in rows}
 
+    @patient
     def put_predictor(self, predictor: PredictorRecord) -> None:
         """Stores a predictor in place of an earlier one of the same target, version, space and kind of network."""
         row = row_of(predictor) | {
@@ -110,6 +117,7 @@ class Hardware(Architectures):
         with self._writing(remedy) as connection:
             connection.execute(self._insert_or_update(tables.predictors), [row])
 
+    @patient
     def predictors(self, target: str | None = None) -> list[PredictorRecord]:
         """The predictors of a target, or of all targets; the oldest first."""
         c = tables.predictors.c

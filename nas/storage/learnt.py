@@ -13,12 +13,14 @@ import sqlalchemy as sa
 from nas.migrations import tables
 from nas.records import CurvePoint, Distribution, Trust
 from nas.storage.leases import Leases
+from nas.storage.patience import patient
 from nas.storage.rows import dumps, row_of
 
 
 class Learnt(Leases):
     """Training curves, trust reports and the distributions of gradient searches."""
 
+    @patient
     def add_curve(self, supernet_digest: str, points: Sequence[CurvePoint]) -> None:
         """Adds points to a training curve; a training resumed from an earlier step overwrites what it repeats."""
         newest = {(point.step, point.which, point.metric): point for point in points}
@@ -30,6 +32,7 @@ class Learnt(Leases):
             with self._writing() as connection:
                 connection.execute(self._insert_or_update(tables.curve_points), rows)
 
+    @patient
     def curve(self, supernet_digest: str) -> list[CurvePoint]:
         """A training curve in order of steps; empty if there is none."""
         c = tables.curve_points.c
@@ -38,12 +41,14 @@ class Learnt(Leases):
             rows = connection.execute(query.order_by(c.step, c.metric, c.which)).all()
         return [CurvePoint(step, which, metric, _null_to_nan(value)) for step, which, metric, value in rows]
 
+    @patient
     def put_trust(self, supernet_digest: str, trust: Trust) -> None:
         """Stores a supernet's trust report in place of an earlier one."""
         row = {"supernet_digest": supernet_digest, "report": dumps("the trust report", asdict(trust))}
         with self._writing() as connection:
             connection.execute(self._insert_or_update(tables.trust), [row])
 
+    @patient
     def trust(self, supernet_digest: str) -> Trust | None:
         """A supernet's trust report, None if there is none yet."""
         query = sa.select(tables.trust.c.report).where(tables.trust.c.supernet_digest == supernet_digest)
@@ -56,6 +61,7 @@ class Learnt(Leases):
 
     # --- distributions
 
+    @patient
     def put_distributions(self, study_name: str, key: str, distributions: Sequence[Distribution]) -> None:
         """Stores what a gradient search has learnt for a study, in place of what another one had, in one transaction.
 
@@ -79,10 +85,12 @@ class Learnt(Leases):
             if rows:
                 connection.execute(sa.insert(tables.distributions), rows)
 
+    @patient
     def distributions(self, study_name: str) -> list[Distribution]:
         """What was learnt for a study, in the order of learning; empty if there was no gradient search."""
         return self._distributions(tables.distributions.c.study == study_name)
 
+    @patient
     def known_distributions(self, key: str) -> list[Distribution]:
         """What a gradient search of this key has learnt, whichever study it was for; empty if there was none."""
         c = tables.distributions.c

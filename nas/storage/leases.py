@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from nas.errors import NasError
 from nas.migrations import tables
 from nas.storage.database import Database
+from nas.storage.patience import patient
 
 _logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ LEASE_SECONDS = 20.0
 _RENEWALS = 4  # a lease
 
 _l = tables.leases.c
+_driving: set[tuple[str, str, int]] = set()  # url, study and token of every lease that this process holds
 
 
 @dataclass
@@ -78,20 +80,23 @@ class Leases(Database):
             held.depth -= 1
             if not held.depth:
                 del self._leases[study]
+                _driving.discard((self.url, study, held.token))
                 held.released.set()
                 self._release(study, held)
 
+    @patient
     def _taken(self, study: str, seconds: float) -> _Held:
         with self._writing() as connection:
             first = {"study": study, "token": 0, "machine": "", "process": 0, "until": 0.0, "seconds": 0.0}
             connection.execute(self._insert_new(tables.leases), [first])
             query = sa.select(tables.leases, self._clock.label("now")).where(_l.study == study)
             found = connection.execute(query.with_for_update(of=tables.leases)).one()
-            if _is_live(found):
+            if self._is_live(study, found):
                 raise NasError(_driven(study, found))
             mine = {"token": found.token + 1, "machine": _machine(), "process": os.getpid(), "seconds": seconds}
             values = mine | {"until": self._clock + seconds}
             connection.execute(sa.update(tables.leases).where(_l.study == study).values(values))
+        _driving.add((self.url, study, found.token + 1))
         return _Held(found.token + 1, seconds)
 
     def _renew(self, study: str, held: _Held) -> None:
@@ -128,17 +133,20 @@ class Leases(Database):
                 f"study {study!r} was taken over while this process was silent for {held.seconds:g} s or more: what it "
                 "found since is not stored; see `nas studies`, and start it again if nobody drives the study"
             )
-        if not held and found is not None and _is_live(found):
+        if not held and found is not None and self._is_live(study, found):
             raise NasError(_driven(study, found))
 
     def _is_driven(self, study: str, lease: Any) -> bool:
         """Whether somebody drives a study, by the row of its lease, of which all may be None."""
-        return study in self._leases or (lease.token is not None and _is_live(lease))
+        return study in self._leases or (lease.token is not None and self._is_live(study, lease))
 
-
-def _is_live(lease: Any) -> bool:
-    """By the database's clock: a lease that reaches further than it was taken for was left by a clock gone wrong."""
-    return 0 < lease.until - lease.now <= lease.seconds and not _is_gone(lease.machine, lease.process)
+    def _is_live(self, study: str, lease: Any) -> bool:
+        """By the database's clock; one that reaches further than it was taken for was left by a clock gone wrong."""
+        if not 0 < lease.until - lease.now <= lease.seconds:
+            return False
+        if (lease.machine, lease.process) == (_machine(), os.getpid()):
+            return (self.url, study, lease.token) in _driving
+        return not _is_gone(lease.machine, lease.process)
 
 
 def _driven(study: str, lease: Any) -> str:

@@ -13,6 +13,7 @@ from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import SpaceRecord, StudyRecord, SupernetRecord
 from nas.storage.leases import Leases
+from nas.storage.patience import patient
 from nas.storage.rows import dumps, named, row_of
 
 _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
@@ -29,6 +30,7 @@ class Studies(Leases):
 
     # --- spaces, supernets
 
+    @patient
     def add_space(self, space: SpaceRecord) -> None:
         """Adds a space; one of the same digest is the same space and stays."""
         row = {
@@ -39,6 +41,7 @@ class Studies(Leases):
         with self._writing() as connection:
             connection.execute(self._insert_new(tables.spaces), [row])
 
+    @patient
     def spaces(self) -> list[SpaceRecord]:
         """All spaces, by name."""
         with self._reading() as connection:
@@ -47,6 +50,7 @@ class Studies(Leases):
             ).all()
         return [SpaceRecord(row.digest, row.name, json.loads(row.declaration)) for row in rows]
 
+    @patient
     def add_supernet(self, supernet: SupernetRecord) -> None:
         """Adds trained weights; for known ones the rest of the record is brought up to date (the file has moved)."""
         row = row_of(supernet) | {"settings": dumps("settings", supernet.settings)}
@@ -54,6 +58,7 @@ class Studies(Leases):
         with self._writing(remedy) as connection:
             connection.execute(self._insert_or_update(tables.supernets), [row])
 
+    @patient
     def supernets(self) -> list[SupernetRecord]:
         """All supernets, oldest first."""
         with self._reading() as connection:
@@ -68,6 +73,7 @@ class Studies(Leases):
 
     # --- studies
 
+    @patient
     def create_study(self, study: StudyRecord, *, load_if_exists: bool = False) -> StudyRecord:
         """Adds a study and returns it as stored.
 
@@ -96,6 +102,7 @@ class Studies(Leases):
         _refuse_other_search(study.name, stored, row)
         return found
 
+    @patient
     def studies(self) -> list[StudyRecord]:
         """All studies in the order of their creation."""
         with self._reading() as connection:
@@ -119,6 +126,7 @@ class Studies(Leases):
         """The study of this name; NasError naming those there are."""
         return named({study.name: study for study in self.studies()}, name, "study", self.url)
 
+    @patient
     def set_status(self, name: str, status: str) -> None:
         """Says what has become of a study, for instance "running", "finished" or "failed".
 
@@ -134,6 +142,7 @@ class Studies(Leases):
         if not found:
             self.study(name)  # raises the error that lists what there is
 
+    @patient
     def delete_study(self, name: str) -> None:
         """Removes a study and its distributions; its evaluations stay known to other studies.
 

@@ -1,14 +1,8 @@
 """The repository on a PostgreSQL of its own, and the way from one version of the database to the next."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +15,7 @@ from nas.errors import NasError
 from nas.migrations import opening, tables
 from nas.storage import Repository
 from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
+from tests.nas.postgresql import Server
 
 pytestmark = pytest.mark.slow
 
@@ -34,37 +29,11 @@ def begun(url):
     engine.dispose()
 
 
-def find_postgresql():
-    """The folder of PostgreSQL's server programs, which Debian keeps off the path; None where there are none."""
-    on_path = shutil.which("initdb")
-    folders = [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
-
-
 @pytest.fixture(scope="session")
 def server():
-    """The URL of a throw-away PostgreSQL server on a free local port, up to the name of the database."""
-    pytest.importorskip("psycopg", reason="needs the driver of PostgreSQL: pip install nas[postgresql]")
-    programs = find_postgresql()
-    if programs is None:
-        pytest.skip("needs the programs of PostgreSQL, for instance the Debian package postgresql-15")
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="nas-postgresql-"))
-    if user:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control = [*user, programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w"]
-    run = {"check": True, "capture_output": True, "cwd": "/"}
-    subprocess.run([*user, programs / "initdb", "-D", folder / "data", "-U", "nas", "-A", "trust", "-E", "UTF8"], **run)
-    subprocess.run([*control, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
-    try:
-        yield f"postgresql+psycopg://nas@127.0.0.1:{port}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder)
+    """The URL of a throw-away PostgreSQL server, up to the name of the database."""
+    with Server.throw_away() as running:
+        yield running.url
 
 
 _numbers = count()
