@@ -35,7 +35,7 @@ def patient(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_
     """
 
     @wraps(method)
-    def repeated(self: _D, *arguments: _P.args, **settings: _P.kwargs) -> _R:
+    def repeated(self: _D, /, *arguments: _P.args, **settings: _P.kwargs) -> _R:
         began, pause = time.monotonic(), _FIRST_PAUSE_S
         while True:
             try:
