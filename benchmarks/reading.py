@@ -25,7 +25,6 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 
-from benchmarks.report import machine, markdown
 from nas import front
 from nas.records import Evaluation, SpaceRecord, StudyRecord
 from nas.storage import Repository

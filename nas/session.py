@@ -167,7 +167,7 @@ def judge(workflow: Workflow, *, told: bool) -> None:
 
 def show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
     study, rows = repository.study(name), fronts.front(repository, name, where, target)
-    failures = () if rows else (e.error for e in repository.evaluations(name) if e.error)
+    failures = () if rows else filter(None, repository.columns(name).errors)
     display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:

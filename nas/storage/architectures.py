@@ -10,8 +10,11 @@ import sqlalchemy as sa
 from nas.migrations import tables
 from nas.storage.database import Database, Prepared
 from nas.storage.rows import chunks, expanding
+from nas.storage.sealed import damaged, text_digest
+from search_spaces import Architecture
 
 _arch = tables.architectures.c
+_SELECT_TEXTS = sa.select(_arch.digest, _arch.json).where(expanding(_arch.digest))
 _SELECT_IDS = sa.select(_arch.digest, _arch.id).where(expanding(_arch.digest))
 
 
@@ -30,3 +33,13 @@ class Architectures(Database):
     def _architecture_ids(self, connection: sa.Connection, digests: Iterable[str]) -> dict[str, int]:
         found = (connection.execute(_SELECT_IDS, {"digests": chunk}) for chunk in chunks(digests))
         return {digest: key for rows in found for digest, key in rows}
+
+    def _read_architectures(self, connection: sa.Connection, digests: Iterable[str]) -> dict[str, Architecture]:
+        found = (connection.execute(_SELECT_TEXTS, {"digests": chunk}) for chunk in chunks(digests))
+        return {digest: self._architecture(digest, text) for rows in found for digest, text in rows}
+
+    def _architecture(self, digest: str, text: str) -> Architecture:
+        """The architecture whose JSON this is, read when it is first looked into."""
+        if text_digest(text) != digest:
+            raise damaged(f"architecture {digest}", self.url)
+        return Architecture.stored(text, digest)

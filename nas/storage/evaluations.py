@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from nas.columns import Columns
 from nas.errors import NasError
 from nas.migrations import opening, tables
 from nas.records import Evaluation
 from nas.storage.architectures import Architectures
 from nas.storage.database import Prepared
+from nas.storage.evaluation_rows import (
+    CONTENT,
+    SELECTED,
+    Names,
+    as_columns,
+    content,
+    evaluation_of,
+    is_sound,
+    names_of,
+)
 from nas.storage.patience import patient
 from nas.storage.rows import chunks, dumps, expanding
+from nas.storage.sealed import damaged, evaluation_digest, loads, text_digest
 from nas.storage.studies import Studies
 from search_spaces import Architecture
 
 _arch, _e, _link = tables.architectures.c, tables.evaluations.c, tables.study_evaluations.c
+_set = tables.metric_sets.c
 _END_OF_STUDY = sa.select(sa.func.coalesce(sa.func.max(_link.position) + 1, 0)).where(
     _link.study_id == sa.bindparam("study_id")
 )
@@ -31,9 +43,8 @@ _SELECT_STUDY_IDS = (
 _SELECT_CONTEXT = sa.select(tables.contexts.c.id).where(
     tables.contexts.c.weights == sa.bindparam("weights"), tables.contexts.c.data == sa.bindparam("data")
 )
-_CONTENT = (_e.metrics, _e.error, _e.seconds, _e.worker)
 _SELECT_ATTEMPTS = (
-    sa.select(_arch.digest, _arch.id, _e.attempt, *_CONTENT)
+    sa.select(*SELECTED, _arch.id)
     .join_from(
         tables.architectures,
         tables.evaluations,
@@ -44,20 +55,22 @@ _SELECT_ATTEMPTS = (
     .order_by(_arch.id, _e.attempt)
 )
 _SELECT_VERIFIED = (
-    sa.select(_arch.digest, tables.verified.c.metrics)
+    sa.select(_arch.digest, tables.verified.c.metrics, tables.verified.c.digest)
     .join_from(tables.verified, tables.architectures)
     .where(tables.verified.c.study_id == sa.bindparam("study_id"))
     .order_by(_arch.digest)
 )
+_SEALED, _POSITION, _LINKED = range(len(SELECTED) - 1, len(SELECTED) + 2)
+# A broken reference gives an empty row, which is not what was stored, rather than none.
 _SELECT_STUDY = (
-    sa.select(_link.position, _arch.json, _arch.digest, *_CONTENT)
-    .join_from(tables.study_evaluations, tables.evaluations)
-    .join(tables.architectures, _arch.id == _link.architecture_id)
+    sa.select(*SELECTED, _link.position, _link.digest)
+    .join_from(tables.study_evaluations, tables.evaluations, isouter=True)
+    .join(tables.architectures, _arch.id == _link.architecture_id, isouter=True)
     .where(_link.study_id == sa.bindparam("study_id"))
     .order_by(_link.position)
 )
 _SELECT_KNOWN = (
-    sa.select(_arch.digest, _arch.json, *_CONTENT)
+    sa.select(*SELECTED, _arch.json)
     .join_from(tables.evaluations, tables.contexts)
     .join(tables.architectures, _arch.id == _e.architecture_id)
     .where(
@@ -68,7 +81,6 @@ _SELECT_KNOWN = (
     )
     .order_by(_e.architecture_id, _e.attempt)
 )
-_m = tables.measurements.c
 
 
 class Evaluations(Architectures, Studies):
@@ -78,6 +90,8 @@ class Evaluations(Architectures, Studies):
         super().__init__(*arguments, **settings)
         dialect = self._engine.dialect
         self._context_ids: dict[tuple[str, str], int] = {}
+        self._metric_set_ids: dict[str, int] = {}
+        self._new_metric_set = self._insert_new(tables.metric_sets, "digest")
         self._new_context = self._insert_new(tables.contexts, "weights", "data")  # built once: they are on the hot path
         self._add_evaluations = Prepared(sa.insert(tables.evaluations), tables.evaluations.columns.keys(), dialect)
         self._add_links = Prepared(
@@ -122,16 +136,55 @@ class Evaluations(Architectures, Studies):
 
         Raises:
             NasError: there is no such study.
+            DamageError: an evaluation is not what was stored.
         """
         with self._reading() as connection:
-            study_id = self._study_id(connection, study_name)
-            rows = connection.execute(_SELECT_STUDY, {"study_id": study_id}).all()
-        self._study_ids[study_name] = study_id
-        metrics = json.loads(f"[{','.join(row.metrics for row in rows)}]")  # at once, which is faster
-        return {
-            row.position: _evaluation(row.json, row.digest, found, *row[4:])
-            for row, found in zip(rows, metrics, strict=True)
-        }
+            rows, names = self._study_rows(connection, study_name, _arch.json)
+        return {row[_POSITION]: evaluation_of(row, self._architecture(row[0], row[-1]), names) for row in rows}
+
+    @patient
+    def columns(self, study_name: str) -> Columns:
+        """The evaluations of a study as columns, which takes a tenth of the time.
+
+        Raises:
+            NasError: there is no such study.
+            DamageError: an evaluation is not what was stored.
+        """
+        with self._reading() as connection:
+            rows, names = self._study_rows(connection, study_name)
+        return as_columns(rows, [row[_POSITION] for row in rows], names)
+
+    @patient
+    def architectures(self, digests: Iterable[str]) -> dict[str, Architecture]:
+        """Those of these digests that are stored, by digest.
+
+        Raises:
+            DamageError: one is not what was stored.
+        """
+        with self._reading() as connection:
+            return self._read_architectures(connection, digests)
+
+    def _study_rows(
+        self, connection: sa.Connection, name: str, *further: sa.Column[Any]
+    ) -> tuple[Sequence[sa.Row[Any]], Names]:
+        """The rows of a study as `_SELECT_STUDY` gives them, compared with their digests, and names of metrics."""
+        study_id = self._study_id(connection, name)
+        rows = self._fetch(connection, _SELECT_STUDY.add_columns(*further), {"study_id": study_id})
+        names = self._metric_names(connection)
+        self._study_ids[name] = study_id
+        for row in rows:
+            if not is_sound(row, names) or row[_LINKED] != row[_SEALED]:
+                raise damaged(f"evaluation {row[_POSITION]} of study {name!r} (counted from 0)", self.url)
+        return rows, names
+
+    def _metric_names(self, connection: sa.Connection) -> Names:
+        """Names of metrics by the number of their set."""
+        found = {}
+        for key, digest, text in connection.execute(sa.select(_set.id, _set.digest, _set.names)):
+            if text_digest(text) != digest:
+                raise damaged(f"set {key} of the names of metrics", self.url)
+            found[key] = tuple(loads(text, list, f"set {key} of the names of metrics", self.url))
+        return found
 
     @patient
     def num_evaluations(self) -> dict[str, int]:
@@ -154,10 +207,14 @@ class Evaluations(Architectures, Studies):
         """
         found: dict[str, Evaluation] = {}
         with self._reading() as connection:
+            names = self._metric_names(connection)
             for chunk in chunks(digests):
                 parameters = {"weights": weights, "data": data, "digests": chunk}
-                for digest, arch, metrics, *rest in connection.execute(_SELECT_KNOWN, parameters):
-                    evaluation = _evaluation(arch, digest, json.loads(metrics), *rest)
+                for row in connection.execute(_SELECT_KNOWN, parameters):
+                    digest = row[0]
+                    if not is_sound(row, names):
+                        raise damaged(f"an evaluation of architecture {digest}", self.url)
+                    evaluation = evaluation_of(row, self._architecture(digest, row[-1]), names)
                     found[digest] = _merged(found[digest], evaluation) if digest in found else evaluation
         return found
 
@@ -174,19 +231,36 @@ class Evaluations(Architectures, Studies):
             ids = {digest: key for digest, key in connection.execute(_SELECT_STUDY_IDS, {"study_id": study_id})}
             if missing := [digest for digest in metrics if digest not in ids]:
                 raise NasError(f"architecture {missing[0]} is not in study {study_name!r}; evaluate it first")
+            texts = {digest: dumps("metrics", dict(found)) for digest, found in sorted(metrics.items())}
             rows = [
-                {"study_id": study_id, "architecture_id": ids[digest], "metrics": dumps("metrics", dict(found))}
-                for digest, found in sorted(metrics.items())
+                {
+                    "study_id": study_id,
+                    "architecture_id": ids[digest],
+                    "metrics": text,
+                    "digest": text_digest(f"{digest} {text}"),
+                }
+                for digest, text in texts.items()
             ]
             if rows:
                 connection.execute(self._insert_or_update(tables.verified), rows)
 
     @patient
     def verified(self, study_name: str) -> dict[str, dict[str, float]]:
-        """What the networks of a study's architectures showed themselves, by digest."""
+        """What the networks of a study's architectures showed themselves, by digest.
+
+        Raises:
+            NasError: there is no such study.
+            DamageError: what is stored is not what was stored.
+        """
         with self._reading() as connection:
             rows = connection.execute(_SELECT_VERIFIED, {"study_id": self._study_id(connection, study_name)}).all()
-        return {digest: json.loads(metrics) for digest, metrics in rows}
+        found = {}
+        for digest, text, sealed in rows:
+            what = f"what architecture {digest} of study {study_name!r} showed itself"
+            if text_digest(f"{digest} {text}") != sealed:
+                raise damaged(what, self.url)
+            found[digest] = loads(text, dict, what, self.url)
+        return found
 
     def _store(self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str) -> None:
         try:
@@ -235,16 +309,26 @@ class Evaluations(Architectures, Studies):
         ids, stored = _attempts(connection, context_id, [e.arch.digest for e in evaluations])
         links, new = [], []
         for evaluation in evaluations:
-            digest, content = evaluation.arch.digest, _content(evaluation)
+            digest = evaluation.arch.digest
+            found = content(evaluation, self._metric_set_id(connection, names_of(evaluation)))
             attempts = stored.get(digest, [])
-            attempt = attempts.index(content) if content in attempts else len(attempts)
-            link = {"context_id": context_id, "architecture_id": ids[digest], "attempt": attempt}
-            links.append(link)
+            attempt = attempts.index(found) if found in attempts else len(attempts)
+            key: dict[str, Any] = {"context_id": context_id, "architecture_id": ids[digest], "attempt": attempt}
+            key |= {"digest": evaluation_digest(digest, context_id, attempt, *found)}
+            links.append(key)
             if attempt == len(attempts):
-                new.append(link | dict(zip(_CONTENT_NAMES, content, strict=True)))
+                new.append(key | dict(zip(CONTENT, found, strict=True)))
         if new:
             self._add_evaluations(connection, new)
         return links
+
+    def _metric_set_id(self, connection: sa.Connection, names: str) -> int:
+        if names not in self._metric_set_ids:
+            digest = text_digest(names)
+            connection.execute(self._new_metric_set, [{"digest": digest, "names": names}])
+            query = sa.select(_set.id).where(_set.digest == digest)
+            self._metric_set_ids[names] = connection.execute(query).scalar_one()
+        return self._metric_set_ids[names]
 
     def _conflict(self, name: str, evaluations: Mapping[int, Evaluation]) -> str:
         """Why evaluations were refused; empty where all of them are there already."""
@@ -266,9 +350,6 @@ class Evaluations(Architectures, Studies):
         return ""
 
 
-_CONTENT_NAMES = tuple(column.name for column in _CONTENT)
-
-
 def _refuse_twice(study_name: str, evaluations: Iterable[Evaluation]) -> None:
     seen: set[str] = set()
     for evaluation in evaluations:
@@ -276,11 +357,6 @@ def _refuse_twice(study_name: str, evaluations: Iterable[Evaluation]) -> None:
         if digest in seen:
             raise NasError(f"architecture {digest} is twice in one batch for study {study_name!r}; drop the second one")
         seen.add(digest)
-
-
-def _content(evaluation: Evaluation) -> tuple[Any, ...]:
-    """What is stored beside the key, in the order of `_CONTENT_NAMES`."""
-    return json.dumps(evaluation.metrics), evaluation.error, evaluation.seconds, evaluation.worker
 
 
 def _attempts(
@@ -291,17 +367,11 @@ def _attempts(
     stored: dict[str, list[tuple[Any, ...]]] = {}
     for chunk in chunks(digests):
         parameters = {"context_id": context_id, "digests": chunk}
-        for digest, arch_id, attempt, *content in connection.execute(_SELECT_ATTEMPTS, parameters):
+        for digest, _, attempt, *found, _, arch_id in connection.execute(_SELECT_ATTEMPTS, parameters):
             ids[digest] = arch_id
             if attempt is not None:
-                stored.setdefault(digest, []).append(tuple(content))
+                stored.setdefault(digest, []).append(tuple(found))
     return ids, stored
-
-
-def _evaluation(
-    arch: str, digest: str, metrics: dict[str, float], error: str | None, seconds: float, worker: str
-) -> Evaluation:
-    return Evaluation(Architecture.stored(arch, digest), metrics, error, seconds, worker)
 
 
 def _merged(first: Evaluation, later: Evaluation) -> Evaluation:

@@ -371,6 +371,29 @@ class RepositoryContract:
         assert repository.evaluations("first") == batch(0, 1, 2, 3, 4, 9)
         assert repository.num_evaluations() == {"first": 6}
 
+    def test_evaluations_come_back_as_columns(self, repository: Repository) -> None:
+        some = [
+            *batch(0, 1),
+            evaluation(2, metrics={}, error="out of memory"),
+            evaluation(3, metrics={"latency_ms@cpu": 3.0, "error": 0.25}),
+        ]
+        repository.store_evaluations("first", dict(zip((0, 1, 2, 5), some, strict=True)), "w", "d")
+        columns = repository.columns("first")
+        assert columns.positions.tolist() == [0, 1, 2, 5] and len(columns) == 4
+        assert list(columns.digests) == [one.arch.digest for one in some]
+        assert list(columns.errors) == [one.error for one in some]
+        assert columns.succeeded.tolist() == [True, True, False, True]
+        assert columns.seconds.tolist() == [one.seconds for one in some]
+        assert list(columns.workers) == [one.worker for one in some]
+        assert list(columns.metrics) == ["error", "params", "latency_ms@cpu"]
+        assert [columns.measured(row) for row in range(4)] == [one.metrics for one in some]
+        assert [*columns.begins_with(some[3].arch.digest[:6])] == [3]
+        assert repository.architectures([*digests(1), "absent"]) == {digests(1)[0]: some[1].arch}
+
+    def test_a_study_without_evaluations_has_columns_of_none(self, repository: Repository) -> None:
+        columns = repository.columns("first")
+        assert len(columns) == 0 and columns.metrics == {} and columns.succeeded.tolist() == []
+
     def test_what_is_stored_again_is_there_once(self, repository: Repository) -> None:
         placed = {i: evaluation(i) for i in (0, 1, 3)}
         for _ in range(2):

@@ -16,6 +16,7 @@ from nas.migrations import opening, tables
 from nas.storage import Repository
 from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
 from tests.nas.postgresql import Server
+from tests.nas.test_migrations import REVISIONS, check_upgrade
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,11 @@ def write_next_version(folder, monkeypatch, more=""):
     (folder / "next.py").write_text(NEXT_VERSION.format(more=more, next=NEXT, newest=NEWEST))
     monkeypatch.setattr(tables, "VERSION", NEXT)
     monkeypatch.setattr(opening, "_VERSIONS", f"nas:migrations/versions\n{folder}")
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_version_is_upgraded_with_its_data(postgresql, revision):
+    check_upgrade(postgresql, revision)
 
 
 def test_an_upgrade_keeps_every_row(url, tmp_path, monkeypatch):
