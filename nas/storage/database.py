@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.errors import NasError
 from nas.migrations import opening
 from nas.storage.patience import PATIENCE_S
+from nas.storage.sealed import damaged
 
 DEFAULT_URL = "sqlite:///nas.db"
 
@@ -105,8 +107,11 @@ class Database:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with opening.one_line_errors(self._url), self._engine.begin() as connection:
-            yield connection
+        try:
+            with opening.one_line_errors(self._url), self._engine.begin() as connection:
+                yield connection
+        except UnicodeDecodeError:
+            raise damaged("a text", self.url) from None
 
     @contextmanager
     def _writing(self, foreign_key_remedy: str | None = None) -> Iterator[sa.Connection]:
@@ -126,7 +131,11 @@ class Database:
         names = getattr(compiled, "positiontup", None)
         values = parameters if names is None else tuple(parameters[name] for name in names)
         cursor = connection.exec_driver_sql(str(compiled), values).cursor
-        return cursor.fetchall() if cursor else []
+        driver = connection.dialect.loaded_dbapi.Error
+        try:
+            return cursor.fetchall() if cursor else []
+        except driver as error:
+            raise exc.DBAPIError.instance(str(compiled), values, error, driver) from error
 
     def _insert_new(self, table: sa.Table, *key: str) -> sa.Insert:
         """An insertion that leaves rows alone whose key exists."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from nas.records import Measurement, PredictorRecord, TargetRecord
 from nas.storage.architectures import Architectures
 from nas.storage.patience import patient
 from nas.storage.rows import chunks, dumps, expanding, named, row_of
+from nas.storage.sealed import loads
 
 _arch, _m = tables.architectures.c, tables.measurements.c
 _SELECT_MEASUREMENTS = (
@@ -52,10 +52,14 @@ class Hardware(Architectures):
     @patient
     def target_versions(self) -> list[TargetRecord]:
         """All versions of all targets, the newest first."""
-        query = sa.select(tables.targets).order_by(tables.targets.c.position.desc(), tables.targets.c.version)
+        c = tables.targets.c
+        query = sa.select(c.name, c.kind, c.description, c.settings).order_by(c.position.desc(), c.version)
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [TargetRecord(r.name, r.kind, json.loads(r.description), json.loads(r.settings)) for r in rows]
+        return [
+            TargetRecord(r.name, r.kind, *(loads(text, dict, f"target {r.name!r}", self.url) for text in r[2:]))
+            for r in rows
+        ]
 
     @patient
     def add_measurements(self, measurements: Sequence[Measurement]) -> None:
@@ -94,7 +98,7 @@ class Hardware(Architectures):
                 for chunk in portions
                 for row in connection.execute(query, {"target": target, "digests": chunk}).mappings()
             ]
-        found = [_measurement(row) for row in rows]
+        found = [_measurement(row, self.url) for row in rows]
         return sorted(found, key=operator.attrgetter("arch_digest", "network", "created", "version"))
 
     @patient
@@ -128,8 +132,8 @@ class Hardware(Architectures):
             PredictorRecord(
                 **{
                     **row,
-                    "quality": json.loads(row["quality"]),
-                    "warnings": tuple(json.loads(row["warnings"])),
+                    "quality": loads(row["quality"], dict, f"a predictor for {row['target']!r}", self.url),
+                    "warnings": tuple(loads(row["warnings"], list, f"a predictor for {row['target']!r}", self.url)),
                 }
             )
             for row in rows
@@ -146,5 +150,7 @@ def _measurement_row(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _measurement(row: Mapping[Any, Any]) -> Measurement:
-    return Measurement(**{**row, "conditions": json.loads(row["conditions"]), "notes": tuple(json.loads(row["notes"]))})
+def _measurement(row: Mapping[Any, Any], url: str) -> Measurement:
+    what = f"a measurement on {row['target']!r}"
+    conditions, notes = loads(row["conditions"], dict, what, url), loads(row["notes"], list, what, url)
+    return Measurement(**{**row, "conditions": conditions, "notes": tuple(notes)})

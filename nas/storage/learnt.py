@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,11 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import CurvePoint, Distribution, Trust
 from nas.storage.leases import Leases
 from nas.storage.patience import patient
 from nas.storage.rows import dumps, row_of
+from nas.storage.sealed import damaged, loads
+
+_DISTRIBUTION = "a distribution that was learnt by gradients"
 
 
 class Learnt(Leases):
@@ -56,8 +59,13 @@ class Learnt(Leases):
             report = connection.execute(query).scalar()
         if report is None:
             return None
-        values: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(report).items()}
-        return Trust(**values)
+        what = f"the trust report of supernet {supernet_digest}"
+        found = loads(report, dict, what, self.url)
+        values: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        try:
+            return Trust(**values)
+        except TypeError:
+            raise damaged(what, self.url) from None
 
     # --- distributions
 
@@ -101,7 +109,10 @@ class Learnt(Leases):
         c = tables.distributions.c
         with self._reading() as connection:
             texts = connection.execute(sa.select(c.content).where(condition).order_by(c.position)).scalars().all()
-        return [Distribution(**json.loads(text)) for text in texts]
+        try:
+            return [Distribution(**loads(text, dict, _DISTRIBUTION, self.url)) for text in texts]
+        except (TypeError, ValueError, AttributeError, NasError) as error:
+            raise damaged(_DISTRIBUTION, self.url) from error
 
 
 def _nan_to_null(value: float) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from nas.records import SpaceRecord, StudyRecord, SupernetRecord
 from nas.storage.leases import Leases
 from nas.storage.patience import patient
 from nas.storage.rows import dumps, named, row_of
+from nas.storage.sealed import damaged, loads
 
 _SAME_SEARCH = ("space_digest", "supernet_digest", "objectives", "limits", "searcher", "seed", "settings")
 _LEASE = [column for column in tables.leases.c if column.name != "study"]
@@ -48,7 +48,10 @@ class Studies(Leases):
             rows = connection.execute(
                 sa.select(tables.spaces).order_by(tables.spaces.c.name, tables.spaces.c.digest)
             ).all()
-        return [SpaceRecord(row.digest, row.name, json.loads(row.declaration)) for row in rows]
+        return [
+            SpaceRecord(row.digest, row.name, loads(row.declaration, dict, f"space {row.name!r}", self.url))
+            for row in rows
+        ]
 
     @patient
     def add_supernet(self, supernet: SupernetRecord) -> None:
@@ -64,7 +67,8 @@ class Studies(Leases):
         with self._reading() as connection:
             query = sa.select(tables.supernets).order_by(tables.supernets.c.created, tables.supernets.c.digest)
             rows = connection.execute(query).mappings().all()
-        return [SupernetRecord(**{**row, "settings": json.loads(row["settings"])}) for row in rows]
+        settings = [loads(row["settings"], dict, f"supernet {row['digest']}", self.url) for row in rows]
+        return [SupernetRecord(**{**row, "settings": own}) for row, own in zip(rows, settings, strict=True)]
 
     def supernet(self, digest: str) -> SupernetRecord:
         """The supernet of these weights; NasError naming those there are."""
@@ -114,7 +118,7 @@ class Studies(Leases):
             tables.studies, tables.leases, tables.leases.c.study == tables.studies.c.name, isouter=True
         )
         rows = connection.execute(query.where(*conditions).order_by(tables.studies.c.id)).all()
-        studies = [(_study(row._asdict()), row) for row in rows]
+        studies = [(_study(row._asdict(), self.url), row) for row in rows]
         return [
             replace(study, status="stopped")
             if study.status == "running" and not self._is_driven(study.name, row)
@@ -175,10 +179,15 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
     }
 
 
-def _study(row: Mapping[str, Any]) -> StudyRecord:
+def _study(row: Mapping[str, Any], url: str) -> StudyRecord:
+    what = f"study {row['name']!r}"
     values = {name: row[name] for name in StudyRecord.__dataclass_fields__}
-    lists = {name: tuple(json.loads(values[name])) for name in ("objectives", "limits")}
-    return StudyRecord(**{**values, **lists, "settings": json.loads(values["settings"])})
+    values |= {name: tuple(loads(values[name], list, what, url)) for name in ("objectives", "limits")}
+    values["settings"] = loads(values["settings"], dict, what, url)
+    try:
+        return StudyRecord(**values)
+    except (NasError, TypeError, AttributeError):
+        raise damaged(what, url) from None
 
 
 def _refuse_other_search(name: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ def test_a_migrated_file_has_the_words_of_a_new_one(tmp_path):
     def schema(path):
         with begun(f"sqlite:///{path}") as connection:
             rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE name <> 'nas_version'").all()
-        return {name: sorted((sql or "").replace(",", " ").split()) for name, sql in rows}
+        return {name: sorted((sql or "").replace(",", " ").replace('"', "").split()) for name, sql in rows}
 
     with begun(f"sqlite:///{tmp_path}/migrated.db") as connection:
         opening._migrate(connection)
