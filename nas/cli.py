@@ -475,5 +475,46 @@ def upgrade(storage: Storage = DEFAULT_URL) -> None:
     display.say(f"{session.shown(storage)} is at version {after}: {was}")
 
 
+@storage_app.command()
+def check(
+    storage: Storage = DEFAULT_URL,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Take damaged evaluations out; the search that is resumed evaluates them.")
+    ] = False,
+) -> None:
+    """Look through a whole database: its file, its references, the digest of every row."""
+    from nas.storage.checking import problems
+
+    with Repository(storage, read_only=not forget) as repository:
+        if forget:
+            for study in repository.studies():
+                if positions := repository.damaged_positions(study.name):
+                    repository.forget(study.name, positions)
+                    display.say(
+                        f"{study.name}: {len(positions)} damaged evaluations taken out; nas resume {study.name}"
+                    )
+        found = list(problems(repository))
+        for problem in found:
+            display.say(problem)
+        if found:
+            remedy = "bring it back from a copy; --forget takes out damaged evaluations, to be evaluated again"
+            raise NasError(f"{repository.url} has {len(found)} problems: {remedy}")
+        display.say(f"{repository.url}: all is as it was stored")
+
+
+@storage_app.command("copy")
+def copy_database(
+    source: Annotated[str, typer.Argument(help="Database to read, as an SQLAlchemy URL.", show_default=False)],
+    destination: Annotated[str, typer.Argument(help="Database to write; made where missing.", show_default=False)],
+    study: Annotated[str | None, typer.Option(help="This study alone, with what it needs.")] = None,
+) -> None:
+    """Copy a database, or one study, into another: SQLite to PostgreSQL and back."""
+    from nas.storage.copying import copy
+
+    with session.reading(source) as here, Repository(destination) as there:
+        copy(here, there, study, lambda name, num: display.say(f"{name}: {num:,} evaluations"))
+        display.say(f"copied {here.url} to {there.url}")
+
+
 if __name__ == "__main__":
     main()

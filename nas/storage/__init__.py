@@ -16,12 +16,11 @@ points at the attempt it saw; `known_evaluations` merges the attempts for other 
 from __future__ import annotations
 
 from nas.storage.database import DEFAULT_URL
-from nas.storage.evaluations import Evaluations
 from nas.storage.hardware import Hardware
-from nas.storage.learnt import Learnt
+from nas.storage.keeping import Keeping
 
 
-class Repository(Evaluations, Hardware, Learnt):
+class Repository(Keeping, Hardware):
     """Reads and writes all that is known of spaces, supernets, studies, hardware targets and latency predictors.
 
     How it is opened is told by `nas.storage.database.Database`, what it holds by the files of its parts.

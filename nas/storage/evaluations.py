@@ -18,6 +18,7 @@ from nas.storage.evaluation_rows import (
     CONTENT,
     SELECTED,
     Names,
+    Row,
     as_columns,
     content,
     evaluation_of,
@@ -62,7 +63,7 @@ _SELECT_VERIFIED = (
 )
 _SEALED, _POSITION, _LINKED = range(len(SELECTED) - 1, len(SELECTED) + 2)
 # A broken reference gives an empty row, which is not what was stored, rather than none.
-_SELECT_STUDY = (
+SELECT_STUDY = (
     sa.select(*SELECTED, _link.position, _link.digest)
     .join_from(tables.study_evaluations, tables.evaluations, isouter=True)
     .join(tables.architectures, _arch.id == _link.architecture_id, isouter=True)
@@ -81,6 +82,11 @@ _SELECT_KNOWN = (
     )
     .order_by(_e.architecture_id, _e.attempt)
 )
+
+
+def is_linked(row: Row) -> bool:
+    """Whether a row of `SELECT_STUDY` is the evaluation that the study saw."""
+    return bool(row[_LINKED] == row[_SEALED])
 
 
 class Evaluations(Architectures, Studies):
@@ -167,13 +173,13 @@ class Evaluations(Architectures, Studies):
     def _study_rows(
         self, connection: sa.Connection, name: str, *further: sa.Column[Any]
     ) -> tuple[Sequence[sa.Row[Any]], Names]:
-        """The rows of a study as `_SELECT_STUDY` gives them, compared with their digests, and names of metrics."""
+        """The rows of a study as `SELECT_STUDY` gives them, compared with their digests, and names of metrics."""
         study_id = self._study_id(connection, name)
-        rows = self._fetch(connection, _SELECT_STUDY.add_columns(*further), {"study_id": study_id})
+        rows = self._fetch(connection, SELECT_STUDY.add_columns(*further), {"study_id": study_id})
         names = self._metric_names(connection)
         self._study_ids[name] = study_id
         for row in rows:
-            if not is_sound(row, names) or row[_LINKED] != row[_SEALED]:
+            if not is_sound(row, names) or not is_linked(row):
                 raise damaged(f"evaluation {row[_POSITION]} of study {name!r} (counted from 0)", self.url)
         return rows, names
 

@@ -14,8 +14,10 @@ from alembic.script import ScriptDirectory
 from nas.errors import NasError
 from nas.migrations import opening, tables
 from nas.storage import Repository
+from nas.storage.copying import copy
 from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
 from tests.nas.postgresql import Server
+from tests.nas.test_keeping import check_copies, content
 from tests.nas.test_migrations import REVISIONS, check_upgrade
 
 pytestmark = pytest.mark.slow
@@ -87,6 +89,13 @@ class TestPostgreSQL(RepositoryContract):
         with pytest.raises(NasError, match='database "absent" does not exist; see that the server runs') as caught:
             Repository(f"{server}/absent")
         assert "\n" not in str(caught.value)
+
+
+def test_sqlite_is_copied_to_postgresql_and_back(postgresql, tmp_path):
+    check_copies(f"sqlite:///{tmp_path}/here.db", postgresql)
+    with Repository(postgresql) as source, Repository(f"sqlite:///{tmp_path}/back.db") as back:
+        copy(source, back)
+        assert content(back) == content(source)
 
 
 # --- versions
