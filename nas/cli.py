@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display, session
-from nas import front as fronts
 from nas.errors import NasError
-from nas.options import RUNS, RunFile, Runs, Storage
-from nas.storage import DEFAULT_URL, Repository
+from nas.lazy import lazily
+from nas.options import DEFAULT_URL, RUNS, RunFile, Runs, Storage
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
 if TYPE_CHECKING:
+    from nas import display, session
+    from nas import front as fronts
+    from nas import storage as databases
     from nas.workflow import Workflow
+else:
+    display, session, fronts, databases = map(lazily, ("nas.display", "nas.session", "nas.front", "nas.storage"))
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -470,7 +473,7 @@ def compress(
 @storage_app.command()
 def upgrade(storage: Storage = DEFAULT_URL) -> None:
     """Bring a database to this version of the package, or create it."""
-    before, after = Repository.upgrade(storage)
+    before, after = databases.Repository.upgrade(storage)
     was = {None: "created", after: "no upgrade needed"}.get(before, f"upgraded from {before}")
     display.say(f"{session.shown(storage)} is at version {after}: {was}")
 
@@ -485,7 +488,7 @@ def check(
     """Look through a whole database: its file, its references, the digest of every row."""
     from nas.storage.checking import problems
 
-    with Repository(storage, read_only=not forget) as repository:
+    with databases.Repository(storage, read_only=not forget) as repository:
         if forget:
             for study in repository.studies():
                 if positions := repository.damaged_positions(study.name):
@@ -511,7 +514,7 @@ def copy_database(
     """Copy a database, or one study, into another: SQLite to PostgreSQL and back."""
     from nas.storage.copying import copy
 
-    with session.reading(source) as here, Repository(destination) as there:
+    with session.reading(source) as here, databases.Repository(destination) as there:
         copy(here, there, study, lambda name, num: display.say(f"{name}: {num:,} evaluations"))
         display.say(f"copied {here.url} to {there.url}")
 

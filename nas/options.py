@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from nas.migrations import DEFAULT_URL
+
+__all__ = ["DEFAULT_URL", "RUNS", "AsJSON", "RunFile", "Runs", "Storage"]
+
 RUNS = Path("runs")
 
 RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]

@@ -15,7 +15,7 @@ points at the attempt it saw; `known_evaluations` merges the attempts for other 
 
 from __future__ import annotations
 
-from nas.storage.database import DEFAULT_URL
+from nas.migrations import DEFAULT_URL
 from nas.storage.hardware import Hardware
 from nas.storage.keeping import Keeping
 

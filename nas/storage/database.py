@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.errors import NasError
-from nas.migrations import opening
+from nas.migrations import DEFAULT_URL, opening
 from nas.storage.patience import PATIENCE_S
 from nas.storage.sealed import damaged
-
-DEFAULT_URL = "sqlite:///nas.db"
 
 
 class Database:
@@ -52,7 +49,7 @@ class Database:
         self.has_given_up = False
         self._in_memory = self._url.database in (None, "", ":memory:") and self._url.get_backend_name() == "sqlite"
         self._engine = opening.engine(self._url, read_only=read_only, synchronous=synchronous)
-        self._inserter = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        self._inserter = _inserter(self._engine.dialect.name)
         self._writer = self._engine.execution_options(writes=True)
         try:
             self._open()
@@ -139,14 +136,27 @@ class Database:
 
     def _insert_new(self, table: sa.Table, *key: str) -> sa.Insert:
         """An insertion that leaves rows alone whose key exists."""
-        insert: sqlite.Insert | postgresql.Insert = self._inserter(table)
-        return insert.on_conflict_do_nothing(index_elements=key or table.primary_key.columns.keys())
+        insert = self._inserter(table)
+        statement: sa.Insert = insert.on_conflict_do_nothing(index_elements=key or table.primary_key.columns.keys())
+        return statement
 
     def _insert_or_update(self, table: sa.Table) -> sa.Insert:
         """An insertion that overwrites rows whose key exists."""
-        insert: sqlite.Insert | postgresql.Insert = self._inserter(table)
+        insert = self._inserter(table)
         values = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
-        return insert.on_conflict_do_update(index_elements=table.primary_key.columns.keys(), set_=values)
+        statement: sa.Insert = insert.on_conflict_do_update(
+            index_elements=table.primary_key.columns.keys(), set_=values
+        )
+        return statement
+
+
+def _inserter(dialect: str) -> Callable[[sa.Table], Any]:
+    """Insertions that say what becomes of rows whose key exists; the other dialect need not be loaded."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert
 
 
 class Prepared:
