@@ -108,6 +108,23 @@ def with_study(repository: Repository, *names: str) -> Repository:
     return repository
 
 
+MANY = """
+import sys, time
+from nas.records import Evaluation
+from nas.storage import Repository
+from search_spaces import Architecture
+repository, name = Repository(sys.argv[1]), sys.argv[2]
+took = []
+with repository.driving(name):
+    for number in range(int(sys.argv[3])):
+        arch = Architecture.from_json('{"is":"Net","width":%d,"of":"%s"}' % (number, name))
+        began = time.perf_counter()
+        repository.store_evaluations(name, {number: Evaluation(arch, {"error": 0.5})}, "w", "d")
+        took.append(time.perf_counter() - began)
+print(*took)
+"""
+
+
 class RepositoryContract:
     @pytest.fixture
     def url(self) -> str:
@@ -225,6 +242,20 @@ class RepositoryContract:
                 with pytest.raises(NasError, match="taken over"):
                     slept.append_evaluations("first", batch(1), "w", "d")
             assert other.evaluations("first") == batch(0, 2)
+
+    @pytest.mark.slow
+    def test_eight_processes_write_ten_thousand_evaluations(self, url: str) -> None:
+        names = [f"study {number}" for number in range(8)]
+        with Repository(url) as repository:
+            with_study(repository, *names)
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            writers = [subprocess.Popen([sys.executable, "-c", MANY, url, name, "1250"], **pipes) for name in names]
+            said = [writer.communicate(timeout=300) for writer in writers]
+            assert [(writer.returncode, err) for writer, (_, err) in zip(writers, said, strict=True)] == [(0, "")] * 8
+            assert repository.num_evaluations() == dict.fromkeys(names, 1250)
+            assert [len(repository.columns(name)) for name in names] == [1250] * 8
+        took = sorted(float(text) for out, _ in said for text in out.split())
+        print(f"seconds a commit: median {took[5000]:.4f}, 99 of 100 within {took[9900]:.4f}, most {took[-1]:.4f}")
 
     def test_a_lease_is_renewed(self, url: str) -> None:
         with Repository(url) as one, Repository(url) as two, one.driving("first", seconds=0.4):
