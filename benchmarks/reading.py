@@ -111,7 +111,7 @@ def main() -> None:
     table = [[name, f"{median(taken.processor):.2f}", f"{min(taken.wall):.2f}"] for name, taken in rows]
     text = markdown(["what", "processor, s", "wall, s"], table)
     Console().print(text)
-    told = [line.strip() for line in (__doc__ or "").splitlines()[2:-3]]
+    told = (__doc__ or "").split("\n\n")[1].splitlines()
     load = f"{machine(threads=1)}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {given.rounds} rounds."
     RESULTS.write_text("\n".join(["# What reading a study costs", "", *told, "", load, "", text]), encoding="utf-8")
 
