@@ -2,11 +2,13 @@
 
     python -m benchmarks.storage [--rounds 20] [--directory FOLDER]
 
-An evaluation is an architecture of ten choices with two metrics. Ours goes through `Repository.append_evaluations`, one
+An evaluation is an architecture of ten choices with two metrics. Ours goes through `Repository.store_evaluations`, one
 evaluation or one hundred a commit; the architectures know their digests, as they do once a searcher has asked for them.
 Optuna's goes through `ask`, ten `suggest_categorical` and `tell` of a study with random sampling in `RDBStorage`, and,
 as its shortest way to store what is already known, through `add_trial`. Every round runs all of them, so that a busy
-machine slows all alike; figures are medians of wall time over the rounds, with quartiles.
+machine slows all alike; figures are medians of wall time over the rounds, with quartiles. Optuna waits for the disk at
+every commit, so its ways (the faster of its journals for `ask` and `tell`) are compared with ours that wait too; our
+default does not, for a search evaluates again what a power cut took back.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ def ours(url: str, synchronous: Literal["NORMAL", "FULL"], archs: Iterator[Archi
             Evaluation(next(archs), {"error": 0.1 + 1e-4 * i, "params": 1e5 + i}, None, 0.5, "") for i in range(num)
         ]
         started = time.perf_counter()
-        repository.append_evaluations("benchmark", evaluations, "weights", "data", start=position)
+        repository.store_evaluations("benchmark", dict(enumerate(evaluations, start=position)), "weights", "data")
         taken = time.perf_counter() - started
         position += num
         return taken
@@ -204,8 +206,8 @@ def fsync_ms(folder: Path) -> float:
 
 
 def report(rows: list[Row], surroundings: str) -> str:
-    """The rows as Markdown, with how many times each is faster than Optuna's two ways at their defaults."""
-    asked, added = rows[4].median_ms, rows[6].median_ms
+    """The rows as Markdown; what survives a power cut is set against Optuna's ways, which do as well."""
+    asked, added = rows[5].median_ms, rows[6].median_ms
     lines = [
         "# What a durable evaluation costs",
         "",
@@ -220,10 +222,15 @@ def report(rows: list[Row], surroundings: str) -> str:
         low, high = row.quartiles_ms
         lines.append(
             f"| {row.name} | {row.commits} | {row.durability} | {row.median_ms:.3f} | {low:.3f} to {high:.3f} "
-            f"| {asked / row.median_ms:,.1f} x | {added / row.median_ms:,.1f} x |"
+            f"| {_times(row, asked)} | {_times(row, added)} |"
         )
     figures = json.dumps([asdict(row) for row in rows])
     return "\n".join([*lines, "", "The figures as JSON:", "", "```json", figures, "```", ""])
+
+
+def _times(row: Row, other_ms: float) -> str:
+    """How many times faster; only what is equally durable is compared."""
+    return f"{other_ms / row.median_ms:,.1f} x" if "FULL" in row.durability else "not as durable"
 
 
 def show(rows: list[Row], surroundings: str) -> None:
@@ -238,7 +245,7 @@ def show(rows: list[Row], surroundings: str) -> None:
             row.durability,
             f"{row.median_ms:.3f}",
             f"{low:.3f} to {high:.3f}",
-            f"{rows[4].median_ms / row.median_ms:,.1f} x",
+            _times(row, rows[5].median_ms),
         )
     Console().print(table)
 

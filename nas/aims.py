@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import pareto
+from nas.columns import Columns, Mask
 from nas.errors import NasError
 from nas.limits import Limit, parse
 from nas.records import Evaluation, StudyRecord
@@ -33,6 +34,24 @@ class Aim:
     def holds(self, evaluation: Evaluation) -> bool:
         """Whether it succeeded and keeps the limits."""
         return evaluation.error is None and all(limit.holds(evaluation.metrics) for limit in self.limits)
+
+    def keeps(self, columns: Columns) -> Mask:
+        """(n,) which succeeded and keep the limits."""
+        if not columns.succeeded.any():
+            return columns.succeeded
+        kept = columns.succeeded.copy()
+        for limit in self.limits:
+            kept &= limit.among(columns.metrics)
+        return kept
+
+    def on_front(self, columns: Columns, among: Mask) -> Mask:
+        """(n,) which of those `among` succeeded, keep the limits and are dominated by no other that does."""
+        found = among & self.keeps(columns)
+        if found.any():
+            rows = np.flatnonzero(found)
+            values = [columns.metrics[name][rows] for name in self.objectives]
+            found[rows] = pareto.non_dominated(np.stack(values, axis=1))
+        return found
 
     def front(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Of those that succeeded and keep the limits, the ones that no other dominates, in their order."""

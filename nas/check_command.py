@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display
 from nas.errors import NasError
+from nas.lazy import lazily
+
+if TYPE_CHECKING:
+    from nas import display
+else:
+    display = lazily("nas.display")
 
 _GIVE = "give the folder that nas export wrote, or runs/NAME"
 _EXPORTED = "write an exported network again with nas export, or copy its whole folder again"

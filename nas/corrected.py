@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from nas.columns import Columns
 from nas.correction import Check, Label, Network, correct
 from nas.records import Evaluation, StudyRecord, Trust
 from nas.storage import Repository
@@ -102,6 +105,18 @@ def judged(evaluations: Sequence[Evaluation], found: Corrected | None) -> list[E
     if found is None or not found.estimates:
         return list(evaluations)
     return [_judged(one, found.metric, found.estimates.get(one.arch.digest)) for one in evaluations]
+
+
+def judged_columns(columns: Columns, found: Corrected | None) -> Columns:
+    """The same of columns; a network without an estimate keeps its metric under the plain name alone."""
+    if found is None or not found.estimates:
+        return columns
+    inherited = columns.metrics[found.metric]
+    values, before = inherited.copy(), np.full(len(columns), np.nan)
+    for digest, estimate in found.estimates.items():
+        row = columns.index[digest]
+        values[row], before[row] = estimate.value, inherited[row]
+    return columns.with_metrics({found.metric: values, INHERITED + found.metric: before})
 
 
 def _judged(one: Evaluation, name: str, estimate: Estimate | None) -> Evaluation:

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nas import aims
 from nas.aims import Aim
-from nas.corrected import Corrected, Estimate, judged, of_study
+from nas.columns import Columns
+from nas.corrected import Corrected, Estimate, judged, judged_columns, of_study
 from nas.errors import NasError
 from nas.records import Evaluation, StudyRecord
 from nas.storage import Repository
@@ -46,6 +49,40 @@ class Row:
         return {**self.metrics, **values, **spreads, **measured}
 
 
+@dataclass(frozen=True)
+class Read:
+    """A study as its front is made of it."""
+
+    inherited: Columns
+    """As the search saw them."""
+    judged: Columns
+    """By which fronts are made: corrected metrics under the plain name, inherited ones as `inherited_NAME`."""
+    known: Corrected | None
+    verified: Mapping[str, dict[str, float]]
+    """What networks showed themselves, by digest."""
+
+    def rows(self, repository: Repository, order: Sequence[int], shown: Mapping[int, Sequence[_Shown]]) -> list[Row]:
+        """Some of the networks, with their architectures."""
+        digests = self.inherited.digests
+        archs = repository.architectures([digests[row] for row in order])
+        return [
+            _row(archs[digests[row]], self.inherited.measured(row), self.known, self.verified, shown.get(row, ()))
+            for row in order
+        ]
+
+
+def read(repository: Repository, name: str) -> Read:
+    """A study's evaluations as columns, with what corrects them and what was measured.
+
+    Raises:
+        NasError: no such study.
+    """
+    study, columns, known = repository.study(name), repository.columns(name), None
+    if study.supernet_digest and repository.trust(study.supernet_digest):  # which is told of architectures
+        known = of_study(repository, study, repository.evaluations(name))
+    return Read(columns, judged_columns(columns, known), known, repository.verified(name))
+
+
 def front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> list[Row]:
     """The non-dominated feasible evaluations of a study, by its first objective; `where` are further limits.
 
@@ -56,16 +93,14 @@ def front(repository: Repository, name: str, where: Sequence[str] = (), target: 
     Raises:
         NasError: no such study or target, or a malformed limit.
     """
-    study, verified = repository.study(name), repository.verified(name)
-    evaluations, known = _evaluations(repository, study)
-    by_digest, seen = {e.arch.digest: e for e in evaluations}, judged(evaluations, known)
-    shown: dict[str, list[_Shown]] = {}
+    study, found = repository.study(name), read(repository, name)
+    shown: dict[int, list[_Shown]] = {}
     for aim in aims.under(aims.of_study(study, target), where, study):
-        for digest, found in _of_aim(aim, seen, verified).items():
-            shown.setdefault(digest, []).append(found)
-    rows = [_row(by_digest[digest], known, verified, found) for digest, found in shown.items()]
-    judged_by = {e.arch.digest: e.metrics for e in seen}
-    return sorted(rows, key=lambda row: tuple(judged_by[row.arch.digest][name] for name in study.objectives))
+        for row, why in _of_aim(aim, found).items():
+            shown.setdefault(row, []).append(why)
+    objectives = [found.judged.metrics[objective] for objective in study.objectives if shown]
+    order = sorted(shown, key=lambda row: tuple(column[row] for column in objectives))
+    return found.rows(repository, order, shown)
 
 
 @dataclass(frozen=True)
@@ -76,16 +111,18 @@ class _Shown:
     broken: tuple[str, ...] = ()
 
 
-def _of_aim(aim: Aim, seen: Sequence[Evaluation], verified: Mapping[str, Mapping[str, float]]) -> dict[str, _Shown]:
-    """The networks of one front by digest, and those that its limits keep from it once they were measured."""
-    broken = {
-        digest: tuple(str(limit) for limit in aim.limits if limit.metric in found and not limit.holds(found))
-        for digest, found in verified.items()
-    }
-    keeping = [e for e in seen if not broken.get(e.arch.digest)]
-    found = {e.arch.digest: _Shown(aim.target) for e in aim.front(keeping)}
-    breaking = [e.arch.digest for e in seen if broken.get(e.arch.digest) and aim.holds(e)]
-    return found | {digest: _Shown(aim.target, broken[digest]) for digest in breaking}
+def _of_aim(aim: Aim, found: Read) -> dict[int, _Shown]:
+    """The networks of one front by their rows, and those that its limits keep from it once they were measured."""
+    broken = {}
+    for digest, measured in found.verified.items():
+        limits = [limit for limit in aim.limits if limit.metric in measured and not limit.holds(measured)]
+        if limits:
+            broken[found.judged.index[digest]] = tuple(map(str, limits))
+    promising = np.ones(len(found.judged), dtype=bool)
+    promising[list(broken)] = False
+    front = {int(row): _Shown(aim.target) for row in np.flatnonzero(aim.on_front(found.judged, promising))}
+    keeps = aim.keeps(found.judged)
+    return front | {row: _Shown(aim.target, limits) for row, limits in broken.items() if keeps[row]}
 
 
 def compromises(repository: Repository, name: str, within: float = 0.05) -> list[Row]:
@@ -103,13 +140,13 @@ def compromises(repository: Repository, name: str, within: float = 0.05) -> list
     apart = {digest: max(own.values()) for digest, own in aims.distances(found, seen).items()}
     near = [e for e in evaluations if apart.get(e.arch.digest, math.inf) <= within]
     on = {digest: [_Shown(target) for target in targets] for digest, (_, targets) in aims.fronts(found, seen).items()}
-    rows = [_row(e, known, verified, on.get(e.arch.digest, ())) for e in near]
+    rows = [_row(e.arch, e.metrics, known, verified, on.get(e.arch.digest, ())) for e in near]
     return sorted(rows, key=lambda row: tuple(row.judged()[objective] for objective in study.objectives))
 
 
 def correction(repository: Repository, name: str) -> Corrected | None:
     """What the stand-alone trainings say of a study's networks; None where there were none."""
-    return _evaluations(repository, repository.study(name))[1]
+    return read(repository, name).known
 
 
 def _evaluations(repository: Repository, study: StudyRecord) -> tuple[list[Evaluation], Corrected | None]:
@@ -118,19 +155,23 @@ def _evaluations(repository: Repository, study: StudyRecord) -> tuple[list[Evalu
 
 
 def _row(
-    found: Evaluation, known: Corrected | None, verified: Mapping[str, dict[str, float]], shown: Sequence[_Shown] = ()
+    arch: Architecture,
+    metrics: dict[str, float],
+    known: Corrected | None,
+    verified: Mapping[str, dict[str, float]],
+    shown: Sequence[_Shown] = (),
 ) -> Row:
-    estimate = known.estimates.get(found.arch.digest) if known else None
+    estimate = known.estimates.get(arch.digest) if known else None
     corrected = {known.metric: estimate} if known and estimate else {}
     broken = dict.fromkeys(limit for one in shown for limit in one.broken)
     targets = tuple(one.target for one in shown if one.target)
-    return Row(found.arch, found.metrics, verified.get(found.arch.digest, {}), tuple(broken), corrected, targets)
+    return Row(arch, metrics, verified.get(arch.digest, {}), tuple(broken), corrected, targets)
 
 
 def row(repository: Repository, name: str, prefix: str) -> Row:
     """Any evaluated network of a study as a row: see `find`."""
-    found = find(repository, name, prefix)
-    return _row(found, correction(repository, name), repository.verified(name))
+    found = read(repository, name)
+    return found.rows(repository, [_found(found.inherited, name, prefix)], {})[0]
 
 
 def find(repository: Repository, name: str, prefix: str) -> Evaluation:
@@ -139,7 +180,16 @@ def find(repository: Repository, name: str, prefix: str) -> Evaluation:
     Raises:
         NasError: none does, or more than one.
     """
-    found = [e for e in repository.evaluations(name) if e.arch.digest.startswith(prefix)]
+    columns = repository.columns(name)
+    row = _found(columns, name, prefix)
+    arch = repository.architectures([columns.digests[row]])[columns.digests[row]]
+    return Evaluation(
+        arch, columns.measured(row), columns.errors[row], float(columns.seconds[row]), columns.workers[row]
+    )
+
+
+def _found(columns: Columns, name: str, prefix: str) -> int:
+    found = list(columns.begins_with(prefix))
     if not found:
         raise NasError(f"no architecture of study {name!r} begins with {prefix!r}; `nas front {name}` lists some")
     if len(found) > 1:

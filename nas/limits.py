@@ -8,10 +8,15 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError
 
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     "<=": operator.le,
     "<": operator.lt,
     ">=": operator.ge,
@@ -71,9 +76,12 @@ class Limit:
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether the metric keeps the bound; a NaN does not. NasError if not measured, or the bound is relative."""
-        if self.relative:
-            raise NasError(f"limit '{self}' is relative to a parent that is not known here; {_EXAMPLE}")
-        return _OPERATORS[self.op](self._measured(metrics), self.value)
+        return bool(self._compared(metrics))
+
+    def among(self, columns: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
+        """(n,) which values of the metric keep the bound; NasError as in `holds`."""
+        found: npt.NDArray[np.bool_] = self._compared(columns)
+        return found
 
     def violation(self, metrics: Mapping[str, float]) -> float:
         """By how much the bound is missed, as a share of it, or in the metric's unit where the bound is 0.
@@ -82,11 +90,16 @@ class Limit:
         """
         if self.holds(metrics):
             return 0.0
-        measured = self._measured(metrics)
+        measured: float = self._measured(metrics)
         excess = abs(measured - self.value) / (abs(self.value) or 1.0)
         return math.inf if math.isnan(excess) else max(excess, sys.float_info.epsilon)  # "< 2" is missed by 2 itself
 
-    def _measured(self, metrics: Mapping[str, float]) -> float:
+    def _compared(self, metrics: Mapping[str, Any]) -> Any:
+        if self.relative:
+            raise NasError(f"limit '{self}' is relative to a parent that is not known here; {_EXAMPLE}")
+        return _OPERATORS[self.op](self._measured(metrics), self.value)
+
+    def _measured(self, metrics: Mapping[str, Any]) -> Any:
         if self.metric not in metrics:
             there = ", ".join(metrics) or "none"
             raise NasError(f"the limit '{self}' is on a metric that was not measured; there is: {there}")

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from nas.errors import NasError
+from nas.migrations import DEFAULT_URL
+
+__all__ = ["DEFAULT_URL", "RUNS", "AsJSON", "RunFile", "Runs", "Storage", "refuse_misplaced_urls"]
 
 RUNS = Path("runs")
 

@@ -122,7 +122,16 @@ def search(workflow: Workflow) -> Study:
 
 
 def find(workflow: Workflow, *, detailed: bool = True) -> Study:
-    """All the work of a search, each part told when it is done."""
+    """All the work of a search, each part told when it is done.
+
+    Raises:
+        NasError: another process drives the study.
+    """
+    with workflow.repository.driving(workflow.run.name):
+        return _found(workflow, detailed=detailed)
+
+
+def _found(workflow: Workflow, *, detailed: bool) -> Study:
     run = workflow.run
     judged = bool(run.trust) and run.trains
     told = judged and not workflow.checkpoints.exists()
@@ -158,7 +167,7 @@ def judge(workflow: Workflow, *, told: bool) -> None:
 
 def show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
     study, rows = repository.study(name), fronts.front(repository, name, where, target)
-    failures = () if rows else (e.error for e in repository.evaluations(name) if e.error)
+    failures = () if rows else filter(None, repository.columns(name).errors)
     display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:

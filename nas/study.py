@@ -1,14 +1,16 @@
 """The search loop: start reading here.
 
-A study asks a searcher for a batch of architectures, evaluates those nobody has evaluated before, writes the batch to
-the database and tells the searcher. The database is the only truth: resuming reads the study's evaluations back and
-tells them again. A batch depends on the evaluations before it and the seed alone, so neither a kill nor the number of
-workers changes a study.
+A study asks a searcher for a batch of architectures, evaluates those nobody has evaluated before, writes each to the
+database as it comes, and tells the searcher when the batch is whole. The database is the only truth: resuming reads the
+study's evaluations back and tells them again. Each has its position, which is the order of asking; a batch depends on
+the positions before it and the seed alone, so neither a kill nor the number of workers changes a study.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ class Study:
         first: architectures to begin with, those of a person, a table or another study, before any searcher is asked.
         conditions: what else the metrics hold for, as {"latency_batch": 8}; stored with the study's settings, so that
             it is not resumed under others.
-        on_batch: called with the study and the new evaluations after each batch is stored.
+        on_batch: called with the study and the new evaluations after each batch is whole.
     """
 
     def __init__(
@@ -111,23 +113,30 @@ class Study:
         kept |= {"first": [arch.json() for arch in self.first]} if self.first else {}
         kept |= {"targets": {name: [*map(str, own)] for name, own in self.targets.items()}} if self.targets else {}
         self.record = self._recorded(searcher, kept, run_file)
-        self.evaluations = repository.evaluations(name)
-        self._digests = {evaluation.arch.digest for evaluation in self.evaluations}
-        self._num_told = 0
+        self._placed = repository.placed_evaluations(name)
+        self._told: set[str] = set()  # digests of what the searcher was told
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those that are stored, in order of position; those under way leave gaps."""
+        return [self._placed[position] for position in sorted(self._placed)]
 
     def run(self, num_evaluations: int) -> list[Evaluation]:
-        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front."""
-        self._set_status("running")
-        try:
-            while len(self.evaluations) < num_evaluations:
-                archs = self._ask(num_evaluations - len(self.evaluations))
-                if not archs:
-                    break
-                self._store(list(self._evaluated(archs)))
-        except BaseException as error:
-            self._set_status("failed" if isinstance(error, Exception) else "interrupted")
-            raise
-        self._set_status("finished")
+        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front.
+
+        Raises:
+            NasError: another process drives the study.
+        """
+        with self.repository.driving(self.name):
+            self._catch_up()
+            self.repository.set_status(self.name, "running")
+            try:
+                while todo := self._ask(num_evaluations):
+                    self._complete(todo)
+            except BaseException as error:
+                self._end_with("failed" if isinstance(error, Exception) else "interrupted")
+                raise
+            self.repository.set_status(self.name, "finished")
         return self.front()
 
     def front(self, target: str | None = None) -> list[Evaluation]:
@@ -153,36 +162,50 @@ class Study:
 
     # -- one batch
 
-    def _ask(self, most: int) -> list[Architecture]:
-        """What is to be evaluated next.
+    def _ask(self, end: int) -> dict[int, Architecture]:
+        """What is to be evaluated next, by position below `end`: what the first batch that is not whole lacks.
 
         Batches begin at multiples of their size. One that an earlier run did not finish is asked for again, from what
         was known when it began, and completed.
         """
-        begin = len(self.evaluations) // self.batch * self.batch
-        self._searcher.tell(self.evaluations[self._num_told : begin])
-        self._num_told = begin
+        gap = next(position for position in count(len(self._told)) if position not in self._placed)
+        if gap >= end:
+            return {}
+        begin = gap // self.batch * self.batch
+        self._tell(begin)
+        new = [arch for arch in self._asked(begin) if arch.digest not in self._told]
+        if not new and self._screen and not self._placed:
+            raise NasError(f"nothing keeps the limits: {self._screen.report()}; loosen a limit or widen the space")
+        places = [position for position in range(begin, begin + len(new)) if position not in self._placed]
+        there = {self._placed[p].arch.digest for p in range(begin, begin + len(new)) if p in self._placed}
+        todo = dict(zip(places, (arch for arch in new if arch.digest not in there), strict=False))
+        if not todo:
+            _logger.info("%s: no new architecture found after %d", self.name, len(self._placed))
+        return {position: arch for position, arch in todo.items() if position < end}
+
+    def _tell(self, begin: int) -> None:
+        """Tells the searcher all that stands before a batch."""
+        new = [self._placed[position] for position in range(len(self._told), begin)]
+        self._searcher.tell(new)
+        self._told.update(evaluation.arch.digest for evaluation in new)
+
+    def _asked(self, begin: int) -> list[Architecture]:
         given = self.first[begin : begin + self.batch]
         asked = [*given]
         if len(given) < self.batch:
             asked += self._searcher.ask(self.batch, np.random.default_rng([self.seed, begin]))
-        asked = list(dict.fromkeys(asked))[: self.batch]
-        new = [arch for arch in asked if arch.digest not in self._digests]
-        if not new and self._screen and not self.evaluations:
-            raise NasError(f"nothing keeps the limits: {self._screen.report()}; loosen a limit or widen the space")
-        if not new:
-            _logger.info("%s: no new architecture found after %d", self.name, len(self.evaluations))
-        return new[:most]
+        return list(dict.fromkeys(asked))[: self.batch]
 
-    def _evaluated(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Evaluations in the order asked: those known, and the others as they come from the executor."""
-        known = self._known(archs)
-        fresh = self.executor.run(self.evaluate, [arch for arch in archs if arch.digest not in known])
-        for number, arch in enumerate(archs, start=len(self.evaluations) + 1):
-            evaluation = known.get(arch.digest) or self._with_costs(next(fresh))
-            self._check_metrics(evaluation)
-            _logger.info("%s %d %s %s", self.name, number, arch.digest, _told(evaluation))
-            yield evaluation
+    def _complete(self, todo: Mapping[int, Architecture]) -> None:
+        """Stores what is known of a batch at once, and the rest as it comes from the executor."""
+        known = self._known(list(todo.values()))
+        self._store({position: known[arch.digest] for position, arch in todo.items() if arch.digest in known})
+        fresh = [position for position, arch in todo.items() if arch.digest not in known]
+        with closing(_completed(self.executor, self.evaluate, [todo[position] for position in fresh])) as arriving:
+            for place, evaluation in arriving:
+                self._store({fresh[place]: self._with_costs(evaluation)})
+        if self.on_batch:
+            self.on_batch(self, [self._placed[position] for position in todo])
 
     def _known(self, archs: Sequence[Architecture]) -> dict[str, Evaluation]:
         """What the repository holds under the same weights and data, with all metrics this study needs."""
@@ -199,14 +222,14 @@ class Study:
         costs = {name: float(values[0]) for name, values in self._predict([evaluation.arch]).items()}
         return replace(evaluation, metrics={**evaluation.metrics, **costs})
 
-    def _store(self, evaluations: list[Evaluation]) -> None:
-        start = len(self.evaluations)
+    def _store(self, evaluations: Mapping[int, Evaluation]) -> None:
+        for evaluation in evaluations.values():
+            self._check_metrics(evaluation)
         data = f"study {self.name}" if self.data is None else self.data
-        self.repository.append_evaluations(self.name, evaluations, self.weights or "", data, start=start)
-        self.evaluations.extend(evaluations)
-        self._digests.update(evaluation.arch.digest for evaluation in evaluations)
-        if self.on_batch:
-            self.on_batch(self, evaluations)
+        self.repository.store_evaluations(self.name, evaluations, self.weights or "", data)
+        self._placed.update(evaluations)
+        for position, evaluation in evaluations.items():
+            _logger.info("%s %d %s %s", self.name, position + 1, evaluation.arch.digest, _described(evaluation))
 
     # -- checks and records
 
@@ -251,8 +274,25 @@ class Study:
         )
         return self.repository.create_study(record, load_if_exists=True)
 
-    def _set_status(self, status: str) -> None:
-        self.repository.set_status(self.name, status)
+    def _catch_up(self) -> None:
+        """Reads what another driver has stored since."""
+        if self.repository.num_evaluations().get(self.name) != len(self._placed):
+            self._placed = self.repository.placed_evaluations(self.name)
+
+    def _end_with(self, status: str) -> None:
+        """Says what became of the study, unless it is another driver's to say."""
+        try:
+            self.repository.set_status(self.name, status)
+        except NasError as error:
+            _logger.debug("status %s of study %s is not stored: %s", status, self.name, error)
+
+
+def _completed(
+    executor: Executor, evaluate: Evaluate, archs: Sequence[Architecture]
+) -> Generator[tuple[int, Evaluation], None, None]:
+    """Places in `archs` and evaluations as they finish; in order from an executor that knows no other way."""
+    in_any_order = getattr(executor, "completed", None)
+    yield from in_any_order(evaluate, archs) if in_any_order else enumerate(executor.run(evaluate, archs))
 
 
 def _parsed(limits: Sequence[str | Limit]) -> tuple[Limit, ...]:
@@ -277,7 +317,7 @@ def _name_of(searcher: Callable[..., Searcher]) -> str:
     return named[0] if named else f"{searcher.__module__}:{searcher.__qualname__}"
 
 
-def _told(evaluation: Evaluation) -> str:
+def _described(evaluation: Evaluation) -> str:
     """One evaluation on the rest of a log line."""
     if evaluation.error is not None:
         return f"failed: {evaluation.error}"

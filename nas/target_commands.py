@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas import display
 from nas.errors import NasError
-from nas.options import RUNS, AsJSON, RunFile, Runs, Storage
+from nas.lazy import lazily
+from nas.options import DEFAULT_URL, RUNS, AsJSON, RunFile, Runs, Storage
 from nas.records import Measurement, TargetRecord
-from nas.storage import DEFAULT_URL, Repository
 
 if TYPE_CHECKING:
+    from nas import display
+    from nas import storage as databases
     from nas.targets import Target
     from nas.workflow import Workflow
     from search_spaces import Architecture
+else:
+    display, databases = map(lazily, ("nas.display", "nas.storage"))
 
 app = typer.Typer(help="Machines that networks are measured on.", no_args_is_help=True)
 
@@ -45,7 +48,7 @@ def add(
 
     target = targets.make(name, kind, settings or [])
     record = targets.target_record(target)
-    with Repository(storage) as repository:
+    with databases.Repository(storage) as repository:
         known = {record.name: record for record in [_CPU, *repository.targets()]}.get(name)
         if known is not None and not replace and (known.kind, known.settings) != (target.kind, target.settings):
             raise targets.TargetError(
@@ -147,7 +150,7 @@ def check(
 @app.command(name="list")
 def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """List targets, their versions and measurements."""
-    with Repository(storage, read_only=True) as repository:
+    with databases.Repository(storage, read_only=True) as repository:
         found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
         if "cpu" not in {target.name for target in found}:
             found = [_CPU, *found]
@@ -160,7 +163,10 @@ def _workflow(run_file: Path, storage: str, runs: Path) -> Iterator[Workflow]:
     from nas.workflow import Workflow
 
     run = load(run_file)
-    with blaming(run_file), Workflow(run, Repository(storage), runs / run.name, run_file.resolve()) as workflow:
+    with (
+        blaming(run_file),
+        Workflow(run, databases.Repository(storage), runs / run.name, run_file.resolve()) as workflow,
+    ):
         yield workflow
 
 

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display
 from nas.errors import NasError
+from nas.lazy import lazily
 from nas.options import RUNS, RunFile, Runs
 
 if TYPE_CHECKING:
+    from nas import display
     from nas.executors import Executor
     from nas.fidelity.ledger import Trial
     from nas.run import Run
+else:
+    display = lazily("nas.display")
 
 _METHODS = ("hyperband", "carbs")
 

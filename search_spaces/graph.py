@@ -6,19 +6,22 @@ Nodes are named by path and carry `label`, `kind`, `path` and `values`, all of t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
-
-import networkx
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import Declaration, Per, Subspace
 from search_spaces.values import Json
+
+if TYPE_CHECKING:
+    import networkx
 
 Graph: TypeAlias = "networkx.DiGraph[str]"
 
 
 def chain(declaration: Declaration, arch: Architecture) -> Graph:
     """The graph of one architecture of the declared space."""
+    import networkx  # takes as long as all the rest of this package, and few draw graphs
+
     graph: Graph = networkx.DiGraph(name=arch.kind)
     last = _Chain(graph).space(declaration, arch, "", None)
     graph.add_node("output", label="output", kind="output", path="", values={})

@@ -6,7 +6,6 @@ Four nodes, six edges, one of five operations on each: 15,625 cells. Built by `s
 import re
 from collections.abc import Sequence
 
-import networkx
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +29,8 @@ class NASBench201Space(Space):
 
     def graph(self, arch: Architecture) -> Graph:
         """The cell: its four nodes, with a node for each operation between them; there is none for "none"."""
+        import networkx
+
         graph: Graph = networkx.DiGraph(name=arch.kind)
         for node, label in enumerate(("input", "sum", "sum", "output")):
             name = label if label != "sum" else f"node.{node}"

@@ -14,7 +14,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -32,6 +32,7 @@ from supernets.averaging import Average
 from supernets.errors import SupernetError
 from supernets.features import FeatureHeads, listening
 from supernets.learners import Alone, Learner
+from supernets.occupied import occupied
 from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
 from supernets.spelling import spell
@@ -372,6 +373,10 @@ class _Loop:
         self.heads = FeatureHeads(self.learner.device, self.rule, config.seed)  # made when a step first asks for them
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
+        with nullcontext() if directory is None else occupied(directory):
+            return self._run(directory, title, progress)
+
+    def _run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
         began = time.monotonic()
         start, rejected = (0, []) if directory is None else self._resume(directory)
         with (

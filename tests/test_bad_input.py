@@ -765,13 +765,13 @@ MISTAKES: dict[str, Mistake] = {
     "database: a newer version": Mistake(
         of_version("9999"),
         NasError,
-        "sqlite:///FOLDER/nas.db is of version 9999, newer than 0001, the last this package knows; run: "
+        f"sqlite:///FOLDER/nas.db is of version 9999, newer than {tables.VERSION}, the last this package knows; run: "
         "pip install --upgrade nas (nas storage upgrade cannot go back)",
     ),
     "database: an older version": Mistake(
         of_version("0000"),
         NasError,
-        "sqlite:///FOLDER/nas.db is of version 0000 and this package works with 0001; run: nas storage "
+        f"sqlite:///FOLDER/nas.db is of version 0000 and this package works with {tables.VERSION}; run: nas storage "
         "upgrade --storage sqlite:///FOLDER/nas.db",
     ),
     "database: driver missing": Mistake(

@@ -51,8 +51,8 @@ OURS = {
 # Which files may import these of others, at any place in them.
 THIRD_PARTIES = {
     "ray": ["nas/cluster.py"],
-    "sqlalchemy": ["nas/storage.py", "nas/migrations/*"],
-    "alembic": ["nas/storage.py", "nas/migrations/*"],
+    "sqlalchemy": ["nas/storage/*", "nas/migrations/*"],
+    "alembic": ["nas/storage/*", "nas/migrations/*"],
     "streamlit": ["dashboard/*"],
     "torch": ["supernets/*", "nas/*"],
 }
@@ -192,10 +192,10 @@ def _bound(alias: ast.alias) -> str:
         ("nas.storage", ["ray", "streamlit", "torch"]),
         ("nas.pareto", ["ray", "streamlit", "torch"]),
         ("nas.limits", ["ray", "streamlit", "torch"]),
-        ("nas.front", ["ray", "streamlit", "torch"]),
         ("nas.searchers", ["ray", "streamlit", "torch"]),
-        ("nas.cli", ["ray", "streamlit", "torch", "optuna", "sklearn", "scipy", "pandas", "alembic"]),
-        ("search_spaces", ["torch", "ray", "streamlit", "sqlalchemy"]),
+        ("nas.cli", ["ray", "streamlit", "torch", "optuna", "sklearn", "sqlalchemy", "numpy", "pandas", "alembic"]),
+        ("nas.front", ["ray", "streamlit", "torch", "scipy", "networkx", "alembic"]),
+        ("search_spaces", ["torch", "ray", "streamlit", "sqlalchemy", "networkx"]),
         ("supernets", ["ray", "streamlit", "sqlalchemy"]),
     ],
 )

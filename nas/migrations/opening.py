@@ -20,6 +20,14 @@ from nas.migrations.address import parsed as parsed
 from nas.migrations.address import shown as shown
 
 _BUSY_SECONDS = 30
+# A server that is gone without a word is noticed within half a minute rather than hours.
+_VANISHED: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 _VERSIONS = "nas:migrations/versions"
 _CREATION_LOCK = 7237363  # any number, the same for every process of this package
 
@@ -30,7 +38,7 @@ def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool
         return _sqlite(url, read_only, synchronous, foreign_keys)
     try:
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
-        return sa.create_engine(url, connect_args=options)
+        return sa.create_engine(url, connect_args=_VANISHED | options)
     except ModuleNotFoundError as error:
         raise NasError(f"{shown(url)} needs the driver {error.name}; pip install nas[postgresql]") from error
     except exc.ArgumentError:  # whose text may repeat a setting

@@ -1,10 +1,10 @@
-"""The tables of the newest version, as `nas/storage.py` uses them; `versions` holds the way there from older ones."""
+"""The tables of the newest version, as `nas.storage` uses them; `versions` holds the way there from older ones."""
 
 from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0001"
+VERSION = "0003"
 """The newest revision in `versions`: a new database is created at it, from these tables."""
 
 metadata = sa.MetaData(
@@ -59,6 +59,17 @@ studies = _table(
     sqlite_autoincrement=True,  # an id is never given out twice, so a stale driver cannot write into a later study
 )
 
+# A study is driven before it is there: what it is to search with is trained first. Rows stay, for tokens only grow.
+leases = _table(
+    "leases",
+    _text("study", primary_key=True),
+    sa.Column("token", sa.BigInteger(), nullable=False),
+    _text("machine"),
+    sa.Column("process", sa.BigInteger(), nullable=False),
+    sa.Column("until", sa.Double(), nullable=False),
+    sa.Column("seconds", sa.Double(), nullable=False),
+)
+
 contexts = _table(
     "contexts",
     sa.Column("id", sa.Integer(), primary_key=True),
@@ -75,6 +86,11 @@ architectures = _table(
     _text("json"),
 )
 
+# Values lie as numbers beside the names that they share, so that a hundred thousand are read at once, as columns.
+metric_sets = _table(
+    "metric_sets", sa.Column("id", sa.Integer(), primary_key=True), _text("digest", unique=True), _text("names")
+)
+
 evaluations = _table(
     "evaluations",
     sa.Column("context_id", sa.Integer(), sa.ForeignKey("contexts.id"), primary_key=True, autoincrement=False),
@@ -82,10 +98,12 @@ evaluations = _table(
         "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
     ),
     sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
-    _text("metrics"),
+    sa.Column("metric_set_id", sa.Integer(), sa.ForeignKey("metric_sets.id"), nullable=False),
+    sa.Column("metric_values", sa.LargeBinary(), nullable=False),
     _text("error", nullable=True),
     sa.Column("seconds", sa.Double(), nullable=False),
     _text("worker"),
+    sa.Column("digest", sa.LargeBinary(), nullable=False),
     sqlite_with_rowid=False,  # the key is the table: one tree to write, not two
 )
 
@@ -102,6 +120,7 @@ study_evaluations = _table(
     sa.Column("context_id", sa.Integer(), nullable=False),
     sa.Column("architecture_id", sa.Integer(), nullable=False),
     sa.Column("attempt", sa.Integer(), nullable=False),
+    sa.Column("digest", sa.LargeBinary(), nullable=False),
     sa.ForeignKeyConstraint(
         ["context_id", "architecture_id", "attempt"],
         ["evaluations.context_id", "evaluations.architecture_id", "evaluations.attempt"],
@@ -123,6 +142,7 @@ verified = _table(
         "architecture_id", sa.Integer(), sa.ForeignKey("architectures.id"), primary_key=True, autoincrement=False
     ),
     _text("metrics"),
+    _text("digest"),
     sqlite_with_rowid=False,
 )
 

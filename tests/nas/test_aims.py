@@ -1,6 +1,7 @@
 """Several targets in one study: a front for each, limits of their own, and evaluations that serve all."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from nas import front as fronts
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import parse
-from nas.records import Evaluation
+from nas.records import Evaluation, SpaceRecord, StudyRecord
 from nas.searchers import SEARCHERS
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture, Space, choice
+from tests.contracts.repository import Net
 
 FAST, SLOW = "latency_ms@fast", "latency_ms@slow"
 
@@ -187,3 +189,23 @@ def test_the_dashboard_shows_the_front_of_the_target_whose_plane_is_drawn() -> N
             assert set(table["_digest"][table["_front"]]) == {e.arch.digest for e in made.front(target)}
         assert set(shown.front["_digest"]) == {e.arch.digest for e in made.front()}
         assert queries.plane(shown, FAST, SLOW)[0] is shown.table
+
+
+def test_a_front_of_columns_is_that_of_evaluations() -> None:
+    rng = np.random.default_rng(0)
+    archs = Net().sample_many(300, rng, distinct=True)
+    some = [{name: float(rng.integers(20)) for name in ("a", "b", "c")} for _ in archs]
+    found = [Evaluation(arch, metrics) for arch, metrics in zip(archs, some, strict=True)]
+    found[::9] = [replace(one, metrics={}, error="diverged") for one in found[::9]]
+    with Repository("sqlite://") as repository:
+        repository.add_space(SpaceRecord("s", "Net", {}))
+        repository.create_study(StudyRecord("study", "s", None, ("a", "b"), (), "random", 0))
+        repository.append_evaluations("study", found, "", "")
+        columns = repository.columns("study")
+    for limits in ((), ("c <= 12",), ("c > 3", "a < 15"), ("c <= -1",)):
+        aim = Aim(("a", "b"), tuple(map(parse, limits)))
+        assert columns.succeeded.any() and [found[row] for row in np.flatnonzero(aim.keeps(columns))] == [
+            one for one in found if aim.holds(one)
+        ]
+        everything = np.ones(len(found), dtype=bool)
+        assert [found[row] for row in np.flatnonzero(aim.on_front(columns, everything))] == aim.front(found)

@@ -19,6 +19,7 @@ import dashboard.serve
 import nas.demos
 from nas import display
 from nas.storage import Repository
+from supernets.occupied import occupied
 from tests.nas.command import TINY, Nas, caller, variant
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +120,22 @@ def test_resuming_a_study_needs_only_its_name(here: Path, nas_: Nas, done: tuple
     status, out, _ = nas_("resume", "tiny")
     assert status == 0
     assert out[out.index("front of tiny") :] == done[1][done[1].index("front of tiny") :]
+
+
+def test_a_second_search_beside_one_that_runs_is_refused_at_once(
+    nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Repository("sqlite:///nas.db") as driver, driver.driving("tiny"):
+        for command in (("search", TINY), ("demo", "--name", "tiny")):
+            status, _, err = nas_(*command)
+            assert status == 1 and err.count("\n") == 1
+            assert err.startswith("error: study 'tiny' is driven by process ")
+    assert not (tmp_path / "runs").exists(), "nothing was trained"
+    with occupied(tmp_path / "runs" / "tiny" / "supernet"):
+        status, _, err = nas_("train", TINY)
+    message = "another process is training in runs/tiny/supernet: stop it or wait for it; or give this one a name"
+    assert status == 1 and err.count("\n") == 1 and message in err
 
 
 def test_training_names_the_next_command(tmp_path: Path, nas_: Nas) -> None:
@@ -464,7 +481,7 @@ def test_ctrl_c_leaves_with_one_line(tmp_path: Path, nas_: Nas, monkeypatch: pyt
     assert (status, err) == (130, "stopped: the same command goes on from here\n")
     assert "front of" not in out
     (study,) = json.loads(nas_("studies", "--json").out)
-    assert (study["status"], study["evaluations"]) == ("interrupted", 6)
+    assert (study["status"], study["evaluations"]) == ("interrupted", 8)
     assert nas_("search", path).status == 0
     (study,) = json.loads(nas_("studies", "--json").out)
     assert (study["status"], study["evaluations"]) == ("finished", 30)

@@ -125,17 +125,17 @@ def killed(folder: Path, command: Sequence[str], moment: Moment) -> None:
     assert status == -signal.SIGKILL, "it was over before it could be killed"
 
 
-def test_a_search_killed_between_batches_goes_on(
+def test_a_search_killed_within_a_batch_goes_on(
     never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check(searched(12), never_stopped, tmp_path, nas_, monkeypatch)
+    check(searched(14), never_stopped, tmp_path, nas_, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
-    [trained(10), trained(30), trained(40), searched(6), searched(24), verified(2), asked_for_trust, trained_again],
-    ids=["step 10", "step 30", "step 40", "batch 1", "batch 4", "verifying", "trust", "trust again"],
+    [trained(10), trained(30), trained(40), searched(3), searched(27), verified(2), asked_for_trust, trained_again],
+    ids=["step 10", "step 30", "step 40", "batch 1", "batch 5", "verifying", "trust", "trust again"],
 )
 def test_a_search_killed_at_any_moment_goes_on(
     moment: Moment, never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
@@ -148,7 +148,7 @@ def test_a_search_killed_again_and_again_goes_on(
     never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = variant(tmp_path, "task=task", SLOW)
-    for moment in (trained(20), searched(6), searched(18)):
+    for moment in (trained(20), searched(4), searched(5), searched(18)):
         killed(tmp_path, ["search", str(path)], moment)
     check(verified(1), never_stopped, tmp_path, nas_, monkeypatch)
 
@@ -158,13 +158,13 @@ def check(moment: Moment, never_stopped: Path, folder: Path, nas_: Nas, monkeypa
     killed(folder, ["search", str(path)], moment)
     step = checkpoints.newest(folder / "runs" / "tiny" / "supernet").step
     before = evaluations(folder)
-    assert len(before) % 6 == 0, "a batch is there whole or not at all"
 
     monkeypatch.chdir(folder)
     status, out, _ = nas_("search", path)
     assert status == 0
     assert told_step(out) == step, "only what came after the last checkpoint is trained again"
-    assert evaluations(folder)[: len(before)] == before, "with the seconds they took the first time"
+    after = evaluations(folder)
+    assert [one for one in after if one in before] == before, "with the seconds they took the first time"
     assert count(folder, "SELECT count(*) FROM evaluations") == evaluated(folder) == 30
     assert count(folder, "SELECT max(attempt) FROM evaluations") == 0, "no network was evaluated twice"
     assert found(folder) == found(never_stopped)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import NasError
+from nas.migrations import tables
 from nas.storage import Repository
 from search_spaces import Architecture
 from tests.contracts.repository import STUDY, RepositoryContract, batch, evaluation, with_study
@@ -39,9 +40,8 @@ def test_a_study_reads_as_it_was_written(outcomes, size, seconds, worker):
     with Repository("sqlite://") as repository:
         with_study(repository)
         for start in range(0, len(written), size):
-            repository.append_evaluations("first", written[start : start + size], "w", "d", start=start)
+            repository.append_evaluations("first", written[start : start + size], "w", "d")
         assert repository.evaluations("first") == written
-        assert repository.evaluations("first", start=2) == written[2:]
         assert repository.num_evaluations() == {"first": len(written)}
 
 
@@ -78,7 +78,7 @@ def test_a_reader_sees_what_a_writer_commits(url):
         writer.append_evaluations("first", batch(0), "w", "d")
         assert reader.evaluations("first") == batch(0)
         writer.append_evaluations("first", batch(1, 2), "w", "d")
-        assert reader.evaluations("first", start=1) == batch(1, 2)
+        assert reader.evaluations("first") == batch(0, 1, 2)
         with pytest.raises(NasError, match="was opened read-only; open it with read_only=False"):
             reader.append_evaluations("first", batch(3), "w", "d")
 
@@ -178,23 +178,27 @@ def set_version(path, version):
 
 def test_another_version_is_refused_with_the_remedy(url, tmp_path):
     with Repository(url) as repository:
-        assert repository.version() == "0001"
+        assert repository.version() == tables.VERSION
     set_version(tmp_path / "nas.db", "0000")
     with pytest.raises(
-        NasError, match="is of version 0000 and this package works with 0001; run: nas storage upgrade --storage sql"
+        NasError,
+        match="is of version 0000 and this package works with "
+        rf"{tables.VERSION}; run: nas storage upgrade --storage sql",
     ):
         Repository(url)
     set_version(tmp_path / "nas.db", "9999")
     for call in (Repository, Repository.upgrade):
-        with pytest.raises(NasError, match=r"is of version 9999, newer than 0001.*; run: pip install --upgrade nas"):
+        with pytest.raises(
+            NasError, match=rf"is of version 9999, newer than {tables.VERSION}.*; run: pip install --upgrade nas"
+        ):
             call(url)
 
 
 def test_upgrading_the_newest_changes_nothing(url, tmp_path):
-    assert Repository.upgrade(url) == (None, "0001")
+    assert Repository.upgrade(url) == (None, tables.VERSION)
     with Repository(url) as repository:
         with_study(repository)
-    assert Repository.upgrade(url) == ("0001", "0001")
+    assert Repository.upgrade(url) == (tables.VERSION, tables.VERSION)
     with Repository(url) as repository:
         assert repository.studies() == [STUDY]
 

@@ -1,14 +1,8 @@
 """The repository on a PostgreSQL of its own, and the way from one version of the database to the next."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +14,11 @@ from alembic.script import ScriptDirectory
 from nas.errors import NasError
 from nas.migrations import opening, tables
 from nas.storage import Repository
+from nas.storage.copying import copy
 from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
+from tests.nas.postgresql import Server
+from tests.nas.test_keeping import check_copies, content
+from tests.nas.test_migrations import REVISIONS, check_upgrade
 
 pytestmark = pytest.mark.slow
 
@@ -34,37 +32,11 @@ def begun(url):
     engine.dispose()
 
 
-def find_postgresql():
-    """The folder of PostgreSQL's server programs, which Debian keeps off the path; None where there are none."""
-    on_path = shutil.which("initdb")
-    folders = [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
-
-
 @pytest.fixture(scope="session")
 def server():
-    """The URL of a throw-away PostgreSQL server on a free local port, up to the name of the database."""
-    pytest.importorskip("psycopg", reason="needs the driver of PostgreSQL: pip install nas[postgresql]")
-    programs = find_postgresql()
-    if programs is None:
-        pytest.skip("needs the programs of PostgreSQL, for instance the Debian package postgresql-15")
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="nas-postgresql-"))
-    if user:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control = [*user, programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w"]
-    run = {"check": True, "capture_output": True, "cwd": "/"}
-    subprocess.run([*user, programs / "initdb", "-D", folder / "data", "-U", "nas", "-A", "trust", "-E", "UTF8"], **run)
-    subprocess.run([*control, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
-    try:
-        yield f"postgresql+psycopg://nas@127.0.0.1:{port}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder)
+    """The URL of a throw-away PostgreSQL server, up to the name of the database."""
+    with Server.throw_away() as running:
+        yield running.url
 
 
 _numbers = count()
@@ -119,6 +91,13 @@ class TestPostgreSQL(RepositoryContract):
         assert "\n" not in str(caught.value)
 
 
+def test_sqlite_is_copied_to_postgresql_and_back(postgresql, tmp_path):
+    check_copies(f"sqlite:///{tmp_path}/here.db", postgresql)
+    with Repository(postgresql) as source, Repository(f"sqlite:///{tmp_path}/back.db") as back:
+        copy(source, back)
+        assert content(back) == content(source)
+
+
 # --- versions
 
 
@@ -155,7 +134,7 @@ def test_a_migrated_file_has_the_words_of_a_new_one(tmp_path):
     def schema(path):
         with begun(f"sqlite:///{path}") as connection:
             rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE name <> 'nas_version'").all()
-        return {name: sorted((sql or "").replace(",", " ").split()) for name, sql in rows}
+        return {name: sorted((sql or "").replace(",", " ").replace('"', "").split()) for name, sql in rows}
 
     with begun(f"sqlite:///{tmp_path}/migrated.db") as connection:
         opening._migrate(connection)
@@ -166,7 +145,7 @@ def test_a_migrated_file_has_the_words_of_a_new_one(tmp_path):
 NEXT_VERSION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{next}", "{newest}"
 branch_labels = depends_on = None
 
 def upgrade():
@@ -181,26 +160,36 @@ def upgrade():
 """
 
 
+NEWEST, NEXT = tables.VERSION, f"{int(tables.VERSION) + 1:04d}"
+
+
 def write_next_version(folder, monkeypatch, more=""):
-    (folder / "v0002.py").write_text(NEXT_VERSION.format(more=more))
-    monkeypatch.setattr(tables, "VERSION", "0002")
+    (folder / "next.py").write_text(NEXT_VERSION.format(more=more, next=NEXT, newest=NEWEST))
+    monkeypatch.setattr(tables, "VERSION", NEXT)
     monkeypatch.setattr(opening, "_VERSIONS", f"nas:migrations/versions\n{folder}")
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_version_is_upgraded_with_its_data(postgresql, revision):
+    check_upgrade(postgresql, revision)
 
 
 def test_an_upgrade_keeps_every_row(url, tmp_path, monkeypatch):
     with Repository(url) as repository:
         with_study(repository).append_evaluations("first", batch(0, 1, 2), "w", "d")
     write_next_version(tmp_path, monkeypatch)
-    with pytest.raises(NasError, match="version 0001 and this package works with 0002; run: nas storage upgrade "):
+    with pytest.raises(
+        NasError, match=f"version {NEWEST} and this package works with {NEXT}; run: nas storage upgrade "
+    ):
         Repository(url)
-    assert Repository.upgrade(url) == ("0001", "0002")
-    assert Repository.upgrade(url) == ("0002", "0002")
+    assert Repository.upgrade(url) == (NEWEST, NEXT)
+    assert Repository.upgrade(url) == (NEXT, NEXT)
     with Repository(url) as repository:
         assert repository.studies() == [STUDY]
         assert repository.evaluations("first") == batch(0, 1, 2)
         repository.append_evaluations("first", batch(3), "w", "d")
     monkeypatch.undo()
-    with pytest.raises(NasError, match="version 0002, newer than 0001"):
+    with pytest.raises(NasError, match=f"version {NEXT}, newer than {NEWEST}"):
         Repository(url)
 
 
@@ -212,7 +201,7 @@ def test_an_upgrade_that_fails_changes_nothing(url, tmp_path, monkeypatch):
         with pytest.raises(NasError, match="nowhere"):
             Repository.upgrade(url)
     with Repository(url) as repository:
-        assert repository.version() == "0001"
+        assert repository.version() == NEWEST
         assert repository.evaluations("first") == batch(0, 1, 2)
 
 

@@ -1,7 +1,9 @@
 """The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from nas import pareto
 from nas.errors import NasError
-from nas.executors import Evaluate
+from nas.executors import Evaluate, InProcess
 from nas.records import Evaluation
 from nas.searchers import SEARCHERS, RandomSearch, Searcher
 from nas.storage import Repository
@@ -81,6 +83,16 @@ class Backwards:
         yield from (done[arch.digest] for arch in archs)
 
 
+class AsTheyFinish(Backwards):
+    """An executor of which the last asked is the first done."""
+
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
+        from nas.executors import evaluate_one
+
+        for place in reversed(range(len(archs))):
+            yield place, evaluate_one(evaluate, archs[place], "far")
+
+
 class Killed(BaseException):
     """What no handler of ordinary errors catches, as a kill from outside."""
 
@@ -102,11 +114,12 @@ def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) 
     settings = settings_of(searcher, Net(), startup=18)
     first, second, far, other = (
         study(repository, name, searcher=searcher, settings=settings, seed=seed, **changes)
-        for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": Backwards()}), ("d", 2, {}))
+        for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": AsTheyFinish()}), ("d", 2, {}))
     )
     for one in (first, second, far, other):
         one.run(30)
     assert found(first.evaluations) == found(second.evaluations) == found(far.evaluations)
+    assert found(repository.evaluations("c")) == found(first.evaluations)
     assert found(first.evaluations) != found(other.evaluations)
     assert len({evaluation.arch for evaluation in first.evaluations}) == 30
 
@@ -119,14 +132,77 @@ def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
     settings = settings_of(searcher, Net(), startup=15)
     whole = study(repository, "whole", searcher=searcher, settings=settings)
     whole.run(30)
-    with pytest.raises(Killed):
-        study(repository, "cut", killed_at(number), searcher=searcher, settings=settings).run(30)
-    assert repository.study("cut").status == "interrupted"
-    assert len(repository.evaluations("cut")) == number // 6 * 6
-    resumed = study(repository, "cut", searcher=searcher, settings=settings)
-    front = resumed.run(30)
-    assert found(resumed.evaluations) == found(whole.evaluations)
-    assert found(front) == found(whole.front())
+    for name, executor in (("cut", InProcess()), ("cut far", AsTheyFinish())):
+        with pytest.raises(Killed):
+            study(repository, name, killed_at(number), searcher=searcher, settings=settings, executor=executor).run(30)
+        assert repository.study(name).status == "interrupted"
+        assert len(repository.evaluations(name)) == number, "what was evaluated is there"
+        calls: list[str] = []
+        resumed = study(repository, name, counting(calls), searcher=searcher, settings=settings)
+        front = resumed.run(30)
+        assert len(calls) == 30 - number, "and is not evaluated again"
+        assert found(resumed.evaluations) == found(whole.evaluations)
+        assert found(front) == found(whole.front())
+
+
+def counting(calls: list[str]) -> Evaluate:
+    def run(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return evaluate(arch)
+
+    return run
+
+
+def test_a_second_driver_is_refused_before_it_evaluates_anything(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nas.db"
+    calls: list[str] = []
+
+    def meanwhile(arch: Architecture) -> dict[str, float]:
+        with Repository(url) as other, pytest.raises(NasError, match="study 's' is driven by process"):
+            study(other, run=counting(calls)).run(6)
+        return evaluate(arch)
+
+    with Repository(url) as first:
+        study(first, run=meanwhile).run(3)
+        assert calls == [] and first.study("s").status == "finished"
+        with Repository(url) as second:
+            early = study(second, run=counting(calls))
+            study(first).run(8)
+            early.run(12)
+        assert len(calls) == 4, "what the first stored since is known"
+        assert len(first.evaluations("s")) == 12
+
+
+def test_who_lost_a_study_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Repository, "_renew", lambda *_: None)
+    url = f"sqlite:///{tmp_path}/nas.db"
+
+    def overtaken(arch: Architecture) -> dict[str, float]:
+        time.sleep(0.3)  # as long as it takes to be thought dead
+        with Repository(url) as other:
+            study(other).run(6)
+        return evaluate(arch)
+
+    with Repository(url) as slow:
+        loser = study(slow, run=overtaken)
+        with pytest.raises(NasError, match="taken over while this process was silent"), slow.driving("s", seconds=0.1):
+            loser.run(6)
+        assert slow.study("s").status == "finished", "as the winner said"
+        assert len(slow.evaluations("s")) == 6
+
+
+def test_a_study_with_a_gap_anywhere_is_completed(repository: Repository) -> None:
+    whole = study(repository, "whole")
+    whole.run(30)
+    cut = study(repository, "cut")
+    kept = {p: e for p, e in enumerate(whole.evaluations) if p not in (1, 2, 8, 29)}
+    repository.store_evaluations("cut", kept, "", "study cut")
+    calls: list[str] = []
+    resumed = study(repository, "cut", counting(calls))
+    resumed.run(30)
+    assert [e.arch.digest for p, e in enumerate(whole.evaluations) if p in (1, 2, 8, 29)] == calls
+    assert found(repository.evaluations("cut")) == found(whole.evaluations)
+    assert cut.record == resumed.record
 
 
 @pytest.mark.parametrize("steps", [(7, 20, 30), (6, 12, 30), (29, 30)])
@@ -278,7 +354,18 @@ def test_a_missing_metric_is_an_error_that_names_it(repository: Repository) -> N
     assert repository.evaluations("s") == []
 
 
-def test_each_batch_is_one_commit_and_one_call(repository: Repository) -> None:
+def test_an_evaluation_is_stored_before_the_next_begins(repository: Repository) -> None:
+    seen: list[int] = []
+
+    def watched(arch: Architecture) -> dict[str, float]:
+        seen.append(len(repository.evaluations("s")))
+        return evaluate(arch)
+
+    study(repository, run=watched).run(15)
+    assert seen == list(range(15))
+
+
+def test_each_batch_is_one_call(repository: Repository) -> None:
     seen: list[tuple[int, int]] = []
     one = study(repository, on_batch=lambda s, new: seen.append((len(new), len(repository.evaluations(s.name)))))
     one.run(15)
@@ -346,7 +433,7 @@ def test_a_study_begins_with_what_it_is_given(repository: Repository) -> None:
     first = Net().sample_many(8, np.random.default_rng(9), distinct=True)
     whole = study(repository, first=[*first, first[0]])
     whole.run(20)
-    assert [e.arch for e in whole.evaluations[:8]] == first and len(whole._digests) == 20
+    assert [e.arch for e in whole.evaluations[:8]] == first and len({e.arch for e in whole.evaluations}) == 20
     with Repository("sqlite://") as other:
         study(other, first=first).run(3)
         stopped = study(other, first=first)

@@ -419,7 +419,7 @@ def test_a_front_is_compared_with_networks_drawn_at_random(run: Run, place: Path
         study = workflow.study({})
         assert 0.5 < workflow.dominated_share(study, 20) <= 1
         assert workflow.dominated_share(study, 20) == workflow.dominated_share(study, 20)
-        study.evaluations.clear()
+        study._placed.clear()
         assert workflow.dominated_share(study, 20) == 0
 
 

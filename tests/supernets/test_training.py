@@ -135,6 +135,20 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     assert result.resumed_from == 12 and equal_results(result, first)
 
 
+def test_a_folder_is_for_one_training_at_a_time(tmp_path: Path) -> None:
+    held = f"from supernets.occupied import occupied; o = occupied({str(tmp_path)!r}); o.__enter__()"
+    code = f"{held}; print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.readline()
+        with pytest.raises(CheckpointError, match=f"another process is training in {tmp_path}: stop it or wait for it"):
+            quietly(toy.supernet(), directory=tmp_path)
+        assert checkpoints.newest(tmp_path).step == 0
+        process.kill()
+        process.wait()
+        assert quietly(toy.supernet(), directory=tmp_path).resumed_from == 0, "a lock ends with its process"
+
+
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     quietly(toy.supernet(), directory=tmp_path)
     quietly(toy.supernet(), directory=tmp_path, evaluate_every=1, checkpoint_every=1)  # only how often one looks

@@ -1,0 +1,50 @@
+"""From records to rows and back: what several tables need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from nas.errors import NasError
+
+T = TypeVar("T")
+
+_CHUNK = 500  # digests a query: below every database's limit on parameters, above where more would be faster
+
+
+def expanding(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """The column is one of `digests`."""
+    return column.in_(sa.bindparam("digests", expanding=True))
+
+
+def chunks(digests: Iterable[str]) -> Iterator[list[str]]:
+    """Distinct digests, as many as a query takes at once."""
+    distinct = list(dict.fromkeys(digests))
+    for start in range(0, len(distinct), _CHUNK):
+        yield distinct[start : start + _CHUNK]
+
+
+def row_of(record: Any) -> dict[str, Any]:
+    """The fields of a record by name."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def dumps(name: str, value: Any, *, sort_keys: bool = True) -> str:
+    """JSON text; NasError where there is none, which calls the value `name`."""
+    try:
+        return json.dumps(value, allow_nan=False, sort_keys=sort_keys)
+    except (TypeError, ValueError) as error:
+        raise NasError(
+            f"{name} cannot be stored as JSON: {error}; use finite numbers, strings, lists and dicts"
+        ) from error
+
+
+def named(known: Mapping[str, T], name: str, what: str, url: str) -> T:
+    """What is known by a name; NasError naming those there are."""
+    if name in known:
+        return known[name]
+    there = ", ".join(map(repr, known)) if known else "none"
+    raise NasError(f"there is no {what} {name!r} in {url}; there is: {there}")
