@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from nas.errors import NasError
-from nas.executors import Evaluate, describe, evaluate_one, prepared
+from nas.executors import Evaluate, Executor, describe, evaluate_one, prepared
 from nas.records import Evaluation
 from search_spaces import Architecture
 
@@ -39,7 +39,7 @@ _NO_CLUSTER, _REMEDY = "no Ray cluster answers at {!r}", "start one there, or us
 _JOBS_PER_WORKER = 4  # smaller jobs balance uneven evaluations; larger ones make fewer calls, at 0.4 ms a call
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Evaluates on `num_workers` Ray actors that each hold the evaluator, with one CPU and one thread.
 
     The evaluator travels once to each worker; wrap what is too large to travel in `nas.executors.Deferred`.
@@ -80,8 +80,8 @@ class RayExecutor:
     ) -> None:
         self.close()
 
-    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Yields evaluations in the order of `archs`, each as soon as it and all before it are there.
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
+        """Yields places in `archs` and evaluations, as they finish.
 
         Raises NasError when Ray is missing, when workers cannot start or when they cannot build the evaluator.
         """
@@ -89,19 +89,17 @@ class RayExecutor:
         self._hold(evaluate)
         waiting = deque(_jobs(archs, self.num_workers))
         running: dict[Any, tuple[int, _Job]] = {}
-        finished: dict[int, Evaluation] = {}
-        position = 0
+        left = len(archs)
         try:
-            while position < len(archs):
+            while left:
                 self._assign(waiting, running)
                 ref = self._next_event(running)
-                if ref in running:
-                    self._collect(ref, *running.pop(ref), finished, waiting)
-                else:
+                if ref not in running:
                     self._settle(ref)
-                while position in finished:
-                    yield finished.pop(position)
-                    position += 1
+                    continue
+                for found in self._collect(ref, *running.pop(ref), waiting):
+                    left -= 1
+                    yield found
         finally:
             for index, _ in running.values():  # the caller left early: these are busy with work nobody wants
                 self._dismiss(index)
@@ -218,10 +216,8 @@ class RayExecutor:
             raise NasError(self._not_ready(self._ray.exceptions.GetTimeoutError()))
         return ready[0]
 
-    def _collect(
-        self, ref: Any, index: int, job: "_Job", finished: dict[int, Evaluation], waiting: "deque[_Job]"
-    ) -> None:
-        """Takes the results of one job; where its worker died, replaces the worker and decides what is tried again."""
+    def _collect(self, ref: Any, index: int, job: "_Job", waiting: "deque[_Job]") -> list[tuple[int, Evaluation]]:
+        """The results of one job; where its worker died, replaces the worker and decides what is tried again."""
         errors = self._ray.exceptions
         try:
             rows = self._ray.get(ref)
@@ -231,12 +227,11 @@ class RayExecutor:
             self._begin(index)
             if job.died:
                 message = "WorkerDied: the worker process died twice on this architecture"
-                finished[job.first] = Evaluation(job.archs[0], {}, error=message, worker=f"ray-{index}")
-            else:
-                waiting.extendleft(reversed(job.again()))
-            return
-        for offset, (arch, row) in enumerate(zip(job.archs, rows, strict=True)):
-            finished[job.first + offset] = Evaluation(arch, **row)
+                return [(job.first, Evaluation(job.archs[0], {}, error=message, worker=f"ray-{index}"))]
+            waiting.extendleft(reversed(job.again()))
+            return []
+        evaluations = (Evaluation(arch, **row) for arch, row in zip(job.archs, rows, strict=True))
+        return list(enumerate(evaluations, start=job.first))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import final
 
 from nas.errors import NasError
 from nas.records import Evaluation
@@ -15,21 +16,35 @@ Evaluate = Callable[[Architecture], Mapping[str, float]]
 """What a user writes: metrics of one architecture by name, in the unit the name ends in. Raising means it failed."""
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Runs evaluations; a failed one is a value, so that one broken network cannot end a study."""
 
+    @abstractmethod
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
+        """Yields each architecture's place in `archs` and its evaluation, as they finish; a generator.
+
+        Closed early, it ends the work that was begun and that nobody wants any more.
+        """
+
+    @final
     def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Yields one evaluation for each architecture, in the order of `archs`."""
-        ...
+        """Yields one evaluation for each architecture in the order of `archs`, as soon as all before it are there."""
+        early: dict[int, Evaluation] = {}
+        position = 0
+        for place, evaluation in self.completed(evaluate, archs):
+            early[place] = evaluation
+            while position in early:
+                yield early.pop(position)
+                position += 1
 
 
-class InProcess:
+class InProcess(Executor):
     """Evaluates in this process, one architecture after the other."""
 
-    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
         ready = prepared(evaluate)
-        for arch in archs:
-            yield evaluate_one(ready, arch, worker="local")
+        for place, arch in enumerate(archs):
+            yield place, evaluate_one(ready, arch, worker="local")
 
 
 class Deferred:
