@@ -1,10 +1,13 @@
-"""Where evaluations run: here, one after the other; or, with the same interface, on a cluster (`nas.cluster`)."""
+"""Where evaluations run: here, one after the other; or, with the same interface, on workers.
+
+Those are processes of this machine (`nas.processes`) or of a Ray cluster (`nas.cluster`).
+"""
 
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import final
+from typing import Self, final
 
 from nas.errors import NasError
 from nas.records import Evaluation
@@ -17,7 +20,10 @@ Evaluate = Callable[[Architecture], Mapping[str, float]]
 
 
 class Executor(ABC):
-    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study."""
+    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study.
+
+    Use it as a context manager or call `close`.
+    """
 
     @abstractmethod
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
@@ -37,9 +43,21 @@ class Executor(ABC):
                 yield early.pop(position)
                 position += 1
 
+    def close(self) -> None:  # noqa: B027 - nothing is to be done where there are no workers
+        """Ends the workers, of an executor that has some."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class InProcess(Executor):
-    """Evaluates in this process, one architecture after the other."""
+    """Evaluates in this process, one architecture after the other.
+
+    It cannot limit the time of an evaluation, nor outlive one that ends the process: a `nas.pool.Pool` does both.
+    """
 
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
         ready = prepared(evaluate)
@@ -84,11 +102,14 @@ def prepared(evaluate: Evaluate) -> Evaluate:
 
 
 def evaluate_one(evaluate: Evaluate, arch: Architecture, worker: str) -> Evaluation:
-    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation."""
+    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation.
+
+    So does `sys.exit`; only the user's Ctrl-C goes through.
+    """
     started = time.perf_counter()
     try:
         return Evaluation(arch, dict(evaluate(arch)), seconds=time.perf_counter() - started, worker=worker)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _logger.debug("evaluation of %s failed", arch.digest, exc_info=True)
         return Evaluation(arch, {}, error=describe(error), seconds=time.perf_counter() - started, worker=worker)
 

@@ -33,6 +33,11 @@ def costly(arch: Architecture) -> dict[str, float]:
     return {"error": (arch.a - 5) ** 2 / (1 + arch.b), "cost": float(arch.b)}
 
 
+def sleepy(arch: Architecture) -> dict[str, float]:
+    time.sleep(600 if arch.a % 4 == 1 else 0)
+    return {"error": float(arch.a)}
+
+
 def held() -> Evaluate:
     """An evaluator that only its worker can have: its process id, and how many threads it may use."""
     return lambda arch: {"pid": os.getpid(), "threads": float(os.environ["OMP_NUM_THREADS"])}
@@ -102,9 +107,23 @@ def test_a_worker_that_dies_is_replaced_and_its_work_tried_once_more(
     assert [e.arch for e in found] == archs
     for evaluation in found:
         if times == 9 and evaluation.arch in deaths:
-            assert evaluation.error == "WorkerDied: the worker process died twice on this architecture"
+            assert evaluation.error is not None
+            assert evaluation.error.startswith("WorkerDied: its process died twice, the second time with nothing")
         else:
             assert evaluation.metrics["error"] == evaluation.arch.a
+
+
+@pytest.mark.slow
+def test_what_takes_too_long_is_killed_and_said_to_have_failed(ray_executor: RayExecutor) -> None:
+    archs = some(12)
+    slow = {arch for arch in archs if arch.a % 4 == 1}
+    assert slow
+    ray_executor.close()
+    with RayExecutor("local", num_workers=2, timeout_s=2.0, start_timeout_s=60) as executor:
+        found = list(executor.run(sleepy, archs))
+    assert [e.arch for e in found] == archs
+    assert {e.arch for e in found if e.error} == slow
+    assert {e.error for e in found if e.error} == {"TimedOut: no result within 2 s; its process was killed"}
 
 
 @pytest.mark.slow
@@ -116,7 +135,7 @@ def test_more_workers_than_the_cluster_has_is_an_error(ray_executor: RayExecutor
     ):
         assert len(list(small.run(costly, some(2)))) == 2
         with pytest.raises(
-            NasError, match=r"5 workers of 1 CPU and 0 GPU were not ready within 20 s on a cluster of 2 CPUs"
+            NasError, match=r"5 workers were not ready within 20 s with 1 CPU and 0 GPU each on a cluster of 2 CPUs"
         ):
             list(wide.run(costly, some(2)))
         assert len(list(small.run(costly, some(3)))) == 3
