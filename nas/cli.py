@@ -15,7 +15,8 @@ import typer
 from nas import display, session
 from nas import front as fronts
 from nas.errors import NasError
-from nas.options import RUNS, RunFile, Runs, Storage
+from nas.options import RUNS, Cluster, RunFile, Runs, Storage, Timeout, Workers
+from nas.placement import Placement
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
@@ -35,10 +36,6 @@ app.add_typer(target_app, name="target")
 app.add_typer(storage_app, name="storage")
 
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
-Cluster = Annotated[
-    str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
-]
-Workers = Annotated[int, typer.Option(min=1, help="Ray workers that hold the supernet.")]
 Limits = Annotated[
     list[str],
     typer.Option(
@@ -148,7 +145,8 @@ def demo(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """The whole job on real data that comes with a package: train, search, front, trust report, export.
 
@@ -157,7 +155,9 @@ def demo(
     from nas import demos
 
     change = session.change(strategy, sharing, name, searcher, gradient, seed)
-    with session.run_workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
+    with session.run_workflow(
+        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout)
+    ) as workflow:
         (_demo_in_full if display.verbose() else _demo)(workflow)
         session.outlook(workflow.run.name, storage, runs)
 
@@ -220,11 +220,12 @@ def search(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
-    with session.run_workflow(run_file, change, storage, runs, cluster, workers) as workflow:
+    with session.run_workflow(run_file, change, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         if begin_with:
             workflow.begin_with(begin_with)
         session.search(workflow)
@@ -237,10 +238,11 @@ def resume(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """Go on with a study from the run file it was started with."""
-    with session.study_workflow(study, storage, runs, cluster, workers) as workflow:
+    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
 
@@ -442,7 +444,8 @@ def compress(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
 
@@ -457,7 +460,9 @@ def compress(
     tuning(base, steps, lr)  # says what is wrong with them before anything is searched
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
     folder = runs / (name or base.name)
-    with session.run_workflow(run_file, change, storage, runs, cluster, workers, folder) as workflow:
+    with session.run_workflow(
+        run_file, change, storage, runs, Placement(cluster, workers, timeout), folder
+    ) as workflow:
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):

@@ -7,7 +7,6 @@ them again after a kill loses nothing and computes nothing twice.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +20,11 @@ from torch import nn
 
 from nas import aims, evaluators, learning, records
 from nas import front as fronts
-from nas.cluster import RayExecutor
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.executors import Deferred, Evaluate, Executor
 from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, refusal, serves
 from nas.latency import record as latency_record
+from nas.placement import HERE, Placement
 from nas.predictors import Predictor
 from nas.records import (
     Distribution,
@@ -66,32 +65,30 @@ class Workflow:
     """One run, its database, and the folder for its files.
 
     Args:
-        run_file: the Python file of the run, which workers of a cluster load; in process it is only recorded.
-        cluster: None evaluates in this process; "auto", "local" or an address does so on Ray.
+        run_file: the Python file of the run, which workers load; in process it is only recorded.
+        placement: where evaluations run; the run's time limit holds unless it has one of its own.
         progress: bars on a terminal and log lines elsewhere.
 
     Use it as a context manager or call `close`: that ends the workers and lets go of the database.
 
     Raises:
-        NasError: a cluster is asked for and Ray is not installed, or it has no run file to load; or the run speaks of a
-            target that the database does not know.
+        NasError: workers are asked for and have no run file to load; or the run speaks of a target that the database
+            does not know.
     """
 
     run: Run
     repository: Repository
     directory: Path
     run_file: Path | None = None
-    cluster: str | None = None
-    workers: int = 2
+    placement: Placement = HERE
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
 
     def __post_init__(self) -> None:
-        if self.cluster is not None and importlib.util.find_spec("ray") is None:
-            raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
-        if self.cluster is not None and self.run_file is None:
-            raise NasError("workers of a cluster load the run from its file: start the search from a run file")
+        self.placement = replace(self.placement, timeout_s=self.placement.timeout_s or self.run.timeout_s)
+        if not self.placement.here and self.run_file is None:
+            raise NasError("workers load the run from its file: start the search from a run file")
         self.targets = {name: find_target(self.repository, name) for name in self.run.target_names}
 
     def __enter__(self) -> Self:
@@ -101,9 +98,8 @@ class Workflow:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers of a cluster and lets go of the database."""
-        if isinstance(executor := self.__dict__.get("_executor"), RayExecutor):
-            executor.close()
+        """Ends the workers and lets go of the database."""
+        self._executor.close()
         self.repository.close()
 
     # --- the supernet
@@ -447,7 +443,7 @@ class Workflow:
         return batch | ({"parent": parent} if parent else {})
 
     def _evaluate(self) -> Evaluate:
-        if self.cluster is None:
+        if self.placement.here:
             return evaluators.evaluator(self.run, self.supernet)
         place, run = str(self.checkpoints.absolute()), self.run
         load = partial(evaluators.load_evaluator, str(self.run_file), place, run.sharing, run.training, run.seed)
@@ -462,7 +458,7 @@ class Workflow:
 
     @cached_property
     def _executor(self) -> Executor:
-        return InProcess() if self.cluster is None else RayExecutor(self.cluster, self.workers)
+        return self.placement.executor()
 
     # --- the front
 
