@@ -14,6 +14,7 @@ import typer
 
 from nas import display, session
 from nas import front as fronts
+from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
 from nas.options import RUNS, Cluster, RunFile, Runs, Storage, Timeout, Workers
 from nas.placement import Placement
@@ -34,6 +35,7 @@ app = typer.Typer(
 storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
 app.add_typer(target_app, name="target")
 app.add_typer(storage_app, name="storage")
+app.add_typer(cluster_app, name="cluster")
 
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
 Limits = Annotated[

@@ -1,13 +1,22 @@
 """Ray itself: imported quietly, joined where it runs or started on this machine's loopback interface alone."""
 
+import logging
 import os
 import socket
+import subprocess
+import sys
+import uuid
 from typing import Any
 
+from nas.cluster import watchdog
 from nas.errors import NasError
 from nas.executors import describe
 from nas.pool import environment
 
+_logger = logging.getLogger(__name__)
+
+OURS = "nas "
+"""How the namespaces of our actors begin."""
 _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a local cluster listens on the loopback interface alone
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -15,6 +24,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+_MARK = "NAS_LOCAL_CLUSTER"
 _OBJECT_STORE_BYTES = 200 * 2**20
 _ANSWER_TIMEOUT_S = 10.0
 NO_CLUSTER = "no Ray cluster answers at {!r}"
@@ -29,6 +39,8 @@ def import_ray() -> Any:
         import ray
     except ImportError:
         raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]") from None
+    # Of a worker that dies it prints a page among the results, with no setting against it; a pool says it in a line.
+    ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: _logger.debug("%s", data["lines"])
     return ray
 
 
@@ -37,23 +49,48 @@ def address_of(address: str) -> str:
     return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
 
 
-def join_or_start(ray: Any, address: str, num_workers: int) -> bool:
-    """Connects to Ray and says whether a cluster was started for that."""
-    given = address_of(address)
-    if given != "local" and joined(ray, given):
-        return False
-    try:
-        ray.init(
-            address="local",
-            num_cpus=num_workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=_OBJECT_STORE_BYTES,
+class LocalCluster:
+    """A cluster of this machine that ends with this process, also if that is killed.
+
+    Raises:
+        NasError: it did not start.
+    """
+
+    def __init__(self, ray: Any, num_cpus: int) -> None:
+        self._ray = ray
+        mark = uuid.uuid4().hex
+        os.environ[_MARK] = mark
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+        except Exception as error:  # Ray raises this class itself where a node is too slow to start
+            raise NasError(
+                f"a local Ray cluster did not start: {describe(error)}; free memory or processors"
+            ) from error
+        finally:
+            del os.environ[_MARK]
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid()), f"{_MARK}={mark}"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
         )
-    except Exception as error:  # Ray raises this class itself where a node is too slow to start
-        raise NasError(f"a local Ray cluster did not start: {describe(error)}; free memory or processors") from error
-    return True
+
+    def close(self) -> None:
+        self._ray.shutdown()
+        self._watchdog.kill()
+        self._watchdog.wait()
+
+
+def join_or_start(ray: Any, address: str, num_workers: int) -> LocalCluster | None:
+    """Connects to Ray; returns the cluster that was started for that, if any."""
+    given = address_of(address)
+    return None if given != "local" and joined(ray, given) else LocalCluster(ray, num_workers)
 
 
 def joined(ray: Any, address: str) -> bool:

@@ -1,8 +1,11 @@
 """Evaluations on the actors of a Ray cluster."""
 
+import os
+import socket
+import uuid
 from typing import Any
 
-from nas.cluster.connection import import_ray, join_or_start, worker_environment
+from nas.cluster.connection import OURS, LocalCluster, import_ray, join_or_start, worker_environment
 from nas.executors import Evaluate
 from nas.pool import START_TIMEOUT_S, Answer, Died, Done, Pool, Ready, Worker, Workers
 from search_spaces import Architecture
@@ -39,7 +42,7 @@ class _Actors(Workers):
         self._num_workers = num_workers
         self._num_gpus = num_gpus
         self._ray: Any = None
-        self._started_cluster = False
+        self._local: LocalCluster | None = None
         self._evaluator: Any = None
         self._actors: dict[int, Any] = {}
         self._asked: dict[Any, int] = {}  # of what answers are awaited, and from whom
@@ -48,14 +51,19 @@ class _Actors(Workers):
         if self._ray is None:
             ray = import_ray()
             if not ray.is_initialized():
-                self._started_cluster = join_or_start(ray, self._address, self._num_workers)
+                self._local = join_or_start(ray, self._address, self._num_workers)
             self._ray = ray
         self._evaluator = self._ray.put(evaluate)
 
     def begin(self, worker: int) -> None:
         if worker not in self._actors:
             actor = self._ray.remote(Worker).options(
-                num_cpus=1, num_gpus=self._num_gpus, max_restarts=0, runtime_env={"env_vars": worker_environment()}
+                num_cpus=1,
+                num_gpus=self._num_gpus,
+                max_restarts=0,
+                runtime_env={"env_vars": worker_environment()},
+                namespace=f"{OURS}{socket.gethostname()} {os.getpid()}",
+                name=f"{self.name(worker)}/{uuid.uuid4().hex}",  # that of one that is being killed is not free at once
             )
             self._actors[worker] = actor.remote(self.name(worker))
         self._asked[self._actors[worker].hold.remote(self._evaluator)] = worker
@@ -75,7 +83,7 @@ class _Actors(Workers):
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            return Died(worker, _last_line(error))
+            return Died(worker, _in_short(error))
         return Ready(worker, answer) if isinstance(answer, str) else Done(worker, answer)
 
     def end(self, worker: int) -> None:
@@ -85,9 +93,9 @@ class _Actors(Workers):
 
     def close(self) -> None:
         self._evaluator = None
-        if self._started_cluster:
-            self._ray.shutdown()
-            self._started_cluster = False
+        if self._local is not None:
+            self._local.close()
+            self._local = None
         self._ray = None
 
     def room(self) -> str:
@@ -96,6 +104,6 @@ class _Actors(Workers):
         return f" with {each} on a cluster of {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
 
 
-def _last_line(error: Exception) -> str:
-    """Of what Ray says, which is a page."""
-    return str(error).strip().splitlines()[-1].strip()
+def _in_short(error: Exception) -> str:
+    """What is said first of the last line of Ray's page."""
+    return str(error).strip().splitlines()[-1].partition(" Worker exit")[0].strip(" .")

@@ -1,6 +1,8 @@
 """Evaluations on a real Ray cluster of this machine: the same study as in process, and workers that die."""
 
 import os
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from tests.contracts.executor import ExecutorContract, Pair, some
 pytest.importorskip("ray", reason="ray is an extra")
 
 from nas.cluster import RayExecutor
+from nas.cluster.watchdog import marked
+from tests.nas.command import caller
 
 # Ray's client leaves sockets and files for the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
@@ -31,6 +35,19 @@ def costly(arch: Architecture) -> dict[str, float]:
     if arch.a == arch.b:
         raise ValueError("equal")
     return {"error": (arch.a - 5) ** 2 / (1 + arch.b), "cost": float(arch.b)}
+
+
+SCRIPT = """
+import sys
+from functools import partial
+from nas.cluster import RayExecutor
+from nas.cluster.watchdog import marked
+from tests.nas.command import caller
+from tests.contracts.executor import some
+from tests.nas.test_processes import waiting
+
+list(RayExecutor("local", 2).run(partial(waiting, sys.argv[1]), some(4)))
+"""
 
 
 def sleepy(arch: Architecture) -> dict[str, float]:
@@ -98,13 +115,14 @@ class TestRayExecutor(ExecutorContract):
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 9])
 def test_a_worker_that_dies_is_replaced_and_its_work_tried_once_more(
-    times: int, ray_executor: RayExecutor, tmp_path: Path
+    times: int, ray_executor: RayExecutor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     archs = some(24)
     deaths = {arch for arch in archs if arch.a == arch.b}
     assert deaths
     found = list(ray_executor.run(partial(deadly, tmp_path, times), archs))
     assert [e.arch for e in found] == archs
+    assert "".join(capfd.readouterr()) == "", "Ray is quiet"
     for evaluation in found:
         if times == 9 and evaluation.arch in deaths:
             assert evaluation.error is not None
@@ -167,6 +185,37 @@ def test_joins_a_running_cluster_survives_the_loss_of_a_node_and_leaves_the_rest
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_the_status_tells_nodes_resources_and_our_workers(
+    ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(list(ray_executor.run(costly, some(4)))) == 4
+    out = caller(monkeypatch, capsys)("cluster", "status").out
+    assert "1 nodes; free are 0 of 2 CPU" in out
+    assert f"workers of the search on {socket.gethostname()}, process {os.getpid()}: ray-0, ray-1" in out
+
+
+@pytest.mark.slow
+def test_a_local_cluster_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
+    while len(list(tmp_path.iterdir())) < 2:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    (mark,) = {
+        entry
+        for worker in tmp_path.iterdir()
+        for entry in Path(f"/proc/{worker.name}/environ").read_text().split("\0")
+        if entry.startswith("NAS_LOCAL_CLUSTER=")
+    }
+    assert len(marked(mark)) > 5
+    driver.kill()
+    driver.wait()
+    begin = time.monotonic()
+    while marked(mark):
+        assert time.monotonic() - begin < 30, "Ray's agents alone stay for a minute"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
