@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display, session
+from nas import display, faults, session
 from nas import front as fronts
 from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
@@ -80,6 +80,7 @@ def main() -> None:
     from search_spaces import SpaceError
 
     try:
+        faults.arm()
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:

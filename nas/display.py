@@ -97,6 +97,11 @@ def error(text: str) -> None:
     sys.stderr.write(f"error: {' '.join(text.split())}\n")
 
 
+def stopping() -> None:
+    """After the first Ctrl-C of a search."""
+    sys.stderr.write("stopping: what is being evaluated is finished first; Ctrl-C again stops at once\n")
+
+
 def stopped() -> None:
     """After Ctrl-C."""
     sys.stderr.write("stopped: the same command goes on from here\n")

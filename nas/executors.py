@@ -4,12 +4,14 @@ Those are processes of this machine (`nas.processes`) or of a Ray cluster (`nas.
 """
 
 import logging
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self, final
 
 from nas.errors import NasError
+from nas.interrupts import stopping
 from nas.records import Evaluation
 from search_spaces import Architecture
 
@@ -62,7 +64,12 @@ class InProcess(Executor):
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
         ready = prepared(evaluate)
         for place, arch in enumerate(archs):
-            yield place, evaluate_one(ready, arch, worker="local")
+            if stopping():
+                raise KeyboardInterrupt
+            sys.audit("nas.evaluating", arch.digest)
+            evaluation = evaluate_one(ready, arch, worker="local")
+            sys.audit("nas.evaluated", arch.digest)
+            yield place, evaluation
 
 
 class Deferred:

@@ -17,6 +17,7 @@ from typing import Any, final
 
 from nas.errors import NasError
 from nas.executors import Evaluate, Executor, evaluate_one, prepared
+from nas.interrupts import stopping
 from nas.records import Evaluation
 from search_spaces import Architecture
 
@@ -183,9 +184,13 @@ class Pool(Executor):
         left = len(waiting)
         try:
             while left:
-                self._assign(waiting, again)
+                if not stopping():
+                    self._assign(waiting, again)
+                elif not self._busy:
+                    raise KeyboardInterrupt
                 for place, evaluation in self._finished(again):
                     left -= 1
+                    sys.audit("nas.evaluated", evaluation.arch.digest)
                     yield place, evaluation
         finally:
             for worker in list(self._busy):  # the caller left early: these are busy with work nobody wants
@@ -274,6 +279,7 @@ class Pool(Executor):
                 return
             self._idle.remove(worker)
             self._busy[worker] = task, time.monotonic() + self.timeout_s if self.timeout_s else None
+            sys.audit("nas.evaluating", task.arch.digest)
             self._workers.evaluate(worker, task.arch)
 
     def _finished(self, again: deque[_Task]) -> Iterator[tuple[int, Evaluation]]:

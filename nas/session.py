@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas import display
 from nas import front as fronts
 from nas.errors import NasError
+from nas.interrupts import gracefully
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
@@ -138,7 +139,8 @@ def find(workflow: Workflow, *, detailed: bool = True) -> Study:
     with display.bar(f"searching ({run.searcher})") as tick:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
-        study.run(run.evaluations)
+        with gracefully(display.stopping):
+            study.run(run.evaluations)
     if judged:
         judge(workflow, told=told or not detailed)
     with display.bar("verifying the front") as tick:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -125,7 +126,7 @@ class Workflow:
         if self.run.gradient and not self.checkpoints.exists():
             self.initial.check_relaxation(self.run.task.example(2))  # rather than when all has been trained
         try:
-            return training.train(
+            found = training.train(
                 self.initial,
                 self.run.task,
                 self.run.training,
@@ -133,6 +134,8 @@ class Workflow:
                 progress=self.progress,
                 origin=self.run.sort,
             )
+            sys.audit("nas.trained", found.steps)
+            return found
         except CheckpointError as error:
             remedy = "or give this one a name, and with it a study and a folder, of its own: --name NAME"
             raise CheckpointError(f"{error}; {remedy}") from error
@@ -332,6 +335,7 @@ class Workflow:
             for found in sets.measure(todo):
                 new = [result.measurement(arch, record, networks[arch.digest]) for arch, result in found]
                 self.repository.add_measurements(new)
+                sys.audit("nas.measured", target.name)
                 known |= {measurement.arch_digest: measurement for measurement in new}
                 tick(sum(arch.digest in known for arch in archs), len(archs))
         tick(len(archs), len(archs))
@@ -482,6 +486,7 @@ class Workflow:
                 if arch.digest not in verified:
                     verified[arch.digest] = self._verified(arch)
                     self.repository.add_verified(study, {arch.digest: verified[arch.digest]})
+                    sys.audit("nas.verified", arch.digest)
                 done += 1
             todo = [row.arch for row in fronts.front(self.repository, study) if row.arch.digest not in verified]
         tick(done, done)
@@ -585,6 +590,7 @@ class Workflow:
             rows[row.arch.digest] = row
             tick(done(), plan.trainings)
             self._put_trust(ranking.report(list(rows.values())))
+            sys.audit("nas.judged", row.arch.digest)
 
         if self.trust_is_known():
             tick(plan.trainings, plan.trainings)
