@@ -211,7 +211,8 @@ def curve(points: Sequence[CurvePoint], name: str) -> None:
     texts = (
         f"{which} {metric(name).text(last[which])}" for which in ("smallest", "random", "largest") if which in last
     )
-    say(f"{metric(name).phrase} of its networks: {', '.join(texts)}")
+    if last:
+        say(f"{metric(name).phrase} of its networks: {', '.join(texts)}")
 
 
 def studies(found: Sequence[StudyRecord], counts: Mapping[str, int], as_json: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from supernets.disk import writing
 from supernets.errors import SupernetError
 
 FORMAT = 1
@@ -57,12 +58,14 @@ def write(
     record_path, tensors_path = _paths(directory, step)
     part = tensors_path.with_name(tensors_path.name + _TEMPORARY)
     # a copy each: safetensors refuses tensors that share memory, and views of a shared store do
-    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
+    with writing(part):
+        save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
     record = {"format": FORMAT, "step": step, "tensors": _sha256(part), "meta": dict(meta)}
     text = _seal(record)
     _install(part, tensors_path)
     part = record_path.with_name(record_path.name + _TEMPORARY)
-    part.write_text(text, encoding="utf-8")
+    with writing(part):
+        part.write_text(text, encoding="utf-8")
     _install(part, record_path)
     _tidy(directory, step, keep)
     return record_path
