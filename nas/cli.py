@@ -377,6 +377,22 @@ def dashboard(
     raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
 
 
+@app.command()
+def doctor(storage: Storage = DEFAULT_URL, runs: Runs = RUNS, cluster: Cluster = None) -> None:
+    """What this machine, its database, disk and cluster can do, and what would be slow and why.
+
+    The exit status is 1 if something is broken.
+    """
+    from nas.doctor import examine
+
+    broken = False
+    for finding in examine(storage, runs, cluster):
+        display.results([f"{finding.state:<7} {finding.about}: {finding.text}"])
+        broken |= finding.state == "broken"
+    if broken:
+        raise typer.Exit(1)
+
+
 # --- take home -------------------------------------------------------------------
 
 Formats = Annotated[
