@@ -42,7 +42,7 @@ def troubled(marks: Path, times: int, how: str, arch: Architecture) -> dict[str,
         before = len(seen.read_text()) if seen.exists() else 0
         if before < times:
             seen.write_text("x" * (before + 1))
-            {"exit": _exit, "kill": _kill, "memory": _memory, "hang": _hang, "leave": sys.exit}[how]()
+            {"exit": _exit, "kill": _kill, "memory": _memory, "cuda": _cuda, "hang": _hang, "leave": sys.exit}[how]()
     return {"error": float(arch.a)}
 
 
@@ -56,6 +56,12 @@ def _kill() -> None:
 
 def _memory() -> None:
     raise MemoryError("no room")
+
+
+def _cuda() -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def _hang() -> None:
@@ -87,8 +93,9 @@ def test_each_worker_is_a_process_of_one_thread_that_builds_the_evaluator_once(t
         ("exit", "WorkerDied: its process died twice, the second time with nothing beside it (exit status 3)"),
         ("kill", "WorkerDied: its process died twice, the second time with nothing beside it (killed, as"),
         ("memory", "MemoryError: no room"),
+        ("cuda", "OutOfMemoryError: CUDA out of memory"),
     ],
-    ids=["exit", "kill", "memory"],
+    ids=["exit", "kill", "memory", "cuda"],
 )
 @pytest.mark.parametrize("times", [1, 9], ids=["once", "always"])
 def test_what_ends_a_process_or_its_memory_is_tried_once_more(
