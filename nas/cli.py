@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas import display, faults, session
+from nas import display, faults, logs, session
 from nas import front as fronts
 from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
@@ -108,7 +108,7 @@ def _flush() -> None:
 
 
 def _fail(error: Exception, message: str) -> None:
-    if logging.getLogger("nas").level == logging.DEBUG:  # --verbose
+    if display.verbose():
         raise error
     display.error(message)
     sys.exit(1)
@@ -120,17 +120,18 @@ def settings(
         bool, typer.Option("--verbose", help="Tell all: each evaluation, the trace of an error.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(envvar="NAS_LOG_JSON", metavar="FILE", help="Also log to a file, one JSON object a line."),
+    ] = None,
 ) -> None:
     """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     display.set_quiet(quiet)
     display.set_verbose(verbose)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logs_progress = not (quiet or sys.stderr.isatty())  # where a bar cannot be drawn, a line now and then says as much
-    logging.getLogger("nas").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logging.getLogger("supernets").setLevel(
-        logging.DEBUG if verbose else logging.INFO if logs_progress else logging.WARNING
-    )
+    told = logging.DEBUG if verbose else logging.WARNING
+    logs.set_up({"nas": told, "supernets": min(told, logging.INFO) if logs_progress else told}, log_json)
 
 
 # --- train and search ------------------------------------------------------------
