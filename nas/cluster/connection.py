@@ -59,6 +59,11 @@ class LocalCluster:
     def __init__(self, ray: Any, num_cpus: int) -> None:
         self._ray = ray
         mark = uuid.uuid4().hex
+        self._watchdog = subprocess.Popen(  # first, for the driver may be killed while Ray starts
+            [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid()), f"{_MARK}={mark}"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
         os.environ[_MARK] = mark
         try:
             ray.init(
@@ -69,17 +74,15 @@ class LocalCluster:
                 logging_level="ERROR",
                 object_store_memory=_OBJECT_STORE_BYTES,
             )
-        except Exception as error:  # Ray raises this class itself where a node is too slow to start
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, Exception):
+                raise
             raise NasError(
                 f"a local Ray cluster did not start: {describe(error)}; free memory or processors"
             ) from error
         finally:
             del os.environ[_MARK]
-        self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid()), f"{_MARK}={mark}"],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
 
     def close(self) -> None:
         self._ray.shutdown()

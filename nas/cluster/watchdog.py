@@ -18,9 +18,11 @@ def main(driver: int, mark: str) -> None:
     """Waits until the process that started this one is no more, then kills all that carries the mark."""
     while os.getppid() == driver:
         time.sleep(_LOOK_S)
-    for process in marked(mark):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    while processes := marked(mark):  # more may have been about to start
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(_LOOK_S)
 
 
 def marked(mark: str) -> list[int]:

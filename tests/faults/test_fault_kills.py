@@ -80,7 +80,7 @@ def test_killed_at_random_moments_a_search_goes_on(
         folder = tmp_path / str(studies)
         folder.mkdir()
         studies += 1
-        longest = 12.0 if kind == "ray" else 3.0
+        longest = 60.0 if kind == "ray" else 3.0
         while killed(folder, kind, after_s=moments.uniform(0.3, longest)):
             kills += 1
             if kills % 6 == 0:  # else one that dies too soon each time would never finish
