@@ -5,7 +5,7 @@
 Each executor gets the same three kinds of evaluation, in turns, so that a busy machine slows all alike: `waiting`
 sleeps 0.2 s and shows what a batch of ten costs beside that; `computing` multiplies matrices and shows what two workers
 gain on two cores; `nothing` returns at once and shows what a call costs. Workers have started before. With --ray,
-actors of a local cluster are among them, and a trial of Ray Tune that returns at once beside an actor's call.
+actors of a local cluster are among them.
 """
 
 from __future__ import annotations
@@ -78,15 +78,6 @@ def seconds(executor: Executor, evaluate: Evaluate, number: int) -> float:
     return (time.perf_counter() - begin) / number
 
 
-def tune_trial_s(number: int = 10) -> float:
-    """Seconds of a trial of Ray Tune that returns at once."""
-    from ray import tune
-
-    begin = time.perf_counter()
-    tune.Tuner(lambda config: {"error": 0.0}, tune_config=tune.TuneConfig(num_samples=number)).fit()
-    return (time.perf_counter() - begin) / number
-
-
 def measure(rounds: int, ray: bool) -> dict[str, dict[str, float]]:
     """Median seconds an evaluation, by executor and kind."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -124,8 +115,6 @@ def main() -> None:
     machine = f"{len(os.sched_getaffinity(0))} cores, load {load:.1f} before; Python {platform.python_version()}"
     head = f"{machine}; medians of {arguments.rounds} rounds."
     parts = ["# What evaluating on workers costs", __doc__.split("\n\n")[2], head, table(found)]
-    if arguments.ray:
-        parts.append(f"A trial of Ray Tune that returns at once takes {tune_trial_s():.2f} s.")
     text = "\n\n".join(parts) + "\n"
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
