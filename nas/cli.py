@@ -12,10 +12,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas import faults, logs
 from nas.check_command import check
+from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
 from nas.lazy import lazily
-from nas.options import DEFAULT_URL, RUNS, RunFile, Runs, Storage, refuse_misplaced_urls
+from nas.options import (
+    DEFAULT_URL,
+    RUNS,
+    Cluster,
+    RunFile,
+    Runs,
+    Storage,
+    Timeout,
+    Workers,
+    refuse_misplaced_urls,
+)
+from nas.placement import Placement
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
@@ -37,12 +50,9 @@ app = typer.Typer(
 storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
 app.add_typer(target_app, name="target")
 app.add_typer(storage_app, name="storage")
+app.add_typer(cluster_app, name="cluster")
 
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)]
-Cluster = Annotated[
-    str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it in this process.")
-]
-Workers = Annotated[int, typer.Option(min=1, help="Ray workers that hold the supernet.")]
 Limits = Annotated[
     list[str],
     typer.Option(
@@ -86,6 +96,7 @@ def main() -> None:
 
     try:
         refuse_misplaced_urls(sys.argv[1:])
+        faults.arm()
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
@@ -113,7 +124,7 @@ def _flush() -> None:
 
 
 def _fail(error: Exception, message: str) -> None:
-    if logging.getLogger("nas").level == logging.DEBUG:  # --verbose
+    if display.verbose():
         raise error
     display.error(message)
     sys.exit(1)
@@ -125,17 +136,18 @@ def settings(
         bool, typer.Option("--verbose", help="Tell all: each evaluation, the trace of an error.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(envvar="NAS_LOG_JSON", metavar="FILE", help="Also log to a file, one JSON object a line."),
+    ] = None,
 ) -> None:
     """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     display.set_quiet(quiet)
     display.set_verbose(verbose)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logs_progress = not (quiet or sys.stderr.isatty())  # where a bar cannot be drawn, a line now and then says as much
-    logging.getLogger("nas").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logging.getLogger("supernets").setLevel(
-        logging.DEBUG if verbose else logging.INFO if logs_progress else logging.WARNING
-    )
+    told = logging.DEBUG if verbose else logging.WARNING
+    logs.set_up({"nas": told, "supernets": min(told, logging.INFO) if logs_progress else told}, log_json)
 
 
 # --- train and search ------------------------------------------------------------
@@ -153,7 +165,8 @@ def demo(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """The whole job on real data that comes with a package: train, search, front, trust report, export.
 
@@ -162,7 +175,9 @@ def demo(
     from nas import demos
 
     change = session.change(strategy, sharing, name, searcher, gradient, seed)
-    with session.run_workflow(demos.run_file(task), change, storage, runs, cluster, workers) as workflow:
+    with session.run_workflow(
+        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout)
+    ) as workflow:
         (_demo_in_full if display.verbose() else _demo)(workflow)
         session.outlook(workflow.run.name, storage, runs)
 
@@ -225,11 +240,12 @@ def search(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
-    with session.run_workflow(run_file, change, storage, runs, cluster, workers) as workflow:
+    with session.run_workflow(run_file, change, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         if begin_with:
             workflow.begin_with(begin_with)
         session.search(workflow)
@@ -242,10 +258,11 @@ def resume(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """Go on with a study from the run file it was started with."""
-    with session.study_workflow(study, storage, runs, cluster, workers) as workflow:
+    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
 
@@ -377,6 +394,22 @@ def dashboard(
     raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
 
 
+@app.command()
+def doctor(storage: Storage = DEFAULT_URL, runs: Runs = RUNS, cluster: Cluster = None) -> None:
+    """What this machine, its database, disk and cluster can do, and what would be slow and why.
+
+    The exit status is 1 if something is broken.
+    """
+    from nas.doctor import examine
+
+    broken = False
+    for finding in examine(storage, runs, cluster):
+        display.results([f"{finding.state:<7} {finding.about}: {finding.text}"])
+        broken |= finding.state == "broken"
+    if broken:
+        raise typer.Exit(1)
+
+
 # --- take home -------------------------------------------------------------------
 
 Formats = Annotated[
@@ -450,7 +483,8 @@ def compress(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
-    workers: Workers = 2,
+    workers: Workers = None,
+    timeout: Timeout = None,
 ) -> None:
     """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
 
@@ -465,7 +499,9 @@ def compress(
     tuning(base, steps, lr)  # says what is wrong with them before anything is searched
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
     folder = runs / (name or base.name)
-    with session.run_workflow(run_file, change, storage, runs, cluster, workers, folder) as workflow:
+    with session.run_workflow(
+        run_file, change, storage, runs, Placement(cluster, workers, timeout), folder
+    ) as workflow:
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):
@@ -483,8 +519,8 @@ def upgrade(storage: Storage = DEFAULT_URL) -> None:
     display.say(f"{session.shown(storage)} is at version {after}: {was}")
 
 
-@storage_app.command()
-def check(
+@storage_app.command(name="check")
+def check_storage(
     storage: Storage = DEFAULT_URL,
     forget: Annotated[
         bool, typer.Option("--forget", help="Take damaged evaluations out; the search that is resumed evaluates them.")

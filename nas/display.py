@@ -110,6 +110,11 @@ def error(text: str) -> None:
     sys.stderr.write(f"error: {plain(' '.join(text.split()))}\n")
 
 
+def stopping() -> None:
+    """After the first Ctrl-C of a search."""
+    sys.stderr.write("stopping: what is being evaluated is finished first; Ctrl-C again stops at once\n")
+
+
 def stopped() -> None:
     """After Ctrl-C."""
     sys.stderr.write("stopped: the same command goes on from here\n")
@@ -219,7 +224,8 @@ def curve(points: Sequence[CurvePoint], name: str) -> None:
     texts = (
         f"{which} {metric(name).text(last[which])}" for which in ("smallest", "random", "largest") if which in last
     )
-    say(f"{metric(name).phrase} of its networks: {', '.join(texts)}")
+    if last:
+        say(f"{metric(name).phrase} of its networks: {', '.join(texts)}")
 
 
 def studies(found: Sequence[StudyRecord], counts: Mapping[str, int], as_json: bool) -> None:

@@ -1,11 +1,17 @@
-"""Where evaluations run: here, one after the other; or, with the same interface, on a cluster (`nas.cluster`)."""
+"""Where evaluations run: here, one after the other; or, with the same interface, on workers.
+
+Those are processes of this machine (`nas.processes`) or of a Ray cluster (`nas.cluster`).
+"""
 
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Self, final
 
 from nas.errors import NasError
+from nas.interrupts import stopping
 from nas.records import Evaluation
 from search_spaces import Architecture
 
@@ -15,21 +21,55 @@ Evaluate = Callable[[Architecture], Mapping[str, float]]
 """What a user writes: metrics of one architecture by name, in the unit the name ends in. Raising means it failed."""
 
 
-class Executor(Protocol):
-    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study."""
+class Executor(ABC):
+    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study.
 
+    Use it as a context manager or call `close`.
+    """
+
+    @abstractmethod
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
+        """Yields each architecture's place in `archs` and its evaluation, as they finish; a generator.
+
+        Closed early, it ends the work that was begun and that nobody wants any more.
+        """
+
+    @final
     def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Yields one evaluation for each architecture, in the order of `archs`."""
-        ...
+        """Yields one evaluation for each architecture in the order of `archs`, as soon as all before it are there."""
+        early: dict[int, Evaluation] = {}
+        position = 0
+        for place, evaluation in self.completed(evaluate, archs):
+            early[place] = evaluation
+            while position in early:
+                yield early.pop(position)
+                position += 1
+
+    def close(self) -> None:  # noqa: B027 - nothing is to be done where there are no workers
+        """Ends the workers, of an executor that has some."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-class InProcess:
-    """Evaluates in this process, one architecture after the other."""
+class InProcess(Executor):
+    """Evaluates in this process, one architecture after the other.
 
-    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+    It cannot limit the time of an evaluation, nor outlive one that ends the process: a `nas.pool.Pool` does both.
+    """
+
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
         ready = prepared(evaluate)
-        for arch in archs:
-            yield evaluate_one(ready, arch, worker="local")
+        for place, arch in enumerate(archs):
+            if stopping():
+                raise KeyboardInterrupt
+            sys.audit("nas.evaluating", arch.digest)
+            evaluation = evaluate_one(ready, arch, worker="local")
+            sys.audit("nas.evaluated", arch.digest)
+            yield place, evaluation
 
 
 class Deferred:
@@ -69,11 +109,14 @@ def prepared(evaluate: Evaluate) -> Evaluate:
 
 
 def evaluate_one(evaluate: Evaluate, arch: Architecture, worker: str) -> Evaluation:
-    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation."""
+    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation.
+
+    So does `sys.exit`; only the user's Ctrl-C goes through.
+    """
     started = time.perf_counter()
     try:
         return Evaluation(arch, dict(evaluate(arch)), seconds=time.perf_counter() - started, worker=worker)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _logger.debug("evaluation of %s failed", arch.digest, exc_info=True)
         return Evaluation(arch, {}, error=describe(error), seconds=time.perf_counter() - started, worker=worker)
 

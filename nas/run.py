@@ -131,6 +131,9 @@ class Run:
     first: tuple[Architecture | Mapping[str, Any] | str, ...] = ()
     """Architectures to begin with: of yours, or of another study (`nas search --begin-with STUDY`); as values of the
     space, dictionaries of their choices, or JSON."""
+    timeout_s: float | None = None
+    """The longest that an evaluation may take, in seconds: it then failed, and the process that evaluates, one beside
+    this one, is killed and replaced. None for no limit."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
@@ -176,12 +179,14 @@ class Run:
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not whole and not (value is None and name in _MAY_BE_NONE):
                 raise RunError(f"{name} = {value!r}: it must be a whole number, {least} or more")
-        if isinstance(self.trust, bool) or not isinstance(self.trust, int | float) or not 0 <= self.trust < math.inf:
+        if not _is_number(self.trust) or not 0 <= self.trust < math.inf:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
+        if self.timeout_s is not None and not (_is_number(self.timeout_s) and 0 < self.timeout_s < math.inf):
+            raise RunError(f"timeout_s = {self.timeout_s!r}: it must be a number of seconds, or None for no limit")
         if self.training.steps == 0:
             object.__setattr__(self, "trust", 0.0)  # a share of no training
-        if isinstance(self.coverage, bool) or not isinstance(self.coverage, int | float) or not 0 < self.coverage < 1:
+        if not _is_number(self.coverage) or not 0 < self.coverage < 1:
             raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
         self._check_costs()
         self._check_metrics()
@@ -357,6 +362,10 @@ class Run:
     def target_names(self) -> tuple[str, ...]:
         """The hardware targets that objectives and limits speak of."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def changed(

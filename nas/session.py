@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from nas import display
 from nas import front as fronts
 from nas.errors import NasError
+from nas.interrupts import gracefully
 from nas.migrations import opening
 from nas.options import RUNS
+from nas.placement import HERE, Placement
 from nas.storage import DEFAULT_URL, Repository
 
 if TYPE_CHECKING:
@@ -50,8 +52,7 @@ def run_workflow(
     change: Change,
     storage: str,
     runs: Path,
-    cluster: str | None = None,
-    workers: int = 2,
+    placement: Placement = HERE,
     folder: Path | None = None,
 ) -> Iterator[Workflow]:
     """The workflow of a run file, its files in a folder below `runs` or in one that is given."""
@@ -62,15 +63,13 @@ def run_workflow(
     place, show = folder or runs / run.name, not display.quiet()
     with (
         blaming(run_file),
-        Workflow(run, Repository(storage), place, run_file.resolve(), cluster, workers, show) as workflow,
+        Workflow(run, Repository(storage), place, run_file.resolve(), placement, show) as workflow,
     ):
         yield workflow
 
 
 @contextmanager
-def study_workflow(
-    study: str, storage: str, runs: Path, cluster: str | None = None, workers: int = 2
-) -> Iterator[Workflow]:
+def study_workflow(study: str, storage: str, runs: Path, placement: Placement = HERE) -> Iterator[Workflow]:
     """The workflow that a study in the database came from, its supernet made as the database says."""
     from nas.run import as_trained
 
@@ -85,7 +84,7 @@ def study_workflow(
     change = partial(as_trained, study=record, supernet=supernet, distributions=learnt)
     elsewhere = supernet is not None and not (runs / study).exists() and Path(supernet.weights_path).exists()
     folder = Path(supernet.weights_path).parent if supernet and elsewhere else None
-    with run_workflow(Path(record.run_file), change, storage, runs, cluster, workers, folder) as workflow:
+    with run_workflow(Path(record.run_file), change, storage, runs, placement, folder) as workflow:
         yield workflow
 
 
@@ -149,7 +148,8 @@ def _found(workflow: Workflow, *, detailed: bool) -> Study:
     with display.bar(f"searching ({run.searcher})") as tick:
         study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
-        study.run(run.evaluations)
+        with gracefully(display.stopping):
+            study.run(run.evaluations)
     if judged:
         judge(workflow, told=told or not detailed)
     with display.bar("verifying the front") as tick:

@@ -7,7 +7,7 @@ the positions before it and the seed alone, so neither a kill nor the number of 
 """
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
@@ -201,7 +201,7 @@ class Study:
         known = self._known(list(todo.values()))
         self._store({position: known[arch.digest] for position, arch in todo.items() if arch.digest in known})
         fresh = [position for position, arch in todo.items() if arch.digest not in known]
-        with closing(_completed(self.executor, self.evaluate, [todo[position] for position in fresh])) as arriving:
+        with closing(self.executor.completed(self.evaluate, [todo[position] for position in fresh])) as arriving:
             for place, evaluation in arriving:
                 self._store({fresh[place]: self._with_costs(evaluation)})
         if self.on_batch:
@@ -285,14 +285,6 @@ class Study:
             self.repository.set_status(self.name, status)
         except NasError as error:
             _logger.debug("status %s of study %s is not stored: %s", status, self.name, error)
-
-
-def _completed(
-    executor: Executor, evaluate: Evaluate, archs: Sequence[Architecture]
-) -> Generator[tuple[int, Evaluation], None, None]:
-    """Places in `archs` and evaluations as they finish; in order from an executor that knows no other way."""
-    in_any_order = getattr(executor, "completed", None)
-    yield from in_any_order(evaluate, archs) if in_any_order else enumerate(executor.run(evaluate, archs))
 
 
 def _parsed(limits: Sequence[str | Limit]) -> tuple[Limit, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +10,8 @@ import typer
 
 from nas.errors import NasError
 from nas.lazy import lazily
-from nas.options import RUNS, RunFile, Runs
+from nas.options import RUNS, Cluster, RunFile, Runs, Workers
+from nas.placement import Placement
 
 if TYPE_CHECKING:
     from nas import display
@@ -51,10 +50,11 @@ def tune(
         str, typer.Option(help="That CARBS trains: supernet, or network, the largest one alone.")
     ] = "supernet",
     runs: Runs = RUNS,
-    cluster: Annotated[
-        str | None, typer.Option(help="Train on Ray: auto, local or an address; without it in this process.")
+    cluster: Cluster = None,
+    workers: Workers = None,
+    timeout: Annotated[
+        float | None, typer.Option(show_default=False, help="Seconds a training may take; then it failed.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trainings beside one another, on a cluster.")] = 2,
 ) -> None:
     """Train many networks briefly and few for long, or find settings to train with; what was stopped goes on."""
     from nas.run import blaming, load
@@ -64,27 +64,16 @@ def tune(
     run = load(run_file)
     if schedule:
         run = replace(run, training=replace(run.training, schedule=schedule))
-    file = run_file.resolve() if cluster is not None else None
+    placement = Placement(cluster, workers, timeout)
+    file = None if placement.here else run_file.resolve()
     directory = runs / run.name / "tune"
-    with blaming(run_file), _executor(cluster, workers) as executor:
+    with blaming(run_file), placement.executor() as executor:
         if method == "hyperband":
             budget = replace(run.training, steps=steps or max(1, run.training.steps // 27))
             _hyperband(run, directory, budget.steps, largest, eta, reuse, executor, file)
         else:
             names = [name.strip() for name in settings.split(",")]
-            _carbs(run, directory, names, of, trials, workers if cluster is not None else 1, executor, file)
-
-
-@contextmanager
-def _executor(cluster: str | None, workers: int) -> Iterator[Executor]:
-    from nas.cluster import RayExecutor
-    from nas.executors import InProcess
-
-    if cluster is None:
-        yield InProcess()
-        return
-    with RayExecutor(cluster, workers) as executor:
-        yield executor
+            _carbs(run, directory, names, of, trials, placement.at_once, executor, file)
 
 
 def _hyperband(

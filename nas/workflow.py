@@ -7,9 +7,9 @@ them again after a kill loses nothing and computes nothing twice.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -21,11 +21,11 @@ from torch import nn
 
 from nas import aims, evaluators, learning, records
 from nas import front as fronts
-from nas.cluster import RayExecutor
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.executors import Deferred, Evaluate, Executor
 from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, refusal, serves
 from nas.latency import record as latency_record
+from nas.placement import HERE, Placement
 from nas.predictors import Predictor
 from nas.records import (
     Distribution,
@@ -66,32 +66,30 @@ class Workflow:
     """One run, its database, and the folder for its files.
 
     Args:
-        run_file: the Python file of the run, which workers of a cluster load; in process it is only recorded.
-        cluster: None evaluates in this process; "auto", "local" or an address does so on Ray.
+        run_file: the Python file of the run, which workers load; in process it is only recorded.
+        placement: where evaluations run; the run's time limit holds unless it has one of its own.
         progress: bars on a terminal and log lines elsewhere.
 
     Use it as a context manager or call `close`: that ends the workers and lets go of the database.
 
     Raises:
-        NasError: a cluster is asked for and Ray is not installed, or it has no run file to load; or the run speaks of a
-            target that the database does not know.
+        NasError: workers are asked for and have no run file to load; or the run speaks of a target that the database
+            does not know.
     """
 
     run: Run
     repository: Repository
     directory: Path
     run_file: Path | None = None
-    cluster: str | None = None
-    workers: int = 2
+    placement: Placement = HERE
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
 
     def __post_init__(self) -> None:
-        if self.cluster is not None and importlib.util.find_spec("ray") is None:
-            raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
-        if self.cluster is not None and self.run_file is None:
-            raise NasError("workers of a cluster load the run from its file: start the search from a run file")
+        self.placement = replace(self.placement, timeout_s=self.placement.timeout_s or self.run.timeout_s)
+        if not self.placement.here and self.run_file is None:
+            raise NasError("workers load the run from its file: start the search from a run file")
         self.targets = {name: find_target(self.repository, name) for name in self.run.target_names}
 
     def __enter__(self) -> Self:
@@ -101,9 +99,8 @@ class Workflow:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers of a cluster and lets go of the database."""
-        if isinstance(executor := self.__dict__.get("_executor"), RayExecutor):
-            executor.close()
+        """Ends the workers and lets go of the database."""
+        self._executor.close()
         self.repository.close()
 
     # --- the supernet
@@ -129,7 +126,7 @@ class Workflow:
         if self.run.gradient and not self.checkpoints.exists():
             self.initial.check_relaxation(self.run.task.example(2))  # rather than when all has been trained
         try:
-            return training.train(
+            found = training.train(
                 self.initial,
                 self.run.task,
                 self.run.training,
@@ -137,6 +134,8 @@ class Workflow:
                 progress=self.progress,
                 origin=self.run.sort,
             )
+            sys.audit("nas.trained", found.steps)
+            return found
         except CheckpointError as error:
             remedy = "or give this one a name, and with it a study and a folder, of its own: --name NAME"
             raise CheckpointError(f"{error}; {remedy}") from error
@@ -338,6 +337,7 @@ class Workflow:
             for found in sets.measure(todo):
                 new = [result.measurement(arch, record, networks[arch.digest]) for arch, result in found]
                 self.repository.add_measurements(new)
+                sys.audit("nas.measured", target.name)
                 known |= {measurement.arch_digest: measurement for measurement in new}
                 tick(sum(arch.digest in known for arch in archs), len(archs))
         tick(len(archs), len(archs))
@@ -452,7 +452,7 @@ class Workflow:
         return batch | ({"parent": parent} if parent else {}) | ({"extra_costs": extra} if extra else {})
 
     def _evaluate(self) -> Evaluate:
-        if self.cluster is None:
+        if self.placement.here:
             return evaluators.evaluator(self.run, self.supernet)
         place, run = str(self.checkpoints.absolute()), self.run
         load = partial(evaluators.load_evaluator, str(self.run_file), place, run.sharing, run.training, run.seed)
@@ -467,7 +467,7 @@ class Workflow:
 
     @cached_property
     def _executor(self) -> Executor:
-        return InProcess() if self.cluster is None else RayExecutor(self.cluster, self.workers)
+        return self.placement.executor()
 
     # --- the front
 
@@ -491,6 +491,7 @@ class Workflow:
                 if arch.digest not in verified:
                     verified[arch.digest] = self._verified(arch)
                     self.repository.add_verified(study, {arch.digest: verified[arch.digest]})
+                    sys.audit("nas.verified", arch.digest)
                 done += 1
             todo = [row.arch for row in fronts.front(self.repository, study) if row.arch.digest not in verified]
         tick(done, done)
@@ -594,6 +595,7 @@ class Workflow:
             rows[row.arch.digest] = row
             tick(done(), plan.trainings)
             self._put_trust(ranking.report(list(rows.values())))
+            sys.audit("nas.judged", row.arch.digest)
 
         if self.trust_is_known():
             tick(plan.trainings, plan.trainings)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces.reading import MalformedError, file_bytes, json_object
+from supernets.disk import writing
 from supernets.errors import SupernetError
 
 FORMAT = 1
@@ -66,12 +67,14 @@ def write(
     record_path, tensors_path = _paths(directory, step)
     part = tensors_path.with_name(tensors_path.name + _TEMPORARY)
     # a copy each: safetensors refuses tensors that share memory, and views of a shared store do
-    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
+    with writing(part):
+        save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
     record = {"format": FORMAT, "step": step, "tensors": _sha256(part), "meta": dict(meta)}
     text = _readable(record)
     _install(part, tensors_path)
     part = record_path.with_name(record_path.name + _TEMPORARY)
-    part.write_text(text, encoding="utf-8")
+    with writing(part):
+        part.write_text(text, encoding="utf-8")
     _install(part, record_path)
     _tidy(directory, step, keep)
     return record_path

@@ -11,6 +11,7 @@ import glob
 import importlib.metadata
 import importlib.util
 import inspect
+import io
 import json
 import logging
 import math
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture
 from supernets import _load, _sources, pretrained_folder, views
+from supernets.disk import writing
 from supernets.errors import SupernetError
 
 Format = Literal["safetensors", "torch", "onnx", "transformers"]
@@ -284,7 +286,8 @@ def _write_safetensors(
     """Weights, code and load.py, which is run."""
     tensors, tied = _unique(network)
     record["weights"] = {"tied": tied}
-    save_file(tensors, folder / FILES["safetensors"], metadata={"format": "pt"})
+    with writing(folder / FILES["safetensors"]):
+        save_file(tensors, folder / FILES["safetensors"], metadata={"format": "pt"})
     for name, text in sources.files.items():
         path = folder / "source" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -360,7 +363,10 @@ def _write_torch(
 ) -> float:
     path = folder / FILES["torch"]
     with quiet():
-        torch.export.save(program, path)
+        written = io.BytesIO()  # on a disk that refuses, PyTorch's own writer ends the process
+        torch.export.save(program, written)
+        with writing(path):
+            path.write_bytes(written.getbuffer())
         loaded = torch.export.load(path).module()
     return _difference(loaded, expected)
 
@@ -375,7 +381,10 @@ def _write_onnx(
     size = sum(tensor.numel() * tensor.element_size() for tensor in views.tensors(network).values())
     with quiet():
         try:
-            torch.onnx.export(program, f=path, dynamo=True, external_data=size > _ONE_FILE_BYTES, verbose=False)
+            with writing(path):
+                torch.onnx.export(program, f=path, dynamo=True, external_data=size > _ONE_FILE_BYTES, verbose=False)
+        except OSError:
+            raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise ExportError(

@@ -592,11 +592,21 @@ class _Loop:
         since = self.curve[-1].step if self.curve else 0
         finite = [loss for loss in self.losses[since:done] if math.isfinite(loss)]
         points = [CurvePoint(done, "train", "loss", fmean(finite) if finite else math.nan)]
-        points += [CurvePoint(done, which, self.task.metric, self.look(which)) for which in self.watched]
+        values = {which: self._looked(which, done) for which in self.watched}
+        points += [CurvePoint(done, w, self.task.metric, value) for w, value in values.items() if value is not None]
         self.curve += points
         if self.on_curve is not None:
             for point in points:
                 self.on_curve(point)
+
+    def _looked(self, which: str, done: int) -> float | None:
+        """The metric of what is watched; None, a gap in the curve, where its evaluation raises."""
+        try:
+            return self.look(which)
+        except Exception as error:  # of the user's task: training needs no curve, and a search records such failures
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            logger.warning("step %d: the curve has no point of %s, whose evaluation failed: %s", done, which, message)
+            return None
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from nas.cluster import RayExecutor
 from nas.data import DataError
 from nas.errors import NasError
 from nas.migrations import tables
+from nas.placement import Placement
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord
 from nas.run import Run, RunError, as_trained, load
 from nas.searchers import DistributionSearch, EvolutionarySearch
@@ -894,12 +895,22 @@ MISTAKES: dict[str, Mistake] = {
         "supernet.extract(arch) returns",
     ),
     "cluster: no workers": Mistake(
-        lambda folder: RayExecutor(num_workers=0), NasError, "num_workers is 0; a cluster needs at least 1 worker"
+        lambda folder: RayExecutor(num_workers=0), NasError, "num_workers is 0; evaluations need at least 1 worker"
+    ),
+    "timeout: none at all": Mistake(
+        lambda folder: Placement(timeout_s=0.0),
+        NasError,
+        "timeout = 0.0: an evaluation may take more than 0 s; leave it out for no limit",
+    ),
+    "run: timeout": Mistake(
+        lambda folder: replace(tiny(), timeout_s=-1),
+        RunError,
+        "timeout_s = -1: it must be a number of seconds, or None for no limit",
     ),
     "cluster: without a run file": Mistake(
-        lambda folder: Workflow(tiny(), Repository("sqlite://"), folder, cluster="local"),
+        lambda folder: Workflow(tiny(), Repository("sqlite://"), folder, placement=Placement("local")),
         NasError,
-        "workers of a cluster load the run from its file: start the search from a run file",
+        "workers load the run from its file: start the search from a run file",
     ),
     "dashboard: port": Mistake(
         lambda folder: serve.command(None, port=0), NasError, "port 0 is not between 1 and 65535; leave it out for 8501"

@@ -58,6 +58,12 @@ class ExecutorContract:
                 assert evaluation.error is None
             assert evaluation.metrics == ({} if evaluation.error else metrics(evaluation.arch))
 
+    def test_tells_each_place_once_as_evaluations_finish(self, executor: Executor) -> None:
+        archs = some(30)
+        found = dict(executor.completed(metrics, archs))
+        assert sorted(found) == list(range(30))
+        assert [found[place].arch for place in range(30)] == archs
+
     def test_nothing_asked_is_nothing_done(self, executor: Executor) -> None:
         assert list(executor.run(metrics, [])) == []
 

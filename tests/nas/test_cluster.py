@@ -1,6 +1,8 @@
 """Evaluations on a real Ray cluster of this machine: the same study as in process, and workers that die."""
 
 import os
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from tests.contracts.executor import ExecutorContract, Pair, some
 pytest.importorskip("ray", reason="ray is an extra")
 
 from nas.cluster import RayExecutor
+from nas.cluster.watchdog import marked
+from tests.nas.command import caller
 
 # Ray's client leaves sockets and files for the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
@@ -31,6 +35,24 @@ def costly(arch: Architecture) -> dict[str, float]:
     if arch.a == arch.b:
         raise ValueError("equal")
     return {"error": (arch.a - 5) ** 2 / (1 + arch.b), "cost": float(arch.b)}
+
+
+SCRIPT = """
+import sys
+from functools import partial
+from nas.cluster import RayExecutor
+from nas.cluster.watchdog import marked
+from tests.nas.command import caller
+from tests.contracts.executor import some
+from tests.nas.test_processes import waiting
+
+list(RayExecutor("local", 2).run(partial(waiting, sys.argv[1]), some(4)))
+"""
+
+
+def sleepy(arch: Architecture) -> dict[str, float]:
+    time.sleep(600 if arch.a % 4 == 1 else 0)
+    return {"error": float(arch.a)}
 
 
 def held() -> Evaluate:
@@ -93,18 +115,33 @@ class TestRayExecutor(ExecutorContract):
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 9])
 def test_a_worker_that_dies_is_replaced_and_its_work_tried_once_more(
-    times: int, ray_executor: RayExecutor, tmp_path: Path
+    times: int, ray_executor: RayExecutor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     archs = some(24)
     deaths = {arch for arch in archs if arch.a == arch.b}
     assert deaths
     found = list(ray_executor.run(partial(deadly, tmp_path, times), archs))
     assert [e.arch for e in found] == archs
+    assert "".join(capfd.readouterr()) == "", "Ray is quiet"
     for evaluation in found:
         if times == 9 and evaluation.arch in deaths:
-            assert evaluation.error == "WorkerDied: the worker process died twice on this architecture"
+            assert evaluation.error is not None
+            assert evaluation.error.startswith("WorkerDied: its process died twice, the second time with nothing")
         else:
             assert evaluation.metrics["error"] == evaluation.arch.a
+
+
+@pytest.mark.slow
+def test_what_takes_too_long_is_killed_and_said_to_have_failed(ray_executor: RayExecutor) -> None:
+    archs = some(12)
+    slow = {arch for arch in archs if arch.a % 4 == 1}
+    assert slow
+    ray_executor.close()
+    with RayExecutor("local", num_workers=2, timeout_s=2.0, start_timeout_s=60) as executor:
+        found = list(executor.run(sleepy, archs))
+    assert [e.arch for e in found] == archs
+    assert {e.arch for e in found if e.error} == slow
+    assert {e.error for e in found if e.error} == {"TimedOut: no result within 2 s; its process was killed"}
 
 
 @pytest.mark.slow
@@ -116,7 +153,7 @@ def test_more_workers_than_the_cluster_has_is_an_error(ray_executor: RayExecutor
     ):
         assert len(list(small.run(costly, some(2)))) == 2
         with pytest.raises(
-            NasError, match=r"5 workers of 1 CPU and 0 GPU were not ready within 20 s on a cluster of 2 CPUs"
+            NasError, match=r"5 workers were not ready within 20 s with 1 CPU and 0 GPU each on a cluster of 2 CPUs"
         ):
             list(wide.run(costly, some(2)))
         assert len(list(small.run(costly, some(3)))) == 3
@@ -148,6 +185,37 @@ def test_joins_a_running_cluster_survives_the_loss_of_a_node_and_leaves_the_rest
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_the_status_tells_nodes_resources_and_our_workers(
+    ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(list(ray_executor.run(costly, some(4)))) == 4
+    out = caller(monkeypatch, capsys)("cluster", "status").out
+    assert "1 nodes; free are 0 of 2 CPU" in out
+    assert f"workers of the search on {socket.gethostname()}, process {os.getpid()}: ray-0, ray-1" in out
+
+
+@pytest.mark.slow
+def test_a_local_cluster_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
+    while len(list(tmp_path.iterdir())) < 2:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    (mark,) = {
+        entry
+        for worker in tmp_path.iterdir()
+        for entry in Path(f"/proc/{worker.name}/environ").read_text().split("\0")
+        if entry.startswith("NAS_LOCAL_CLUSTER=")
+    }
+    assert len(marked(mark)) > 5
+    driver.kill()
+    driver.wait()
+    begin = time.monotonic()
+    while marked(mark):
+        assert time.monotonic() - begin < 30, "Ray's agents alone stay for a minute"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])

@@ -1,7 +1,7 @@
 """The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 from nas import pareto
 from nas.errors import NasError
-from nas.executors import Evaluate, InProcess
+from nas.executors import Evaluate, Executor, InProcess, evaluate_one
 from nas.records import Evaluation
 from nas.searchers import SEARCHERS, RandomSearch, Searcher
 from nas.storage import Repository
@@ -73,24 +73,12 @@ def found(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[str, float]
     return [(evaluation.arch.json(), evaluation.metrics, evaluation.error) for evaluation in evaluations]
 
 
-class Backwards:
-    """An executor like a cluster: it works in another order, in portions, and yields in the order asked."""
+class Backwards(Executor):
+    """An executor like a cluster, where the last may be the first to finish."""
 
-    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        from nas.executors import evaluate_one
-
-        done = {arch.digest: evaluate_one(evaluate, arch, "far") for arch in reversed(archs)}
-        yield from (done[arch.digest] for arch in archs)
-
-
-class AsTheyFinish(Backwards):
-    """An executor of which the last asked is the first done."""
-
-    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
-        from nas.executors import evaluate_one
-
-        for place in reversed(range(len(archs))):
-            yield place, evaluate_one(evaluate, archs[place], "far")
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
+        for place, arch in reversed(list(enumerate(archs))):
+            yield place, evaluate_one(evaluate, arch, "far")
 
 
 class Killed(BaseException):
@@ -114,7 +102,7 @@ def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) 
     settings = settings_of(searcher, Net(), startup=18)
     first, second, far, other = (
         study(repository, name, searcher=searcher, settings=settings, seed=seed, **changes)
-        for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": AsTheyFinish()}), ("d", 2, {}))
+        for name, seed, changes in (("a", 1, {}), ("b", 1, {}), ("c", 1, {"executor": Backwards()}), ("d", 2, {}))
     )
     for one in (first, second, far, other):
         one.run(30)
@@ -132,7 +120,7 @@ def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
     settings = settings_of(searcher, Net(), startup=15)
     whole = study(repository, "whole", searcher=searcher, settings=settings)
     whole.run(30)
-    for name, executor in (("cut", InProcess()), ("cut far", AsTheyFinish())):
+    for name, executor in (("cut", InProcess()), ("cut far", Backwards())):
         with pytest.raises(Killed):
             study(repository, name, killed_at(number), searcher=searcher, settings=settings, executor=executor).run(30)
         assert repository.study(name).status == "interrupted"

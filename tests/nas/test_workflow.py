@@ -15,6 +15,7 @@ import torch
 from nas import evaluators, front, targets
 from nas.errors import NasError
 from nas.evaluators import COSTS
+from nas.placement import Placement
 from nas.predictors import Predictor
 from nas.records import Evaluation
 from nas.run import Run, RunError, load
@@ -449,13 +450,15 @@ def test_a_training_of_other_settings_is_not_gone_on_with(run: Run, place: Path)
         _ = workflow.supernet
 
 
-def test_a_cluster_needs_ray_and_a_run_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_need_a_run_file_and_a_cluster_ray(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with Repository("sqlite://") as repository:
         with pytest.raises(NasError, match="start the search from a run file"):
-            Workflow(run, repository, Path("runs"), cluster="local")
+            Workflow(run, repository, Path("runs"), placement=Placement(workers=2))
+        with pytest.raises(NasError, match="start the search from a run file"):
+            Workflow(replace(run, timeout_s=9.0), repository, Path("runs"))
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(NasError, match=r"pip install nas\[ray\]"):
-            Workflow(run, repository, Path("runs"), TINY, cluster="local")
+            Placement("local")
 
 
 def test_progress_is_told(run: Run, place: Path) -> None:

@@ -1,7 +1,7 @@
 """Hyperband: its tables, its rungs, that a stopped run goes on, and that workers change nothing."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from configurations import Killed, KilledAt, draw, hyperband, noisy, sets, unrelated
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, InProcess
+from nas.executors import Deferred, Evaluate, Executor, InProcess
 from nas.fidelity import Hyperband, Ledger, Trial, cost, cost_going_on
 from nas.fidelity.rungs import bracket_size, num_rungs_after_first, rung_sizes, table
 from nas.records import Evaluation
@@ -170,18 +170,19 @@ def test_a_small_space_fills_rungs_in_part_and_pays_nothing_twice() -> None:
 # --- executors ---
 
 
-class Backwards:
-    """As n workers that overtake one another: evaluates the last first, and yields in the order asked."""
+class Backwards(Executor):
+    """As n workers that overtake one another: evaluates and yields the last first."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.given: set[int] = set()
 
-    def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
         self.batches.append(len(archs))
         self.given.add(id(evaluate))
-        copies = [Architecture.from_json(arch.json()) for arch in reversed(archs)]
-        yield from reversed(list(InProcess().run(evaluate, copies)))
+        for place, arch in reversed(list(enumerate(archs))):
+            copy = Architecture.from_json(arch.json())
+            yield place, next(InProcess().run(evaluate, [copy]))
 
 
 def test_workers_change_nothing() -> None:

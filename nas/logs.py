@@ -1,0 +1,43 @@
+"""What is logged: to people on stderr, and to programs in a file, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def set_up(levels: Mapping[str, int], file: Path | None) -> None:
+    """Writes to stderr what is of a package's level or above, and to a file all from INFO on.
+
+    Args:
+        levels: of stderr, by package; WARNING for those that are not named.
+        file: None for none; lines are added to one that is there.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for package, level in levels.items():
+        logging.getLogger(package).setLevel(level)
+    if file is None:
+        return
+    console = logging.getLogger().handlers[0]
+    console.addFilter(lambda record: record.levelno >= levels.get(record.name.partition(".")[0], logging.WARNING))
+    written = logging.FileHandler(file, encoding="utf-8")
+    written.setLevel(logging.INFO)
+    written.setFormatter(_AsJSON())
+    for package, level in levels.items():
+        logger = logging.getLogger(package)
+        logger.setLevel(min(level, logging.INFO))
+        logger.addHandler(written)
+
+
+class _AsJSON(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(told | ({"trace": self.formatException(record.exc_info)} if record.exc_info else {}))

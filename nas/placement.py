@@ -1,0 +1,63 @@
+"""Where evaluations run, as a command's flags say it: in this process, on processes of this machine, or on Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+
+from nas.errors import NasError
+from nas.executors import Executor, InProcess
+
+_CLUSTER_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What makes an executor.
+
+    Args:
+        cluster: None for this machine; "auto", "local" or an address for Ray.
+        workers: how many; None for this process, or for 2 on a cluster.
+        timeout_s: the longest that an evaluation may take. A process must be killed for that, so one evaluates in place
+            of this one.
+
+    Raises:
+        NasError: a cluster is asked for and Ray is not installed, or `timeout_s` is no time.
+    """
+
+    cluster: str | None = None
+    workers: int | None = None
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cluster is not None and importlib.util.find_spec("ray") is None:
+            raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]")
+        if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
+            raise NasError(
+                f"timeout = {self.timeout_s!r}: an evaluation may take more than 0 s; leave it out for no limit"
+            )
+
+    @property
+    def here(self) -> bool:
+        """Whether it is this process that evaluates."""
+        return self.cluster is None and self.workers is None and self.timeout_s is None
+
+    @property
+    def at_once(self) -> int:
+        """How many evaluations run at the same time."""
+        return self.workers or (1 if self.cluster is None else _CLUSTER_WORKERS)
+
+    def executor(self) -> Executor:
+        if self.here:
+            return InProcess()
+        if self.cluster is not None:
+            from nas.cluster import RayExecutor
+
+            return RayExecutor(self.cluster, self.at_once, timeout_s=self.timeout_s)
+        from nas.processes import ProcessExecutor
+
+        return ProcessExecutor(self.at_once, self.timeout_s)
+
+
+HERE = Placement()
