@@ -27,9 +27,13 @@ STYLE = """<style>
 [data-testid="stPageLink"] p { white-space: normal; }
 [data-testid="stTable"] td, h1, [data-testid="stMarkdownContainer"] { overflow-wrap: anywhere; }
 @media (min-width: 700px) { [data-testid="stSidebar"] { width: 248px !important; min-width: 248px; } }
-@media (max-width: 700px) { [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; } }
+@media (max-width: 700px) {
+  [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; }
+  [class*="st-key-drawing"], .st-key-derived, .st-key-best, .st-key-steps { overflow-x: auto; }
+  [class*="st-key-drawing"] > div, .st-key-derived > div, .st-key-best > div, .st-key-steps > div { min-width: 680px; }
+}
 </style>"""
-"""Less empty space above the title, and calmer numbers; everything else is the theme's."""
+"""Less empty space, calmer numbers, and on narrow screens wide figures that scroll; all else is the theme's."""
 
 
 @st.cache_resource(show_spinner=False)

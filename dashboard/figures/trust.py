@@ -113,6 +113,6 @@ def agreement_figure(trust: Trust) -> go.Figure:
     figure.update_layout(
         template=theme.TEMPLATE, height=height, showlegend=False, margin={"l": 12, "r": 12, "t": 4, "b": 12}
     )
-    figure.update_xaxes(range=[-1.04, 1.04], title={"text": "−1: reversed   0: no agreement   1: the same order"})
+    figure.update_xaxes(range=[-1.04, 1.04], title={"text": "−1: reversed   0: none   1: same order"})
     figure.update_yaxes(autorange="reversed", ticks="", showgrid=False, showline=False)
     return figure
