@@ -42,8 +42,8 @@ class Encoded:
 
 
 def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
-    """The architectures at these positions of a study."""
-    rows = [dict(_leaves(json.loads(archs[place].json()))) for place in places]
+    """The architectures that are at these positions of a study."""
+    rows = [dict(_leaves(json.loads(arch.json()))) for arch in archs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     codes = np.full((len(rows), len(names)), ABSENT, dtype=np.int16)
     options = []

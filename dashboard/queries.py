@@ -1,7 +1,7 @@
 """The read model: what the pages show of a study, as frozen values and tables. The only door to its evaluations."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nas import aims, corrected, pareto
 from nas import limits as limits_module
+from nas.columns import Columns
 from nas.corrected import INHERITED, Corrected
 from nas.limits import Limit
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
@@ -28,49 +29,8 @@ Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-class Columns:
-    """A study's evaluations as columns, as far as they have been read; a running study only ever grows.
-
-    Columns take a fraction of the memory of the records, and of the time of all that is computed of them.
-    """
-
-    def __init__(self, evaluations: Iterable[Evaluation] = ()) -> None:
-        self.archs: list[Architecture] = []
-        self.errors: list[str | None] = []
-        self.seconds: list[float] = []
-        self.workers: list[str] = []
-        self.metrics: dict[str, list[float]] = {}
-        self.append(evaluations)
-
-    def __len__(self) -> int:
-        return len(self.archs)
-
-    def append(self, evaluations: Iterable[Evaluation]) -> None:
-        for one in evaluations:
-            for name in one.metrics.keys() - self.metrics.keys():
-                self.metrics[name] = [math.nan] * len(self)
-            for name, column in self.metrics.items():
-                column.append(one.metrics.get(name, math.nan))
-            self.archs.append(one.arch)
-            self.errors.append(one.error)
-            self.seconds.append(one.seconds)
-            self.workers.append(one.worker)
-
-    def evaluation(self, place: int) -> Evaluation:
-        """The record at a position."""
-        known = {name: column[place] for name, column in self.metrics.items() if not math.isnan(column[place])}
-        error, seconds, worker = self.errors[place], self.seconds[place], self.workers[place]
-        return Evaluation(self.archs[place], known, error, seconds, worker)
-
-    def read(self, repository: Repository, study: str) -> None:
-        """Read what the study has more than is known already."""
-        self.append(repository.evaluations(study, start=len(self)))
-
-    def corrected(self, repository: Repository, study: StudyRecord) -> Corrected | None:
-        """What the networks trained alone say of these evaluations; None where none were."""
-        if study.supernet_digest is None or repository.trust(study.supernet_digest) is None:
-            return None
-        return corrected.of_study(repository, study, [self.evaluation(place) for place in range(len(self))])
+Find = Callable[[Sequence[str]], Mapping[str, Architecture]]
+"""Architectures by digest, looked up for those that are shown: `Repository.architectures`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +48,7 @@ class StudyView:
     space: SpaceRecord | None
     limits: tuple[Limit, ...]
     columns: Columns
+    find: Find
     metrics: tuple[str, ...]
     table: pd.DataFrame
     verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -141,7 +102,16 @@ class StudyView:
 
     def at(self, place: int) -> Evaluation:
         """The evaluation at a position, as `evaluation` has it."""
-        return corrected.judged([self.columns.evaluation(place)], self.corrected)[0]
+        found, (arch,) = self.columns, self.archs([place])
+        error, seconds, worker = found.errors[place], float(found.seconds[place]), found.workers[place]
+        evaluation = Evaluation(arch, found.measured(place), error, seconds, worker)
+        return corrected.judged([evaluation], self.corrected)[0]
+
+    def archs(self, places: Iterable[int]) -> list[Architecture]:
+        """The architectures at some positions."""
+        digests = [self.columns.digests[place] for place in places]
+        known = self.find(digests)
+        return [known[digest] for digest in digests]
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -162,6 +132,7 @@ def spread(name: str) -> str:
 def view(
     study: StudyRecord,
     columns: Columns,
+    find: Find,
     space: SpaceRecord | None = None,
     verified: Mapping[str, Mapping[str, float]] | None = None,
     known: Corrected | None = None,
@@ -188,13 +159,11 @@ def view(
     table["_front"] = np.any(list(fronts.values()), axis=0) if len(table) else np.zeros(0, dtype=bool)
     for target in filter(None, fronts):
         table[f"_front@{target}"] = fronts[target]
-    return StudyView(study, space, parsed, columns, names, table, seen, known)
+    return StudyView(study, space, parsed, columns, find, names, table, seen, known)
 
 
 def _table(columns: Columns, seen: Mapping[str, Mapping[str, float]], known: Corrected | None) -> pd.DataFrame:
-    count = len(columns)
-    digests = [arch.digest for arch in columns.archs[:count]]
-    values = {name: np.array(column[:count], dtype=float) for name, column in columns.metrics.items()}
+    digests, values = columns.digests, dict(columns.metrics)
     if known and known.estimates:
         estimates = [known.estimates.get(digest) for digest in digests]
         inherited = values[known.metric]
@@ -205,10 +174,10 @@ def _table(columns: Columns, seen: Mapping[str, Mapping[str, float]], known: Cor
         values[measured(name)] = _filled([seen.get(digest, {}).get(name) for digest in digests], math.nan)
     facts = {
         "_digest": digests,
-        "_failed": np.array([error is not None for error in columns.errors[:count]], dtype=bool),
-        "_reason": [error or "" for error in columns.errors[:count]],
-        "_seconds": np.array(columns.seconds[:count], dtype=float),
-        "_worker": columns.workers[:count],
+        "_failed": ~columns.succeeded,
+        "_reason": [error or "" for error in columns.errors],
+        "_seconds": columns.seconds,
+        "_worker": columns.workers,
     }
     return pd.DataFrame({**facts, **values})
 

@@ -1,8 +1,6 @@
 """What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,7 +8,8 @@ import streamlit as st
 
 from dashboard import address, progress, queries, text, theme
 from dashboard.progress import Unreadable
-from dashboard.queries import Columns, StudyView
+from dashboard.queries import StudyView
+from nas import front as fronts
 from nas.errors import NasError
 from nas.records import SpaceRecord, StudyRecord
 from nas.storage import Repository
@@ -106,19 +105,6 @@ def current_study() -> str | None:
     return str(name) if name else None
 
 
-@dataclass
-class _Seen:
-    """A study's evaluations as far as they have been read."""
-
-    columns: Columns = field(default_factory=Columns)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _seen(url: str, name: str, created: str) -> _Seen:
-    return _Seen()
-
-
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _view(
     url: str,
@@ -131,11 +117,8 @@ def _view(
     _study: StudyRecord,
     _space: SpaceRecord | None,
 ) -> StudyView:
-    seen = _seen(url, name, created)
-    with seen.lock:
-        seen.columns.read(_repository(url), name)
-        known = seen.columns.corrected(_repository(url), _study) if seconds else None
-        return queries.view(_study, seen.columns, _space, verified, known)
+    found = fronts.read(_repository(url), name)
+    return queries.view(_study, found.inherited, _repository(url).architectures, _space, verified, found.known)
 
 
 def views() -> list[StudyView | Unreadable]:

@@ -44,7 +44,7 @@ OURS = {
         "search_spaces",
         "dashboard",
         *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "aims", "errors", "units", "front")),
-        *("nas.trust", "nas.corrected"),
+        *("nas.trust", "nas.corrected", "nas.columns"),
     ],
 }
 

@@ -169,7 +169,7 @@ def _show_life(shown: StudyView, network: Evaluation) -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _encoded(url: str, study: str, created: str, start: int, count: int, _shown: StudyView) -> Encoded:
-    return encoding.encoded(_shown.columns.archs, range(start, count))
+    return encoding.encoded(_shown.archs(range(start, count)), range(start, count))
 
 
 def encoded(shown: StudyView, place: int = 0) -> Encoded:

@@ -115,5 +115,5 @@ def as_csv(shown: StudyView, rows: pd.DataFrame) -> str:
             found[f"measured_{name}"] = rows[queries.measured(name)]
         if queries.spread(name) in rows:
             found[f"{name}_std"] = rows[queries.spread(name)]
-    found["architecture"] = [shown.columns.archs[place].json() for place in rows.index]
+    found["architecture"] = [arch.json() for arch in shown.archs(rows.index)]
     return found.to_csv(index=False, lineterminator="\n")

@@ -82,7 +82,7 @@ def _data(shown: StudyView, name: str, count: int) -> tuple[encoding.Encoded, qu
     """Choices and values of one metric, of the networks that have it."""
     values = shown.table[name].to_numpy(float)
     rows = np.flatnonzero(np.isfinite(values))[:count][-_MOST_LATEST:]
-    return encoding.encoded(shown.columns.archs, rows.tolist()), values[rows]
+    return encoding.encoded(shown.archs(rows), rows.tolist()), values[rows]
 
 
 def _show_effects(shown: StudyView, names: Sequence[str], tables: dict[str, pd.DataFrame], count: int) -> None:
@@ -117,7 +117,7 @@ def _show_parallel(
     choices = list(dict.fromkeys(one for table in tables.values() for one in table["choice"].head(4)))[:8]
     table = shown.table.iloc[rows]
     best = table.sort_values(names[0]).head(600)
-    found = encoding.encoded(shown.columns.archs, best.index.tolist())
+    found = encoding.encoded(shown.archs(best.index), best.index.tolist())
     columns = {one: found.codes[:, found.names.index(one)] for one in choices if one in found.names}
     options = {one: found.options[found.names.index(one)] for one in columns}
     lines = best[list(names)].reset_index(drop=True).assign(**columns)

@@ -3,7 +3,7 @@
 import pytest
 
 from dashboard import queries
-from dashboard.queries import Columns, StudyView
+from dashboard.queries import StudyView
 from nas import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import seed_database
@@ -23,4 +23,6 @@ def shown(url: str) -> StudyView:
         study = repository.study("digits-cnn")
         space, verified = queries.spaces(repository)[study.space_digest], repository.verified(study.name)
         known = fronts.correction(repository, study.name)
-        return queries.view(study, Columns(repository.evaluations(study.name)), space, verified, known)
+        columns, archs = repository.columns(study.name), repository.architectures
+        known_archs = archs(columns.digests)
+        return queries.view(study, columns, lambda digests: known_archs, space, verified, known)

@@ -4,11 +4,14 @@ Run as a script to have one to browse: `python -m tests.dashboard.seeding sqlite
 """
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from nas import front as fronts
+from nas.columns import Columns
 from nas.records import CurvePoint, Distribution, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
 from nas.storage import Repository
 from search_spaces import Architecture, Space, choice
@@ -237,6 +240,19 @@ def seed_database(url: str, n: int = 300) -> None:
                 repository.add_verified(name, verified([one for one in batch if one.arch.digest in shown]))
         repository._taken("digits-cnn-wide", seconds=86400)  # runs as long as this process does
         seeding_hardware.seed_targets(repository, space, lambda arch: synthetic_metrics(arch, rng)["latency_ms@cpu"])
+
+
+def as_columns(evaluations: Sequence[Evaluation]) -> Columns:
+    """As the database gives them."""
+    names = dict.fromkeys(name for one in evaluations for name in one.metrics)
+    return Columns(
+        np.arange(len(evaluations)),
+        [one.arch.digest for one in evaluations],
+        [one.error for one in evaluations],
+        np.array([one.seconds for one in evaluations], dtype=float),
+        [one.worker for one in evaluations],
+        {name: np.array([one.metrics.get(name, math.nan) for one in evaluations], dtype=float) for name in names},
+    )
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from dashboard import progress, queries
-from dashboard.queries import Columns, StudyView
+from dashboard.queries import StudyView
 from nas import front as fronts
 from nas.limits import parse
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
 from nas.storage import Repository
-from tests.dashboard.seeding import ConvSpace
+from tests.dashboard.seeding import ConvSpace, as_columns
 
 
 def study(**changes: Any) -> StudyRecord:
@@ -37,7 +37,8 @@ def found(*rows: dict[str, float] | str) -> list[Evaluation]:
 
 
 def viewed(study: StudyRecord, evaluations: Sequence[Evaluation], **more: Any) -> StudyView:
-    return queries.view(study, Columns(evaluations), **more)
+    known = {one.arch.digest: one.arch for one in evaluations}
+    return queries.view(study, as_columns(evaluations), lambda digests: known, **more)
 
 
 def brute_force_front(table: pd.DataFrame, names: list[str]) -> list[bool]:
@@ -116,7 +117,7 @@ def test_a_study_of_failures_says_why() -> None:
 
 
 def test_an_evaluation_is_found_by_the_start_of_its_digest(shown: StudyView) -> None:
-    first = shown.columns.archs[0]
+    (first,) = shown.archs([0])
     found = shown.evaluation(first.digest[:8])
     assert found is not None and found.arch == first
     assert shown.evaluation("") is None
