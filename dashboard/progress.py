@@ -81,9 +81,8 @@ def targets(shown: StudyView) -> list[str]:
 
 
 def asked(shown: StudyView) -> int | None:
-    """How many evaluations the search was asked for; None where the database does not tell."""
-    value = shown.study.settings.get("evaluations")
-    return value if isinstance(value, int) and value > 0 else None
+    """How many evaluations the search was asked for; None where it has not been started."""
+    return shown.study.wanted
 
 
 def share_done(shown: StudyView) -> float | None:

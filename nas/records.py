@@ -59,7 +59,8 @@ class StudyRecord:
     """One search: what is minimised, under which limits, by whom and from which seed.
 
     `supernet_digest` is None for a study that trains or looks up each network on its own; `run_file` is the Python file
-    that started the study, where there is one; `status` is free text such as "running" or "finished".
+    that started the study, where there is one; `status` is free text such as "running" or "finished";
+    `wanted` is how many evaluations it was last asked for, None before that.
 
     Raises:
         NasError: a blank or unprintable name, no objective, or a seed that databases cannot hold.
@@ -76,6 +77,7 @@ class StudyRecord:
     created: str = field(default_factory=now)
     run_file: str | None = None
     status: str = "created"
+    wanted: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():

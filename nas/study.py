@@ -129,7 +129,7 @@ class Study:
         """
         with self.repository.driving(self.name):
             self._catch_up()
-            self.repository.set_status(self.name, "running")
+            self.repository.set_status(self.name, "running", wanted=num_evaluations)
             try:
                 while todo := self._ask(num_evaluations):
                     self._complete(todo)

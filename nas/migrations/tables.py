@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0003"
+VERSION = "0004"
 """The newest revision in `versions`: a new database is created at it, from these tables."""
 
 metadata = sa.MetaData(
@@ -56,6 +56,7 @@ studies = _table(
     _text("created"),
     _text("run_file", nullable=True),
     _text("status"),
+    sa.Column("wanted", sa.Integer(), nullable=True),
     sqlite_autoincrement=True,  # an id is never given out twice, so a stale driver cannot write into a later study
 )
 

@@ -74,7 +74,7 @@ def _copy_study(source: Repository, destination: Repository, record: StudyRecord
                 found = {position: placed[position] for position in portion}
                 destination.store_evaluations(record.name, found, weights, data)
         destination.add_verified(record.name, source.verified(record.name))
-        destination.set_status(record.name, record.status)
+        destination.set_status(record.name, record.status, record.wanted)
     return len(placed)
 
 

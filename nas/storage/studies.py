@@ -82,7 +82,7 @@ class Studies(Leases):
         """Adds a study and returns it as stored.
 
         With `load_if_exists`, a study of this name is returned as it is stored, provided that it is the same search:
-        all but `created`, `run_file` and `status` must agree.
+        all but `created`, `run_file`, `status` and `wanted` must agree.
 
         Raises:
             NasError: The name is taken (by a different search), or the space or the supernet is unknown.
@@ -131,8 +131,11 @@ class Studies(Leases):
         return named({study.name: study for study in self.studies()}, name, "study", self.url)
 
     @patient
-    def set_status(self, name: str, status: str) -> None:
+    def set_status(self, name: str, status: str, wanted: int | None = None) -> None:
         """Says what has become of a study, for instance "running", "finished" or "failed".
+
+        Args:
+            wanted: how many evaluations it is to hold in the end; None leaves what was said before.
 
         One that is "running" while nobody drives it reads as "stopped".
 
@@ -141,7 +144,11 @@ class Studies(Leases):
         """
         with self._writing() as connection:
             self._check_lease(connection, name)
-            update = sa.update(tables.studies).where(tables.studies.c.name == name).values(status=status)
+            update = (
+                sa.update(tables.studies)
+                .where(tables.studies.c.name == name)
+                .values({"status": status} | ({} if wanted is None else {"wanted": wanted}))
+            )
             found = connection.execute(update).rowcount
         if not found:
             self.study(name)  # raises the error that lists what there is

@@ -21,7 +21,7 @@ def running(**more: Any) -> StudyView:
 
 
 def test_progress_and_time_left_are_known_where_the_study_says_what_was_asked() -> None:
-    shown = running(settings={"evaluations": 40})
+    shown = running(wanted=40)
     shown.table["_seconds"] = 8.0
     assert progress.share_done(shown) == 0.25
     assert progress.seconds_left(shown, NOW) == pytest.approx(30 * 100 / 10), "100 s for ten"
@@ -29,7 +29,7 @@ def test_progress_and_time_left_are_known_where_the_study_says_what_was_asked() 
 
 
 def test_a_night_between_two_runs_is_no_work() -> None:
-    shown = running(settings={"evaluations": 20})
+    shown = running(wanted=20)
     shown.table["_seconds"] = 1.0
     assert progress.seconds_left(shown, NOW.replace(day=2)) == pytest.approx(20), "at most twice the time worked"
 

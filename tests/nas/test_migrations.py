@@ -50,7 +50,7 @@ def write_first(connection, evaluations: list[Evaluation]) -> None:
 
     insert("spaces", digest="space-1", name="Net", declaration=json.dumps({"width": {"options": [1, 2], "when": None}}))
     texts = {"objectives": STUDY.objectives, "limits": STUDY.limits, "settings": STUDY.settings}
-    row = {name: getattr(STUDY, name) for name in STUDY.__dataclass_fields__}
+    row = {name: getattr(STUDY, name) for name in STUDY.__dataclass_fields__ if name != "wanted"}
     insert("studies", id=1, **row | {name: json.dumps(value) for name, value in texts.items()})
     insert("contexts", id=1, weights="w", data="d")
     for number, one in enumerate(evaluations):
