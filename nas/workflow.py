@@ -46,7 +46,7 @@ from nas.targets import find as find_target
 from nas.targets.sets import Sets, references
 from search_spaces import Architecture
 from supernets import Supernet, ranking, standalone, training
-from supernets.checkpoints import CheckpointError
+from supernets.checkpoints import CheckpointError, newest
 from supernets.counting import Counts
 from supernets.export import Exported, Format, export, rebuilt
 from supernets.spelling import spell
@@ -107,8 +107,12 @@ class Workflow:
 
     @cached_property
     def initial(self) -> Supernet:
-        """The supernet, with its initial weights for as long as `supernet` has not been asked for."""
-        return evaluators.untrained(self.run)
+        """The supernet, with its initial weights for as long as `supernet` has not been asked for.
+
+        Units are put in order once: a training that goes on from a checkpoint has them from there.
+        """
+        begun = bool(self.run.sort) and newest(self.checkpoints).step > 0
+        return evaluators.untrained(self.run, sort=not begun)
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -219,7 +223,7 @@ class Workflow:
                 rule = "the weights that the run starts with are not trained: write init=, or give a number"
                 raise NasError(f"a limit is relative to the parent's {metric}, and {rule}")
             elif metric not in found:
-                network = evaluators.network(evaluators.untrained(self.run), self.run.task, largest)
+                network = evaluators.network(evaluators.untrained(self.run, sort=False), self.run.task, largest)
                 found |= {name: value for name, value in self.run.task.evaluate(network).items() if name in wanted}
         return found
 
