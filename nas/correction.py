@@ -112,7 +112,16 @@ def correct(labels: Sequence[Label], networks: Sequence[Network], *, inherited: 
     )
     if inherited and np.square(found.held_out - alone).mean() >= np.square(before - alone).mean():
         return Correction(raw, np.full(len(raw), np.nan), check, _no_gain(check))
-    return Correction(found.mean, found.std, check)
+    return Correction(_positive(found.mean, np.concatenate([before, alone])), found.std, check)
+
+
+def _positive(values: Vector, seen: Vector) -> Vector:
+    """Values of a metric that is always above 0, as an error is, in the same order and above 0: below half the smallest
+    value that was seen they approach 0. Those of other metrics stay."""
+    least = float(seen.min()) / 2
+    if least <= 0:
+        return values
+    return np.where(values < least, least * np.exp(np.minimum(values / least - 1, 0)), values)
 
 
 def _no_gain(check: Check) -> str:

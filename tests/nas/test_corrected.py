@@ -27,7 +27,7 @@ ARCHS = list(Toy().enumerate())
 
 
 def inherited(arch: Architecture) -> float:
-    return float(0.7 - 0.08 * np.log2(arch.width) - 0.03 * arch.depth)
+    return float(0.9 - 0.08 * np.log2(arch.width) - 0.03 * arch.depth)
 
 
 def alone(arch: Architecture) -> float:

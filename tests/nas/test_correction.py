@@ -52,6 +52,22 @@ def test_what_sharing_hides_is_found(noise: float) -> None:
     assert np.mean(np.abs(found.values - WORTH) < 2 * found.spreads) > 0.9
 
 
+def test_metrics_that_are_always_above_0_are_corrected_to_such_and_keep_their_order() -> None:
+    """A line through the labels goes below 0 at the largest networks; one of a signed metric may."""
+
+    def shifted(by: float) -> correction.Correction:
+        networks = [Network(one.arch, one.inherited + by, one.sizes) for one in NETWORKS]
+        smaller = [(own, alone) for own, alone in zip(networks, WORTH, strict=True) if own.arch.width < 32]
+        return correct([Label(own, (2 * alone - 0.1 + by,)) for own, alone in smaller], networks)
+
+    signed, above = shifted(-0.5), shifted(0.0)
+    assert not signed.refused and not above.refused
+    free = signed.values + 0.5
+    assert free.min() < 0 < above.values.min()
+    assert tau(above.values, free) > 0.97  # equal ones differ in rounding
+    assert np.abs(above.values - free)[free > 0.2].max() < 0.02
+
+
 def test_without_a_gap_the_ranks_stay() -> None:
     """Labels that are the inherited metrics, and noise: nothing is gained, so nothing is changed in the order."""
     rng = np.random.default_rng(0)
