@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from nas import display
 from nas.cli import main
 from nas.targets import TARGETS, CPUTarget
 
@@ -30,6 +31,7 @@ def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
         capsys.readouterr()
+        display.set_verbose(False)  # as in a process of its own
         status = 0
         try:
             main()

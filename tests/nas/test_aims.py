@@ -176,19 +176,17 @@ def test_a_study_without_targets_has_one_front() -> None:
     assert aim == Aim(("error", "params"), (parse("params <= 3"),))
 
 
-def test_the_dashboard_shows_the_front_of_the_target_whose_plane_is_drawn() -> None:
+def test_the_dashboard_shows_the_front_of_each_target() -> None:
     from dashboard import queries
 
     with Repository("sqlite://") as repository:
         made = study(repository)
         made.run(40)
-        shown = queries.view(made.record, made.evaluations)
-        for target, name in (("fast", FAST), ("slow", SLOW)):
-            table, objectives = queries.plane(shown, name, "error")
-            assert objectives == ("error", name)
-            assert set(table["_digest"][table["_front"]]) == {e.arch.digest for e in made.front(target)}
+        shown = queries.view(made.record, repository.columns(made.name), repository.architectures)
+        for target in ("fast", "slow"):
+            front = {e.arch.digest for e in made.front(target)}
+            assert set(shown.table["_digest"][shown.table[f"_front@{target}"]]) == front
         assert set(shown.front["_digest"]) == {e.arch.digest for e in made.front()}
-        assert queries.plane(shown, FAST, SLOW)[0] is shown.table
 
 
 def test_a_front_of_columns_is_that_of_evaluations() -> None:

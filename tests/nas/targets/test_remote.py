@@ -36,9 +36,9 @@ class Mine(nn.Linear):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from nas import cluster
+    from nas.cluster.connection import import_ray
 
-    ray = cluster._import_ray()
+    ray = import_ray()
     ray.init(
         address="local",
         num_cpus=1,
