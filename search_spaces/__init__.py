@@ -5,6 +5,7 @@ Begin with `space.py`; the spaces that come ready-made are examples of declarati
 
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import Choice, Constraint, choice, constraint
+from search_spaces.derived import Derived, derive
 from search_spaces.errors import SpaceError
 from search_spaces.gpt import GPTSpace
 from search_spaces.layout import Slot
@@ -18,6 +19,7 @@ __all__ = [
     "Architecture",
     "Choice",
     "Constraint",
+    "Derived",
     "GPTSpace",
     "Json",
     "MobileNetSpace",
@@ -28,4 +30,5 @@ __all__ = [
     "ViTSpace",
     "choice",
     "constraint",
+    "derive",
 ]
