@@ -11,6 +11,7 @@ from search_spaces.gpt import GPTSpace
 from search_spaces.layout import Slot
 from search_spaces.mobilenet import MobileNetSpace
 from search_spaces.nasbench201 import NASBench201Space
+from search_spaces.rexnet import ReXNetSpace
 from search_spaces.space import Space
 from search_spaces.values import Json
 from search_spaces.vit import ViTSpace
@@ -24,6 +25,7 @@ __all__ = [
     "Json",
     "MobileNetSpace",
     "NASBench201Space",
+    "ReXNetSpace",
     "Slot",
     "Space",
     "SpaceError",
