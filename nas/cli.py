@@ -17,6 +17,7 @@ from nas import front as fronts
 from nas.check_command import check
 from nas.errors import NasError
 from nas.options import RUNS, RunFile, Runs, Storage, refuse_misplaced_urls
+from nas.shrink_command import shrink
 from nas.storage import DEFAULT_URL, Repository
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
@@ -248,6 +249,9 @@ def resume(
 
 
 app.command()(tune)
+
+
+app.command()(shrink)
 
 
 @app.command()

@@ -29,6 +29,7 @@ from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
 from nas.searchers.spelled import read
 from nas.searchers.spelled import spell as spell_searcher
+from nas.shrinking import Closed, narrowed
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from supernets.compression.scores import score
@@ -131,6 +132,9 @@ class Run:
     first: tuple[Architecture | Mapping[str, Any] | str, ...] = ()
     """Architectures to begin with: of yours, or of another study (`nas search --begin-with STUDY`); as values of the
     space, dictionaries of their choices, or JSON."""
+    closed: tuple[Closed, ...] = ()
+    """Options that the search leaves out, each with why: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink` finds
+    those that no good network needs. The supernet is that of the whole space."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
@@ -169,6 +173,7 @@ class Run:
         if len(dict(map(read_target, self.targets))) < len(self.targets):
             raise RunError(f"targets = {self.targets!r}: name each target once")
         read(self.searcher, SEARCHERS)
+        self.searched  # noqa: B018 - raises what is wrong with `closed`
         self.begin_with  # noqa: B018 - raises what is wrong with them
         self._check_gradient()
         for name, least in _LEAST.items():
@@ -323,6 +328,13 @@ class Run:
         return tuple(name for name in COSTS if name == "params" or name in self._metrics())
 
     @cached_property
+    def searched(self) -> Space:
+        """The part of the space that is searched: without what is `closed`."""
+        if not isinstance(self.closed, tuple | list) or not all(isinstance(one, Closed) for one in self.closed):
+            raise RunError(f"closed = {self.closed!r}: give a tuple such as (Closed('depth', 1, 'why'),)")
+        return narrowed(self.space, self.closed)
+
+    @cached_property
     def begin_with(self) -> tuple[Architecture, ...]:
         """`first`, as architectures of the space."""
         try:
@@ -401,7 +413,8 @@ def as_trained(
     Raises:
         RunError: it searches another space now.
     """
-    if run.space.digest != study.space_digest:
+    run = replace(run, closed=tuple(map(Closed.stored, study.settings.get("closed", ()))))
+    if run.searched.digest != study.space_digest:
         raise RunError(
             f"the run file now has another space than study {study.name!r} was searched in: bring back the file it was "
             "started with"
