@@ -196,6 +196,9 @@ class Run:
             return
         config = _loop(self.learning)
         object.__setattr__(self, "gradient", config.method)
+        if self.closed:
+            rule = f"distributions are learnt over all of {self.space.name}: close nothing, or search without gradients"
+            raise RunError(f"gradient = {self.gradient!r} and {len(self.closed)} options are closed: {rule}")
         if self.searcher_name not in LEARNS_FROM:
             rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
             raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")

@@ -211,3 +211,9 @@ def test_a_run_searches_what_is_open_with_the_supernet_of_all() -> None:
         replace(run, closed=tuple(Closed("depth", depth) for depth in (0, 1, 2)))
     with pytest.raises(NasError, match=r"^closed = \(\('depth', 0\),\): give a tuple such as \(Closed\("):
         replace(run, closed=(("depth", 0),))
+
+
+def test_gradients_learn_over_the_whole_space_so_nothing_may_be_closed() -> None:
+    rule = "distributions are learnt over all of TinySpace: close nothing, or search without gradients"
+    with pytest.raises(NasError, match=f"^gradient = 'drnas' and 1 options are closed: {rule}$"):
+        replace(load(TINY), gradient="drnas", closed=(Closed("depth", 0),))
