@@ -29,6 +29,7 @@ from nas.options import (
     refuse_misplaced_urls,
 )
 from nas.placement import Placement
+from nas.shrink_command import shrink
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
@@ -268,6 +269,9 @@ def resume(
 
 
 app.command()(tune)
+
+
+app.command()(shrink)
 
 
 @app.command()

@@ -273,7 +273,7 @@ def encoded(archs: Sequence[Architecture]) -> Vector:
     A choice of numbers is its place among the values that occur, from -1 to 1; any other choice a column for each
     value. What a network does not have is 0.
     """
-    found = [dict(_leaves(arch.to_dict())) for arch in archs]
+    found = [{path: value for path, value in arch.leaves() if value != ()} for arch in archs]
     paths = dict.fromkeys(path for one in found for path in one)
     columns = [column for path in paths for column in _columns([one.get(path) for one in found])]
     return np.array(columns, dtype=float).T.reshape(len(archs), -1)
@@ -296,15 +296,6 @@ def _key(value: Any) -> tuple[str, str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict | list):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, part in parts:
-            yield from _leaves(part, f"{path}.{name}")
-    else:
-        yield path, value
 
 
 def _sizes(networks: Sequence[Network]) -> Vector:

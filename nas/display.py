@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from nas.fidelity import Outcome, Trial
     from nas.front import Row
     from nas.latency import Latency
+    from nas.shrinking import Shrunk
+    from search_spaces import Space
     from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
@@ -254,8 +256,12 @@ def study(
     """One study, field by field, how its supernet was trained, and what had been learnt before by gradients."""
     table = _table("", "", header=False)
     how = {} if supernet is None else {"sharing": supernet.sharing, "strategy": supernet.settings.get("strategy")}
-    for name, value in (asdict(record) | {"evaluations": num_evaluations} | how).items():
+    settings = {name: value for name, value in record.settings.items() if name != "closed"}
+    shown = asdict(record) | {"settings": settings, "evaluations": num_evaluations} | how
+    for name, value in shown.items():
         table.add_row(name.replace("_", " "), escape(_listed(value) or "-"))
+    for one in record.settings.get("closed", ()):
+        table.add_row("closed", escape(f"{one['path']} = {one['option']}: {one['why'] or 'by the run file'}"))
     _show(table)
     if distributions:
         learnt(distributions)
@@ -365,6 +371,21 @@ def compromises(record: StudyRecord, rows: Sequence[Row]) -> None:
         _rows(record, rows)
     else:
         say("no network keeps the limits of all targets and is within 5 % of every front: search longer")
+
+
+def shrunk(study: str, found: Shrunk, space: Space) -> None:
+    """What no good network needs, and why the rest stays."""
+    before, after, num = space.count(), found.space.count(), len(found.closed)
+    headline(
+        f"{num} of {len(found.options)} options of study {study} can be closed: {before:,} networks, then {after:,}"
+    )
+    table = _table("choice", "option", "evaluated", "on the front", "the front loses", "")
+    for one in found.options:
+        cells = (one.path, str(one.option), str(one.seen), str(one.on_front), str(one.loss))
+        table.add_row(*map(escape, cells), escape(one.stays and f"stays: {one.stays}") or "closed")
+    _show(table)
+    if found.closed:
+        say(f"without all that is closed the front loses {found.loss} of its hypervolume")
 
 
 def _rows(record: StudyRecord, rows: Sequence[Row], leave_out: Container[str] = ()) -> None:

@@ -29,6 +29,7 @@ from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
 from nas.searchers.spelled import read
 from nas.searchers.spelled import spell as spell_searcher
+from nas.shrinking import Closed, narrowed
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from supernets.compression.scores import score
@@ -134,6 +135,9 @@ class Run:
     timeout_s: float | None = None
     """The longest that an evaluation may take, in seconds: it then failed, and the process that evaluates, one beside
     this one, is killed and replaced. None for no limit."""
+    closed: tuple[Closed, ...] = ()
+    """Options that the search leaves out, each with why: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink` finds
+    those that no good network needs. The supernet is that of the whole space."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
@@ -172,6 +176,7 @@ class Run:
         if len(dict(map(read_target, self.targets))) < len(self.targets):
             raise RunError(f"targets = {self.targets!r}: name each target once")
         read(self.searcher, SEARCHERS)
+        self.searched  # noqa: B018 - raises what is wrong with `closed`
         self.begin_with  # noqa: B018 - raises what is wrong with them
         self._check_gradient()
         for name, least in _LEAST.items():
@@ -196,6 +201,9 @@ class Run:
             return
         config = _loop(self.learning)
         object.__setattr__(self, "gradient", config.method)
+        if self.closed:
+            rule = f"distributions are learnt over all of {self.space.name}: close nothing, or search without gradients"
+            raise RunError(f"gradient = {self.gradient!r} and {len(self.closed)} options are closed: {rule}")
         if self.searcher_name not in LEARNS_FROM:
             rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
             raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")
@@ -328,6 +336,13 @@ class Run:
         return tuple(name for name in COSTS if name == "params" or name in self._metrics())
 
     @cached_property
+    def searched(self) -> Space:
+        """The part of the space that is searched: without what is `closed`."""
+        if not isinstance(self.closed, tuple | list) or not all(isinstance(one, Closed) for one in self.closed):
+            raise RunError(f"closed = {self.closed!r}: give a tuple such as (Closed('depth', 1, 'why'),)")
+        return narrowed(self.space, self.closed)
+
+    @cached_property
     def begin_with(self) -> tuple[Architecture, ...]:
         """`first`, as architectures of the space."""
         try:
@@ -410,7 +425,8 @@ def as_trained(
     Raises:
         RunError: it searches another space now.
     """
-    if run.space.digest != study.space_digest:
+    run = replace(run, closed=tuple(map(Closed.stored, study.settings.get("closed", ()))))
+    if run.searched.digest != study.space_digest:
         raise RunError(
             f"the run file now has another space than study {study.name!r} was searched in: bring back the file it was "
             "started with"

@@ -21,6 +21,7 @@ from torch import nn
 
 from nas import aims, evaluators, learning, records
 from nas import front as fronts
+from nas.corrected import of_study
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor
 from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, refusal, serves
@@ -39,6 +40,7 @@ from nas.records import (
 from nas.run import COSTS, Run
 from nas.searchers import BEGINS_WITH, LEARNS_FROM, SEARCHERS
 from nas.searchers.spelled import read
+from nas.shrinking import Shrunk, shrink
 from nas.storage import Repository
 from nas.study import OnBatch, Study
 from nas.targets import Target, target_record
@@ -403,11 +405,22 @@ class Workflow:
             NasError: no such study, or none of its front is.
         """
         front = [row.arch for row in fronts.front(self.repository, study)]
-        ours = tuple(arch for arch in front if arch in self.run.space)
+        ours = tuple(arch for arch in front if arch in self.run.searched)
         if not ours:
             rule = f"of {len(front)} networks on its front none is in {self.run.space.name}"
             raise NasError(f"this search cannot begin with study {study!r}: {rule}; name one of the same space")
         self.run = replace(self.run, first=(*self.run.first, *ours))
+
+    def shrunk(self, study: str, **settings: Any) -> Shrunk:
+        """What of the searched space no good network of a study of it needs: see `nas.shrinking.shrink`."""
+        record, evaluations = self.repository.study(study), self.repository.evaluations(study)
+        correction = of_study(self.repository, record, evaluations)
+        return shrink(self.run.searched, aims.of_study(record), evaluations, correction, **settings)
+
+    def within(self, found: Shrunk, study: str) -> None:
+        """Has the run, under another name, search what was left open, and begin with the front of `study`."""
+        self.run = replace(self.run, closed=(*self.run.closed, *found.closed), first=())
+        self.begin_with(study)
 
     def study(
         self, predictors: Mapping[str, Latency], on_batch: OnBatch | None = None, name: str | None = None
@@ -423,7 +436,7 @@ class Workflow:
         quick = (run.cost_metrics, run.told_costs) if begin else (run.cost_objectives, {})
         return Study(
             name or run.name,
-            run.space,
+            run.searched,
             self._evaluate(),
             [name for name in run.all_objectives if name not in map(aims.latency, own)],
             self.repository,
@@ -439,7 +452,7 @@ class Workflow:
             data=self._data,
             seed=run.seed,
             batch=run.batch,
-            first=(*run.begin_with, *(begin(run.space) if begin else ())),
+            first=(*run.begin_with, *(begin(run.searched) if begin else ())),
             conditions=self._conditions,
             on_batch=on_batch,
             run_file=str(self.run_file) if self.run_file else None,
@@ -453,7 +466,9 @@ class Workflow:
         parent = self.parent or next(iter(known), {})
         ends = (self.run.space.smallest(), self.run.space.largest())
         extra = {name: [tell(arch) for arch in ends] for name, tell in self.run.told_costs.items()}
-        return batch | ({"parent": parent} if parent else {}) | ({"extra_costs": extra} if extra else {})
+        closed = [asdict(one) for one in self.run.closed]
+        told = {"parent": parent, "extra_costs": extra, "closed": closed}
+        return batch | {name: value for name, value in told.items() if value}
 
     def _evaluate(self) -> Evaluate:
         if self.placement.here:

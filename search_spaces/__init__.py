@@ -5,11 +5,13 @@ Begin with `space.py`; the spaces that come ready-made are examples of declarati
 
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import Choice, Constraint, choice, constraint
+from search_spaces.derived import Derived, derive
 from search_spaces.errors import SpaceError
 from search_spaces.gpt import GPTSpace
 from search_spaces.layout import Slot
 from search_spaces.mobilenet import MobileNetSpace
 from search_spaces.nasbench201 import NASBench201Space
+from search_spaces.rexnet import ReXNetSpace
 from search_spaces.space import Space
 from search_spaces.values import Json
 from search_spaces.vit import ViTSpace
@@ -18,14 +20,17 @@ __all__ = [
     "Architecture",
     "Choice",
     "Constraint",
+    "Derived",
     "GPTSpace",
     "Json",
     "MobileNetSpace",
     "NASBench201Space",
+    "ReXNetSpace",
     "Slot",
     "Space",
     "SpaceError",
     "ViTSpace",
     "choice",
     "constraint",
+    "derive",
 ]

@@ -8,17 +8,23 @@ from search_spaces.errors import SpaceError
 from search_spaces.reading import MalformedError, json_value
 from search_spaces.values import Json, canonical, freeze, show, suggestion
 
+BESIDE = ("is", "derived")
+"""The members of an architecture's JSON that are no choices."""
+
 
 class Architecture(Mapping[str, Any]):
     """The active choices of one network, by attribute (``arch.width``) or by key (``arch["width"]``).
 
     Spaces make them; choices that are not active in this network are absent, so equal networks are equal values. A
     choice with one value a position is a tuple (None where that position has none), a nested space an Architecture.
+    What a space derives from its choices is there by attribute only, and in the JSON under ``"derived"``: the mapping
+    holds the choices.
     """
 
-    __slots__ = ("_digest", "_json", "_origin", "_values", "kind")
+    __slots__ = ("_derived", "_digest", "_json", "_origin", "_values", "kind")
     kind: str
     _values: dict[str, Any]
+    _derived: dict[str, Any]
     _json: str | None
     _digest: str | None
     _origin: (
@@ -26,10 +32,15 @@ class Architecture(Mapping[str, Any]):
     )  # the declaration and the codes it was read from, to save finding them
 
     def __init__(
-        self, kind: str, values: Mapping[str, Any], origin: tuple[object, tuple[int, ...]] | None = None
+        self,
+        kind: str,
+        values: Mapping[str, Any],
+        origin: tuple[object, tuple[int, ...]] | None = None,
+        derived: Mapping[str, Any] | None = None,
     ) -> None:
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "_values", dict(values))
+        object.__setattr__(self, "_derived", dict(derived or {}))
         object.__setattr__(self, "_json", None)
         object.__setattr__(self, "_digest", None)
         object.__setattr__(self, "_origin", origin)
@@ -42,13 +53,15 @@ class Architecture(Mapping[str, Any]):
             self._read()
             return self.kind
         if not name.startswith("_"):
-            if name in self._values:
-                return self._values[name]
-            raise AttributeError(f"{self.kind} has no active choice {name!r}; {suggestion(name, self._values)}")
-        if name != "_values":
+            for known in (self._values, self._derived):
+                if name in known:
+                    return known[name]
+            hint = suggestion(name, [*self._values, *self._derived])
+            raise AttributeError(f"{self.kind} has no active choice {name!r}; {hint}")
+        if name not in ("_values", "_derived"):
             raise AttributeError(name)
         self._read()
-        return self._values
+        return self._values if name == "_values" else self._derived
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -57,7 +70,7 @@ class Architecture(Mapping[str, Any]):
         return len(self._values)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._values]
+        return [*super().__dir__(), *self._values, *self._derived]
 
     def __eq__(self, other: object) -> bool:
         return self.json() == other.json() if isinstance(other, Architecture) else NotImplemented
@@ -74,8 +87,8 @@ class Architecture(Mapping[str, Any]):
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"an architecture is frozen; {name!r} cannot be deleted")
 
-    def __reduce__(self) -> tuple[type["Architecture"], tuple[str, dict[str, Any]]]:
-        return Architecture, (self.kind, self._values)
+    def __reduce__(self) -> tuple[type["Architecture"], tuple[str, dict[str, Any], None, dict[str, Any]]]:
+        return Architecture, (self.kind, self._values, None, self._derived)
 
     def __copy__(self) -> "Architecture":
         return self
@@ -84,13 +97,18 @@ class Architecture(Mapping[str, Any]):
         return self
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain JSON values; ``"is"`` carries the kind, of this architecture and of each nested one."""
-        return {"is": self.kind, **{name: _thaw(value) for name, value in self._values.items()}}
+        """Plain JSON values; in each architecture ``"is"`` is its kind and ``"derived"`` what is derived, if any is."""
+        members: dict[str, Json] = {"is": self.kind, **{name: _thaw(value) for name, value in self._values.items()}}
+        if self._derived:
+            members["derived"] = {name: _thaw(value) for name, value in self._derived.items()}
+        return members
 
     def json(self) -> str:
         """Canonical JSON: equal architectures have equal text, in every process."""
         if self._json is None:
             members = {name: _text(value) for name, value in self._values.items()} | {"is": canonical(self.kind)}
+            if self._derived:
+                members["derived"] = canonical(self._derived)
             text = ",".join(f"{canonical(name)}:{members[name]}" for name in sorted(members))
             object.__setattr__(self, "_json", f"{{{text}}}")
         assert self._json is not None
@@ -120,6 +138,7 @@ class Architecture(Mapping[str, Any]):
         read = Architecture.from_json(self._json)
         object.__setattr__(self, "kind", read.kind)
         object.__setattr__(self, "_values", read._values)
+        object.__setattr__(self, "_derived", read._derived)
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
@@ -133,9 +152,16 @@ class Architecture(Mapping[str, Any]):
         assert isinstance(architecture, Architecture)
         return architecture
 
+    def leaves(self) -> Iterator[tuple[str, Any]]:
+        """The scalars of all choices by path, as ``stages.0.depth``; a choice that has no position now gives ().
+
+        The kind of each architecture is at its ``is``. What is derived is left out.
+        """
+        return _leaves(self)
+
     def diff(self, other: "Architecture") -> dict[str, tuple[Any, Any]]:
         """Where two architectures differ: path to (here, there), None where a choice is absent."""
-        mine, theirs = dict(_leaves(self)), dict(_leaves(other))
+        mine, theirs = dict(self.leaves()), dict(other.leaves())
         paths = [*mine, *(path for path in theirs if path not in mine)]
         pairs = {path: (mine.get(path), theirs.get(path)) for path in paths}
         return {
@@ -173,7 +199,11 @@ def _build(value: Any) -> Any:
             raise SpaceError(
                 f'{show(value)} does not say what it is; an architecture\'s JSON carries "is": "<its space>"'
             )
-        return Architecture(kind, {name: _build(item) for name, item in value.items() if name != "is"})
+        derived = value.get("derived", {})
+        if not isinstance(derived, dict) or any(isinstance(item, dict) for item in derived.values()):
+            raise SpaceError(f"{show(derived)} is not what a space derives; it is an object of scalars and lists")
+        values = {name: _build(item) for name, item in value.items() if name not in BESIDE}
+        return Architecture(kind, values, None, {name: _build(item) for name, item in derived.items()})
     if isinstance(value, list):
         return tuple(_build(item) for item in value)
     try:

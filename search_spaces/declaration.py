@@ -4,11 +4,12 @@ Everything a malformed declaration can get wrong is found here, when its class i
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias, overload
 
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import BESIDE, Architecture
+from search_spaces.derived import Derived, choices_of, compute, in_order, plain
 from search_spaces.errors import SpaceError
 from search_spaces.values import freeze, listing, same, show, suggestion
 
@@ -45,14 +46,15 @@ class Constraint:
 
     function: Callable[..., Any]
     each: str | int | None = None
+    reads: tuple[str, ...] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the choices it reads."""
-        return tuple(inspect.signature(self.function).parameters)
+        """The names of the choices it reads: `reads`, or what its function's parameters are called."""
+        return tuple(inspect.signature(self.function).parameters) if self.reads is None else self.reads
 
 
 def choice(*options: Any, per: Per = None, when: Mapping[str, Any] | None = None) -> Choice:
@@ -79,19 +81,14 @@ def constraint(
 ) -> Constraint | Callable[[Callable[..., Any]], Constraint]:
     """A rule that every network of the space keeps: a function, in the body of the class, of sibling choices.
 
-    Its parameters name the choices; it returns whether their values go together. A choice with `per` comes whole, as a
-    tuple. With ``each="depth"`` the rule holds for every position on its own, and the choices with ``per="depth"`` come
-    one value at a time, which also keeps counting and sampling cheap. Where one of the choices is not active the rule
-    holds by itself.
+    Its parameters name choices, or values derived from them; it returns whether they go together. A choice with `per`
+    comes whole, as a tuple. With ``each="depth"`` the rule holds for every position on its own, and the choices with
+    ``per="depth"`` come one value at a time, which also keeps counting and sampling cheap. Where one of the choices is
+    not active the rule holds by itself.
     """
     if function is None:
-        return lambda body: Constraint(_plain(body), each)
-    return Constraint(_plain(function))
-
-
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A static method, which type checkers like better in a class, is the function in it."""
-    return function.__func__ if isinstance(function, staticmethod) else function
+        return lambda body: Constraint(plain(body), each)
+    return Constraint(plain(function))
 
 
 @dataclass(frozen=True)
@@ -131,42 +128,52 @@ class Field:
 
 @dataclass(frozen=True)
 class Declaration:
-    """The choices of a space, parents before the choices that depend on them, and its rules by name."""
+    """The choices of a space, parents before the choices that depend on them, its rules and what it derives, by name.
+
+    Constraints read choices only: those written over derived values compute these themselves. Derived values stand
+    after those that they read.
+    """
 
     kind: str
     fields: Mapping[str, Field]
     constraints: Mapping[str, Constraint]
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+
+    def derive(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The derived values of an architecture with these active choices; SpaceError where one cannot be computed."""
+        return compute(self.kind, self.derived, values)
 
 
 def declare(cls: type, base: type) -> Declaration:
     """The declaration of a subclass of `base` (the Space class): its own attributes after those it inherits."""
     kind = cls.__name__
-    choices: dict[str, Choice] = {}
-    constraints: dict[str, Constraint] = {}
+    members: dict[str, Choice | Constraint | Derived] = {}
     for name, value in _attributes(cls, base):
         place = f"{kind}.{name}"
-        inherited = name in choices or name in constraints
         if isinstance(value, Subspace):
             value = Choice((value,))
-        if isinstance(value, Choice | Constraint):
+        if isinstance(value, Choice | Constraint | Derived):
             _check_name(place, name, base)
-        if isinstance(value, Choice):
-            constraints.pop(name, None)
-            choices[name] = value
-        elif isinstance(value, Constraint):
-            choices.pop(name, None)
-            constraints[name] = value
-        elif inherited:
+            members[name] = value
+        elif name in members:
             raise SpaceError(f"{place}: {show(value)} hides an inherited choice; say choice({show(value)}) to fix it")
         elif isinstance(value, type) and issubclass(value, Subspace) and value.__name__ != name:
             raise SpaceError(f"{place}: {value.__name__} is a class; a nested space is an instance: {value.__name__}()")
         elif isinstance(value, list | tuple | set | range) and not name.startswith("_"):
             raise SpaceError(f"{place}: a plain {type(value).__name__} declares nothing; say choice(...) of its items")
+    choices = {name: member for name, member in members.items() if isinstance(member, Choice)}
+    constraints = {name: member for name, member in members.items() if isinstance(member, Constraint)}
+    derived = {name: member for name, member in members.items() if isinstance(member, Derived)}
     bare = {name: _field(f"{kind}.{name}", name, value) for name, value in choices.items()}
+    for name, declared in choices.items():
+        _check_chosen(f"{kind}.{name}", declared, derived)
     fields = {name: _linked(f"{kind}.{name}", bare, bare[name], choices[name].when) for name in bare}
-    for name, rule in constraints.items():
-        _check_constraint(f"{kind}.{name}", rule, fields)
-    return Declaration(kind, _ordered(kind, fields), constraints)
+    for name, rule in derived.items():
+        _check_parameters(f"{kind}.{name}", "derived value", rule.function, [*fields, *derived])
+    found = Declaration(kind, _ordered(kind, fields), {}, in_order(kind, derived))
+    for name, limit in constraints.items():
+        _check_constraint(f"{kind}.{name}", limit, fields, derived)
+    return replace(found, constraints={name: _of_choices(limit, found) for name, limit in constraints.items()})
 
 
 def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
@@ -183,7 +190,12 @@ def _frozen(value: Any) -> Any:
 
 
 def _check_name(place: str, name: str, base: type) -> None:
-    if name.startswith("_") or name in ("is", "input", "output") or hasattr(base, name) or hasattr(Architecture, name):
+    if (
+        name.startswith("_")
+        or name in (*BESIDE, "input", "output")
+        or hasattr(base, name)
+        or hasattr(Architecture, name)
+    ):
         raise SpaceError(
             f"{place}: {name!r} is a reserved name; call the field something else, such as {_other(name)!r}"
         )
@@ -286,22 +298,53 @@ def _check_depth(place: str, fields: Mapping[str, Field], per: str) -> None:
         )
 
 
-def _check_constraint(place: str, rule: Constraint, fields: Mapping[str, Field]) -> None:
-    parameters = inspect.signature(rule.function).parameters.values()
-    if not parameters:
+def _check_chosen(place: str, declared: Choice, derived: Mapping[str, Derived]) -> None:
+    """A choice does not hang on what is derived: whether it is there must be known before anything is computed."""
+    named = {declared.per} if isinstance(declared.per, str) else set()
+    named.update(declared.when if isinstance(declared.when, Mapping) else ())
+    for name in sorted(named & derived.keys()):
         raise SpaceError(
-            f"{place}: a constraint names its choices as parameters, as in def {place.split('.')[1]}(width)"
+            f"{place}: {name!r} is derived; `per` and `when` name choices, so name those it is derived from"
         )
-    for parameter in parameters:
-        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
-            raise SpaceError(f"{place}: parameter {str(parameter)!r}; a constraint takes choices by plain names only")
-        if parameter.name not in fields:
-            hint = suggestion(parameter.name, fields)
-            raise SpaceError(f"{place}: the constraint names {parameter.name!r}, which is no choice here; {hint}")
-    if rule.each is not None and all(fields[p.name].per != rule.each for p in parameters):
+
+
+def _check_constraint(
+    place: str, rule: Constraint, fields: Mapping[str, Field], derived: Mapping[str, Derived]
+) -> None:
+    _check_parameters(place, "constraint", rule.function, [*fields, *derived])
+    if rule.each is not None and all(name in derived or fields[name].per != rule.each for name in rule.parameters):
         raise SpaceError(
             f"{place}: each={rule.each!r}, but none of its choices has per={rule.each!r}; leave `each` out"
         )
+    if rule.each is not None and (whole := [name for name in rule.parameters if name in derived]):
+        raise SpaceError(f"{place}: {whole[0]!r} is derived and comes whole; leave each={rule.each!r} out")
+
+
+def _check_parameters(place: str, what: str, function: Callable[..., Any], names: Sequence[str]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    if not parameters:
+        raise SpaceError(f"{place}: a {what} names its choices as parameters, as in def {place.split('.')[1]}(width)")
+    for parameter in parameters:
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
+            raise SpaceError(f"{place}: parameter {str(parameter)!r}; a {what} takes choices by plain names only")
+        if parameter.name not in names:
+            hint = suggestion(parameter.name, names)
+            raise SpaceError(f"{place}: the {what} names {parameter.name!r}, which is no choice here; {hint}")
+
+
+def _of_choices(rule: Constraint, declaration: Declaration) -> Constraint:
+    """The same constraint as a function of choices, which computes what it reads of derived values."""
+    if not declaration.derived.keys() & set(rule.parameters):
+        return rule
+    found = [name for parameter in rule.parameters for name in choices_of(parameter, declaration.derived)]
+    read = tuple(dict.fromkeys(found))
+
+    def over_choices(*given: Any) -> Any:
+        values = dict(zip(read, given, strict=True))
+        values |= declaration.derive(values)
+        return rule.function(*(values[name] for name in rule.parameters))
+
+    return Constraint(over_choices, None, read)
 
 
 def _ordered(kind: str, fields: Mapping[str, Field]) -> dict[str, Field]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import BESIDE, Architecture
 from search_spaces.declaration import Constraint, Declaration, Field, Subspace
+from search_spaces.derived import choices_of
 from search_spaces.errors import SpaceError
 from search_spaces.values import listing, same, show, suggestion
 
@@ -283,7 +284,8 @@ class Layout:
                 value = self._field_value(place, codes)
                 if value is not _ABSENT:
                     values[name] = value
-            arch = Architecture(node.kind, values, (node.declaration, own))
+            derived = node.declaration.derive(values) if node.declaration.derived else None
+            arch = Architecture(node.kind, values, (node.declaration, own), derived)
             if node is self.root:
                 return arch
             if len(self._nested_values) >= MAX_REMEMBERED:
@@ -336,10 +338,11 @@ class Layout:
             given = value.get(name, _ABSENT)
             found += given is not _ABSENT
             self._write_field(node, place, given, codes)
-        if found < len(value) - (not isinstance(value, Architecture) and "is" in value):
-            unknown = next(name for name in value if name not in node.places and name != "is")
+        beside = 0 if isinstance(value, Architecture) else sum(name in value for name in BESIDE)
+        if found < len(value) - beside:  # "derived" is not read: what it holds is computed anew
+            unknown = next(name for name in value if name not in node.places and name not in BESIDE)
             raise SpaceError(
-                f"{self._at(node, unknown)}: {node.kind} has no such choice; {suggestion(unknown, node.places)}"
+                f"{self._at(node, unknown)}: {_not_chosen(node, unknown, f'{node.kind} has no such choice')}"
             )
 
     def _write_field(self, node: Node, place: Place, given: Any, codes: list[int]) -> None:
@@ -420,7 +423,7 @@ class Layout:
     def _find(self, node: Node, parts: list[str], path: str) -> list[tuple[Place, Position]]:
         name, *rest = parts
         if name not in node.places:
-            raise SpaceError(f"{path!r}: {node.kind} has no choice {name!r}; {suggestion(name, node.places)}")
+            raise SpaceError(f"{path!r}: {_not_chosen(node, name, f'{node.kind} has no choice {name!r}')}")
         place = node.places[name]
         positions: Sequence[Position] = place.positions
         if rest and rest[0].isdigit() and place.field.per is not None:
@@ -439,6 +442,13 @@ class Layout:
             names = sorted({name for inner in nodes for name in inner.places})
             raise SpaceError(f"{path!r}: {name!r} holds no choice {rest[0]!r}; {suggestion(rest[0], names)}")
         return [found for inner in known for found in self._find(inner, rest, path)]
+
+
+def _not_chosen(node: Node, name: str, what: str) -> str:
+    """Why a space has no choice of this name, and what to name instead."""
+    if name in node.declaration.derived:
+        return f"{name!r} is derived; name what it comes from: {', '.join(choices_of(name, node.declaration.derived))}"
+    return f"{what}; {suggestion(name, node.places)}"
 
 
 def _hold(conditions: Conditions, codes: Codes) -> bool:

@@ -9,6 +9,8 @@
         def divides(width, heads):
             return width % heads == 0
 
+What follows from choices in one formula is computed, not chosen (`derive`, in `derived`).
+
 An instance samples, counts, checks, varies and encodes architectures; `where` makes narrower ones. Rows of codes
 (`layout`) do the work, a plan of exact counts (`counting`) guides it.
 """
@@ -22,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import graph as graphs
-from search_spaces.architecture import Architecture, parse
+from search_spaces.architecture import BESIDE, Architecture, parse
 from search_spaces.counting import MAX_CELLS, OptionWeights, Problem, Solution, TooWideError, Uniform, solve
 from search_spaces.declaration import Declaration, Subspace, declare
 from search_spaces.encoding import Features, FloatArray, check_codes
@@ -67,26 +69,28 @@ class Space(Subspace):
         return sha256(canonical(self.declaration()).encode()).hexdigest()[:16]
 
     def declaration(self) -> dict[str, Json]:
-        """The declaration as JSON; constraints are known by name, their code is not part of it."""
+        """The declaration as JSON; constraints and derived values are known by name and by what they read."""
         choices: dict[str, Json] = {}
         for name, own in self._declared.fields.items():
-            described: dict[str, Json] = {
+            of_choice: dict[str, Json] = {
                 "options": [o.declaration() if isinstance(o, Space) else _json(o) for o in own.options]
             }
             if own.per is not None:
-                described["per"] = own.per
+                of_choice["per"] = own.per
             if own.when:
-                described["when"] = {
+                of_choice["when"] = {
                     parent: [_json(self._declared.fields[parent].labels[code]) for code in sorted(allowed)]
                     for parent, allowed in own.when
                 }
-            choices[name] = described
+            choices[name] = of_choice
         rules: dict[str, Json] = {
             name: {"choices": list(rule.parameters), "each": rule.each}
             for name, rule in self._declared.constraints.items()
         }
         kept: dict[str, Json] = {path: _json(options) for path, options in self._kept().items()}
-        return {"is": self.name, "choices": choices, "constraints": rules, "narrowing": kept}
+        derived: dict[str, Json] = {name: list(rule.parameters) for name, rule in self._declared.derived.items()}
+        described: dict[str, Json] = {"is": self.name, "choices": choices, "constraints": rules, "narrowing": kept}
+        return described | ({"derived": derived} if derived else {})
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -351,7 +355,7 @@ class Space(Subspace):
             if kind is not None:
                 yield path, kind
             for name, item in value.items():
-                if name != "is":
+                if name not in BESIDE:
                     yield from self._fixed(f"{path}.{name}" if kind is None else f"{path}.{kind}.{name}", item)
         elif isinstance(value, list | tuple) and place.field.per is not None and not path.split(".")[-1].isdigit():
             for position, item in enumerate(value):

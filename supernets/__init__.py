@@ -7,7 +7,7 @@ from supernets.optim import Optimizer, OptimizerConfig
 from supernets.planning import Plan
 from supernets.profile import Profile, profile_network
 from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
-from supernets.structure import keep, one_of, stack, tie
+from supernets.structure import keep, one_of, recursive, stack, tie
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
 
@@ -35,6 +35,7 @@ __all__ = [
     "keep",
     "one_of",
     "profile_network",
+    "recursive",
     "stack",
     "tie",
 ]

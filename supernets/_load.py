@@ -40,18 +40,26 @@ class DamagedError(RuntimeError):
 
 
 class Architecture(Mapping[str, Any]):
-    """The choices of one architecture: `arch.width` or `arch["width"]`; nested ones are of this class, lists tuples."""
+    """The choices of one architecture: `arch.width` or `arch["width"]`; nested ones are of this class, lists tuples.
+
+    What was derived from them is there by attribute only.
+    """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.kind = values.get("is")
-        self._values = {name: _frozen(value) for name, value in values.items() if name != "is"}
+        self._values = {name: _frozen(value) for name, value in values.items() if name not in ("is", "derived")}
+        derived = values.get("derived")
+        self._derived = (
+            {name: _frozen(value) for name, value in derived.items()} if isinstance(derived, Mapping) else {}
+        )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._values:
-            raise AttributeError(
-                f"the architecture has no choice {name!r}: it has {', '.join(self.__dict__['_values'])}"
-            )
-        return self._values[name]
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = self._values | self._derived
+        if name not in known:
+            raise AttributeError(f"the architecture has no choice {name!r}: it has {', '.join(known)}")
+        return known[name]
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -1,4 +1,4 @@
-"""The words a model may borrow from us: a stack of choosable depth, one operation out of several, some of many blocks.
+"""The words a model may borrow from us: a stack of choosable depth, one operation of several, some blocks, one again.
 
 All are ordinary modules with nothing hidden in `forward`. They only say in the module tree what plain PyTorch leaves
 unsaid, so that a supernet can name the weights of alternatives apart and a relaxation can find the blocks it gates.
@@ -149,6 +149,31 @@ def tie(blocks: Iterable[nn.Module], size: int, but: Sequence[str] = ()) -> None
                 )
             path, _, last = name.rpartition(".")
             setattr(block.get_submodule(path), last, own[name])
+
+
+def recursive(block: Callable[[], nn.Module], times: int, own: Sequence[str] = ()) -> Stack:
+    """One block run `times` times, each time on what it has just returned: depth without further weights.
+
+        body = recursive(lambda: Block(arch.width), arch.times, own=("*norm*",))     # times = choice(1, 2, 4)
+
+    It is a stack of `times` blocks that `tie` makes one: parameters count once, multiply-accumulates each time. What
+    `own` names, by patterns within a block, each run has to itself, as MiniViT's have their norms (arXiv:2204.07154);
+    and always its buffers: batch norm sees other values at each run and keeps statistics for each. 0 times is the
+    identity.
+
+    Args:
+        block: builds the block; called once for each run, and must build alike.
+
+    Raises:
+        ValueError: a block in place of what builds one, times below 0, or blocks that differ.
+    """
+    if isinstance(block, nn.Module):
+        raise ValueError(f"recursive: {type(block).__name__} is a module: give a function that builds it, lambda: ...")
+    if isinstance(times, bool) or not isinstance(times, int) or times < 0:
+        raise ValueError(f"recursive: times = {times!r}: a block is run 0 times or more, a whole number")
+    blocks = stack(block() for _ in range(times))
+    tie(blocks, max(times, 1), own)
+    return blocks
 
 
 _RESERVED = frozenset({"chosen", "options", "training"})

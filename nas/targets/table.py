@@ -188,17 +188,7 @@ def _milliseconds(place: str, column: str, value: Any) -> float:
 
 
 def _key(arch: Architecture) -> Key:
-    return frozenset((path, _text(value)) for path, value in _leaves(arch.to_dict()) if path != "is")
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option by the path of its choice; a choice without positions has none."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, item in items:
-            yield from _leaves(item, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, value
+    return frozenset((path, _text(value)) for path, value in arch.leaves() if path != "is" and value != ())
 
 
 def _text(value: Any) -> str:

@@ -487,13 +487,43 @@ def test_ctrl_c_leaves_with_one_line(tmp_path: Path, nas_: Nas, monkeypatch: pyt
     assert (study["status"], study["evaluations"]) == ("finished", 30)
 
 
+def test_shrinking_tells_the_evidence_and_searches_what_is_left(nas_: Nas, copied: Path) -> None:
+    told = nas_("shrink", "tiny", "--least", 4, "--tolerance", 0.3, "--json")
+    assert told.status == 0, told.err
+    proposed = json.loads(told.out)
+    closed = [(one["path"], one["option"]) for one in proposed["options"] if one["closed"]]
+    assert closed and proposed["networks"] < 104
+    status, out, err = nas_("shrink", "tiny", "--least", 4, "--tolerance", 0.3, "--to", "narrow")
+    assert status == 0, err
+    assert f"{len(closed)} of 15 options of study tiny can be closed: 104 networks" in out
+    with Repository("sqlite:///nas.db", read_only=True) as repository:
+        tiny, narrow = repository.study("tiny"), repository.study("narrow")
+        assert narrow.supernet_digest == tiny.supernet_digest
+        assert [(one["path"], one["option"]) for one in narrow.settings["closed"]] == closed
+        assert all("networks with it are on the front" in one["why"] for one in narrow.settings["closed"])
+        spaces = {space.digest: space.declaration for space in repository.spaces()}
+        assert not spaces[tiny.space_digest]["narrowing"]
+        assert spaces[narrow.space_digest]["narrowing"].keys() == {path for path, _ in closed}
+        found = repository.evaluations("narrow")
+        assert found and all((path, option) not in one.arch.leaves() for one in found for path, option in closed)
+    resumed = nas_("resume", "narrow")
+    assert resumed.status == 0, resumed.err
+    path, option = closed[0]
+    assert re.search(rf"^closed +{path} = {option}: \d+ of \d+ networks", nas_("show", "narrow").out, re.MULTILINE)
+    taken = nas_("shrink", "tiny", "--to", "narrow")
+    remedy = "go on with nas resume narrow, or give another name"
+    assert (taken.status, taken.err) == (1, f"error: there is a study 'narrow' already: {remedy}\n")
+    nothing = nas_("shrink", "tiny", "--least", 1000, "--to", "narrower")
+    assert nothing.status == 1 and "nothing of study 'tiny' can be closed" in nothing.err
+
+
 def test_help_names_every_command(nas_: Nas) -> None:
     from nas.cli import app
 
     status, out, _ = nas_("--help")
     assert status == 0
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert len(names) == 17
+    assert len(names) == 18
     assert all(re.search(rf"^  {name} +[A-Z]", out, re.MULTILINE) for name in names), out
     assert nas_() == (2, "", out), "nas alone explains itself"
     for name in names:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces import Architecture, Choice, Constraint, Space
+from search_spaces import Architecture, Choice, Constraint, Derived, Space
 
 ABSENT = object()
 
@@ -21,7 +21,14 @@ def networks(declared: type[Space]) -> list[Architecture]:
             for value in _values(own, values, body)
         ]
     kept = [values for values in partial if all(_holds(rule, values, body) for rule in rules)]
-    return [Architecture(declared.__name__, values) for values in kept]
+    derived = {name: value for name, value in vars(declared).items() if isinstance(value, Derived)}
+    return [Architecture(declared.__name__, values, None, _derived(derived, values)) for values in kept]
+
+
+def _derived(derived: dict[str, Derived], values: dict[str, Any]) -> dict[str, Any]:
+    """Of values that read choices only."""
+    read = {name: [values.get(other, ABSENT) for other in own.parameters] for name, own in derived.items()}
+    return {name: own(*read[name]) for name, own in derived.items() if ABSENT not in read[name]}
 
 
 def _values(own: Choice, values: dict[str, Any], body: dict[str, Choice]) -> Iterator[Any]:

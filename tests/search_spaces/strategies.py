@@ -5,13 +5,14 @@
 
 import inspect
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from search_spaces import Architecture, Constraint, Space, SpaceError, choice, constraint
+from search_spaces import Architecture, Choice, Constraint, Derived, Space, SpaceError, choice, constraint, derive
 
 NAMES = ("width", "op", "kernel", "ratio")
 OPTIONS = (
@@ -69,6 +70,8 @@ def _classes(draw: st.DrawFn, nesting: int, constraints: bool, kind: str = "Net"
         body[name] = choice(*draw(_options(nesting, kind)), per=per, when=draw(_when(body, per)))
     if constraints and draw(st.booleans()):
         body["rule"] = draw(_constraint(body))
+    if draw(st.booleans()):
+        body["sum"] = draw(_derived(body))
     try:
         return type(kind, (Space,), body)
     except SpaceError as error:
@@ -103,10 +106,28 @@ def _constraint(draw: st.DrawFn, body: dict[str, Any]) -> Constraint:
     names = draw(st.lists(st.sampled_from(sorted(body)), min_size=1, max_size=2, unique=True))
     each = draw(st.sampled_from([None, *(body[name].per for name in names if body[name].per is not None)]))
     salt = draw(st.integers(0, 100))
+    rule = _reading(names, lambda *values: _hash(salt, values) % 4 > 0)
+    return constraint(rule) if each is None else constraint(each=each)(rule)
 
-    def rule(*values: Any) -> bool:
-        return zlib.crc32(repr((salt, values)).encode()) % 4 > 0
+
+@st.composite
+def _derived(draw: st.DrawFn, body: dict[str, Any]) -> Derived:
+    """A number and a list, which depend on one or two choices."""
+    choices = sorted(name for name, value in body.items() if isinstance(value, Choice))
+    names = draw(st.lists(st.sampled_from(choices), min_size=1, max_size=2, unique=True))
+    return derive(_reading(names, lambda *values: [_hash(0, values), [len(values)]]))
+
+
+def _reading(names: list[str], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with parameters of these names."""
+
+    def named(*values: Any) -> Any:
+        return function(*values)
 
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-    rule.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return constraint(rule) if each is None else constraint(each=each)(rule)
+    named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return named
+
+
+def _hash(salt: int, values: tuple[Any, ...]) -> int:
+    return zlib.crc32(repr((salt, values)).encode())

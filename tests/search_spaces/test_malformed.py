@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces import Space, SpaceError, choice, constraint
+from search_spaces import Space, SpaceError, choice, constraint, derive
 
 
 class Conv(Space):
@@ -172,6 +172,51 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
         {"width": choice(1), "fits": rule(lambda width: None)},
         "Net.fits: the constraint returned None for width=1; return True or False",
     ),
+    "derived from nothing there": (
+        {"width": choice(1), "twice": derive(lambda widht: 2)},
+        "Net.twice: the derived value names 'widht', which is no choice here; did you mean 'width'?",
+    ),
+    "derived from nothing": (
+        {"width": choice(1), "twice": derive(lambda: 2)},
+        "Net.twice: a derived value names its choices as parameters, as in def twice(width)",
+    ),
+    "derived with default": (
+        {"width": choice(1), "twice": derive(lambda width, by=2: by * width)},
+        "Net.twice: parameter 'by=2'; a derived value takes choices by plain names only",
+    ),
+    "derived in a circle": (
+        {"width": choice(1), "a": derive(lambda b: b), "b": derive(lambda a, width: a), "c": derive(lambda width: 1)},
+        "Net: a, b are derived from each other in a circle; derive one from choices alone",
+    ),
+    "derived from itself": (
+        {"width": choice(1), "a": derive(lambda a: a)},
+        "Net: a are derived from each other in a circle; derive one from choices alone",
+    ),
+    "derived under a reserved name": (
+        {"width": choice(1), "items": derive(lambda width: width)},
+        "Net.items: 'items' is a reserved name; call the field something else, such as 'items_'",
+    ),
+    "a choice called derived": (
+        {"derived": choice(1)},
+        "Net.derived: 'derived' is a reserved name; call the field something else, such as 'derived_'",
+    ),
+    "a position of what is derived": (
+        {"width": choice(1), "n": derive(lambda width: width), "heads": choice(1, 2, per="n")},
+        "Net.heads: 'n' is derived; `per` and `when` name choices, so name those it is derived from",
+    ),
+    "a condition on what is derived": (
+        {"width": choice(1), "n": derive(lambda width: width), "heads": choice(1, 2, when={"n": 1})},
+        "Net.heads: 'n' is derived; `per` and `when` name choices, so name those it is derived from",
+    ),
+    "constraint each over what is derived": (
+        {"d": choice(1), "w": choice(1, per="d"), "n": derive(lambda d: d),
+         "fits": constraint(each="d")(lambda w, n: True)},
+        "Net.fits: 'n' is derived and comes whole; leave each='d' out",
+    ),
+    "nothing but what is derived": (
+        {"n": derive(lambda n: n)},
+        "Net: n are derived from each other in a circle; derive one from choices alone",
+    ),
     "nested far too often": (
         {"stem": choice(Conv(), per=10_000), "more": choice(Conv(), per=10_000)},
         "stem.6666.pad: more than 20000 choices in all; give nested spaces fewer positions",
@@ -184,6 +229,34 @@ def test_malformed_spaces_fail_at_definition(case: str) -> None:
     body, message = MALFORMED[case]
     with pytest.raises(SpaceError) as caught:
         net(**body)
+    assert str(caught.value) == message
+
+
+DERIVED: dict[str, tuple[Callable[..., Any], str]] = {
+    "raises": (
+        lambda width: 1 // (width - 1),
+        "Net.value: the function raised ZeroDivisionError (integer division or modulo by zero) for width=1; "
+        "make it answer for every network",
+    ),
+    "forgets": (lambda width: None, "Net.value: the function returned None for width=1; did it forget `return`?"),
+    "a mapping": (
+        lambda width: {"w": width},
+        "Net.value: for width=1: {'w': 1} of type dict is not a JSON scalar or list; "
+        "return a number, a text, a truth value or a list",
+    ),
+    "no number": (
+        lambda width: [float("nan")],
+        "Net.value: for width=1: nan is not a number JSON can hold; return a number, a text, a truth value or a list",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DERIVED)
+def test_what_cannot_be_derived_is_said_when_an_architecture_is_read(case: str) -> None:
+    function, message = DERIVED[case]
+    space = net(width=choice(1), value=derive(function))
+    with pytest.raises(SpaceError) as caught:
+        space.smallest()
     assert str(caught.value) == message
 
 

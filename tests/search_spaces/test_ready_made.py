@@ -10,6 +10,7 @@ from search_spaces import Architecture, Space, SpaceError, choice
 from search_spaces.gpt import GPTSpace
 from search_spaces.mobilenet import MobileNetSpace, MobileNetStage, digits_space
 from search_spaces.nasbench201 import EDGES, NASBench201Space, arch_str, from_arch_str
+from search_spaces.rexnet import ReXNetSpace, linear_widths
 from search_spaces.vit import AutoFormerTinySpace, ViTSpace
 
 SPACES = {
@@ -19,6 +20,7 @@ SPACES = {
     "autoformer": AutoFormerTinySpace(),
     "gpt": GPTSpace(),
     "nasbench201": NASBench201Space(),
+    "rexnet": ReXNetSpace(),
 }
 ALL = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 
@@ -148,3 +150,26 @@ def test_codes_vary_as_their_networks_do(space: Space) -> None:
     one, other = space.decode([a, b])
     assert space.decode(space.mutated_codes(a, rng(1))[None])[0] == space.mutate(one, rng(1))
     assert space.decode(space.crossed_codes(a, b, rng(1))[None])[0] == space.crossover(one, other, rng(1))
+
+
+PUBLISHED = [16, 27, 38, 50, 61, 72, 84, 95, 106, 117, 128, 140, 151, 162, 174, 185]
+
+
+def test_linear_widths_are_the_published_ones() -> None:
+    space = ReXNetSpace()
+    widths = {arch.multiplier: arch.widths for arch in space.where(start=16, slope=180).enumerate()}
+    assert list(widths[1.0]) == PUBLISHED
+    assert widths[0.9][:3] == (16, 26, 36)
+    assert (widths[0.9][-1], widths[1.3][-1]) == (168, 240)
+
+
+@given(st.integers(1, 40), st.integers(0, 300), st.floats(0.5, 3), st.integers(1, 30), st.sampled_from([1, 4, 8]))
+def test_linear_widths_never_fall_and_keep_to_the_line(
+    start: int, slope: int, multiplier: float, blocks: int, divisor: int
+) -> None:
+    widths = linear_widths(start, slope, multiplier, blocks, divisor)
+    assert widths == sorted(widths)
+    for block, width in enumerate(widths):
+        exact = max(multiplier, 1) * start + multiplier * block * slope / blocks
+        assert width % divisor == 0
+        assert abs(width - exact) <= divisor / 2 + 1e-9 or width == divisor

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from search_spaces import Architecture
+from search_spaces import Architecture, Space, choice, derive
 from supernets import _load
 from supernets._sources import SourceError, prune
 from supernets.export import Exported, ExportError, export
@@ -198,6 +198,24 @@ def loaded(folder: Path) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.load()
+
+
+class Line(Space):
+    start = choice(5, 6)
+    step = choice(2, 3)
+
+    @derive
+    def widths(start: int, step: int) -> list[int]:
+        return [start, start + step]
+
+
+def test_a_builder_reads_what_the_space_derives(tmp_path: Path) -> None:
+    arch = Architecture.from_json(Line().largest().json())  # as a database gives it
+    module = mlp(arch)
+    exported = export_mlp(tmp_path / "net", module, arch=arch)
+    assert torch.equal(loaded(exported.directory)(EXAMPLE), module.eval()(EXAMPLE))
+    told = json.loads(exported.paths["architecture"].read_text())["architecture"]
+    assert told == {"is": "Line", "start": 6, "step": 3, "derived": {"widths": [6, 9]}}
 
 
 def test_precision_is_kept(tmp_path: Path) -> None:

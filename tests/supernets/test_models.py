@@ -21,8 +21,10 @@ from search_spaces.gpt import GPTSpace
 from search_spaces.mobilenet import MobileNetSpace, digits_space
 from search_spaces.nasbench201 import EDGES as SPACE_EDGES
 from search_spaces.nasbench201 import NASBench201Space, from_arch_str
+from search_spaces.rexnet import ReXNetSpace
 from search_spaces.vit import AutoFormerTinySpace, ViTSpace
-from supernets.models import gpt, mobilenet, nasbench201, vit
+from supernets import Supernet
+from supernets.models import gpt, mobilenet, nasbench201, rexnet, vit
 from supernets.structure import OneOf, Stack
 
 Build = Callable[[Any], nn.Module]
@@ -48,6 +50,7 @@ MODELS: dict[str, tuple[Space, Build, Tensor, tuple[int, ...]]] = {
         torch.randn(2, 3, 8, 8),
         (2, 5),
     ),
+    "rexnet": (ReXNetSpace(), partial(rexnet.build, strides=(1, 2, 1, 2, 1, 1)), torch.randn(2, 1, 8, 8), (2, 10)),
 }
 ALL = pytest.mark.parametrize(("space", "build", "x", "shape"), MODELS.values(), ids=list(MODELS))
 FILES = sorted(path for path in Path(supernets.models.__path__[0]).glob("*.py") if path.name != "__init__.py")
@@ -241,3 +244,42 @@ def test_bad_settings_are_refused_in_one_line(build: Callable[[], nn.Module], wo
     with pytest.raises(ValueError, match=words) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+def test_a_rexnet_adds_its_input_to_the_first_channels() -> None:
+    block = rexnet.Block(4, 6, 6, 1, None).eval()
+    with torch.no_grad():
+        block.project[1].weight.zero_()
+        x = torch.randn(2, 4, 3, 3)
+        y = block(x)
+    assert torch.equal(y[:, :4], x)
+    assert not y[:, 4:].any()
+    assert not rexnet.Block(6, 4, 6, 1, None).residual
+    assert not rexnet.Block(4, 6, 6, 2, None).residual
+
+
+def test_the_published_rexnet_has_its_published_size() -> None:
+    """4.8 million parameters and 0.40 billion multiply-accumulates, for 1000 classes and images of 224 pixels."""
+    arch = ReXNetSpace().architecture({"start": 16, "slope": 180, "multiplier": 1.0})
+    with torch.device("meta"):
+        module = rexnet.build(arch, num_classes=1000, in_channels=3, stem_stride=2).eval()
+        assert round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 1) == 4.8
+        with FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, 3, 224, 224))
+    assert round(counter.get_total_flops() / 2e9, 2) == 0.4
+
+
+def test_an_extracted_rexnet_is_its_slice() -> None:
+    space = ReXNetSpace(multiplier=(0.9, 1.3))
+    supernet = Supernet(space, partial(rexnet.build, strides=(1, 2, 1, 2, 1, 1)), seed=0)
+    x = torch.randn(2, 1, 8, 8)
+    for arch in (space.smallest(), space.sample(np.random.default_rng(1))):
+        assert torch.equal(supernet.subnet(arch).eval()(x), supernet.extract(arch).eval()(x))
+
+
+def test_a_rexnet_says_what_does_not_fit() -> None:
+    arch = ReXNetSpace().smallest()
+    with pytest.raises(ValueError, match=r"16 widths: stages=\(1, 2\) are 3 blocks, give one each"):
+        rexnet.build(arch, stages=(1, 2), strides=(1, 1))
+    with pytest.raises(ValueError, match=r"strides=\(1,\): there are 6 stages, give one stride each"):
+        rexnet.build(arch, strides=(1,))

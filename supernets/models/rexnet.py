@@ -1,0 +1,113 @@
+"""ReXNet, an image classifier of inverted residual blocks whose widths grow from block to block (arXiv:2007.00992).
+
+    image (N, C, H, W) -> stem convolution -> blocks -> 1x1 convolution -> mean over space -> classes (N, K)
+
+What a block adds to is its input, which may have fewer channels than it gives: it is added to the first of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Gate(nn.Module):
+    """Scales every channel by what all of them are on average, through `width` channels (arXiv:1709.01507)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, width, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.expand = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.reduce(x.mean((2, 3), keepdim=True))))
+        gated: Tensor = x * self.expand(y).sigmoid()
+        return gated
+
+
+class Block(nn.Module):
+    """1x1 up to `expansion` times the channels, depthwise 3x3, 1x1 to `width`; with expansion 1 without the first."""
+
+    def __init__(self, in_width: int, width: int, expansion: int, stride: int, gate_ratio: int | None) -> None:
+        super().__init__()
+        hidden = in_width * expansion
+        self.expand = convolution(in_width, hidden, 1, 1) if expansion > 1 else nn.Identity()
+        self.raised = nn.SiLU() if expansion > 1 else nn.Identity()
+        self.depthwise = convolution(hidden, hidden, 3, stride, groups=hidden)
+        self.gate = nn.Identity() if gate_ratio is None else Gate(hidden, max(1, hidden // gate_ratio))
+        self.filtered = nn.ReLU6()
+        self.project = convolution(hidden, width, 1, 1)
+        self.residual = stride == 1 and in_width <= width
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.filtered(self.gate(self.depthwise(self.raised(self.expand(x)))))
+        y = self.project(y)
+        if self.residual:
+            y = y + F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+        return y
+
+
+def convolution(in_width: int, width: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(in_width, width, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(width)
+    )
+
+
+class ReXNet(nn.Module):
+    """Stem, blocks and head of an architecture; see `build`."""
+
+    def __init__(
+        self,
+        arch: Any,
+        num_classes: int,
+        in_channels: int,
+        stem_stride: int,
+        stages: Sequence[int],
+        strides: Sequence[int],
+        gated_from: int,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(convolution(in_channels, arch.stem, 3, stem_stride), nn.SiLU())
+        blocks: list[Block] = []
+        before = arch.stem
+        for stage, (count, stride) in enumerate(zip(stages, strides, strict=True)):
+            for place in range(count):
+                width, ratio = arch.widths[len(blocks)], 12 if stage >= gated_from else None
+                blocks.append(Block(before, width, 6 if stage else 1, 1 if place else stride, ratio))
+                before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(convolution(before, arch.head, 1, 1), nn.SiLU())
+        self.classifier = nn.Linear(arch.head, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.head(self.blocks(self.stem(images)))
+        logits: Tensor = self.classifier(features.mean((2, 3)))
+        return logits
+
+
+def build(
+    arch: Any,
+    *,
+    num_classes: int = 10,
+    in_channels: int = 1,
+    stem_stride: int = 1,
+    stages: Sequence[int] = (1, 2, 2, 3, 3, 5),
+    strides: Sequence[int] = (1, 2, 2, 2, 1, 2),
+    gated_from: int = 2,
+) -> ReXNet:
+    """The network of `arch`, which has `stem`, `head` and `widths`, one a block.
+
+    `stages` holds the number of blocks of each stage, `strides` the stride of its first one; stages from the number
+    `gated_from`, counted from 0, scale their channels by a gate. Images of 224 pixels take a stem_stride of 2.
+
+    Raises:
+        ValueError: `strides` has not one entry a stage, or `widths` not one a block.
+    """
+    if len(strides) != len(stages):
+        raise ValueError(f"strides={tuple(strides)}: there are {len(stages)} stages, give one stride each")
+    if len(arch.widths) != sum(stages):
+        raise ValueError(f"{len(arch.widths)} widths: stages={tuple(stages)} are {sum(stages)} blocks, give one each")
+    return ReXNet(arch, num_classes, in_channels, stem_stride, stages, strides, gated_from)
