@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nas.errors import NasError
-from nas.executors import Executor, InProcess
+
+if TYPE_CHECKING:
+    from nas.executors import Executor
 
 _CLUSTER_WORKERS = 2
 
@@ -50,6 +53,8 @@ class Placement:
 
     def executor(self) -> Executor:
         if self.here:
+            from nas.executors import InProcess  # which loads numpy: help and mistakes need not wait for it
+
             return InProcess()
         if self.cluster is not None:
             from nas.cluster import RayExecutor
