@@ -493,7 +493,7 @@ def test_help_names_every_command(nas_: Nas) -> None:
     status, out, _ = nas_("--help")
     assert status == 0
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert len(names) == 16
+    assert len(names) == 17
     assert all(re.search(rf"^  {name} +[A-Z]", out, re.MULTILINE) for name in names), out
     assert nas_() == (2, "", out), "nas alone explains itself"
     for name in names:
