@@ -39,6 +39,7 @@ def killed(folder: Path, kind: str, *, at: str = "", after_s: float = 600.0) -> 
             raise
     assert process.returncode in (0, -signal.SIGKILL), (folder / "log").read_text()
     require_no_orphan(mark)
+    assert "Traceback" not in (folder / "log").read_text(), "who loses the driver ends quietly"
     after = stored(folder)
     kept = {digest: (metrics, error, seconds) for digest, metrics, error, seconds in after}
     assert all(kept.get(digest) == tuple(rest) for digest, *rest in before), "an evaluation is lost or another"
