@@ -30,16 +30,16 @@ from nas.options import (
 )
 from nas.placement import Placement
 from nas.shrink_command import shrink
+from nas.storage_commands import app as storage_app
 from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
 if TYPE_CHECKING:
     from nas import display, session
     from nas import front as fronts
-    from nas import storage as databases
     from nas.workflow import Workflow
 else:
-    display, session, fronts, databases = map(lazily, ("nas.display", "nas.session", "nas.front", "nas.storage"))
+    display, session, fronts = map(lazily, ("nas.display", "nas.session", "nas.front"))
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -48,7 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-storage_app = typer.Typer(help="The database of results.", no_args_is_help=True)
 app.add_typer(target_app, name="target")
 app.add_typer(storage_app, name="storage")
 app.add_typer(cluster_app, name="cluster")
@@ -513,55 +512,6 @@ def compress(
             display.exported(session.export(workflow, row, place, formats, found.network, found.after), row)
             display.compressed(found.parent, found.before, found.after)
         session.outlook(workflow.run.name, storage, runs)
-
-
-@storage_app.command()
-def upgrade(storage: Storage = DEFAULT_URL) -> None:
-    """Bring a database to this version of the package, or create it."""
-    before, after = databases.Repository.upgrade(storage)
-    was = {None: "created", after: "no upgrade needed"}.get(before, f"upgraded from {before}")
-    display.say(f"{session.shown(storage)} is at version {after}: {was}")
-
-
-@storage_app.command(name="check")
-def check_storage(
-    storage: Storage = DEFAULT_URL,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Take damaged evaluations out; the search that is resumed evaluates them.")
-    ] = False,
-) -> None:
-    """Look through a whole database: its file, its references, the digest of every row."""
-    from nas.storage.checking import problems
-
-    with databases.Repository(storage, read_only=not forget) as repository:
-        if forget:
-            for study in repository.studies():
-                if positions := repository.damaged_positions(study.name):
-                    repository.forget(study.name, positions)
-                    display.say(
-                        f"{study.name}: {len(positions)} damaged evaluations taken out; nas resume {study.name}"
-                    )
-        found = list(problems(repository))
-        for problem in found:
-            display.say(problem)
-        if found:
-            remedy = "bring it back from a copy; --forget takes out damaged evaluations, to be evaluated again"
-            raise NasError(f"{repository.url} has {len(found)} problems: {remedy}")
-        display.say(f"{repository.url}: all is as it was stored")
-
-
-@storage_app.command("copy")
-def copy_database(
-    source: Annotated[str, typer.Argument(help="Database to read, as an SQLAlchemy URL.", show_default=False)],
-    destination: Annotated[str, typer.Argument(help="Database to write; made where missing.", show_default=False)],
-    study: Annotated[str | None, typer.Option(help="This study alone, with what it needs.")] = None,
-) -> None:
-    """Copy a database, or one study, into another: SQLite to PostgreSQL and back."""
-    from nas.storage.copying import copy
-
-    with session.reading(source) as here, databases.Repository(destination) as there:
-        copy(here, there, study, lambda name, num: display.say(f"{name}: {num:,} evaluations"))
-        display.say(f"copied {here.url} to {there.url}")
 
 
 if __name__ == "__main__":

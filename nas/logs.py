@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,3 +43,18 @@ class _AsJSON(logging.Formatter):
             "message": record.getMessage(),
         }
         return json.dumps(told | ({"trace": self.formatException(record.exc_info)} if record.exc_info else {}))
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Conditional spaces are marked experimental in optuna, and every study is announced on the standard error."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -31,7 +31,7 @@ Timeout = Annotated[
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
-_TAKE_URLS = (("storage", "copy"),)  # commands whose arguments are URLs
+_TAKE_URLS = (("storage", "copy"), ("storage", "mirror"))  # commands that take further URLs
 
 
 def refuse_misplaced_urls(arguments: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ class Placement:
 
     def executor(self) -> Executor:
         if self.here:
-            from nas.executors import InProcess
+            from nas.executors import InProcess  # which loads numpy: help and mistakes need not wait for it
 
             return InProcess()
         if self.cluster is not None:

@@ -11,6 +11,7 @@ import threading
 import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 from nas.errors import NasError
 from nas.executors import Evaluate, describe
@@ -138,15 +139,20 @@ def serve(handle: int, driver: int, name: str) -> None:
     os.set_inheritable(handle, False)
     threading.Thread(target=_end_with, args=[driver], daemon=True).start()
     connection, worker = Connection(handle), Worker(name)
-    while True:
-        try:
-            kind, value = connection.recv()
-        except EOFError:
-            return
-        except Exception as error:  # whatever an object raises that cannot be unpickled
-            connection.send(f"a worker could not take the evaluator: {describe(error)}; {_TRAVELS}")
-        else:
-            connection.send(worker.hold(value) if kind == "hold" else worker.evaluate(value))
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver hung up
+        while True:
+            connection.send(_answer(connection, worker))
+
+
+def _answer(connection: Connection, worker: Worker) -> str | dict[str, Any]:
+    """What the worker says to what comes next; EOFError or ConnectionError when nothing does."""
+    try:
+        kind, value = connection.recv()
+    except (EOFError, ConnectionError):
+        raise
+    except Exception as error:  # whatever an object raises that cannot be unpickled
+        return f"a worker could not take the evaluator: {describe(error)}; {_TRAVELS}"
+    return worker.hold(value) if kind == "hold" else worker.evaluate(value)
 
 
 def _end_with(driver: int) -> None:

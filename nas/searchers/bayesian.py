@@ -4,9 +4,7 @@ Optuna only proposes. Its study lives in memory for the length of one `ask`, fil
 is ever stored; duplicates, which it makes many of, are removed here.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
+from nas.logs import quiet_optuna
 from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
@@ -87,7 +86,7 @@ class BayesianSearch:
             return pick(
                 self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
             )
-        with _quiet_optuna():
+        with quiet_optuna():
             model = _Model(self._slots, self._remembered(ranked), self._history, SAMPLERS[self.sampler], rng)
             proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
             return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
@@ -189,18 +188,3 @@ class _Model:
         suggested = [self._slots.suggested(self._study.ask()) for _ in range(n)]
         space = self._slots.space
         return [arch if arch in space else space.crossover(arch, arch, self._rng) for arch in suggested]
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Conditional spaces are marked experimental in optuna, and every study is announced on the standard error."""
-    import optuna
-
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ CONTENT = ("metric_set_id", "metric_values", "error", "seconds", "worker")
 """Columns of what was found, beside the key and the digest."""
 SELECTED = (_arch.digest, _e.context_id, _e.attempt, *(_e[name] for name in CONTENT), _e.digest)
 """What every query of evaluations begins with, in the order that the functions below count on."""
-_VALUES, _ERROR, _SECONDS, _WORKER, _DIGEST = 4, 5, 6, 7, 8
+_NAME, _SET, _VALUES, _ERROR, _SECONDS, _WORKER, _DIGEST = 0, 3, 4, 5, 6, 7, 8
 
 Row = Sequence[Any]
 Names = Mapping[int, tuple[str, ...]]
@@ -41,7 +42,7 @@ def names_of(evaluation: Evaluation) -> str:
 def is_sound(row: Row, names: Names) -> bool:
     """Whether a row says what was stored."""
     try:
-        return evaluation_digest(*row[:_DIGEST]) == row[_DIGEST] and len(row[_VALUES]) == 8 * len(names[row[3]])
+        return evaluation_digest(*row[:_DIGEST]) == row[_DIGEST] and len(row[_VALUES]) == 8 * len(names[row[_SET]])
     except (TypeError, ValueError, AttributeError, KeyError, struct.error):  # another type, or nothing
         return False
 
@@ -49,7 +50,7 @@ def is_sound(row: Row, names: Names) -> bool:
 def evaluation_of(row: Row, arch: Architecture, names: Names) -> Evaluation:
     """The evaluation that a sound row holds."""
     values = struct.unpack(f"<{len(row[_VALUES]) // 8}d", row[_VALUES])
-    return Evaluation(arch, dict(zip(names[row[3]], values, strict=True)), row[_ERROR], row[_SECONDS], row[_WORKER])
+    return Evaluation(arch, dict(zip(names[row[_SET]], values, strict=True)), row[_ERROR], row[_SECONDS], row[_WORKER])
 
 
 def as_columns(rows: Sequence[Row], positions: Sequence[int], names: Names) -> Columns:
@@ -57,7 +58,9 @@ def as_columns(rows: Sequence[Row], positions: Sequence[int], names: Names) -> C
     if not rows:
         none = np.zeros(0)
         return Columns(none.astype(np.int64), (), (), none, (), {})
-    digests, _, _, sets, values, errors, seconds, workers, *_ = zip(*rows, strict=True)
+    digests, sets, values, errors, seconds, workers = (
+        list(map(itemgetter(at), rows)) for at in (_NAME, _SET, _VALUES, _ERROR, _SECONDS, _WORKER)
+    )
     numbers = np.array(sets, dtype=np.int64)
     metrics: dict[str, np.ndarray] = {}
     for number in dict.fromkeys(sets):

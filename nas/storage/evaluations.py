@@ -279,8 +279,14 @@ class Evaluations(Architectures, Studies):
                     link["study_id"], link["position"] = study_id, position
                 self._add_links(connection, links)
         except exc.IntegrityError as error:
-            if conflict := self._conflict(name, evaluations):
+            held = self._held(name)
+            if conflict := _conflict(name, held, evaluations):
                 raise NasError(conflict) from error
+            new = {position: one for position, one in evaluations.items() if position not in held}
+            if len(new) == len(evaluations):  # it is no position that was taken
+                raise
+            if new:
+                self._store(name, new, weights, data)
         else:
             self._study_ids[name] = study_id
             self._context_ids[weights, data] = context_id
@@ -336,24 +342,26 @@ class Evaluations(Architectures, Studies):
             self._metric_set_ids[names] = connection.execute(query).scalar_one()
         return self._metric_set_ids[names]
 
-    def _conflict(self, name: str, evaluations: Mapping[int, Evaluation]) -> str:
-        """Why evaluations were refused; empty where all of them are there already."""
+    def _held(self, name: str) -> dict[int, Evaluation]:
+        """What a study holds; NasError if it is not the one that this repository first saw."""
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
         if self._study_ids.get(name, study_id) != study_id:
-            return f"study {name!r} was deleted and created again; read it again before writing to it"
-        held = self.placed_evaluations(name)
-        for position, evaluation in evaluations.items():
-            if position in held and held[position] != evaluation:
-                taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
-                return f"{taken}; another driver writes to this study: stop one of the two, then resume"
-        there = {evaluation.arch.digest for evaluation in held.values()}
-        digests = {evaluation.arch.digest for position, evaluation in evaluations.items() if position not in held}
-        if both := ", ".join(sorted(digests & there)):
-            return (
-                f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
-            )
-        return ""
+            raise NasError(f"study {name!r} was deleted and created again; read it again before writing to it")
+        return self.placed_evaluations(name)
+
+
+def _conflict(name: str, held: Mapping[int, Evaluation], evaluations: Mapping[int, Evaluation]) -> str:
+    """Why evaluations are refused by a study that holds others; empty where nothing stands against them."""
+    for position, evaluation in evaluations.items():
+        if position in held and held[position] != evaluation:
+            taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
+            return f"{taken}; another driver writes to this study: stop one of the two, then resume"
+    there = {evaluation.arch.digest for evaluation in held.values()}
+    digests = {evaluation.arch.digest for position, evaluation in evaluations.items() if position not in held}
+    if both := ", ".join(sorted(digests & there)):
+        return f"study {name!r} already holds architecture {both}; a study evaluates each architecture once: drop it"
+    return ""
 
 
 def _refuse_twice(study_name: str, evaluations: Iterable[Evaluation]) -> None:

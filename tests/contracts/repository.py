@@ -431,6 +431,12 @@ class RepositoryContract:
             repository.store_evaluations("first", placed, "w", "d")
         assert repository.placed_evaluations("first") == placed
 
+    def test_what_is_new_is_stored_beside_what_is_there(self, repository: Repository) -> None:
+        repository.store_evaluations("first", {1: evaluation(1)}, "w", "d")
+        placed = {i: evaluation(i) for i in (0, 1, 3)}
+        repository.store_evaluations("first", placed, "w", "d")
+        assert repository.placed_evaluations("first") == placed
+
     def test_a_position_is_taken_once(self, repository: Repository) -> None:
         repository.append_evaluations("first", batch(0, 1), "w", "d")
         for other in (evaluation(2), evaluation(1, seconds=9.0)):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,12 @@ def front(folder: Path) -> Any:
 def require_no_orphan(mark: str) -> None:
     """Waits until no process is left that carries the mark; they may take a moment to see that the driver is gone."""
     begin = time.monotonic()
-    while marked(f"{MARK}={mark}"):
-        assert time.monotonic() - begin < 30, "processes of a killed search are left"
+    while left := marked(f"{MARK}={mark}"):
+        assert time.monotonic() - begin < 30, f"processes of a killed search are left: {list(map(_command, left))}"
         time.sleep(0.05)
+
+
+def _command(process: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return "one that has ended since"

@@ -39,6 +39,7 @@ def killed(folder: Path, kind: str, *, at: str = "", after_s: float = 600.0) -> 
             raise
     assert process.returncode in (0, -signal.SIGKILL), (folder / "log").read_text()
     require_no_orphan(mark)
+    assert "Traceback" not in (folder / "log").read_text(), "who loses the driver ends quietly"
     after = stored(folder)
     kept = {digest: (metrics, error, seconds) for digest, metrics, error, seconds in after}
     assert all(kept.get(digest) == tuple(rest) for digest, *rest in before), "an evaluation is lost or another"
@@ -67,14 +68,12 @@ def test_killed_at_any_named_point_a_search_goes_on(point: str, kind: str, never
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KILLS)
-def test_killed_at_random_moments_a_search_goes_on(
-    kind: str, never_stopped: Any, tmp_path: Path, record_property: Any
-) -> None:
-    """Moments are drawn anew each time, so that they never stop being different ones; the seed stands in the report."""
+def test_killed_at_random_moments_a_search_goes_on(kind: str, never_stopped: Any, tmp_path: Path) -> None:
+    """Moments are drawn anew each time, so that they never stop being different ones; a failure tells the seed."""
     if kind == "ray":
         pytest.importorskip("ray", reason="ray is an extra")
     seed = random.SystemRandom().randrange(2**32)
-    record_property("seed", seed)
+    print(f"seed {seed}")
     moments, kills, studies = random.Random(seed), 0, 0
     while kills < KILLS[kind]:
         folder = tmp_path / str(studies)

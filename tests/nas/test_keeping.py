@@ -104,6 +104,14 @@ def test_one_study_is_copied_with_what_it_needs(tmp_path: Path) -> None:
             copy(source, there, "third")
 
 
+def test_a_copy_that_is_repeated_takes_what_came_since() -> None:
+    with Repository("sqlite://") as source, Repository("sqlite://") as there:
+        copy(full(source), there)
+        source.append_evaluations("first", batch(6, 7), "w", "d")
+        copy(source, there)
+        assert content(there) == content(source)
+
+
 def test_another_study_of_the_name_is_not_mixed_with(tmp_path: Path) -> None:
     with Repository("sqlite://") as source, Repository(f"sqlite:///{tmp_path}/there.db") as there:
         with_study(source)

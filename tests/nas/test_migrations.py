@@ -43,7 +43,7 @@ REVISIONS = sorted(script.revision for script in ScriptDirectory.from_config(con
 
 
 def write_first(connection, evaluations: list[Evaluation]) -> None:
-    """A study as the first version stored it."""
+    """A study as the first version stored it; databases number its rows themselves, as they did then."""
 
     def insert(table, **row):
         connection.execute(sa.insert(sa.table(table, *map(sa.column, row))).values(**row))
@@ -51,18 +51,18 @@ def write_first(connection, evaluations: list[Evaluation]) -> None:
     insert("spaces", digest="space-1", name="Net", declaration=json.dumps({"width": {"options": [1, 2], "when": None}}))
     texts = {"objectives": STUDY.objectives, "limits": STUDY.limits, "settings": STUDY.settings}
     row = {name: getattr(STUDY, name) for name in STUDY.__dataclass_fields__ if name != "wanted"}
-    insert("studies", id=1, **row | {name: json.dumps(value) for name, value in texts.items()})
-    insert("contexts", id=1, weights="w", data="d")
+    insert("studies", **row | {name: json.dumps(value) for name, value in texts.items()})
+    insert("contexts", weights="w", data="d")
     for number, one in enumerate(evaluations):
-        insert("architectures", id=number + 10, digest=one.arch.digest, json=one.arch.json())
-        key = {"context_id": 1, "architecture_id": number + 10, "attempt": 0}
+        insert("architectures", digest=one.arch.digest, json=one.arch.json())
+        key = {"context_id": 1, "architecture_id": number + 1, "attempt": 0}
         content = {"metrics": json.dumps(one.metrics), "error": one.error, "seconds": one.seconds, "worker": one.worker}
         insert("evaluations", **key, **content)
         insert("study_evaluations", study_id=1, position=number, **key)
     for number, one in enumerate(evaluations):
         if one.arch.digest in VERIFIED:
             metrics = json.dumps(VERIFIED[one.arch.digest])
-            insert("verified", study_id=1, architecture_id=number + 10, metrics=metrics)
+            insert("verified", study_id=1, architecture_id=number + 1, metrics=metrics)
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def check_upgrade(url: str, revision: str) -> None:
         assert repository.evaluations("first") == SOME
         assert repository.verified("first") == VERIFIED
         repository.store_evaluations("first", dict(enumerate(SOME)), "w", "d")
-        repository.append_evaluations("first", batch(5), "w", "d")
+        repository.append_evaluations("first", [*batch(5), evaluation(6, metrics={"new": 1.0})], "w", "d")
         with_study(repository, "second").append_evaluations("second", batch(0), "w", "d")
         with repository._reading() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(tables.evaluations)).scalar()
-        assert count == len(SOME) + 1, "an equal evaluation is known again"
+        assert count == len(SOME) + 2, "an equal evaluation is known again"
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

@@ -94,9 +94,12 @@ def _portions(connection: sa.Connection) -> Iterator[Sequence[Any]]:
 def _metric_set(connection: sa.Connection, sets: dict[str, int], metrics: str) -> int:
     names = json.dumps(list(json.loads(metrics)))
     if names not in sets:
-        sets[names] = len(sets) + 1
         digest = hashlib.sha256(names.encode()).hexdigest()[:16]
-        connection.execute(sa.insert(metric_sets).values(id=sets[names], digest=digest, names=names))
+        connection.execute(
+            sa.insert(metric_sets).values(digest=digest, names=names)
+        )  # PostgreSQL counts what it numbers
+        query = sa.select(metric_sets.c.id).where(metric_sets.c.digest == digest)
+        sets[names] = connection.execute(query).scalar_one()
     return sets[names]
 
 

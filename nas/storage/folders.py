@@ -1,0 +1,231 @@
+"""A study as a folder of files that others can read: study.json, evaluations.parquet, and their SHA-256 in SHA256SUMS.
+
+In the table of evaluations a row is one evaluation and a column of metrics is called as in "metrics.error"; names that
+are not plain are spelled as in JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from nas.errors import NasError
+from nas.records import Distribution, Evaluation, StudyRecord
+from nas.storage import Repository
+from nas.storage.keeping import Context
+from nas.storage.parts import Findings, Surroundings, findings, put_findings, put_surroundings, surroundings
+from search_spaces import Architecture, SpaceError
+from search_spaces.reading import MalformedError, file_bytes, json_value
+
+JSON, TABLE, SUMS = "study.json", "evaluations.parquet", "SHA256SUMS"
+_MOST_BYTES = 2**30
+"""Of a file, and of the table as it is in memory."""
+_METRIC = "metrics."
+_COLUMNS = ("position", "architecture", "weights", "data", "error", "seconds", "worker")
+_REMEDY = "export the study again, or copy its whole folder again"
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What study.json holds: all but the evaluations."""
+
+    format: Literal[1]
+    study: StudyRecord
+    verified: dict[str, dict[str, float]]
+    distributions: list[Distribution]
+    distributions_key: str
+    surroundings: Surroundings
+
+
+def export_study(source: Repository, name: str, folder: Path) -> int:
+    """Writes a study with what it needs into a new folder, which appears whole or not at all.
+
+    Returns the number of evaluations.
+
+    Raises:
+        NasError: there is no such study, the folder holds something, or what is stored is damaged.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NasError(f"{folder} is there already; name a folder that is new or empty")
+    record = source.study(name)
+    found = findings(source, record)
+    document = _Document(
+        1, record, found.verified, found.distributions, found.distributions_key, surroundings(source, record)
+    )
+    files = {JSON: json.dumps(asdict(document), indent=1).encode(), TABLE: _table(found)}
+    files[SUMS] = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # that of one that was killed
+    partial.mkdir(parents=True)
+    try:
+        for file, content in files.items():
+            (partial / file).write_bytes(content)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return len(found)
+
+
+def import_study(folder: Path, destination: Repository) -> tuple[str, int]:
+    """Stores the study of a folder, when all of it is found to be sound; repeated, it stores what is missing.
+
+    Paths of code are not taken over: the study is not tied to a run file, for a folder may come from anywhere.
+
+    Returns the study's name and the number of its evaluations.
+
+    Raises:
+        NasError: a file is not as it was written, or not what an export writes; or the database holds another study of
+            the name.
+    """
+    files = _sound_files(folder)
+    document = _document(folder / JSON, files[JSON])
+    try:
+        evaluations = _evaluations(files[TABLE])
+    except MalformedError as error:
+        raise NasError(f"{folder / TABLE} {error}; {_REMEDY}") from error
+    study = replace(document.study, run_file=None)
+    found = Findings(study, evaluations, document.verified, document.distributions, document.distributions_key)
+    put_surroundings(destination, document.surroundings)
+    put_findings(destination, found)
+    return study.name, len(found)
+
+
+# -- files
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sound_files(folder: Path) -> dict[str, bytes]:
+    """The content of both files, compared with their hashes."""
+    files = {}
+    for name in (SUMS, JSON, TABLE):
+        try:
+            files[name] = file_bytes(folder / name, _MOST_BYTES)
+        except MalformedError as error:
+            raise NasError(f"{folder / name} {error}; name a folder that nas storage export wrote") from None
+    sums = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted((JSON, TABLE))).encode()
+    if files[SUMS] != sums:
+        named = re.findall(r"^(\w+)  (\S+)$", files[SUMS].decode("utf-8", "replace"), re.MULTILINE)
+        differ = [name for name in (JSON, TABLE) if (_sha256(files[name]), name) not in named] or [SUMS]
+        raise NasError(f"{folder / differ[0]} is not as it was written; {_REMEDY}")
+    return files
+
+
+def _document(path: Path, content: bytes) -> _Document:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        json_value(content, most_bytes=_MOST_BYTES)
+        return TypeAdapter(_Document).validate_json(content, strict=True)
+    except MalformedError as error:
+        reason = str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"has at {place or 'its root'} what a study has not ({first['msg']})"
+    raise NasError(f"{path} {reason}; {_REMEDY}")
+
+
+# -- the table of evaluations
+
+
+def _table(found: Findings) -> bytes:
+    """Parquet, by position."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    placed = ((at, key, one) for key, evaluations in found.evaluations.items() for at, one in evaluations.items())
+    rows = sorted(placed, key=lambda row: row[0])
+    names = dict.fromkeys(name for _, _, one in rows for name in one.metrics)
+    columns: dict[str, list[Any]] = {
+        "position": [at for at, _, _ in rows],
+        "architecture": [one.arch.json() for _, _, one in rows],
+        "weights": [weights for _, (weights, _), _ in rows],
+        "data": [data for _, (_, data), _ in rows],
+        "error": [one.error for _, _, one in rows],
+        "seconds": [one.seconds for _, _, one in rows],
+        "worker": [one.worker for _, _, one in rows],
+        **{_METRIC + json.dumps(name)[1:-1]: [one.metrics.get(name) for _, _, one in rows] for name in names},
+    }
+    table = pa.table({name: pa.array(values, _type(name)) for name, values in columns.items()})
+    written = pa.BufferOutputStream()
+    parquet.write_table(table, written)
+    return bytes(written.getvalue())
+
+
+def _type(column: str) -> Any:
+    import pyarrow as pa
+
+    if column.startswith(_METRIC) or column == "seconds":
+        return pa.float64()
+    return pa.int64() if column == "position" else pa.string()
+
+
+def _evaluations(content: bytes) -> dict[Context, dict[int, Evaluation]]:
+    """What `_table` wrote; MalformedError where something else did."""
+    found: dict[Context, dict[int, Evaluation]] = {}
+    positions, digests = set(), set()
+    for row in _rows(content):
+        position, arch = row["position"], _architecture(row["architecture"])
+        place = f"at position {position}"
+        if position < 0 or position in positions or arch.digest in digests:
+            raise MalformedError(f"has a position or an architecture twice, or below 0, {place}")
+        positions.add(position)
+        digests.add(arch.digest)
+        metrics = {name: value for name, value in row["metrics"].items() if value is not None}
+        if not all(map(math.isfinite, [*metrics.values(), row["seconds"]])):
+            raise MalformedError(f"has a number that is not finite {place}")
+        try:
+            one = Evaluation(arch, metrics, row["error"], row["seconds"], row["worker"])
+        except NasError as error:
+            raise MalformedError(f"has no evaluation {place} ({error})") from None
+        found.setdefault((row["weights"], row["data"]), {})[position] = one
+    return found
+
+
+def _rows(content: bytes) -> Iterator[dict[str, Any]]:
+    """The rows, each with its metrics by name; MalformedError where columns are others."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(pa.BufferReader(content))
+        schema = file.schema_arrow
+        if tuple(schema.names[: len(_COLUMNS)]) != _COLUMNS or len(set(schema.names)) < len(schema.names):
+            raise MalformedError(f"has the columns {', '.join(schema.names[:9])}, not those of evaluations")
+        for field in schema:
+            if field.type != _type(field.name) or not (field.name in _COLUMNS or field.name.startswith(_METRIC)):
+                raise MalformedError(f"has a column {field.name!r} of {field.type}")
+        groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > _MOST_BYTES:
+            raise MalformedError(f"is larger than the {_MOST_BYTES:,} bytes that are read")
+        names = {name: json.loads(f'"{name.removeprefix(_METRIC)}"') for name in schema.names[len(_COLUMNS) :]}
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                missing = [name for name in _COLUMNS if row[name] is None and name != "error"]
+                if missing:
+                    raise MalformedError(f"has a row without {missing[0]!r}")
+                yield {name: row[name] for name in _COLUMNS} | {"metrics": {names[name]: row[name] for name in names}}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, MalformedError):
+            raise
+        raise MalformedError(f"is no table of Parquet ({' '.join(str(error).split())[:200]})") from error
+
+
+def _architecture(text: str) -> Architecture:
+    try:
+        arch = Architecture.from_json(text)
+    except SpaceError as error:
+        raise MalformedError(f"has no architecture ({error})") from None
+    if arch.json() != text:
+        raise MalformedError(f"has an architecture that is not as it is written: {text[:80]}")
+    return arch
