@@ -479,7 +479,7 @@ MISTAKES: dict[str, Mistake] = {
         run(task=[1, 2]),
         RunError,
         "task = [1, 2] is no task, it has no name, digest, metric, example, batch, outputs, loss, "
-        "evaluate, calibration: give a supernets.tasks.Classification or LanguageModelling, or write "
+        "evaluate, calibration: give a supernets.tasks.Classification, Regression or LanguageModelling, or write "
         "one like them",
     ),
     "run: unknown searcher": Mistake(
