@@ -33,12 +33,13 @@ from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
 if TYPE_CHECKING:
-    from nas import display, session
+    from nas import display, exporting, session, stages
     from nas import front as fronts
     from nas import storage as databases
     from nas.workflow import Workflow
 else:
-    display, session, fronts, databases = map(lazily, ("nas.display", "nas.session", "nas.front", "nas.storage"))
+    display, session, stages = map(lazily, ("nas.display", "nas.session", "nas.stages"))
+    fronts, databases, exporting = map(lazily, ("nas.front", "nas.storage", "nas.exporting"))
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -188,12 +189,12 @@ def _demo(workflow: Workflow) -> None:
 
     repository, name = workflow.repository, workflow.run.name
     session.introduce(workflow, detailed=False)
-    study = session.find(workflow, detailed=False)
+    study = stages.find(workflow, session.Terminal(detailed=False))
     record, rows = repository.study(name), fronts.front(repository, name)
     display.results(brief.lines(record, rows, len(study.evaluations), repository.trust(workflow.weights)))
     limit = brief.middle(record, rows)
     row = fronts.best(repository, name, [limit] if limit else [])
-    exported = session.export(workflow, row, workflow.directory / "best")
+    exported = exporting.export(workflow, row, workflow.directory / "best")
     display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
 
 
@@ -202,7 +203,7 @@ def _demo_in_full(workflow: Workflow) -> None:
     share = workflow.dominated_share(study)
     display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
     row = fronts.best(workflow.repository, study.name)
-    exported = session.export(workflow, row, workflow.directory / "best")
+    exported = exporting.export(workflow, row, workflow.directory / "best")
     display.exported(exported, row)
     display.agreement(workflow.exported_scores(exported), row.values())
 
@@ -219,7 +220,7 @@ def train(
     """Train the supernet of a run; a training that was stopped goes on."""
     with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
         session.introduce(workflow)
-        session.train(workflow)
+        session.Terminal().trained(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
         flags = "".join(f" --{flag} {session.quoted(value)}" for flag, value in given.items() if value)
         display.say(f"next: nas search {session.quoted(run_file)}{flags}{session.places(storage, runs)}")
@@ -420,6 +421,10 @@ Formats = Annotated[
 ]
 
 
+def _names(formats: str) -> list[str]:
+    return formats.split(",") if formats else []
+
+
 @app.command()
 def export(
     study: StudyName,
@@ -434,7 +439,7 @@ def export(
     """Write a network of a study as files that run without this package."""
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
-        display.exported(session.export(workflow, row, to, formats), row)
+        display.exported(exporting.export(workflow, row, to, _names(formats)), row)
 
 
 app.command()(check)
@@ -464,7 +469,7 @@ def finetune(
         network, _ = workflow.finetune(row.arch, config)
         after = workflow.scores(network)
         display.finetuned(before, after)
-        display.exported(session.export(workflow, row, to, formats, network, after), row)
+        display.exported(exporting.export(workflow, row, to, _names(formats), network, after), row)
 
 
 @app.command()
@@ -506,7 +511,7 @@ def compress(
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):
             place = to if networks == 1 else to / row.arch.digest[:8]
-            display.exported(session.export(workflow, row, place, formats, found.network, found.after), row)
+            display.exported(exporting.export(workflow, row, place, _names(formats), found.network, found.after), row)
             display.compressed(found.parent, found.before, found.after)
         session.outlook(workflow.run.name, storage, runs)
 
