@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from nas import faults, logs
 from nas.check_command import check
 from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
+from nas.init_command import init
 from nas.lazy import lazily
 from nas.options import (
     DEFAULT_URL,
@@ -33,13 +34,14 @@ from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
 if TYPE_CHECKING:
-    from nas import display, exporting, session, stages
+    from nas import display, session, stages
     from nas import front as fronts
     from nas import storage as databases
     from nas.workflow import Workflow
+    from supernets.export import Exported
 else:
     display, session, stages = map(lazily, ("nas.display", "nas.session", "nas.stages"))
-    fronts, databases, exporting = map(lazily, ("nas.front", "nas.storage", "nas.exporting"))
+    fronts, databases = map(lazily, ("nas.front", "nas.storage"))
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -194,7 +196,7 @@ def _demo(workflow: Workflow) -> None:
     display.results(brief.lines(record, rows, len(study.evaluations), repository.trust(workflow.weights)))
     limit = brief.middle(record, rows)
     row = fronts.best(repository, name, [limit] if limit else [])
-    exported = exporting.export(workflow, row, workflow.directory / "best")
+    exported = _export(workflow, row, workflow.directory / "best")
     display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
 
 
@@ -203,7 +205,7 @@ def _demo_in_full(workflow: Workflow) -> None:
     share = workflow.dominated_share(study)
     display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
     row = fronts.best(workflow.repository, study.name)
-    exported = exporting.export(workflow, row, workflow.directory / "best")
+    exported = _export(workflow, row, workflow.directory / "best")
     display.exported(exported, row)
     display.agreement(workflow.exported_scores(exported), row.values())
 
@@ -269,6 +271,7 @@ def resume(
 
 
 app.command()(tune)
+app.command()(init)
 
 
 @app.command()
@@ -421,8 +424,11 @@ Formats = Annotated[
 ]
 
 
-def _names(formats: str) -> list[str]:
-    return formats.split(",") if formats else []
+def _export(workflow: Workflow, row: fronts.Row, to: Path, formats: str = "", *tuned: Any) -> Exported:
+    """Writes a network, or one that was fine-tuned from it with its scores."""
+    from nas.exporting import export
+
+    return export(workflow, row, to, formats.split(",") if formats else (), *tuned)
 
 
 @app.command()
@@ -439,7 +445,7 @@ def export(
     """Write a network of a study as files that run without this package."""
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
-        display.exported(exporting.export(workflow, row, to, _names(formats)), row)
+        display.exported(_export(workflow, row, to, formats), row)
 
 
 app.command()(check)
@@ -469,7 +475,7 @@ def finetune(
         network, _ = workflow.finetune(row.arch, config)
         after = workflow.scores(network)
         display.finetuned(before, after)
-        display.exported(exporting.export(workflow, row, to, _names(formats), network, after), row)
+        display.exported(_export(workflow, row, to, formats, network, after), row)
 
 
 @app.command()
@@ -511,7 +517,7 @@ def compress(
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):
             place = to if networks == 1 else to / row.arch.digest[:8]
-            display.exported(exporting.export(workflow, row, place, _names(formats), found.network, found.after), row)
+            display.exported(_export(workflow, row, place, formats, found.network, found.after), row)
             display.compressed(found.parent, found.before, found.after)
         session.outlook(workflow.run.name, storage, runs)
 
