@@ -2,9 +2,9 @@
 
     nas search series.py
 
-What comes of it: in about a minute a front of a dozen forecasters with their root mean squared error in the spread of the
-series (0.29 is noise that nobody can foretell) and their latency on one thread: recurrent networks at its accurate end,
-convolutions, twice as fast, at the other.
+What comes of it: in about a minute a front of a dozen forecasters with their root mean squared error in the spread of
+the series (0.29 is noise that nobody can foretell) and their latency on one thread: recurrent networks at its accurate
+end, convolutions, twice as fast, at the other.
 """
 
 import numpy as np

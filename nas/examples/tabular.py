@@ -2,9 +2,9 @@
 
     nas search tabular.py
 
-What comes of it: in about a minute a front of networks from 50 parameters upwards with their root mean squared error, in
-the spread of what is predicted (1 is what always saying the mean gives, linear regression reaches about 0.7), and a trust
-report that says it plainly: with so few patients the networks hardly differ, so take the smallest.
+What comes of it: in about a minute a front of networks from 50 parameters upwards with their root mean squared error,
+in the spread of what is predicted (1 is what always saying the mean gives, linear regression reaches about 0.7), and a
+trust report that says it plainly: with so few patients the networks hardly differ, so take the smallest.
 """
 
 import numpy as np
