@@ -35,6 +35,14 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line) for kind, lines in blocks(page) if kind == "sh" for line in lines.splitlines()]
 
 
+def shorten(folder: Path) -> None:
+    """Makes the searches of all run files in a folder short."""
+    for file in folder.glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if SHORT not in text:
+            file.write_text(text + SHORT, encoding="utf-8")
+
+
 @pytest.fixture
 def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
     for name in ("NAS_STORAGE", "NAS_RUNS"):
@@ -107,12 +115,10 @@ def test_a_page_runs_from_its_beginning_to_its_end(
         file = re.match(r"# (\w+\.py)\n", lines)
         if kind == "python" and file:
             (tmp_path / file.group(1)).write_text(lines, encoding="utf-8")
+            shorten(tmp_path)
         elif kind == "python":
             exec(lines, names)
         for line in lines.splitlines() if kind == "sh" else []:
             answer = nas_(*shlex.split(line)[1:])
             assert answer.status == 0, f"{line}: {answer.err}"
-        for run_file in tmp_path.glob("*.py"):
-            text = run_file.read_text(encoding="utf-8")
-            if SHORT not in text:
-                run_file.write_text(text + SHORT, encoding="utf-8")
+            shorten(tmp_path)

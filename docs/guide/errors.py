@@ -14,9 +14,9 @@ PACKAGES = ("nas", "supernets", "search_spaces", "dashboard")
 ROOTS = {"NasError", "SupernetError", "SpaceError"}
 HEAD = """# Messages
 
-Every error that you can put right is one line, `error: ...`, with the value, the rule and the remedy. This page lists them all,
-as `…` where a message names your value: search it for a few words of yours. `nas --verbose COMMAND` shows where it was raised.
-Written by `python docs/guide/errors.py`.
+Every error that you can put right is one line, `error: ...`, with the value, the rule and the remedy. This page lists
+them all, with `…` where a message names a value of yours: search it for a few of the other words. `nas --verbose`
+before a command shows where it was raised. Written by `python docs/guide/errors.py`.
 """
 
 

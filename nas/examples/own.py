@@ -2,8 +2,8 @@
 
     nas search own.py
 
-What comes of it: small networks that answer both, ranked by a metric of your own making, the sum of the share of wrong
-digits and of the angle's error; with both of its parts beside it.
+What comes of it: in a minute a front of networks from 3,000 to 70,000 parameters that answer both, ranked by a metric
+of your own making: the share of wrong digits and the angle's mean error in units of 45 degrees, added up.
 """
 
 from typing import NamedTuple

@@ -2,8 +2,9 @@
 
     nas search text.py        # needs the text: pip install nas[text]
 
-What comes of it: models from 20,000 to 150,000 parameters with their loss in nats a character, each beside what it
-costs in multiply-accumulates. Chance is 4.4; knowing how often each letter occurs gives 3.
+What comes of it: in about two minutes a front of models with at most 120,000 parameters, their loss in nats a character
+beside what they cost in multiply-accumulates. Chance is 4.4, knowing how often each letter occurs 3; the best reach 2.0
+and still get better with more steps.
 """
 
 import torch
@@ -93,5 +94,5 @@ run = Run(
     limits=("params <= 1.2e5",),
     training=TrainingConfig(steps=600, lr=3e-3),
     evaluations=60,
-    trust=0.2,
+    trust=0.3,
 )
