@@ -1,36 +1,73 @@
 """Neural architecture search: studies, searchers, predictors, hardware targets and the database of results.
 
+    found = nas.search("my_run.py")
+    network = found.network(found.best)
+
 Importing this package loads none of its parts; a name is imported from its module on first use, so that a command which
 only reads the database never waits for torch or ray.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares it with what there is
+    from nas.errors import NasError
+    from nas.limits import Limit
+    from nas.placement import Placement
+    from nas.records import (
+        CurvePoint,
+        Distribution,
+        Evaluation,
+        Measurement,
+        SpaceRecord,
+        StudyRecord,
+        SupernetRecord,
+        TargetRecord,
+        Trust,
+    )
+    from nas.run import Run
+    from nas.stages import Found, Listener, search
+    from nas.storage import Repository
+    from nas.study import Study
+
+__all__ = [
+    "CurvePoint",
+    "Distribution",
+    "Evaluation",
+    "Found",
+    "Limit",
+    "Listener",
+    "Measurement",
+    "NasError",
+    "Placement",
+    "Repository",
+    "Run",
+    "SpaceRecord",
+    "Study",
+    "StudyRecord",
+    "SupernetRecord",
+    "TargetRecord",
+    "Trust",
+    "search",
+]
 
 _MODULES = {
-    "CurvePoint": "records",
-    "Distribution": "records",
-    "Evaluation": "records",
-    "Limit": "limits",
-    "Measurement": "records",
-    "NasError": "errors",
-    "Repository": "storage",
-    "SpaceRecord": "records",
-    "Study": "study",
-    "StudyRecord": "records",
-    "SupernetRecord": "records",
-    "TargetRecord": "records",
-    "Trust": "records",
-}
+    "errors": ("NasError",),
+    "limits": ("Limit",),
+    "placement": ("Placement",),
+    "run": ("Run",),
+    "stages": ("Found", "Listener", "search"),
+    "storage": ("Repository",),
+    "study": ("Study",),
+}  # all others are records
 
-__all__ = list(_MODULES)
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = next((module for module, names in _MODULES.items() if name in names), "records")
+        return getattr(import_module(f"{__name__}.{module}"), name)
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from nas import faults, logs
 from nas.check_command import check
 from nas.cluster_commands import app as cluster_app
 from nas.errors import NasError
+from nas.init_command import init
 from nas.lazy import lazily
 from nas.options import (
     DEFAULT_URL,
@@ -35,11 +36,13 @@ from nas.target_commands import app as target_app
 from nas.tune_command import tune
 
 if TYPE_CHECKING:
-    from nas import display, session
+    from nas import display, session, stages
     from nas import front as fronts
     from nas.workflow import Workflow
+    from supernets.export import Exported
 else:
-    display, session, fronts = map(lazily, ("nas.display", "nas.session", "nas.front"))
+    display, session, stages = map(lazily, ("nas.display", "nas.session", "nas.stages"))
+    fronts = lazily("nas.front")
 
 app = typer.Typer(
     help="Neural architecture search with weight-sharing supernets over plain PyTorch models.",
@@ -188,12 +191,12 @@ def _demo(workflow: Workflow) -> None:
 
     repository, name = workflow.repository, workflow.run.name
     session.introduce(workflow, detailed=False)
-    study = session.find(workflow, detailed=False)
+    study = stages.find(workflow, session.Terminal(detailed=False))
     record, rows = repository.study(name), fronts.front(repository, name)
     display.results(brief.lines(record, rows, len(study.evaluations), repository.trust(workflow.weights)))
     limit = brief.middle(record, rows)
     row = fronts.best(repository, name, [limit] if limit else [])
-    exported = session.export(workflow, row, workflow.directory / "best")
+    exported = _export(workflow, row, workflow.directory / "best")
     display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
 
 
@@ -202,7 +205,7 @@ def _demo_in_full(workflow: Workflow) -> None:
     share = workflow.dominated_share(study)
     display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
     row = fronts.best(workflow.repository, study.name)
-    exported = session.export(workflow, row, workflow.directory / "best")
+    exported = _export(workflow, row, workflow.directory / "best")
     display.exported(exported, row)
     display.agreement(workflow.exported_scores(exported), row.values())
 
@@ -219,7 +222,7 @@ def train(
     """Train the supernet of a run; a training that was stopped goes on."""
     with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
         session.introduce(workflow)
-        session.train(workflow)
+        session.Terminal().trained(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
         flags = "".join(f" --{flag} {session.quoted(value)}" for flag, value in given.items() if value)
         display.say(f"next: nas search {session.quoted(run_file)}{flags}{session.places(storage, runs)}")
@@ -268,6 +271,7 @@ def resume(
 
 
 app.command()(tune)
+app.command()(init)
 
 
 app.command()(shrink)
@@ -423,6 +427,13 @@ Formats = Annotated[
 ]
 
 
+def _export(workflow: Workflow, row: fronts.Row, to: Path, formats: str = "", *tuned: Any) -> Exported:
+    """Writes a network, or one that was fine-tuned from it with its scores."""
+    from nas.exporting import export
+
+    return export(workflow, row, to, formats.split(",") if formats else (), *tuned)
+
+
 @app.command()
 def export(
     study: StudyName,
@@ -437,7 +448,7 @@ def export(
     """Write a network of a study as files that run without this package."""
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
-        display.exported(session.export(workflow, row, to, formats), row)
+        display.exported(_export(workflow, row, to, formats), row)
 
 
 app.command()(check)
@@ -467,7 +478,7 @@ def finetune(
         network, _ = workflow.finetune(row.arch, config)
         after = workflow.scores(network)
         display.finetuned(before, after)
-        display.exported(session.export(workflow, row, to, formats, network, after), row)
+        display.exported(_export(workflow, row, to, formats, network, after), row)
 
 
 @app.command()
@@ -509,7 +520,7 @@ def compress(
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):
             place = to if networks == 1 else to / row.arch.digest[:8]
-            display.exported(session.export(workflow, row, place, formats, found.network, found.after), row)
+            display.exported(_export(workflow, row, place, formats, found.network, found.after), row)
             display.compressed(found.parent, found.before, found.after)
         session.outlook(workflow.run.name, storage, runs)
 

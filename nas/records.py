@@ -158,6 +158,10 @@ class TargetRecord:
         return ", ".join(word for word in words if word)
 
 
+STANDING_TARGETS = (TargetRecord("cpu", "cpu"), TargetRecord("onnx", "onnx"))
+"""Those that are there without being added: one thread of this machine, in PyTorch and in ONNX Runtime."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The latency of one extracted network on one version of a target; `architecture` is its canonical JSON.

@@ -233,7 +233,7 @@ class Run:
             )
         missing = [name for name in _TASK if not hasattr(self.task, name)]
         if missing or isinstance(self.task, type):
-            remedy = "give a supernets.tasks.Classification or LanguageModelling, or write one like them"
+            remedy = "give a supernets.tasks.Classification, Regression or LanguageModelling, or write one like them"
             raise RunError(f"task = {self.task!r} is no task, it has no {', '.join(missing) or 'data'}: {remedy}")
         if not isinstance(self.training, TrainingConfig):
             raise RunError(f"training = {self.training!r} is no TrainingConfig: write TrainingConfig(steps=...)")

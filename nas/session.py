@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas import display
+from nas import display, stages
 from nas import front as fronts
 from nas.errors import NasError
-from nas.interrupts import gracefully
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
+from nas.records import Distribution
+from nas.stages import Listener
 from nas.storage import DEFAULT_URL, Repository
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nas.latency import Latency
     from nas.run import Run
     from nas.study import Study
     from nas.workflow import Workflow
-    from supernets.export import Exported
+    from supernets.standalone import StandalonePlan
 
 Change = Callable[["Run"], "Run"]
 
@@ -77,7 +76,7 @@ def study_workflow(study: str, storage: str, runs: Path, placement: Placement = 
         record = repository.study(study)
         if record.run_file is None:
             raise NasError(
-                f"study {study!r} was not started from a run file, so its model is not known: use nas.study in Python"
+                f"study {study!r} was not started from a run file, so its model is not known: call nas.search in Python"
             )
         supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None
         learnt = repository.distributions(study)
@@ -98,71 +97,43 @@ def introduce(workflow: Workflow, *, detailed: bool = True) -> None:
         display.profiles(supernet.profiles(run.task.example(), sample=2))
 
 
-def train(workflow: Workflow, *, detailed: bool = True) -> None:
-    display.trained(workflow.result, workflow.run.training.strategy, workflow.weights)
-    if detailed:
-        display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
+class Terminal(Listener):
+    """Tells the story of a search on the terminal; not `detailed`, only what came of each stage."""
 
+    def __init__(self, *, detailed: bool = True) -> None:
+        self.detailed = detailed
 
-def measure(workflow: Workflow) -> dict[str, Latency]:
-    """Before training: where limits cannot be kept for want of a predictor, that is known in a minute."""
-    with display.bar("measuring networks") as tick:
-        latencies = workflow.measure(tick)
-    for name, found in latencies.items():
-        display.predictor(name, found)
-    return latencies
+    def progress(self, title: str) -> AbstractContextManager[stages.Tick]:
+        return display.bar(title)
+
+    def planned(self, plan: StandalonePlan) -> None:
+        if self.detailed or plan.refused:
+            display.foretold(plan)
+
+    def measured(self, latencies: Mapping[str, Latency]) -> None:
+        for name, found in latencies.items():
+            display.predictor(name, found)
+
+    def trained(self, workflow: Workflow) -> None:
+        display.trained(workflow.result, workflow.run.training.strategy, workflow.weights)
+        if self.detailed:
+            display.curve(workflow.repository.curve(workflow.weights), workflow.run.task.metric)
+
+    def not_trained(self) -> None:
+        display.say("supernet: not trained, for no objective or limit needs trained weights")
+
+    def learnt(self, distributions: Sequence[Distribution]) -> None:
+        display.learnt(distributions)
+
+    def stopping(self) -> None:
+        display.stopping()
 
 
 def search(workflow: Workflow) -> Study:
     introduce(workflow)
-    study = find(workflow)
+    study = stages.find(workflow, Terminal())
     show_front(workflow.repository, study.name)
     return study
-
-
-def find(workflow: Workflow, *, detailed: bool = True) -> Study:
-    """All the work of a search, each part told when it is done.
-
-    Raises:
-        NasError: another process drives the study.
-    """
-    with workflow.repository.driving(workflow.run.name):
-        return _found(workflow, detailed=detailed)
-
-
-def _found(workflow: Workflow, *, detailed: bool) -> Study:
-    run = workflow.run
-    judged = bool(run.trust) and run.trains
-    told = judged and not workflow.checkpoints.exists()
-    if told:  # before anything is trained
-        foretold = workflow.foretold()
-        if detailed or foretold.refused:
-            display.foretold(foretold)
-    predictors = measure(workflow) if run.target_names else {}
-    if run.trains:
-        train(workflow, detailed=detailed)
-    else:
-        display.say("supernet: not trained, for no objective or limit needs trained weights")
-    if run.gradient:
-        display.learnt(workflow.distributions(predictors))
-    with display.bar(f"searching ({run.searcher})") as tick:
-        study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
-        tick(len(study.evaluations), run.evaluations)
-        with gracefully(display.stopping):
-            study.run(run.evaluations)
-    if judged:
-        judge(workflow, told=told or not detailed)
-    with display.bar("verifying the front") as tick:
-        workflow.verify(study.name, tick)
-    return study
-
-
-def judge(workflow: Workflow, *, told: bool) -> None:
-    """The trust report; what it costs is said before, unless it was `told` already."""
-    if not told and (workflow.trust_plan.refused or not workflow.trust_is_known()):
-        display.foretold(workflow.trust_plan)
-    with display.bar("training alone, for the trust report") as tick:
-        workflow.trust(tick)
 
 
 def show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
@@ -204,32 +175,6 @@ def chosen(repository: Repository, study: str, architecture: str, where: list[st
     if not architecture:
         return fronts.best(repository, study, where, target)
     return fronts.row(repository, study, architecture)
-
-
-def export(
-    workflow: Workflow,
-    row: fronts.Row,
-    to: Path,
-    formats: str = "",
-    network: nn.Module | None = None,
-    scores: Mapping[str, float] | None = None,
-) -> Exported:
-    """Writes the network of a row, or one that was fine-tuned from it with its new scores."""
-    from supernets.export import FORMATS, available_formats
-
-    unknown = [name for name in formats.split(",") if formats and name not in FORMATS]
-    if unknown:
-        raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
-    workflow.require_trained(workflow.run.name)
-    taken = network if network is not None else workflow.network(row.arch)
-    chosen = tuple(name for name in FORMATS if name in formats.split(",")) if formats else available_formats(taken)
-    metadata = {
-        "study": workflow.run.name,
-        "weights": workflow.weights,
-        "finetuned": network is not None,
-        "metrics": {**row.values(), **(scores or {})},
-    }
-    return workflow.export(row.arch, to, chosen, metadata, taken)
 
 
 def spread(repository: Repository, study: str, number: int) -> list[fronts.Row]:

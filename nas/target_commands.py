@@ -12,7 +12,7 @@ import typer
 from nas.errors import NasError
 from nas.lazy import lazily
 from nas.options import DEFAULT_URL, RUNS, AsJSON, RunFile, Runs, Storage
-from nas.records import Measurement, TargetRecord
+from nas.records import STANDING_TARGETS, Measurement, TargetRecord
 
 if TYPE_CHECKING:
     from nas import display
@@ -26,8 +26,6 @@ else:
 app = typer.Typer(help="Machines that networks are measured on.", no_args_is_help=True)
 
 TargetName = Annotated[str, typer.Argument(help="Name of a target, as in latency_ms@NAME.", show_default=False)]
-
-_CPU = TargetRecord("cpu", "cpu")  # which is there without being added
 
 
 @app.command()
@@ -49,7 +47,7 @@ def add(
     target = targets.make(name, kind, settings or [])
     record = targets.target_record(target)
     with databases.Repository(storage) as repository:
-        known = {record.name: record for record in [_CPU, *repository.targets()]}.get(name)
+        known = {record.name: record for record in (*STANDING_TARGETS, *repository.targets())}.get(name)
         if known is not None and not replace and (known.kind, known.settings) != (target.kind, target.settings):
             raise targets.TargetError(
                 f"target {name!r} is {_written(known)} so far: take another name, or say with --replace that it is "
@@ -152,8 +150,8 @@ def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> Non
     """List targets, their versions and measurements."""
     with databases.Repository(storage, read_only=True) as repository:
         found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
-        if "cpu" not in {target.name for target in found}:
-            found = [_CPU, *found]
+        names = {target.name for target in found}
+        found = [*(target for target in STANDING_TARGETS if target.name not in names), *found]
         display.targets(found, repository.num_measurements(), as_json)
 
 

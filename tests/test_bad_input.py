@@ -479,7 +479,7 @@ MISTAKES: dict[str, Mistake] = {
         run(task=[1, 2]),
         RunError,
         "task = [1, 2] is no task, it has no name, digest, metric, example, batch, outputs, loss, "
-        "evaluate, calibration: give a supernets.tasks.Classification or LanguageModelling, or write "
+        "evaluate, calibration: give a supernets.tasks.Classification, Regression or LanguageModelling, or write "
         "one like them",
     ),
     "run: unknown searcher": Mistake(
@@ -572,7 +572,7 @@ MISTAKES: dict[str, Mistake] = {
     "run: unknown target": Mistake(
         lambda folder: Workflow(replace(tiny(), objectives=("latency_ms@pi5",)), Repository("sqlite://"), folder),
         TargetError,
-        "no target is called 'pi5' in sqlite://: there is cpu; nas target add pi5 KIND adds it",
+        "no target is called 'pi5' in sqlite://: there is cpu, onnx; nas target add pi5 KIND adds it",
     ),
     "run: latency of no target": Mistake(
         run(limits=("latency_ms <= 2",)),

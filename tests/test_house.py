@@ -17,6 +17,8 @@ PACKAGES = ("search_spaces", "supernets", "nas", "dashboard")
 BRIDGES = (
     "check_command",
     "evaluators",
+    "examples/*",
+    "exporting",
     "fidelity/architectures",
     "learning",
     "searchers/gradient/*",

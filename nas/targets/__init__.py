@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nas.records import TargetRecord
+from nas.records import STANDING_TARGETS, TargetRecord
 from nas.targets.cpu import CPUTarget
 from nas.targets.cuda import CUDATarget
 from nas.targets.measuring import Repeats
@@ -49,7 +49,7 @@ TARGETS: dict[str, Callable[..., Target]] = {
     "table": TableTarget,
     "remote": RemoteTarget,
 }
-"""The kinds of targets. "cpu" is also the name of one that exists without being added."""
+"""The kinds of targets."""
 
 
 def make(name: str, kind: str, settings: Sequence[str]) -> Target:
@@ -79,18 +79,18 @@ def _check_kind(kind: str) -> None:
 
 
 def find(repository: Repository, name: str) -> Target:
-    """The target of a name, which is in the database, or "cpu".
+    """The target of a name, which is in the database, or one of those that are there without being added.
 
     Raises:
         TargetError: there is no such target.
     """
-    known = {target.name: target for target in repository.targets()}
-    if name not in known and name != "cpu":
-        there = ", ".join(dict.fromkeys(["cpu", *known]))
+    known = {target.name: target for target in (*STANDING_TARGETS, *repository.targets())}
+    if name not in known:
+        there = ", ".join(known)
         raise TargetError(
             f"no target is called {name!r} in {repository.url}: there is {there}; nas target add {name} KIND adds it"
         )
-    return build(known.get(name) or TargetRecord("cpu", "cpu"))
+    return build(known[name])
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 from nas import front
-from nas.session import find
+from nas.stages import find
 from nas.storage import Repository
 from nas.workflow import Workflow
 from supernets.tasks import Classification

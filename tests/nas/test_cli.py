@@ -523,7 +523,7 @@ def test_help_names_every_command(nas_: Nas) -> None:
     status, out, _ = nas_("--help")
     assert status == 0
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert len(names) == 18
+    assert len(names) == 19
     assert all(re.search(rf"^  {name} +[A-Z]", out, re.MULTILINE) for name in names), out
     assert nas_() == (2, "", out), "nas alone explains itself"
     for name in names:
@@ -549,6 +549,14 @@ def test_help_waits_for_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Usage: " in done.stdout
+
+
+def test_modules_that_are_loaded_late_stand_torch() -> None:
+    """Which looks into every module there is when it is imported, and so loads them in the middle of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import nas.cli, nas.run"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_python_m_nas_is_the_command(here: Path) -> None:

@@ -70,8 +70,11 @@ def test_a_machine_is_added_and_listed(nas_: Nas, tmp_path: Path) -> None:
         (record,) = repository.targets()
     assert (record.name, record.kind, record.settings) == ("fast", "cpu", {"threads": 2, "precision": "bfloat16"})
     listed = nas_("target", "list").out.splitlines()
-    assert [line.split()[:2] for line in listed] == [["target", "kind"], ["cpu", "cpu"], ["fast", "cpu"]]
-    assert f"cpu precision=bfloat16 threads=2  {record.version[:8]}  0 " in listed[2]
+    assert [line.split()[:2] for line in listed] == [
+        ["target", "kind"],
+        *(["cpu", "cpu"], ["onnx", "onnx"], ["fast", "cpu"]),
+    ]
+    assert f"cpu precision=bfloat16 threads=2  {record.version[:8]}  0 " in listed[3]
 
 
 def test_a_name_that_is_taken_says_how_to_change_it(nas_: Nas, tmp_path: Path) -> None:
@@ -88,8 +91,8 @@ def test_a_name_that_is_taken_says_how_to_change_it(nas_: Nas, tmp_path: Path) -
     with stored(tmp_path) as repository:
         assert [record.settings for record in repository.target_versions()] == [{"threads": 3}, {"threads": 2}]
     lines = nas_("target", "list").out.splitlines()
-    assert "threads=3" in lines[2] and "(earlier)" not in lines[2]
-    assert "threads=2" in lines[3] and "(earlier)" in lines[3]
+    assert "threads=3" in lines[3] and "(earlier)" not in lines[3]
+    assert "threads=2" in lines[4] and "(earlier)" in lines[4]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,8 @@ def test_an_unknown_target_is_one_line(nas_: Nas) -> None:
         answer = nas_("target", command, TINY, "pi5")
         assert answer.status == 1
         assert answer.err == (
-            "error: no target is called 'pi5' in sqlite:///nas.db: there is cpu; nas target add pi5 KIND adds it\n"
+            "error: no target is called 'pi5' in sqlite:///nas.db: there is cpu, onnx; "
+            "nas target add pi5 KIND adds it\n"
         )
 
 
@@ -225,11 +229,12 @@ def test_nothing_measured_before_is_an_error(nas_: Nas, measured: list[Measureme
 
 
 def test_targets_are_listed_without_a_run_file(nas_: Nas, measured: list[Measurement]) -> None:
-    header, row = nas_("target", "list").out.splitlines()
+    header, unused, row = nas_("target", "list").out.splitlines()
+    assert unused.split()[:2] == ["onnx", "onnx"], "it is there without being added"
     assert header.split() == ["target", "kind", "version", "measurements", "last", "measured", "(UTC)", "machine"]
     (first,) = {m.version for m in measured}
     last = max(m.created for m in measured)[:16].replace("T", " ")
     assert row.startswith(f"cpu     cpu   {first[:8]}  17            {last}     ")
-    (found,) = json.loads(nas_("target", "list", "--json").out)
+    _, found = json.loads(nas_("target", "list", "--json").out)
     assert (found["name"], found["version"], found["measurements"]) == ("cpu", first, 17)
     assert found["description"]["threads"] == 1 and found["last_measured"] == max(m.created for m in measured)

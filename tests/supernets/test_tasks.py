@@ -12,6 +12,8 @@ from supernets.tasks import (
     Batch,
     Classification,
     LanguageModelling,
+    Regression,
+    SamplingTask,
     Task,
     TaskError,
     batch_indices,
@@ -37,11 +39,17 @@ def language(length: int = 200, **settings: object) -> LanguageModelling:
     return LanguageModelling(tokens, tokens[:45], tokens[:30], **(defaults | settings))  # type: ignore[arg-type]
 
 
+def regression(**settings: object) -> Regression:
+    pairs = ((x, np.c_[y, -2.0 * y]) for x, y in (pair(NUM_TRAIN), pair(20, 1), pair(10, 2)))
+    defaults: dict[str, object] = {"batch_size": 16}
+    return Regression(*pairs, **(defaults | settings))  # type: ignore[arg-type]
+
+
 def same(a: Batch, b: Batch) -> bool:
     return torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
 
 
-TASKS = {"classification": classification, "language": language}
+TASKS = {"classification": classification, "language": language, "regression": regression}
 
 
 @pytest.mark.parametrize("make", TASKS.values(), ids=list(TASKS))
@@ -139,6 +147,55 @@ def test_language_evaluation_reads_every_token_once() -> None:
     assert task.evaluate(Successor())["error"] == 2 / 45
 
 
+class Says(nn.Module):
+    """The same numbers for every example."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__()
+        self.numbers = nn.Parameter(torch.tensor(numbers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.numbers.expand(len(x), -1)
+
+
+def test_errors_of_a_regression_are_those_of_numpy() -> None:
+    task, said = regression(), np.array([0.5, 1.0])
+    targets = np.c_[pair(20, 1)[1], -2.0 * pair(20, 1)[1]]
+    found = task.evaluate(Says(*said.tolist()))
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean((targets - said) ** 2)), rel=1e-6)
+    assert found["mae"] == pytest.approx(np.mean(np.abs(targets - said)), rel=1e-6)
+    assert found["loss"] == pytest.approx(found["rmse"] ** 2)
+    assert math.isnan(task.evaluate(Says(math.nan, 0.0))["rmse"])
+
+
+def test_the_losses_of_a_regression_are_those_of_its_examples() -> None:
+    task: SamplingTask = regression()
+    batch = task.batch(0, seed=0)
+    outputs = task.outputs(Says(0.5, 1.0), batch)
+    losses = task.losses(outputs, batch)
+    assert losses.shape == (16,)
+    assert float(losses.mean().detach()) == pytest.approx(float(task.loss(outputs, batch).detach()))
+
+
+def test_a_regression_scores_who_knows_above_who_says_the_mean() -> None:
+    targets = np.arange(64) % 3.0
+    pairs = np.c_[pair(64)[0], targets], targets
+    task = Regression(pairs, pairs)
+
+    class Knows(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs[:, -1]  # of one number an example
+
+    assert task.score(Knows(), 0, 0) == 1
+    assert task.score(Says(float(targets.mean())), 0, 0) == pytest.approx(0.5)
+    assert 0 < task.score(Says(10.0), 0, 0) < 0.5
+
+
+def test_a_model_with_another_number_of_outputs_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"returns \(20, 1\) for targets \(20, 2\): let it end in as many outputs"):
+        regression().evaluate(Says(0.5))
+
+
 def test_a_diverged_network_has_no_rank() -> None:
     assert math.isnan(classification().evaluate(Constant([math.nan, 0.0, 0.0]))["error"])
 
@@ -161,8 +218,10 @@ def test_the_digest_knows_data_and_settings() -> None:
         Classification(flipped, pair(20, 1), pair(10, 2), batch_size=16).digest,
         language().digest,
         language(context=9).digest,
+        regression().digest,
+        regression(batch_size=8).digest,
     }
-    assert len(digests) == 7
+    assert len(digests) == 9
 
 
 x, y = pair(6)
@@ -185,6 +244,10 @@ REFUSED = {
         lambda: Classification((x, y), (x, y)).evaluate(nn.Linear(4, 3), "test"),
         "choose one of train, valid",
     ),
+    "targets in a cube": (lambda: Regression((x, x[..., None]), (x, y)), r"of shape \(6, 4, 1\): give numbers, \(n,\)"),
+    "targets not finite": (lambda: Regression((x, bad), (x, x)), "train targets are not finite"),
+    "targets of two widths": (lambda: Regression((x, x), (x, y)), r"valid targets have shape \(1,\) each"),
+    "one target too few": (lambda: Regression((x, y[:5]), (x, y)), "6 inputs and 5 targets"),
     "text too short": (lambda: language(8), "give at least 9"),
     "tokens not integer": (lambda: LanguageModelling(x[:, 0], y), "train tokens are torch.float64"),
     "token out of range": (lambda: language(vocab=5), "vocab = 5"),

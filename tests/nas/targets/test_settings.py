@@ -45,12 +45,12 @@ def test_a_name_in_the_database_suffices() -> None:
     with Repository("sqlite://") as repository:
         assert find(repository, "cpu") == CPUTarget()
         with pytest.raises(
-            TargetError, match=r"no target is called 'fast' in .* there is cpu; nas target add fast KIND"
+            TargetError, match=r"no target is called 'fast' in .* there is cpu, onnx; nas target add fast KIND"
         ):
             find(repository, "fast")
         repository.add_target(target_record(target))
         assert find(repository, "fast") == target
-        with pytest.raises(TargetError, match="there is cpu, fast; nas target add slow KIND adds it"):
+        with pytest.raises(TargetError, match="there is cpu, onnx, fast; nas target add slow KIND adds it"):
             find(repository, "slow")
 
 

@@ -31,25 +31,52 @@ def at_least_one(name: str, value: int) -> int:
 
 
 def labelled(split: str, pair: tuple[Array, Array], dtype: torch.dtype) -> Batch:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise TaskError(f"{split} is {type(pair).__name__}: give a pair of inputs and labels")
-    inputs, labels = _tensor(f"the {split} inputs", pair[0]), _tensor(f"the {split} labels", pair[1])
-    if inputs.dim() < 2:
-        raise TaskError(f"the {split} inputs have shape {tuple(inputs.shape)}: give one row an example, (n, ...)")
+    """Inputs (n x ...) and their labels (n,)."""
+    inputs, labels = _paired(split, pair, "labels")
     if labels.dim() != 1 or not _is_integer(labels):
         raise TaskError(
             f"the {split} labels are {labels.dtype} of shape {tuple(labels.shape)}: give one integer an example, (n,)"
         )
-    if len(inputs) != len(labels):
-        raise TaskError(f"{split} has {len(inputs)} inputs and {len(labels)} labels: give one label an input")
-    if len(labels) == 0:
+    _check_lengths(split, inputs, labels, "label")
+    return Batch(_finite(f"the {split} inputs", inputs, dtype), labels.long())
+
+
+def measured(split: str, pair: tuple[Array, Array], dtype: torch.dtype) -> Batch:
+    """Inputs (n x ...) and their targets as floating point numbers (n x k)."""
+    inputs, targets = _paired(split, pair, "targets")
+    if targets.dim() not in (1, 2) or targets.is_complex() or targets.dtype == torch.bool:
+        raise TaskError(
+            f"the {split} targets are {targets.dtype} of shape {tuple(targets.shape)}: give numbers, (n,) or (n, k)"
+        )
+    _check_lengths(split, inputs, targets, "target")
+    rows = (targets[:, None] if targets.dim() == 1 else targets).to(dtype)
+    return Batch(_finite(f"the {split} inputs", inputs, dtype), _finite(f"the {split} targets", rows, dtype))
+
+
+def _paired(split: str, pair: tuple[Array, Array], seconds: str) -> tuple[Tensor, Tensor]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TaskError(f"{split} is {type(pair).__name__}: give a pair of inputs and {seconds}")
+    inputs, others = _tensor(f"the {split} inputs", pair[0]), _tensor(f"the {split} {seconds}", pair[1])
+    if inputs.dim() < 2:
+        raise TaskError(f"the {split} inputs have shape {tuple(inputs.shape)}: give one row an example, (n, ...)")
+    return inputs, others
+
+
+def _check_lengths(split: str, inputs: Tensor, others: Tensor, one: str) -> None:
+    if len(inputs) != len(others):
+        raise TaskError(f"{split} has {len(inputs)} inputs and {len(others)} {one}s: give one {one} an input")
+    if len(others) == 0:
         raise TaskError(f"{split} is empty: give at least one example")
-    if inputs.is_floating_point():
-        if not inputs.isfinite().all():
-            row = int((~inputs.flatten(1).isfinite().all(1)).nonzero()[0])
-            raise TaskError(f"the {split} inputs are not finite (first in example {row}): remove NaN and infinity")
-        inputs = inputs.to(dtype)
-    return Batch(inputs, labels.long())
+
+
+def _finite(what: str, values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values as they are, or, of floating point numbers, as those of a type."""
+    if not values.is_floating_point():
+        return values
+    if not values.isfinite().all():
+        row = int((~values.flatten(1).isfinite().all(1)).nonzero()[0])
+        raise TaskError(f"{what} are not finite (first in example {row}): remove NaN and infinity")
+    return values.to(dtype)
 
 
 def tokens_of(split: str, given: Array, context: int) -> Tensor:
@@ -83,10 +110,10 @@ def check_range(what: str, values: Tensor, size: int, setting: str) -> None:
         raise TaskError(f"{what} have {value}: with {setting} = {size} they must be from 0 to {size - 1}")
 
 
-def check_shape(split: str, inputs: Tensor, train: Tensor) -> None:
-    if inputs.shape[1:] != train.shape[1:]:
+def check_shape(what: str, values: Tensor, train: Tensor) -> None:
+    if values.shape[1:] != train.shape[1:]:
         raise TaskError(
-            f"the {split} inputs have shape {tuple(inputs.shape[1:])} each, those of train {tuple(train.shape[1:])}: "
+            f"{what} have shape {tuple(values.shape[1:])} each, those of train {tuple(train.shape[1:])}: "
             "make them alike"
         )
 
