@@ -4,6 +4,7 @@ import ast
 import functools
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -228,3 +229,9 @@ def test_the_lock_names_no_place_and_one_torch() -> None:
     torch = [line for line in lines if line.startswith("torch==")]
     assert len(torch) == 1 and "+" not in torch[0], "one torch, without a local version, matches both builds"
     assert not [line for line in lines if line.startswith(("nvidia-", "triton"))]
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Two of one name cannot be collected together."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
