@@ -18,8 +18,15 @@ def axis(shown: Metric, log: bool = False) -> dict[str, Any]:
 
 
 def log_ticks(values: "pd.Series[float]", log: bool) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 where a logarithmic axis spans one to three decades; Plotly's own choice otherwise."""
-    return {"dtick": "D2"} if log and len(values) and 10 <= values.max() / values.min() <= 1000 else {}
+    """Ticks at 1, 2 and 5, written out, where a logarithmic axis spans one to three decades; else Plotly's own choice.
+
+    Plotly's would be bare digits, of which nobody sees whether a 5 is 0.5 or 50. `values` are as the axis shows them.
+    """
+    if not (log and len(values) and 10 <= values.max() / values.min() <= 1000):
+        return {}
+    decades = range(math.floor(math.log10(values.min())) - 1, math.ceil(math.log10(values.max())) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+    return {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
 
 
 def step(width: float) -> float:

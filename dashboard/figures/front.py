@@ -91,8 +91,8 @@ def front_figure(
         clickmode="event+select",
         uirevision=f"{shown.axes} {logs}",
     )
-    figure.update_xaxes(**axes.axis(mx, x in logs), **axes.log_ticks(table[x], x in logs))
-    figure.update_yaxes(**axes.axis(my, y in logs), **axes.log_ticks(table[y], y in logs))
+    figure.update_xaxes(**axes.axis(mx, x in logs), **axes.log_ticks(table[x] * mx.factor, x in logs))
+    figure.update_yaxes(**axes.axis(my, y in logs), **axes.log_ticks(table[y] * my.factor, y in logs))
     _leave_bars_out_of_ranges(figure, table, mx, my)
     return figure
 
@@ -296,7 +296,7 @@ def fronts_figure(fronts: Mapping[str, pd.DataFrame], x: Mapping[str, str], y: s
     figure.update_layout(template=theme.TEMPLATE, height=460, showlegend=True)
     every = pd.concat([front[x[name]] for name, front in fronts.items()]).dropna()
     log = bool(len(every) and 0 < _FAR * every.min() < every.max())
-    found = axes.axis(across[0], log) | axes.log_ticks(every, log)
+    found = axes.axis(across[0], log) | axes.log_ticks(every * across[0].factor, log)
     figure.update_xaxes(**{**found, **({"title": {"text": title}} if title else {})})
     figure.update_yaxes(**axes.axis(my))
     return figure

@@ -46,7 +46,7 @@ def predictions_figure(rows: pd.DataFrame) -> go.Figure:
     figure.update_layout(template=theme.TEMPLATE, height=460)
     shared: dict[str, Any] = {"range": span, "dtick": axes.step((high - low) / 5 or 1.0)}
     if log:
-        shared = {"type": "log", "range": np.log10(span).tolist(), "dtick": "D2" if high < 1000 * low else 1}
+        shared = {"type": "log", "range": np.log10(span).tolist(), **axes.log_ticks(pd.Series([low, high]), log)}
     figure.update_xaxes(title={"text": f"measured: {named.axis}"}, constrain="domain", constraintoward="left", **shared)
     figure.update_yaxes(title={"text": f"predicted: {named.axis}"}, scaleanchor="x", constrain="domain", **shared)
     return figure

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard import planes, queries
+from dashboard.figures.axes import log_ticks
 from dashboard.figures.front import MOST_BARS, WEBGL_ABOVE, front_figure, fronts_figure
 from dashboard.planes import Plane, plane
 from dashboard.queries import StudyView
@@ -254,3 +255,10 @@ def test_the_table_to_download_has_all_values_of_the_front(shown: StudyView) -> 
     assert read["digest"].tolist() == shown.front["_digest"].tolist()
     assert read["error"].tolist() == pytest.approx(shown.front["error"].tolist())
     assert {"measured_error", "measured_latency_ms@cpu", "error_std", "architecture"} <= set(read)
+
+
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers() -> None:
+    found = log_ticks(pd.Series([0.16, 6.8]), True)
+    assert found["ticktext"][found["tickvals"].index(0.5)] == "0.5" and {0.2, 1.0, 2.0, 5.0} <= set(found["tickvals"])
+    assert log_ticks(pd.Series([1000.0, 90000.0]), True)["ticktext"][3:6] == ["1,000", "2,000", "5,000"]
+    assert log_ticks(pd.Series([0.16, 6.8]), False) == log_ticks(pd.Series([1.0, 2.0]), True) == {}
