@@ -34,6 +34,8 @@ from supernets.compression.sorting import sort_units
 
 ROWS = Path("benchmarks/results/pretrained.jsonl")
 SHARES = (0.5, 0.25, 0.75)
+FASTNAS_SHARES = (0.5, 0.75)
+"""Of parameters that a network in FastNAS's own space has."""
 LATENCY = "latency"
 EVALUATIONS = 96
 STEPS = {"minilm": 40, "text": 80, "images": 150}
@@ -61,6 +63,8 @@ class Bench:
             if peers.installed("torch_pruning"):
                 for importance in ("magnitude", "taylor"):
                     yield f"Torch-Pruning, {importance}", share, partial(self.torch_pruning, importance, share)
+            if peers.installed("modelopt") and self.subject.convolutional and share in FASTNAS_SHARES:
+                yield "FastNAS (modelopt)", share, partial(self.fastnas, float(share))
 
     # --- ours
 
@@ -125,6 +129,16 @@ class Bench:
         else:
             found = peers.of_size(make, peers.parameters, float(share) * self.params)
         return recalibrated(found, subject.task)  # as every network of ours is
+
+    def fastnas(self, share: float) -> nn.Module:
+        task = self.subject.task
+
+        def quality(model: nn.Module) -> float:
+            return -float(task.evaluate(model, "valid")[task.metric])
+
+        batches = list(task.calibration(64))
+        found = peers.fastnas(self.subject.parent, batches, quality, share, self.folder / f"fastnas {share}.pth")
+        return recalibrated(found, task)
 
     def _loss(self, model: nn.Module) -> Tensor:
         """Of as many batches as our scores read."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,6 +72,31 @@ def torch_pruning(
         return model.eval()
 
     return make
+
+
+def fastnas(
+    parent: nn.Module, batches: list[Tensor], quality: Callable[[nn.Module], float], share: float, folder: Path
+) -> nn.Module:
+    """A network of so large a share of the parameters by FastNAS of nvidia-modelopt 0.47, a search for each size.
+
+    Args:
+        batches: to calibrate batch norm on, as its guide wants.
+        quality: the higher, the better.
+        folder: for its search, which goes on where it was stopped.
+    """
+    import modelopt.torch.prune as mtp
+
+    model = copy.deepcopy(parent).eval()
+    config = {
+        "data_loader": [(x, x) for x in batches],
+        "score_func": quality,
+        "checkpoint": str(folder),
+        "verbose": False,
+    }
+    pruned, _ = mtp.prune(
+        model, mode="fastnas", constraints={"params": f"{share:.0%}"}, dummy_input=batches[0][:2], config=config
+    )
+    return pruned.eval()
 
 
 def of_size(make: Make, size: Callable[[nn.Module], float], wanted: float, tries: int = 8) -> nn.Module:

@@ -44,6 +44,8 @@ class Subject:
     """The share of the task's own loss in the training that every contender gets; the rest imitates the parent."""
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
     settle: Callable[[nn.Module], None] = _nothing
+    convolutional: bool = False
+    """Whether FastNAS takes it."""
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
     def distilled(self, model: nn.Module, step: int) -> Tensor:
@@ -106,6 +108,7 @@ def pictures(folder: Path) -> Subject:
         1e-3,
         ("error", "loss"),
         _divergence,
+        convolutional=True,
         ignored=lambda model: [list(model.modules())[-1]],
     )
 
