@@ -40,8 +40,8 @@ def report(found: Found) -> str:
         f"{machine('cpu', 1)}; written by `python -m benchmarks.pretrained.report` from `pretrained.jsonl`, which "
         "`python -m benchmarks.pretrained --subject NAME` writes. Test split. Each cell: the score of the network as "
         "it is made of the trained weights → after the same short training with the parent's outputs (nothing where "
-        "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning makes a run a size. "
-        "Batch norm is calibrated anew for all.\n",
+        "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning and FastNAS make a run "
+        "a size. Batch norm is calibrated anew for all.\n",
     ]
     for subject in subjects:
         parts.append(f"## {TITLES[subject]}\n\n{table(found, subject)}")
@@ -83,7 +83,7 @@ def draw(found: Found, path: Path) -> None:
         for name in dict.fromkeys(name for own, name, _ in found if own == subject and name != "parent"):
             rows = [found[subject, name, size] for size in SIZES[:3] if (subject, name, size) in found]
             rows = [row for row in rows if "before" in row]
-            style = {"T": ":", "p": "--", "s": "-"}[name[0]]
+            style = {"T": ":", "F": ":", "p": "--", "s": "-"}[name[0]]
             panel.plot([r["params"] for r in rows], [r["before"][metric] for r in rows], style, marker=".", label=name)
         panel.axhline(parent[metric], color="grey", linewidth=0.8)
         panel.set(title=TITLES[subject], xlabel="share of the parameters", ylabel=f"{metric}, before training")
