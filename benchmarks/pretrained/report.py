@@ -40,8 +40,8 @@ def report(found: Found) -> str:
         f"{machine('cpu', 1)}; written by `python -m benchmarks.pretrained.report` from `pretrained.jsonl`, which "
         "`python -m benchmarks.pretrained --subject NAME` writes. Test split. Each cell: the score of the network as "
         "it is made of the trained weights → after the same short training with the parent's outputs (nothing where "
-        "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning and FastNAS make a run "
-        "a size. Batch norm is calibrated anew for all.\n",
+        "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning and FastNAS run once "
+        "for each. Batch norm is calibrated anew for all.\n",
     ]
     for subject in subjects:
         parts.append(f"## {TITLES[subject]}\n\n{table(found, subject)}")
