@@ -1,6 +1,5 @@
 """Architectures as rows of a table of choices, without their space's Python class: for neighbours and importances."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +42,7 @@ class Encoded:
 
 def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
     """The architectures that are at these positions of a study."""
-    rows = [dict(_leaves(json.loads(arch.json()))) for arch in archs]
+    rows = [dict(_choices(arch)) for arch in archs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     codes = np.full((len(rows), len(names)), ABSENT, dtype=np.int16)
     options = []
@@ -55,20 +54,11 @@ def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
     return Encoded(np.array(places, dtype=np.intp), tuple(names), tuple(options), codes)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its path: `early.kernel.0`; a nested network also tells its kind."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if name == "is":
-                if path:
-                    yield f"{path}.kind", item
-            else:
-                yield from _leaves(item, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}.{index}")
-    else:
-        yield path, value
+def _choices(arch: Architecture) -> Iterator[tuple[str, Any]]:
+    """Every chosen value by its path: `early.kernel.0`; a nested network also tells its kind."""
+    for path, value in arch.leaves():
+        if path != "is" and value != ():
+            yield (f"{path.removesuffix('.is')}.kind" if path.endswith(".is") else path), value
 
 
 def _ordered(known: set[Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Architecture
+from search_spaces.reading import file_bytes, json_object
 
 RECORD, WEIGHTS = "architecture.json", "weights.safetensors"
 RUNS_VARIABLE = "NAS_RUNS"
@@ -62,7 +63,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _read(folder: Path, root: Path) -> Export | None:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json_object(file_bytes(folder / RECORD))
         digest = Architecture.from_json(json.dumps(record["architecture"])).digest
         told = record.get("metadata") or {}
     except (OSError, ValueError, KeyError, TypeError):  # another file of this name
@@ -116,7 +117,7 @@ def _shapes(file: Path) -> dict[str, list[int]]:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > _LARGEST_HEADER:
                 return {}
-            header: Mapping[str, Any] = json.loads(stream.read(length))
+            header: Mapping[str, Any] = json_object(stream.read(length), most_bytes=_LARGEST_HEADER)
     except (OSError, ValueError, struct.error):
         return {}
     return {name: list(told["shape"]) for name, told in header.items() if name != "__metadata__"}

@@ -113,7 +113,7 @@ def thinned(rows: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = (), m
 
 
 def _cells(values: "np.typing.NDArray[np.float64]", log: bool, side: int) -> "np.typing.NDArray[np.int64]":
-    """The cell of each value on one axis;."""
+    """The cell of each value on one axis."""
     shown = np.log(values) if log else values
     low, high = shown.min(), shown.max()
     found: np.typing.NDArray[np.int64] = ((shown - low) / ((high - low) or 1.0) * side).astype(np.int64)

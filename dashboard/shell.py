@@ -122,7 +122,7 @@ def _view(
 
 
 def views() -> list[StudyView | Unreadable]:
-    """All studies as they are now; only evaluations not seen before are read. One that cannot be read harms none."""
+    """All studies as they are now; what has not changed is not read again. One that cannot be read harms none."""
     counts, spaces = repository().num_evaluations(), queries.spaces(repository())
     found: list[StudyView | Unreadable] = []
     for study in repository().studies():

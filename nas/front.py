@@ -205,11 +205,20 @@ def best(repository: Repository, name: str, where: Sequence[str] = (), target: s
     Raises:
         NasError: none does.
     """
-    for found in front(repository, name, where, target):
+    return first_kept(front(repository, name, where, target), repository.study(name), where)
+
+
+def first_kept(rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = ()) -> Row:
+    """The first row of a front that breaks no limit as measured.
+
+    Raises:
+        NasError: all do.
+    """
+    for found in rows:
         if not found.broken:
             return found
-    bounds = ", ".join((*repository.study(name).limits, *where)) or "no limit"
-    raise NasError(f"no network of study {name!r} keeps {bounds}; loosen a limit or search longer")
+    bounds = ", ".join((*study.limits, *where)) or "no limit"
+    raise NasError(f"no network of study {study.name!r} keeps {bounds}; loosen a limit or search longer")
 
 
 def as_json(rows: Sequence[Row]) -> str:

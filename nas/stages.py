@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas import front as fronts
-from nas.errors import NasError
 from nas.front import Row
 from nas.interrupts import gracefully
 from nas.options import DEFAULT_URL, RUNS
@@ -131,11 +130,7 @@ class Found:
         Raises:
             NasError: none does.
         """
-        kept = next((row for row in self.front if not row.broken), None)
-        if kept is None:
-            bounds = ", ".join(self.study.limits) or "no limit"
-            raise NasError(f"no network of study {self.study.name!r} keeps {bounds}; loosen a limit or search longer")
-        return kept
+        return fronts.first_kept(self.front, self.study)
 
     def network(self, row: Row) -> nn.Module:
         """A network of the front: an object of your own class, with its own weights, in evaluation mode.
