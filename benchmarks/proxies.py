@@ -20,8 +20,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.finding import find
 from benchmarks.report import machine, markdown
-from benchmarks.truths import Truth, find
+from benchmarks.truths import Truth
 from supernets.correlation import interval, resamples, taus, whole
 from supernets.proxies import PROXIES, proxies
 

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from benchmarks import truths
+from benchmarks.finding import find
 from benchmarks.report import machine, markdown
-from benchmarks.truths import Truth, Vector, find
+from benchmarks.truths import Truth, Vector
 from nas.correction import tau
 from supernets import calibrate
 from supernets.skeleton import build_initialised

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -51,38 +51,3 @@ class Truth:
         said = repr(training).replace(", average=0.0", "")  # a setting that came after the first rows
         known = [self.task.digest, self.metric, said, [arch.digest for arch in self.archs]]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
-
-
-def names() -> tuple[str, ...]:
-    from benchmarks.truth import TASKS
-
-    return tuple(TASKS)
-
-
-@lru_cache(maxsize=2)
-def find(name: str) -> Truth:
-    """The truth of a task; TruthError or DataError where it is not there."""
-    if name == TOY:
-        from benchmarks.toy import toy
-
-        return toy()
-    from benchmarks.truth import TruthError, load
-    from benchmarks.truth.table import truth
-
-    made, table = load(name), truth(name)
-    if table.settings != made.settings:
-        raise TruthError(
-            f"the table of {name} is of settings {table.settings}, the task of {made.settings}: make it anew"
-        )
-    return Truth(
-        name,
-        made.space,
-        made.build,
-        made.task,
-        made.training,
-        made.metric,
-        table.archs,
-        table.values,
-        table.params.astype(np.float64),
-        table.macs.astype(np.float64),
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from supernets.fused import Example as Example  # others import it from here
 from supernets.fused import proved
 from supernets.layout import Layouts
 from supernets.profile import Profile, profile_network
+from supernets.ratios import notes
 from supernets.skeleton import Build, build_skeleton
 from supernets.survey import Coverage, survey
 
@@ -62,7 +64,8 @@ class Plan:
 
     def coverage(self) -> Coverage:
         """Which parameters are elastic, along which axes, under which choices."""
-        return self.survey.coverage()
+        coverage = self.survey.coverage()
+        return replace(coverage, notes=(*coverage.notes, *notes(self.survey)))
 
     def count_parameters(self, arch: Architecture) -> int:
         """Parameters of the network of ``arch``, tied ones once."""

@@ -9,35 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from torch import nn
-
-if TYPE_CHECKING:
-    from supernets.survey import Survey
+from supernets.survey import Survey
 
 Axis = tuple[str, int]
-Ends = tuple[int | None, int | None]
 Sizes = tuple[int, ...]
 """Of one axis in each variant; 0 where it is absent."""
 
 USUAL = (2, 3)
 """Numbers of parts that are common."""
-
-
-def ends(module: nn.Module) -> dict[str, Ends]:
-    """Along which axes of a layer's weight its inputs and its outputs go; None where it has no whole one, by groups."""
-    found: dict[str, Ends] = {}
-    for path, owner in module.named_modules(remove_duplicate=False):
-        name = f"{path}.weight" if path else "weight"
-        if isinstance(owner, nn.modules.conv._ConvNd):
-            fast = None if owner.groups > 1 else 1
-            found[name] = (0, fast) if owner.transposed else (fast, 0)
-        elif isinstance(owner, nn.Linear):
-            found[name] = (1, 0)
-        elif type(owner).__name__ == "Conv1D" or isinstance(owner, nn.Embedding):
-            found[name] = (0, 1)
-    return found
 
 
 def notes(survey: Survey) -> tuple[str, ...]:

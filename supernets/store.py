@@ -5,13 +5,17 @@ moves it into the stored tensor's own: the first one is taken as it is, later on
 no full-size zero tensor is ever made, and the optimiser knows exactly what was touched.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from supernets.layout import Axes, Box, Extent, Shape, blocked_view
+
+Reading = nn.Parameter | Callable[[], Tensor]
+"""What a module reads as its parameter: a leaf over a box of a stored tensor, or a function that computes it from
+leaves each time, so that a network can be run and backpropagated any number of times. Blocked where axes are fused."""
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from supernets.relaxation.anatomy import Anatomy
 from supernets.relaxation.check import check
 from supernets.relaxation.cost import Cost, counted_macs, counted_params
 from supernets.relaxation.mixture import Mixture
-from supernets.sharing import Entangled, Ground, Reading, Sharing
+from supernets.sharing import Entangled, Ground, Sharing
 from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import spell
-from supernets.store import SharedTensor, Store, leading
+from supernets.store import Reading, SharedTensor, Store, leading
 from supernets.survey import Coverage, Survey
 from supernets.views import digest as digest_of
 from supernets.weight_files import Weights
@@ -162,7 +162,8 @@ class Supernet:
         Raises:
             RelaxationError: it does not; the message names what in the model stands against it.
         """
-        check(self, example)
+        parts = example if isinstance(example, tuple) else (example,)
+        check(self.space, self.build, self.subnet, self.relax, tuple(part.to(self.device) for part in parts))
 
     def expected(self, metric: str, example: Example | None = None) -> Cost:
         """The cost "params", or "macs" of an ``example``, whose expectation over a mixture is exact.

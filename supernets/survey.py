@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
+from supernets.ends import Ends, ends
 from supernets.errors import ShapeError, SupernetError
 from supernets.layout import Axes, Blocks, Extent, Layouts, Shape, check_patterns
 from supernets.nesting import Cut, Nesting, cuts, nest
-from supernets.ratios import Ends, ends, notes
 from supernets.skeleton import Build, build_skeleton
 from supernets.store import leading
 
@@ -150,9 +150,7 @@ class Survey:
         rows = [self._row(name, shape, largest) for name, shape in self.shapes.items()]
         moving = {choice for row in rows for choices in (*row.axes.values(), row.present) for choice in choices}
         choices = dict.fromkeys(variant.choice for variant in self.variants if variant.choice is not None)
-        return Coverage(
-            tuple(rows), tuple(choice for choice in choices if choice not in moving), (*self.notes, *notes(self))
-        )
+        return Coverage(tuple(rows), tuple(choice for choice in choices if choice not in moving), self.notes)
 
     def _row(self, name: str, shape: Shape, largest: Variant) -> Row:
         moved: dict[int, dict[str, None]] = defaultdict(dict)

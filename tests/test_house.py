@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -77,8 +78,8 @@ OF_ITS_OWN_FILES = {"supernets/export.py": "torch.export.load"}  # of what it ha
 FORBIDDEN_SETTINGS = {"weights_only": False, "allow_pickle": True, "trust_remote_code": True}
 
 
-def files() -> list[str]:
-    return sorted(p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
+def files(*packages: str) -> list[str]:
+    return sorted(p.relative_to(ROOT).as_posix() for name in packages or PACKAGES for p in (ROOT / name).rglob("*.py"))
 
 
 @functools.cache
@@ -86,14 +87,14 @@ def tree(file: str) -> ast.Module:
     return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
 
 
-def imports(file: str) -> Iterator[str]:
+def imports(file: str, typing: bool = False) -> Iterator[str]:
     """Absolute names of all that a file imports, also within functions; `from a import b` is a.b.
 
-    What is imported for type checkers only does not count: it is not there when the program runs.
+    Imports for type checkers alone count only with `typing`: they are not there when the program runs.
     """
     package = file.removesuffix(".py").removesuffix("/__init__").split("/")
     parents = package if file.endswith("/__init__.py") else package[:-1]
-    for node in running(tree(file)):
+    for node in ast.walk(tree(file)) if typing else running(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -119,6 +120,45 @@ def test_imports_of_ours_point_one_way(file: str) -> None:
     allowed = next(modules for pattern, modules in OURS.items() if fnmatch(file, pattern))
     wrong = [name for name in imports(file) if name.split(".")[0] in PACKAGES and not within(name, allowed)]
     assert not wrong, f"{file} may import of ours {allowed}, not {wrong}: turn the dependency round"
+
+
+# Inside supernets, from the ground up: no file of a floor imports from a floor above it.
+FLOORS = [
+    ["errors", "losses", "layout", "structure", "skeleton", "survey", "store", "planning"],
+    ["steps", "sharing", "relaxation"],
+    ["supernet"],
+    ["strategies"],
+    ["training"],
+    ["export", "standalone", "ranking"],
+]
+
+
+def test_the_floors_of_supernets_stand_on_one_another() -> None:
+    height = {f"supernets.{name}": floor for floor, names in enumerate(FLOORS) for name in names}
+
+    def floor(module: str) -> int | None:
+        return next((height[name] for name in height if within(module, [name])), None)
+
+    for file in files("supernets"):
+        own = floor(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        above = [name for name in imports(file, typing=True) if own is not None and (floor(name) or 0) > own]
+        assert not above, f"{file} imports {above} from floors above its own: say what it needs through a value"
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    """For type checkers neither: two files that know each other are one file."""
+    sources = {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file
+        for file in files(*PACKAGES, "benchmarks")
+    }
+    graph = nx.DiGraph(
+        (module, target)
+        for module, file in sources.items()
+        for name in imports(file, typing=True)
+        for target in [name if name in sources else name.rpartition(".")[0]]
+        if target in sources and target != module
+    )
+    assert [sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1] == []
 
 
 @pytest.mark.parametrize("file", files())

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import truths
+from benchmarks.finding import find
 from benchmarks.gradient import __doc__ as about
 from benchmarks.gradient import methods
 from benchmarks.gradient.figures import best, figures
@@ -22,7 +23,7 @@ from benchmarks.gradient.report import write
 from benchmarks.gradient.rows import JOINT, QUERIED, Job, Outcome, Rows, died, read
 from benchmarks.gradient.run import run
 from benchmarks.rows import append, missing
-from benchmarks.truths import Truth, find
+from benchmarks.truths import Truth
 from benchmarks.work import done, exit_status, reporting
 
 RESULTS = Path("benchmarks/results/gradient.jsonl")

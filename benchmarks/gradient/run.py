@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from benchmarks.counted import Counted
+from benchmarks.finding import find
 from benchmarks.gradient.methods import STRATEGIES, STRATEGY
 from benchmarks.gradient.rows import JOINT, Job, Outcome
 from benchmarks.ranking.budget import steps_within
 from benchmarks.ranking.run import inherited, num_steps
-from benchmarks.truths import Truth, find
+from benchmarks.truths import Truth
 from nas.records import Distribution
 from nas.searchers.gradient.collapse import relative_entropy
 from nas.searchers.gradient.config import GradientConfig

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import truths
+from benchmarks.finding import find
 from benchmarks.ranking import __doc__ as about
 from benchmarks.ranking import methods
 from benchmarks.ranking.figures import best_two, figures
@@ -21,7 +22,7 @@ from benchmarks.ranking.report import write
 from benchmarks.ranking.rows import Job, Outcome, Rows, append, died, missing, read
 from benchmarks.ranking.run import run
 from benchmarks.ranking.tries import TRIES
-from benchmarks.truths import Truth, find
+from benchmarks.truths import Truth
 from benchmarks.work import done, exit_status, reporting
 
 RESULTS = Path("benchmarks/results/ranking.jsonl")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.finding import find, names
 from benchmarks.ranking.figures import floor
 from benchmarks.ranking.methods import ENTANGLED
 from benchmarks.ranking.report import spread, unit
 from benchmarks.ranking.rows import read
 from benchmarks.report import machine, markdown
-from benchmarks.truths import Truth, Vector, find, names
+from benchmarks.truths import Truth, Vector
 from nas.correction import Label, Network, correct, tau
 from supernets.standalone import trust_sample
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.ranking.figures import floor
+from benchmarks.ranking.grouping import Method, Runs
 from benchmarks.ranking.methods import ENTANGLED
 from benchmarks.truths import Truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from benchmarks.ranking.report import Method, Runs
 
 STRATEGY, SHARING, FLOOR, CEILING = "#1f5fa8", "#b3541e", "#888888", "#2c7a3f"
 

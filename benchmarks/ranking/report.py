@@ -4,59 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ranking.figures import NUM_CHOSEN, Figures, figures, floor, rank_sums
+from benchmarks.ranking.figures import NUM_CHOSEN, floor, rank_sums
+from benchmarks.ranking.grouping import Method, Run, Runs, of_task
 from benchmarks.ranking.methods import ENTANGLED
-from benchmarks.ranking.rows import Job, Outcome, Rows
+from benchmarks.ranking.picture import draw
+from benchmarks.ranking.rows import Rows
 from benchmarks.report import machine, markdown
 from benchmarks.truths import Truth
 
 Truths = Mapping[str, Truth]
 
 
-@dataclass(frozen=True)
-class Method:
-    strategy: str
-    sharing: str
-
-    def __str__(self) -> str:
-        return self.strategy if self.sharing == ENTANGLED else f"{self.strategy} · {self.sharing}"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A row that has ranks, and what they are worth."""
-
-    job: Job
-    outcome: Outcome
-    figures: Figures
-
-
-Runs = dict[Method, list[Run]]
-
-
-def _method(job: Job) -> Method:
-    return Method(job.strategy, job.sharing)
-
-
-def of_task(truth: Truth, rows: Mapping[Job, Outcome], name: Callable[[Job], Method] = _method) -> Runs:
-    """The runs of one task by method, as `name` says it, failures left out; the best median tau first."""
-    runs: Runs = {}
-    for job, outcome in rows.items():
-        if job.task == truth.name and not outcome.error:
-            run = Run(job, outcome, figures(truth, outcome.inherited))
-            runs.setdefault(name(job), []).append(run)
-    return dict(sorted(runs.items(), key=lambda item: -float(np.median([run.figures.tau for run in item[1]]))))
-
-
 def write(truths: Truths, rows: Rows, path: Path, *, threads: int = 1) -> None:
     """The report beside the rows: the same name with .md, and .png for the picture."""
-    from benchmarks.ranking.picture import draw
-
     rows, tried = _apart(rows)
     of = {name: of_task(truth, rows) for name, truth in truths.items()}
     path.with_suffix(".md").write_text(

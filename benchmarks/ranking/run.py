@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.counted import Counted
+from benchmarks.finding import find
 from benchmarks.ranking.budget import count_passes, steps_within
 from benchmarks.ranking.rows import Job, Outcome
 from benchmarks.ranking.tries import tuning
-from benchmarks.truths import Truth, find
+from benchmarks.truths import Truth
 from supernets import calibrate
 from supernets.errors import SupernetError
 from supernets.sharing import sharing

@@ -6,20 +6,29 @@ import logging
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import exc
 
 from nas.errors import NasError
 
-if TYPE_CHECKING:
-    from nas.storage.database import Database
-
 _logger = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_D = TypeVar("_D", bound="Database")
+
+
+class Patient(Protocol):
+    """What waits for its database."""
+
+    patience: float
+    has_given_up: bool
+
+    @property
+    def url(self) -> str: ...
+
+
+_D = TypeVar("_D", bound=Patient)
 
 PATIENCE_S = 300.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
@@ -69,6 +78,6 @@ def _is_outage(cause: BaseException | None) -> bool:
     return cause.connection_invalidated or isinstance(cause, (exc.OperationalError, exc.InterfaceError))
 
 
-def _gave_up(database: Database, error: NasError) -> str:
+def _gave_up(database: Patient, error: NasError) -> str:
     remedy = "what was stored is safe: when it answers, give the same command again and it goes on from there"
     return f"{error} (waited {database.patience:g} s); {remedy}"

@@ -21,8 +21,8 @@ from supernets.relaxation.grouped import Regrouped, keeps_groups
 from supernets.relaxation.masks import Mask, mask_of
 from supernets.relaxation.mixture import Mixture
 from supernets.relaxation.tables import Key, RelaxationError, Table, tabulate, walk
-from supernets.sharing.base import Reading
 from supernets.skeleton import Build, build_skeleton
+from supernets.store import Reading
 from supernets.structure import OneOf, Stack
 from supernets.survey import Survey
 

@@ -2,58 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from search_spaces import Architecture, Space
 from supernets.relaxation.mixture import Mixture
 from supernets.relaxation.tables import RelaxationError
-from supernets.skeleton import build_skeleton
-
-if TYPE_CHECKING:
-    from supernets.supernet import Supernet
+from supernets.skeleton import Build, build_skeleton
 
 TOLERANCE = 1e-3
 """Of the largest output, in float32: rounding makes 1e-5, a model that cannot be relaxed 1e-2 and more."""
 
 
-def check(supernet: Supernet, example: Tensor | tuple[Tensor, ...], n: int = 4, seed: int = 0) -> None:
+def check(
+    space: Space,
+    build: Build,
+    subnet: Callable[[Architecture], nn.Module],
+    relax: Callable[[Mixture], nn.Module],
+    inputs: tuple[Tensor, ...],
+    n: int = 4,
+    seed: int = 0,
+) -> None:
     """Compare relaxations with the networks themselves, for the smallest network and ``n`` drawn ones.
+
+    Args:
+        space, build: the declaration of the supernet.
+        subnet: from an architecture to its network.
+        relax: from a mixture to the relaxed network.
+        inputs: of one forward pass, on the supernet's device.
 
     Raises:
         RelaxationError: one differs; the message says by how much, and which attributes of the model change with the
             architecture without being sizes.
     """
-    inputs = tuple(part.to(supernet.device) for part in (example if isinstance(example, tuple) else (example,)))
-    archs = [supernet.space.smallest(), *supernet.space.sample_many(n, np.random.default_rng(seed), uniform="choices")]
+    archs = [space.smallest(), *space.sample_many(n, np.random.default_rng(seed), uniform="choices")]
     for arch in archs:
         with torch.no_grad():
-            relaxed = supernet.relax(Mixture.one_hot(supernet.space, arch)).eval()
+            relaxed = relax(Mixture.one_hot(space, arch)).eval()
             try:
-                found, wanted = relaxed(*inputs), supernet.subnet(arch).eval()(*inputs)
+                found, wanted = relaxed(*inputs), subnet(arch).eval()(*inputs)
             except (RuntimeError, TypeError) as error:
                 raise RelaxationError(
-                    f"the relaxation of {arch.json()} fails: {str(error).splitlines()[0]}; {_hint(supernet)}"
+                    f"the relaxation of {arch.json()} fails: {str(error).splitlines()[0]}; {_hint(space, build)}"
                 ) from error
         if found.shape != wanted.shape:
             raise RelaxationError(
                 f"the relaxation of {arch.json()} gives {tuple(found.shape)} where the network gives "
-                f"{tuple(wanted.shape)}; {_hint(supernet)}"
+                f"{tuple(wanted.shape)}; {_hint(space, build)}"
             )
         missed = float((found - wanted).abs().max()) / (float(wanted.abs().max()) or 1.0)
         if not missed <= TOLERANCE:
             raise RelaxationError(
                 f"the relaxation of {arch.json()} is {missed:.1e} of the output away from the network; "
-                f"{_hint(supernet)}"
+                f"{_hint(space, build)}"
             )
 
 
-def _hint(supernet: Supernet) -> str:
+def _hint(space: Space, build: Build) -> str:
     """What to change in the model, as far as its attributes tell."""
-    networks = [build_skeleton(supernet.build, arch) for arch in (supernet.space.largest(), supernet.space.smallest())]
+    networks = [build_skeleton(build, arch) for arch in (space.largest(), space.smallest())]
     large, small = (dict(_attributes(network)) for network in networks)
     changing = [name for name, value in large.items() if name in small and small[name] != value]
     remedy = "forward may depend on the architecture by sizes, stack and one_of only"

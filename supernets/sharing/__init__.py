@@ -1,7 +1,7 @@
 """The ways to share weights; `sharing` finds one by its text."""
 
 from supernets.sharing.balanced import Balanced
-from supernets.sharing.base import Entangled, Ground, Reading, Sharing, Weights
+from supernets.sharing.base import Entangled, Ground, Sharing, Weights
 from supernets.sharing.lowrank import LowRank
 from supernets.sharing.multiplexed import Multiplexed
 from supernets.sharing.routed import Routed
@@ -15,7 +15,6 @@ __all__ = [
     "Ground",
     "LowRank",
     "Multiplexed",
-    "Reading",
     "Routed",
     "Sharing",
     "Split",

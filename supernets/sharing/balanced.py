@@ -20,7 +20,7 @@ from search_spaces import Architecture, Space, SpaceError
 from supernets.layout import Shape
 from supernets.sharing.base import Ground, Sharing, Weights
 from supernets.sharing.copies import Copies, SharingError, check_models, slots_named
-from supernets.strategies.steps import Course, Feedback, Pass, Plan, Step
+from supernets.steps import Course, Feedback, Pass, Plan, Step
 
 TABLE = "@assignment"
 BALANCE = "@balance"

@@ -11,20 +11,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
 from supernets.layout import Shape
-from supernets.store import Store
+from supernets.store import Reading, Store
 
 if TYPE_CHECKING:
-    from supernets.strategies.steps import Course, Plan
+    from supernets.steps import Course, Plan
     from supernets.survey import Survey
-
-Reading = nn.Parameter | Callable[[], Tensor]
-"""What a module reads as its parameter: a leaf over a box of a stored tensor, or a function that computes it from
-leaves each time, so that a network can be run and backpropagated any number of times. Blocked where axes are fused."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
 from supernets.layout import Shape
-from supernets.sharing.base import Ground, Reading, Weights
-from supernets.store import SharedTensor
+from supernets.sharing.base import Ground, Weights
+from supernets.store import Reading, SharedTensor
 
 
 class SharingError(SupernetError):

@@ -18,8 +18,8 @@ import torch
 from search_spaces import Architecture
 from supernets.errors import SupernetError
 from supernets.layout import Axes, Extent, Shape
-from supernets.sharing.base import Ground, Reading, Sharing, Weights
-from supernets.store import SharedTensor
+from supernets.sharing.base import Ground, Sharing, Weights
+from supernets.store import Reading, SharedTensor
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from torch import Tensor
 from search_spaces import Architecture
 from supernets.errors import SupernetError
 from supernets.layout import Axes, Shape
-from supernets.sharing.base import Ground, Reading, Sharing, Weights, check_blocks
-from supernets.store import SharedTensor
+from supernets.sharing.base import Ground, Sharing, Weights, check_blocks
+from supernets.store import Reading, SharedTensor
 
 TRANSFORMS = ("gain", "heads", "none")
 

@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 from search_spaces import Architecture
 from supernets.errors import SupernetError
 from supernets.layout import Axes, Shape
-from supernets.sharing.base import Ground, Reading, Sharing, Weights, check_blocks
+from supernets.sharing.base import Ground, Sharing, Weights, check_blocks
 from supernets.sharing.inner import Chosen, choose
-from supernets.store import SharedTensor
+from supernets.store import Reading, SharedTensor
 
 logger = logging.getLogger(__name__)
 

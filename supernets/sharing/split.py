@@ -21,7 +21,7 @@ from supernets.gradient_matching import Cut, Gradients, Measure, best_cut, candi
 from supernets.layout import Shape
 from supernets.sharing.base import Ground, Sharing, Weights
 from supernets.sharing.copies import Copies, SharingError, check_models, copied, slots_named
-from supernets.strategies.steps import Course, Feedback, Plan, Step
+from supernets.steps import Course, Feedback, Plan, Step
 from supernets.tasks import to_device
 
 logger = logging.getLogger(__name__)

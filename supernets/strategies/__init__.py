@@ -1,6 +1,7 @@
 """The training strategies; `strategy` finds one by its text."""
 
 from supernets.spelling import parse
+from supernets.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.attentive import Attentive
 from supernets.strategies.fair import Fair
 from supernets.strategies.importance import ImportanceSampling
@@ -9,7 +10,6 @@ from supernets.strategies.progressive import Progressive
 from supernets.strategies.sandwich import Sandwich
 from supernets.strategies.shrinking import DelayedShrinking
 from supernets.strategies.sorting import Sorted
-from supernets.strategies.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.two_stage import TwoStage
 
 __all__ = [

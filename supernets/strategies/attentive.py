@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Architecture, Space
-from supernets.strategies.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
+from supernets.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
 
 TOWARDS = ("best", "worst")
 POOL = 200  # networks whose sizes are known, to choose candidates from

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, cast, get_args
 import numpy as np
 
 from search_spaces import Space
-from supernets.strategies.steps import Course, Pass, Step, Strategy, StrategyError
+from supernets.steps import Course, Pass, Step, Strategy, StrategyError
 from supernets.strategies.wishes import granted, offered
 
 Batches = Literal["shared", "own"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Architecture
-from supernets.strategies.steps import Course, Feedback, Pass, Plan, Step, Strategy, StrategyError, Watched
+from supernets.steps import Course, Feedback, Pass, Plan, Step, Strategy, StrategyError, Watched
 from supernets.tasks import batch_indices
 
 Numbers = npt.NDArray[np.float64]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from supernets.strategies.steps import Course, Pass, Step, Strategy, StrategyError
+from supernets.steps import Course, Pass, Step, Strategy, StrategyError
 
 UNIFORM = ("networks", "choices")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search_spaces import Space
+from supernets.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.paths import UNIFORM
-from supernets.strategies.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.wishes import keeping, offered
 
 FIRST_OPENING = 25 / 145  # of a choice's steps, those with its two largest options only; as depth and width in OFA

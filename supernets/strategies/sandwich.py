@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from supernets.losses import adaptive_alpha_divergence, at_temperature, soft_cross_entropy
+from supernets.steps import Course, Distil, Pass, Step, Strategy, StrategyError
 from supernets.strategies.paths import UNIFORM
-from supernets.strategies.steps import Course, Distil, Pass, Step, Strategy, StrategyError
 
 IMITATIONS = {"kl": soft_cross_entropy, "alpha": adaptive_alpha_divergence}
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from supernets.losses import at_temperature, soft_cross_entropy
+from supernets.steps import Course, Distil, Pass, Step, Strategy, StrategyError
 from supernets.strategies.sandwich import check, sandwich
-from supernets.strategies.steps import Course, Distil, Pass, Step, Strategy, StrategyError
 
 
 @dataclass(frozen=True)

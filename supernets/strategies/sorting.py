@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import Architecture, Space
-from supernets.strategies.steps import Course, Pass, Step, Strategy, StrategyError
+from supernets.steps import Course, Pass, Step, Strategy, StrategyError
 from supernets.strategies.wishes import granted, keeping, offered
 
 CHAINS = ("fixed", "random")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from supernets.features import frame_loss
+from supernets.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.paths import UNIFORM
-from supernets.strategies.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from supernets.tasks.batches import evaluating
 from supernets.tasks.data import Batch
 
-if TYPE_CHECKING:
-    from supernets.tasks.classification import Classification
-    from supernets.tasks.language import LanguageModelling
+
+class Classifying(Protocol):
+    """A task whose targets are classes, one for each row of the outputs."""
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor: ...
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor: ...
 
 
-def error_and_loss(
-    task: Classification | LanguageModelling, module: nn.Module, batches: Iterator[Batch]
-) -> dict[str, float]:
+def error_and_loss(task: Classifying, module: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
     """`error` and `loss` over all rows of the outputs; both NaN where the loss is: a diverged network has no rank."""
     num_rows = num_errors = 0
     loss = 0.0

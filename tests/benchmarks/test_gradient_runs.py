@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.finding import find
 from benchmarks.gradient import __main__ as command
 from benchmarks.gradient import figures as looked_up
 from benchmarks.gradient import methods, rows, run
 from benchmarks.gradient.rows import JOINT, QUERIED, Job, Outcome
-from benchmarks.truths import TOY, find
+from benchmarks.truths import TOY
 
 BUDGET = 40
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.finding import find
 from benchmarks.ranking import correction, rows
 from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.truths import TOY, find
+from benchmarks.truths import TOY
 from nas.correction import Correction, Label, Network, correct
 
 

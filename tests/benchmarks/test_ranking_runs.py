@@ -12,13 +12,14 @@ import scipy.stats
 from rich.console import Console
 
 from benchmarks import work
+from benchmarks.finding import find
 from benchmarks.ranking import __main__ as command
 from benchmarks.ranking import figures as ranking
 from benchmarks.ranking import methods, rows, run
 from benchmarks.ranking.budget import BudgetError, steps_within
 from benchmarks.ranking.report import text
 from benchmarks.ranking.rows import Job, Outcome
-from benchmarks.truths import TOY, Truth, find
+from benchmarks.truths import TOY, Truth
 from supernets.strategies import STRATEGIES
 
 BUDGET = 40
@@ -273,7 +274,7 @@ def test_best_are_those_of_the_lowest_rank_sum() -> None:
 def test_gaps_of_errors_are_told_in_points() -> None:
     toy = find(TOY)
     held = {job(): outcome(*(toy.mean + 0.015)), job(seed=1): outcome(*(toy.mean + 0.025))}
-    from benchmarks.ranking.report import of_task
+    from benchmarks.ranking.grouping import of_task
 
     said = text({TOY: toy}, held, {TOY: of_task(toy, held)}, "p.png", 1)
     assert "| 1.000 (1.000 to 1.000) | 0.00 (0.00 to 0.00) | +2.00 (+1.75 to +2.25) | 2.00 (1.75 to 2.25) |" in said

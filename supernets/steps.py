@@ -12,18 +12,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
 from supernets.errors import SupernetError
 from supernets.losses import DistillationLoss, soft_cross_entropy
 
 if TYPE_CHECKING:
-    from supernets.supernet import Supernet
+    from supernets.survey import Coverage
     from supernets.tasks import Task
 
 Watched = Literal["gradients", "outputs", "valid"]
@@ -107,6 +108,19 @@ class Feedback:
 # --- plans ----------------------------------------------------------------------------------------------------------
 
 
+class Trained(Protocol):
+    """What a plan may ask of the supernet that is trained."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def subnet(self, arch: Architecture, route: int | None = None) -> nn.Module: ...
+
+    def count_parameters(self, arch: Architecture) -> int: ...
+
+    def coverage(self) -> Coverage: ...
+
+
 @dataclass(frozen=True)
 class Course:
     """What a plan may know of the training it is for; `supernet` and `task` are there to be looked at."""
@@ -116,7 +130,7 @@ class Course:
     steps: int
     rate: Callable[[int], float]
     """From a step to the schedule's factor of the configured learning rate."""
-    supernet: Supernet
+    supernet: Trained
     task: Task
     taught: bool = False
     """Whether a frozen teacher was handed over, so that a step's `freeze` is ignored."""

@@ -1,0 +1,21 @@
+"""Which axes of a layer's weight its inputs and its outputs go along."""
+
+from torch import nn
+
+Ends = tuple[int | None, int | None]
+"""Axes of the inputs and of the outputs."""
+
+
+def ends(module: nn.Module) -> dict[str, Ends]:
+    """Along which axes of a layer's weight its inputs and its outputs go; None where it has no whole one, by groups."""
+    found: dict[str, Ends] = {}
+    for path, owner in module.named_modules(remove_duplicate=False):
+        name = f"{path}.weight" if path else "weight"
+        if isinstance(owner, nn.modules.conv._ConvNd):
+            fast = None if owner.groups > 1 else 1
+            found[name] = (0, fast) if owner.transposed else (fast, 0)
+        elif isinstance(owner, nn.Linear):
+            found[name] = (1, 0)
+        elif type(owner).__name__ == "Conv1D" or isinstance(owner, nn.Embedding):
+            found[name] = (0, 1)
+    return found
