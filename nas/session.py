@@ -15,6 +15,7 @@ from nas.errors import NasError
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
+from nas.progress import Tick
 from nas.records import Distribution
 from nas.stages import Listener
 from nas.storage import DEFAULT_URL, Repository
