@@ -512,10 +512,8 @@ def compress(
     require_parent(base)
     tuning(base, steps, lr)  # says what is wrong with them before anything is searched
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
-    folder = runs / (name or base.name)
-    with session.run_workflow(
-        run_file, change, storage, runs, Placement(cluster, workers, timeout), folder
-    ) as workflow:
+    folder, placement = runs / (name or base.name), Placement(cluster, workers, timeout)
+    with session.workflow_of(change(base), run_file, storage, folder, placement) as workflow:
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):

@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nas.aims import latency
+from nas.progress import Tick, silent
 from nas.records import (
     CurvePoint,
     Distribution,
@@ -56,7 +57,6 @@ _WIDE = 10_000  # characters of a line that nobody's window bounds
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
 _T = TypeVar("_T")
-Tick = Callable[[int, int], None]
 
 
 def escape(text: str) -> str:
@@ -126,7 +126,7 @@ def stopped() -> None:
 def bar(title: str) -> Iterator[Tick]:
     """A bar with rate and time left on a terminal; elsewhere a line every half minute; nothing where it is quiet."""
     if quiet():
-        yield lambda done, total: None
+        yield silent
     elif not _err.is_terminal:
         yield _lines(title)
     else:

@@ -93,7 +93,14 @@ def front(repository: Repository, name: str, where: Sequence[str] = (), target: 
     Raises:
         NasError: no such study or target, or a malformed limit.
     """
-    study, found = repository.study(name), read(repository, name)
+    return front_of(repository, name, read(repository, name), where, target)
+
+
+def front_of(
+    repository: Repository, name: str, found: Read, where: Sequence[str] = (), target: str | None = None
+) -> list[Row]:
+    """The same of a study that was read before."""
+    study = repository.study(name)
     shown: dict[int, list[_Shown]] = {}
     for aim in aims.under(aims.of_study(study, target), where, study):
         for row, why in _of_aim(aim, found).items():
@@ -142,11 +149,6 @@ def compromises(repository: Repository, name: str, within: float = 0.05) -> list
     on = {digest: [_Shown(target) for target in targets] for digest, (_, targets) in aims.fronts(found, seen).items()}
     rows = [_row(e.arch, e.metrics, known, verified, on.get(e.arch.digest, ())) for e in near]
     return sorted(rows, key=lambda row: tuple(row.judged()[objective] for objective in study.objectives))
-
-
-def correction(repository: Repository, name: str) -> Corrected | None:
-    """What the stand-alone trainings say of a study's networks; None where there were none."""
-    return read(repository, name).known
 
 
 def _evaluations(repository: Repository, study: StudyRecord) -> tuple[list[Evaluation], Corrected | None]:

@@ -37,6 +37,7 @@ from supernets.errors import SupernetError
 from supernets.proxies import PROXIES
 from supernets.sharing import sharing
 from supernets.spelling import spell
+from supernets.strategies import strategy
 from supernets.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ class Run:
             raise RunError(f"coverage = {self.coverage!r}: it must be a share between 0 and 1, 0.9 say")
         self._check_costs()
         self._check_metrics()
+        if self.training.steps:
+            strategy(self.training.strategy).check(self.task)
 
     def _check_gradient(self) -> None:
         if not self.gradient and self.searcher_name != "gradient":

@@ -15,6 +15,7 @@ from nas.errors import NasError
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
+from nas.progress import Tick
 from nas.records import Distribution
 from nas.stages import Listener
 from nas.storage import DEFAULT_URL, Repository
@@ -55,14 +56,25 @@ def run_workflow(
     folder: Path | None = None,
 ) -> Iterator[Workflow]:
     """The workflow of a run file, its files in a folder below `runs` or in one that is given."""
-    from nas.run import blaming, load
-    from nas.workflow import Workflow
+    from nas.run import load
 
     run = change(load(run_file))
-    place, show = folder or runs / run.name, not display.quiet()
+    with workflow_of(run, run_file, storage, folder or runs / run.name, placement) as workflow:
+        yield workflow
+
+
+@contextmanager
+def workflow_of(
+    run: Run, run_file: Path, storage: str, folder: Path, placement: Placement = HERE
+) -> Iterator[Workflow]:
+    """The workflow of a run that was read from a file."""
+    from nas.run import blaming
+    from nas.workflow import Workflow
+
+    shown = not display.quiet()
     with (
         blaming(run_file),
-        Workflow(run, Repository(storage), place, run_file.resolve(), placement, show) as workflow,
+        Workflow(run, Repository(storage), folder, run_file.resolve(), placement, shown) as workflow,
     ):
         yield workflow
 
@@ -103,7 +115,7 @@ class Terminal(Listener):
     def __init__(self, *, detailed: bool = True) -> None:
         self.detailed = detailed
 
-    def progress(self, title: str) -> AbstractContextManager[stages.Tick]:
+    def progress(self, title: str) -> AbstractContextManager[Tick]:
         return display.bar(title)
 
     def planned(self, plan: StandalonePlan) -> None:
@@ -137,12 +149,13 @@ def search(workflow: Workflow) -> Study:
 
 
 def show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
-    study, rows = repository.study(name), fronts.front(repository, name, where, target)
-    failures = () if rows else filter(None, repository.columns(name).errors)
+    study, found = repository.study(name), fronts.read(repository, name)
+    rows = fronts.front_of(repository, name, found, where, target)
+    failures = () if rows else filter(None, found.inherited.errors)
     display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
-        display.trust(trust, fronts.correction(repository, name))
+        display.trust(trust, found.known)
 
 
 def outlook(study: str, storage: str, runs: Path) -> None:

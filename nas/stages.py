@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from nas.front import Row
 from nas.interrupts import gracefully
 from nas.options import DEFAULT_URL, RUNS
 from nas.placement import HERE, Placement
+from nas.progress import Tick, silent
 from nas.records import Distribution, StudyRecord, Trust
 from nas.storage import Repository
 
@@ -26,20 +27,13 @@ if TYPE_CHECKING:
     from supernets.export import Exported
     from supernets.standalone import StandalonePlan
 
-Tick = Callable[[int, int], None]
-"""Told how many of how many are done."""
-
-
-def _silent(done: int, total: int) -> None:
-    pass
-
 
 class Listener:
     """What a caller hears as a search goes on. This one keeps it to itself; override what you want to hear."""
 
     def progress(self, title: str) -> AbstractContextManager[Tick]:
         """Of one stage, for as long as it lasts."""
-        return nullcontext(_silent)
+        return nullcontext(silent)
 
     def planned(self, plan: StandalonePlan) -> None:
         """What the trust report will train, or why there will be none."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from nas.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, 
 from nas.latency import record as latency_record
 from nas.placement import HERE, Placement
 from nas.predictors import Predictor
+from nas.progress import Tick, silent
 from nas.records import (
     Distribution,
     Measurement,
@@ -55,12 +56,6 @@ from supernets.spelling import spell
 from supernets.tasks import Task
 
 _FEWEST_VERIFIED = 10  # before the search for networks that keep their limits is given up
-Tick = Callable[[int, int], None]
-"""Told how many of how many are done."""
-
-
-def _silent(done: int, total: int) -> None:
-    pass
 
 
 @dataclass
@@ -236,7 +231,7 @@ class Workflow:
 
     # --- latency
 
-    def measure(self, tick: Tick = _silent) -> dict[str, Latency]:
+    def measure(self, tick: Tick = silent) -> dict[str, Latency]:
         """What predicts latencies on every target of the run: known, or learnt now from networks measured on it.
 
         Raises:
@@ -251,7 +246,7 @@ class Workflow:
         return found
 
     def latency(
-        self, target: Target, exactly: int | None = None, tick: Tick = _silent, *, again: bool = False
+        self, target: Target, exactly: int | None = None, tick: Tick = silent, *, again: bool = False
     ) -> Latency:
         """What predicts latencies on a target: as stored where that is good enough, else after measuring more.
 
@@ -319,7 +314,7 @@ class Workflow:
         return _digest([self.fingerprint(end) for end in (self.run.space.smallest(), self.run.space.largest())])
 
     def measured(
-        self, target: Target, archs: Sequence[Architecture], tick: Tick = _silent, *, again: bool = False
+        self, target: Target, archs: Sequence[Architecture], tick: Tick = silent, *, again: bool = False
     ) -> list[Measurement]:
         """The latency of extracted networks, in the order of ``archs``; only what is not known yet is measured.
 
@@ -490,7 +485,7 @@ class Workflow:
 
     # --- the front
 
-    def verify(self, study: str, tick: Tick = _silent) -> dict[str, dict[str, float]]:
+    def verify(self, study: str, tick: Tick = silent) -> dict[str, dict[str, float]]:
         """Metrics of the networks of the front themselves, by digest: measured latency, the metric on the test split.
 
         Predictions and inherited validation errors chose these networks, so both are biased towards what they promise.
@@ -597,7 +592,7 @@ class Workflow:
         again = sum(bool(row.again) for row in known)
         return len(known) >= len(plan.archs) and again >= len(plan.repeated)
 
-    def trust(self, tick: Tick = _silent) -> ranking.RankingReport | None:
+    def trust(self, tick: Tick = silent) -> ranking.RankingReport | None:
         """Inherited against stand-alone metrics of some networks; each training is stored at once.
 
         None where the share that is asked for could decide nothing: `trust_plan.refused` says why.

@@ -174,6 +174,23 @@ class Strategy:
 
     name: ClassVar[str]
 
+    @property
+    def compares_logits(self) -> bool:
+        """Whether networks imitate outputs as distributions over classes, which the task's must then be."""
+        return False
+
+    def check(self, task: Task) -> None:
+        """Make sure that this task can be trained so.
+
+        Raises:
+            StrategyError: outputs that are numbers, as of a regression, would be imitated as logits.
+        """
+        if self.compares_logits and not getattr(task, "logits", True):
+            raise StrategyError(
+                f"strategy {self.name} distils distributions over classes, and the outputs of the task {task.name!r} "
+                "are plain numbers: choose one that distils none, 'sandwich(distil=none)' say"
+            )
+
     def plan(self, course: Course) -> Plan:
         return _Stateless(self, course)
 

@@ -222,6 +222,7 @@ def train(
     config = config or TrainingConfig()
     space = space or supernet.space
     chosen = method or strategy(config.strategy)
+    chosen.check(task)
     watched = {
         "smallest": [space.smallest()],
         "random": _watched_sample(space, config.seed),

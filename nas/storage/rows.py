@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from nas.errors import NasError
+from search_spaces.reading import MOST_BYTES
 
 T = TypeVar("T")
 
@@ -33,13 +34,16 @@ def row_of(record: Any) -> dict[str, Any]:
 
 
 def dumps(name: str, value: Any, *, sort_keys: bool = True) -> str:
-    """JSON text; NasError where there is none, which calls the value `name`."""
+    """JSON text; NasError where there is none that can be read again, which calls the value `name`."""
     try:
-        return json.dumps(value, allow_nan=False, sort_keys=sort_keys)
+        text = json.dumps(value, allow_nan=False, sort_keys=sort_keys)
     except (TypeError, ValueError) as error:
         raise NasError(
             f"{name} cannot be stored as JSON: {error}; use finite numbers, strings, lists and dicts"
         ) from error
+    if len(text) > MOST_BYTES:
+        raise NasError(f"{name} has {len(text):,} characters as JSON, and {MOST_BYTES:,} are read: store less")
+    return text
 
 
 def named(known: Mapping[str, T], name: str, what: str, url: str) -> T:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from typing import Any
 
 from nas.errors import NasError
+from search_spaces.reading import MalformedError, json_value
 
 _HEAD = struct.Struct("<3qd?").pack
 _sha256 = hashlib.sha256
@@ -44,10 +44,10 @@ def damaged(what: str, url: str) -> DamageError:
 
 
 def loads(text: str, kind: type, what: str, url: str) -> Any:
-    """JSON that a row holds; DamageError, naming it as `what`, where it is none or of another kind."""
+    """JSON that a row holds; DamageError, naming it as `what`, where it is none, too large or of another kind."""
     try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        value = json_value(text)
+    except MalformedError:
         raise damaged(what, url) from None
     if not isinstance(value, kind):
         raise damaged(what, url)

@@ -56,6 +56,10 @@ class Attentive(Strategy):
             if getattr(self, name) < least:
                 raise StrategyError(f"{name} = {getattr(self, name)}: it must be {least} or more")
 
+    @property
+    def compares_logits(self) -> bool:
+        return True
+
     def plan(self, course: Course) -> Plan:
         return _Attending(self, course)
 

@@ -42,6 +42,10 @@ class Progressive(Strategy):
         if self.sample not in UNIFORM:
             raise StrategyError(f"sample = {self.sample!r}: sampling is uniform over {' or '.join(UNIFORM)}")
 
+    @property
+    def compares_logits(self) -> bool:
+        return True
+
     def plan(self, course: Course) -> Plan:
         return _Phases(self, course)
 

@@ -37,6 +37,10 @@ class Sandwich(Strategy):
             )
         check(self.num_random, self.temperature, self.sample)
 
+    @property
+    def compares_logits(self) -> bool:
+        return self.distil != "none"
+
     def step(self, course: Course, index: int) -> Step:
         if self.distil == "none":
             return sandwich(course, index, self.num_random, self.sample, 1.0, None)

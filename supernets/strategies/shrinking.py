@@ -33,6 +33,10 @@ class DelayedShrinking(Strategy):
             raise StrategyError(f"ramp = {self.ramp}: it ends at start = {self.start}, so it is between 0 and that")
         check(self.num_random, self.temperature, self.sample)
 
+    @property
+    def compares_logits(self) -> bool:
+        return True
+
     def step(self, course: Course, index: int) -> Step:
         weight = self.weight(course, index)
         if weight == 0:

@@ -32,6 +32,8 @@ class Regression(Examples):
 
     metric = "rmse"
     further_metrics = ("mae",)
+    logits = False
+    """Outputs are no distributions over classes: no strategy can compare them as such."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def shown(url: str) -> StudyView:
     with Repository(url, read_only=True) as repository:
         study = repository.study("digits-cnn")
         space, verified = queries.spaces(repository)[study.space_digest], repository.verified(study.name)
-        known = fronts.correction(repository, study.name)
+        known = fronts.read(repository, study.name).known
         columns, archs = repository.columns(study.name), repository.architectures
         known_archs = archs(columns.digests)
         return queries.view(study, columns, lambda digests: known_archs, space, verified, known)

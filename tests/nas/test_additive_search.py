@@ -1,5 +1,7 @@
 """Additive search: the exact solution of sums against brute force, the guess, and the search around both."""
 
+import ctypes
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from nas.searchers.exact.front import front
 from nas.searchers.exact.guess import fit, judge, singles
 from nas.searchers.exact.model import Model, unreachable
 from nas.searchers.exact.program import Program
+from nas.searchers.exact.quiet import quiet
 from nas.storage import Repository
 from nas.study import Study
 from nas.workflow import Workflow
@@ -365,3 +368,13 @@ def test_a_run_searches_below_limits_that_the_largest_network_breaks(tmp_path: P
     assert max(evaluation.metrics["params"] for evaluation in stored) > 1500
     assert all(evaluation.metrics["params"] <= 1500 for evaluation in stored[len(opening) :])
     assert found
+
+
+def test_lines_of_the_solver_stay_off_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    """Others' do not; what is printed with C's printf is buffered below Python."""
+    printf = ctypes.CDLL(None).printf
+    with quiet():
+        printf(b"HighsMipSolverData::transformNewIntegerFeasibleSolution tmpSolver.run();\n")
+        printf(b"of another thread\n")
+    os.write(1, b"after\n")
+    assert capfd.readouterr().out == "of another thread\nafter\n"

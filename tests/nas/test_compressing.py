@@ -51,6 +51,16 @@ def test_compress_writes_networks_within_the_limits(nas: Nas, tmp_path: Path) ->
     assert taken.status == 0, taken.err
 
 
+def test_the_run_file_is_executed_once(nas: Nas, tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    counted = f"with open({str(times)!r}, 'a') as file:\n    file.write('once ')\n"
+    (tmp_path / "counted.py").write_text(counted + RUN.read_text())
+    asked = ["--limit", "params <= 0.001x", "--steps", "1", "--to", tmp_path / "out"]
+    done = nas("compress", tmp_path / "counted.py", *asked, *options(tmp_path))
+    assert "nothing keeps the limits" in done.err
+    assert times.read_text() == "once "
+
+
 def test_names_of_studies_tell_their_limits() -> None:
     assert study_name("mine", []) == "mine"
     assert study_name("mine", ["params <= 0.5x", "latency_ms@cpu<=2"]) == "mine-params-0.5x-latency-ms-cpu-2"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nas import front as fronts
+from nas import session
 from nas.corrected import corrected, judged, of_study
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
 from nas.storage import Repository
@@ -80,6 +81,14 @@ def test_the_front_is_that_of_corrected_metrics() -> None:
     assert stored[0].metrics == EVALUATIONS[0].metrics, "what is stored stays as it was evaluated"
 
 
+def test_a_front_with_its_report_reads_the_study_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with repository(TRUST) as found:
+        reads, read = [], found.evaluations
+        monkeypatch.setattr(found, "evaluations", lambda name: reads.append(name) or read(name))
+        session.show_front(found, "toy")
+    assert reads == ["toy"]
+
+
 def test_the_best_and_the_limits_are_judged_as_corrected() -> None:
     bound = alone(Toy().largest()) + 0.01
     assert all(one.metrics["error"] > bound for one in EVALUATIONS)
@@ -129,7 +138,7 @@ def test_what_it_rests_on_is_said_in_a_sentence() -> None:
 def test_labels_that_tell_nothing_leave_the_front_as_it_was(rows: tuple[dict[str, Any], ...], told: str) -> None:
     with repository(None) as before, repository(replace(TRUST, rows=rows)) as after:
         assert fronts.front(before, "toy") == fronts.front(after, "toy")
-        known = fronts.correction(after, "toy")
+        known = fronts.read(after, "toy").known
     assert known is not None and told in known.sentence and judged(EVALUATIONS, known) == EVALUATIONS
 
 
@@ -137,7 +146,7 @@ def test_labels_of_very_short_trainings_give_an_order_and_correct_nothing() -> N
     """The supernet has 10 steps; a label of none is no label of what a network can reach."""
     with repository(None) as before, repository(replace(TRUST, steps=0)) as after, repository(TRUST) as enough:
         assert fronts.front(before, "toy") == fronts.front(after, "toy") != fronts.front(enough, "toy")
-        known = fronts.correction(after, "toy")
+        known = fronts.read(after, "toy").known
     assert known is not None and known.estimates == {}
     assert known.sentence == (
         "error is not corrected: the networks trained alone had 0 steps, the supernet 10; from 1 on they tell what a "

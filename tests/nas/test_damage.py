@@ -11,7 +11,7 @@ import pytest
 from nas import front
 from nas.errors import NasError
 from nas.records import StudyRecord, Trust
-from nas.storage import Repository
+from nas.storage import Repository, rows
 from tests.contracts.repository import (
     CPU,
     SPACE,
@@ -96,7 +96,7 @@ def test_a_changed_row_is_named_with_the_remedy(path: Path, statement: str, what
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "null", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "null", "[" * 100_000, '{"a":' * 200 + "1" + "}" * 200])
 @pytest.mark.parametrize(
     ("column", "read"),
     [
@@ -118,6 +118,14 @@ def test_a_row_that_is_no_json_object_is_one_line(path: Path, column: str, read:
     with Repository(f"sqlite:///{path}", read_only=True) as repository, wrong as caught:
         read(repository)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_larger_than_is_read_is_refused_before_it_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST_BYTES", 1000)
+    with Repository(f"sqlite:///{path}") as repository:
+        with pytest.raises(NasError, match=r"trust.* has 1,\d{3} characters as JSON, and 1,000 are read: store less"):
+            repository.put_trust("weights-1", Trust("x" * 1000, "rough"))
+        assert repository.trust("weights-1") == Trust("Trusted.", "rough")
 
 
 def flipped(path: Path, number: int, seed: int) -> list[str]:

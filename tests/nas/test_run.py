@@ -4,11 +4,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.run import Run, RunError, blaming, load
 from search_spaces import SpaceError
 from supernets.errors import SupernetError
+from supernets.tasks import Regression
 from tests.nas.command import TINY, variant
 
 
@@ -30,6 +32,16 @@ def test_a_run_knows_the_targets_it_speaks_of() -> None:
     assert run.target_names == ()
     assert replace(run, objectives=("error", "latency_ms@cpu")).target_names == ("cpu",)
     assert replace(run, limits=("latency_ms@cpu <= 2", "params < 1e5")).target_names == ("cpu",)
+
+
+@pytest.mark.parametrize("name", ["sandwich", "sandwich(distil=alpha)", "deps", "progressive", "attentive"])
+def test_numbers_are_not_distilled_as_logits(name: str) -> None:
+    run, pair = load(TINY), (np.zeros((4, 64), np.float32), np.zeros((4, 10), np.float32))
+    settings = {"task": Regression(pair, pair), "objectives": ("rmse", "params"), "limits": ()}
+    line = rf"^strategy {name.partition('(')[0]} distils distributions over classes.* 'regression' are plain numbers: "
+    with pytest.raises(SupernetError, match=line):
+        replace(run, training=replace(run.training, strategy=name), **settings)
+    replace(run, training=replace(run.training, strategy="sandwich(distil=none)"), **settings)
 
 
 def test_a_run_file_may_import_its_neighbours_and_leaves_no_trace(tmp_path: Path) -> None:

@@ -227,6 +227,28 @@ def test_limits_are_checked_before_anything_is_evaluated(repository: Repository)
     assert max(params(arch) for arch in seen) <= 20000
 
 
+def test_upper_limits_are_checked_on_bounds_and_lower_ones_on_predictions(repository: Repository) -> None:
+    def doubled(archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+        return {name: 2 * values for name, values in predict(archs).items()}
+
+    limits = ("params <= 20000", "params >= 1000")
+    study(repository, limits=limits, predict=predict, bound=doubled, searcher=RandomSearch).run(40)
+    seen = [params(evaluation.arch) for evaluation in repository.evaluations("s")]
+    assert len(seen) == 40 and 1000 <= min(seen) < 2000 and 5000 < max(seen) <= 10000
+
+
+def test_batches_are_drawn_from_streams_of_their_own(repository: Repository) -> None:
+    draws = []
+
+    class Drawing(RandomSearch):
+        def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+            draws.append(rng.random())
+            return super().ask(n, rng)
+
+    study(repository, searcher=Drawing).run(18)
+    assert len(set(draws)) == len(draws) == 3
+
+
 def test_limits_that_nothing_keeps_are_an_error_with_the_nearest_value(repository: Repository) -> None:
     impossible = study(repository, limits=("params <= 100", "error <= 1"), predict=predict)
     with pytest.raises(NasError, match=r"0 keep params <= 100, nearest 192; loosen a limit"):
@@ -321,6 +343,25 @@ def test_what_other_studies_found_is_taken_over(repository: Repository) -> None:
         calls.clear()
         study(repository, name, plain, data=data).run(18)
         assert len(calls) == 18
+
+
+def test_costs_are_those_of_each_studys_own_predictor(repository: Repository) -> None:
+    """Accuracy is shared between studies of the same data; what a network costs is not."""
+
+    def dearer(archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+        return {"params": 3 * predict(archs)["params"]}
+
+    calls: list[str] = []
+
+    def counted(arch: Architecture) -> dict[str, float]:
+        calls.append(arch.digest)
+        return {"error": 0.5}
+
+    study(repository, "first", counted, data="d", predict=predict).run(6)
+    second = study(repository, "second", counted, data="d", predict=dearer)
+    second.run(6)
+    assert len(calls) == 6
+    assert [e.metrics["params"] for e in second.evaluations] == [3 * params(e.arch) for e in second.evaluations]
 
 
 def test_a_known_evaluation_without_a_metric_of_this_study_is_done_again(repository: Repository) -> None:

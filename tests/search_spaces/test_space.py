@@ -252,6 +252,8 @@ def test_features_say_what_they_are() -> None:
     )  # fmt: skip
     arch = space.architecture({"depth": 1, "op": "b", "width": [2], "fixed": 7, "far": 1})
     assert space.encode([arch]).tolist() == [[1, 0, 1, 0.25, 1, 0, 0, 0.5]]
+    without = space.architecture({"depth": 0, "op": "a", "width": [], "bias": False, "fixed": 7, "far": 0})
+    assert space.encode([without]).tolist() == [[0, 1, 0, 0, 0, 0, 1, 0]]
     assert space.encode([]).shape == (0, 8)
     assert space.codes(iter([arch])).tolist() == [[1, 1, 1, -1, 0, 1]]
 

@@ -290,6 +290,35 @@ def test_norms_mix_what_every_width_would_give() -> None:
     assert torch.allclose(mixed_group_norm(maps, options, chances, 1e-5), group, rtol=0, atol=1e-13)
 
 
+class Widths(Space):
+    width = choice(4, 6, 12)
+
+
+NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "group": lambda width: nn.GroupNorm(2, width)}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
+def test_norms_are_mixed_with_their_weights_between_layers(norm: Any) -> None:
+    """A one-hot mixture cannot tell a mask that is applied twice; this one is not."""
+    space, chances = Widths(), {4: 0.2, 6: 0.5, 12: 0.3}
+    build = lambda arch: nn.Sequential(nn.Linear(3, arch.width), norm(arch.width), nn.Linear(arch.width, 2))  # noqa: E731
+    net = Supernet(space, build, dtype=torch.float64)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            tensor.normal_(generator=torch.Generator().manual_seed(tensor.numel()))
+    relaxed = net.relax(Mixture(space, {"width": torch.tensor([*chances.values()], dtype=torch.float64)}))
+    reach = torch.tensor([sum(p for width, p in chances.items() if width > i) for i in range(12)], dtype=torch.float64)
+    up, _, head = net.extract(space.largest())
+    x = torch.randn(5, 3, dtype=torch.float64)
+    hidden = nn.functional.linear(x, up.weight * reach[:, None], up.bias * reach)
+    mixed = sum(
+        chances[arch.width] * nn.functional.pad(net.extract(arch)[1](hidden[:, : arch.width]), (0, 12 - arch.width))
+        for arch in space.enumerate()
+    )
+    expected = nn.functional.linear(mixed, head.weight * reach, head.bias)
+    assert torch.allclose(relaxed(x), expected, rtol=0, atol=1e-12)
+
+
 class OperationSpace(Space):
     op = choice("conv3", "conv5", "skip")
     width = choice(2, 4)

@@ -479,6 +479,14 @@ def test_too_many_in_a_row_are_an_error() -> None:
         quietly(toy.supernet(), Digits(broken=tuple(range(5, 60))), steps=60)
 
 
+def test_those_before_a_cut_count(tmp_path: Path) -> None:
+    broken = tuple(range(5, 60))
+    with pytest.raises(Cut):
+        quietly(toy.supernet(), Digits(broken=broken, before=cutting(13)), steps=60, directory=tmp_path)
+    with pytest.raises(TrainingError, match="20 steps in a row, up to step 24"):
+        quietly(toy.supernet(), Digits(broken=broken), steps=60, directory=tmp_path)
+
+
 # --- curves and progress ------------------------------------------------------------------------------------------
 
 

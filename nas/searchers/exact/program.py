@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from nas.errors import NasError
 from nas.searchers.exact.columns import Codes, Columns, FloatArray
+from nas.searchers.exact.quiet import quiet
 from search_spaces import Space
 
 _SECONDS = 30.0  # for one solution; what is best by then is taken
@@ -183,13 +184,14 @@ class Program:
         objective = np.zeros(self._num_variables)
         objective[: len(weights)] = weights * (_SCALE / (np.abs(weights).max(initial=0.0) or 1.0))
         integral = np.arange(self._num_variables) < len(self.columns)
-        found = milp(
-            objective,
-            integrality=integral.astype(int),
-            bounds=Bounds(least, most),
-            constraints=[self._base, *([self._matrix(extra)] if extra else [])],
-            options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
-        )
+        with quiet():
+            found = milp(
+                objective,
+                integrality=integral.astype(int),
+                bounds=Bounds(least, most),
+                constraints=[self._base, *([self._matrix(extra)] if extra else [])],
+                options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
+            )
         if found.x is None and found.status != 2:
             raise NasError(f"HiGHS found no network of {self.space.name} ({found.message}): narrow it with where(...)")
         return None if found.x is None else np.round(found.x[: len(self.columns)])
