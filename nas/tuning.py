@@ -25,7 +25,7 @@ from nas.fidelity.settings import TUNABLE, SettingsSearch, variables
 from nas.run import Run, load
 from search_spaces import Architecture
 from supernets import calibrate, training
-from supernets.skeleton import build_initialised
+from supernets.scaling import initialised
 from supernets.training import TrainingConfig, train_network
 
 OF = ("supernet", "network")
@@ -75,7 +75,7 @@ def hyperband(
 
 def _stand_alone(run_file: str, budget: TrainingConfig, networks: str) -> StandAlone:
     run = load(Path(run_file))
-    return StandAlone(run.build, run.task, budget, networks)
+    return StandAlone(run.space, run.build, run.task, budget, networks)
 
 
 def carbs(
@@ -163,7 +163,7 @@ def _of_supernet(run: Run, place: Path) -> dict[str, float]:
 
 def _of_network(run: Run, place: Path) -> dict[str, float]:
     """Of the largest network, trained alone."""
-    module = build_initialised(run.build, run.space.largest(), run.training.seed)
+    module = initialised(run.build, run.space.largest(), run.training, run.task.example(2))
     train_network(module, run.task, run.training, directory=place, progress=False)
     calibrate.recalibrate(module, run.task.calibration(calibrate.NUM_BATCHES))
     return run.task.evaluate(module, "valid")

@@ -52,6 +52,7 @@ from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError, newest
 from supernets.counting import Counts
 from supernets.export import Exported, Format, export, rebuilt
+from supernets.scaling import scaled_in
 from supernets.spelling import spell
 from supernets.tasks import Task
 
@@ -687,6 +688,7 @@ class Workflow:
             [self.weights, self.run.task.digest, asdict(config)]
         )  # each has a folder: none goes on from another's end
         place = self.directory / "finetuned" / f"{arch.digest}-{settings[:8]}"
+        config = scaled_in(config, network, self.run.space, self.run.build, self.run.task.example(2))
         result = training.train_network(network, self.run.task, config, directory=place, progress=self.progress)
         return evaluators.recalibrated(network, self.run.task), result
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from search_spaces import Architecture, Space
 from supernets import calibrate
 from supernets.ranking import RankingReport, Row, report
-from supernets.skeleton import build_initialised
+from supernets.scaling import initialised, scaled_in
 from supernets.strategies import Course, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import Task
@@ -308,7 +308,9 @@ class _Alone:
         """The metric of a new training, infinity where it came to nothing; and its seconds."""
         began = time.monotonic()
         config = replace(self.config, seed=seed)
-        begun = self.supernet.extract(arch) if self.warm else build_initialised(self.supernet.build, arch, seed)
+        build, example = self.supernet.build, self.task.example(2)
+        begun = self.supernet.extract(arch) if self.warm else initialised(build, arch, config, example)
+        config = scaled_in(config, begun, self.supernet.space, build, example)
         module = begun.to(self.supernet.device)
         try:
             train_network(module, self.task, config, directory=self._place(arch, seed), progress=self.progress)

@@ -35,6 +35,7 @@ from supernets.learners import Alone, Learner
 from supernets.occupied import occupied
 from supernets.optim import OPTIMIZERS, OptimizerConfig
 from supernets.progress import Interruption, reporting
+from supernets.scaling import scaling
 from supernets.spelling import spell
 from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
@@ -85,6 +86,9 @@ class TrainingConfig:
     """Share of the steps in which the learning rate grows linearly."""
     schedule: str = "cosine"
     """One of SCHEDULES: how the learning rate falls after warm-up."""
+    scaling: str = "none"
+    """One of SCALINGS: how the rate of a network that is trained alone follows its depth, kernels and connections; `lr`
+    is that of the largest network. Supernets have one rate for all."""
     average: float = 0.0
     """Share of the steps, the last ones, over which the weights are averaged; the mean is what is left. 0: none."""
     clip: float = 1.0
@@ -109,6 +113,7 @@ class TrainingConfig:
             if getattr(self, name) not in known:
                 raise TrainingError(f"{name} = {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
         object.__setattr__(self, "strategy", spell(strategy(self.strategy)))  # one spelling, and an error early
+        object.__setattr__(self, "scaling", spell(scaling(self.scaling)))
         for name, holds, rule in (
             ("steps", self.steps >= 0, "0 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 3e-3 say"),

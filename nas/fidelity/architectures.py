@@ -20,7 +20,8 @@ from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
-from supernets.skeleton import Build, build_initialised
+from supernets.scaling import initialised, scaled_in
+from supernets.skeleton import Build
 from supernets.tasks import Task
 from supernets.training import TrainingConfig, train_network
 
@@ -59,7 +60,7 @@ def architecture_search(
         NasError: a setting that cannot be, or the directory holds another search.
     """
     directory = Path(directory)
-    here = StandAlone(build, task, training, directory / "networks", device)
+    here = StandAlone(space, build, task, training, directory / "networks", device)
     return Hyperband(
         space.sample,
         evaluate or here,
@@ -82,8 +83,15 @@ class StandAlone:
     """
 
     def __init__(
-        self, build: Build, task: Task, training: TrainingConfig, directory: Path | str, device: str = "cpu"
+        self,
+        space: Space,
+        build: Build,
+        task: Task,
+        training: TrainingConfig,
+        directory: Path | str,
+        device: str = "cpu",
     ) -> None:
+        self.space = space
         self.build = build
         self.task = task
         self.training = training
@@ -101,8 +109,11 @@ class StandAlone:
 
     def __call__(self, arch: Architecture, budget: int) -> Mapping[str, float]:
         config = self.config(budget)
-        module = build_initialised(self.build, arch, config.seed).to(self.device)
-        train_network(module, self.task, config, directory=self._place(arch, config), progress=False)
+        example = self.task.example(2)
+        module = initialised(self.build, arch, config, example)
+        own = scaled_in(config, module, self.space, self.build, example)
+        module = module.to(self.device)
+        train_network(module, self.task, own, directory=self._place(arch, config), progress=False)
         calibrate.recalibrate(module, self.task.calibration(calibrate.NUM_BATCHES))
         return self.task.evaluate(module, "valid")
 

@@ -16,7 +16,7 @@ from supernets import checkpoints
 from supernets.training import TrainingConfig
 from tests.nas.tiny_run import TinySpace, build, digits
 
-TASK = digits()
+SPACE, TASK = TinySpace(), digits()
 CONSTANT = TrainingConfig(
     steps=3, lr=1e-2, schedule="constant", warmup=0.5, precision="fp32", checkpoint_every=2, evaluate_every=0
 )
@@ -56,8 +56,8 @@ def test_through_lower_budgets_or_at_once_a_training_ends_the_same(
     tmp_path: Path, arch: Architecture, schedule: str, average: float
 ) -> None:
     training = replace(CONSTANT, schedule=schedule, average=average)
-    stepwise = StandAlone(build, TASK, training, tmp_path / "stepwise")
-    at_once = StandAlone(build, TASK, training, tmp_path / "at_once")
+    stepwise = StandAlone(SPACE, build, TASK, training, tmp_path / "stepwise")
+    at_once = StandAlone(SPACE, build, TASK, training, tmp_path / "at_once")
     found = [stepwise(arch, budget) for budget in (1, 3, 9)][-1]
     assert found == at_once(arch, 9)
     (last,) = (tmp_path / "at_once").iterdir()
@@ -69,35 +69,35 @@ def test_through_lower_budgets_or_at_once_a_training_ends_the_same(
 def test_only_a_constant_rate_pays_for_the_added_steps_alone(tmp_path: Path) -> None:
     for training, batches in ((CONSTANT, 27), (COSINE, 3 + 9 + 27)):
         task = Counting()
-        trained = StandAlone(build, task, training, tmp_path / training.schedule)  # type: ignore[arg-type]
+        trained = StandAlone(SPACE, build, task, training, tmp_path / training.schedule)  # type: ignore[arg-type]
         for budget in (1, 3, 9):
             trained(ARCHS[0], budget)
         assert task.batches == batches
 
 
 def test_the_warm_up_is_as_long_whatever_the_budget(tmp_path: Path) -> None:
-    trained = StandAlone(build, TASK, CONSTANT, tmp_path)
+    trained = StandAlone(SPACE, build, TASK, CONSTANT, tmp_path)
     assert [round(trained.config(budget).warmup * trained.config(budget).steps) for budget in (1, 2, 27)] == [2] * 3
-    assert StandAlone(build, TASK, COSINE, tmp_path).config(27).warmup == 0.5
+    assert StandAlone(SPACE, build, TASK, COSINE, tmp_path).config(27).warmup == 0.5
     with pytest.raises(NasError, match=r"warmup = 0.9 is 3 steps: the smallest budget is 3 steps.*lower it"):
-        StandAlone(build, TASK, replace(CONSTANT, warmup=0.9), tmp_path)
+        StandAlone(SPACE, build, TASK, replace(CONSTANT, warmup=0.9), tmp_path)
 
 
 def test_a_lower_budget_after_a_higher_one_is_trained_for_itself(tmp_path: Path) -> None:
-    trained = StandAlone(build, TASK, CONSTANT, tmp_path / "a")
+    trained = StandAlone(SPACE, build, TASK, CONSTANT, tmp_path / "a")
     high = trained(ARCHS[0], 9)
-    assert trained(ARCHS[0], 3) == StandAlone(build, TASK, CONSTANT, tmp_path / "b")(ARCHS[0], 3)
+    assert trained(ARCHS[0], 3) == StandAlone(SPACE, build, TASK, CONSTANT, tmp_path / "b")(ARCHS[0], 3)
     assert trained(ARCHS[0], 9) == high
 
 
 @pytest.mark.parametrize("after", [4, 13])
 def test_a_training_stopped_while_it_goes_on_ends_the_same(tmp_path: Path, after: int) -> None:
-    stopped = StandAlone(build, Counting(after), CONSTANT, tmp_path / "a")  # type: ignore[arg-type]
+    stopped = StandAlone(SPACE, build, Counting(after), CONSTANT, tmp_path / "a")  # type: ignore[arg-type]
     with pytest.raises(Stopped):
         for budget in (1, 3, 9):
             stopped(ARCHS[0], budget)
-    again = StandAlone(build, TASK, CONSTANT, tmp_path / "a")
-    assert again(ARCHS[0], 9) == StandAlone(build, TASK, CONSTANT, tmp_path / "b")(ARCHS[0], 9)
+    again = StandAlone(SPACE, build, TASK, CONSTANT, tmp_path / "a")
+    assert again(ARCHS[0], 9) == StandAlone(SPACE, build, TASK, CONSTANT, tmp_path / "b")(ARCHS[0], 9)
 
 
 class Narrow(Space):

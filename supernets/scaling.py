@@ -1,0 +1,133 @@
+"""Learning rates and initial variances that follow the architecture: one setting serves small and large networks.
+
+The largest learning rate that keeps what a step changes at the same size is proportional to (sum of L^3)^(-1/2) / q,
+with L the number of layers on each path through the network and q the size of its kernels (Chen et al.,
+arXiv:2402.17440, for stochastic gradient descent on ReLU networks): L^(-3/2) on a chain. A network of residual blocks
+has as many paths as there are subsets of its blocks, so that sum grows exponentially; in its place one may take the
+shortest path with the sums on it (arXiv:2602.07494). A setting is a rate found for one network, the base; another has
+that rate times the quotient of both. What it gains and costs: benchmarks/results/methods.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces import Architecture, Space
+from supernets.connectivity import Connectivity, connectivity
+from supernets.skeleton import Build, build_initialised, build_skeleton
+from supernets.spelling import parse
+
+if TYPE_CHECKING:
+    from supernets.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How the rate of a network differs from that of the base."""
+
+    name: ClassVar[str]
+
+    variance: bool = False
+    """Whether initial weights are scaled too: by d^(-1/2) where a layer's output is one of d that are added up."""
+
+    def depth(self, network: Connectivity) -> int:
+        """What the square of the rate is inversely proportional to; at least 1."""
+        raise NotImplementedError
+
+    def factor(self, network: Connectivity, base: Connectivity) -> float:
+        """The rate of a network as a multiple of that of the base."""
+        ours, theirs = (math.log(max(1, self.depth(one))) for one in (network, base))  # they may be past all floats
+        return math.exp((theirs - ours) / 2) * base.kernel / network.kernel
+
+
+@dataclass(frozen=True)
+class Unscaled(Scaling):
+    """All networks have one rate, and the initial weights of their modules."""
+
+    name: ClassVar[str] = "none"
+
+    def depth(self, network: Connectivity) -> int:
+        return 1
+
+    def factor(self, network: Connectivity, base: Connectivity) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Paths(Scaling):
+    """The sum of the cubes of the lengths of all paths (arXiv:2402.17440, eq. 8 and 9)."""
+
+    name: ClassVar[str] = "paths"
+
+    def depth(self, network: Connectivity) -> int:
+        return sum(number * length**3 for length, number in network.paths.items())
+
+
+@dataclass(frozen=True)
+class Shortest(Scaling):
+    """The cube of the length of the shortest path, sums of residual branches counted (arXiv:2602.07494)."""
+
+    name: ClassVar[str] = "shortest"
+
+    def depth(self, network: Connectivity) -> int:
+        return network.shortest**3
+
+
+SCALINGS: Mapping[str, type[Scaling]] = {method.name: method for method in (Unscaled, Paths, Shortest)}
+
+
+def scaling(text: str) -> Scaling:
+    """The rule that a text names, such as ``paths(variance=yes)``.
+
+    Raises:
+        SpellingError: listing what there is.
+    """
+    return parse(text, SCALINGS, "scaling")
+
+
+def scaled(config: TrainingConfig, network: nn.Module, base: nn.Module, example: Tensor) -> TrainingConfig:
+    """The settings of a network's training whose rate was found for the base, which itself keeps it.
+
+    Args:
+        example: inputs that both take; two examples are enough.
+    """
+    rule = scaling(config.scaling)
+    if isinstance(rule, Unscaled):
+        return config
+    return replace(config, lr=config.lr * rule.factor(connectivity(network, example), connectivity(base, example)))
+
+
+def scaled_in(
+    config: TrainingConfig, network: nn.Module, space: Space, build: Build, example: Tensor
+) -> TrainingConfig:
+    """`scaled`, with the largest network of a space as the base: a rate is found for the supernet that trains it."""
+    if isinstance(scaling(config.scaling), Unscaled):
+        return config
+    return scaled(config, network, build_skeleton(build, space.largest()), example)
+
+
+def initialised(build: Build, arch: Architecture, config: TrainingConfig, example: Tensor) -> nn.Module:
+    """The module of an architecture with the values its own initialisation gives under the seed of its training, which
+    are scaled where `config.scaling` says so."""
+    module = build_initialised(build, arch, config.seed)
+    return scale_variance(module, example) if scaling(config.scaling).variance else module
+
+
+@torch.no_grad()
+def scale_variance(module: nn.Module, example: Tensor) -> nn.Module:
+    """Divide the weight of each layer whose output is one of d that are added up by the root of d, in place.
+
+    The sum then has the variance of one of them (arXiv:2402.17440, eq. 4, with d the in-degree of the vertex; what is
+    stated there of the width is what modules' own initialisation does already).
+    """
+    terms = connectivity(module, example).terms
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1 and name in terms:
+            parameter.div_(math.sqrt(terms[name]))
+    return module
