@@ -9,6 +9,7 @@ from search_spaces.declaration import Choice, Constraint, choice, constraint
 from search_spaces.derived import Derived, derive
 from search_spaces.errors import SpaceError
 from search_spaces.gpt import GPTSpace
+from search_spaces.layers import LayerSpace
 from search_spaces.layout import Slot
 from search_spaces.mobilenet import MobileNetSpace
 from search_spaces.nasbench201 import NASBench201Space
@@ -27,6 +28,7 @@ __all__ = [
     "Derived",
     "GPTSpace",
     "Json",
+    "LayerSpace",
     "MobileNetSpace",
     "NASBench201Space",
     "NormalForm",
