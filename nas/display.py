@@ -375,10 +375,8 @@ def compromises(record: StudyRecord, rows: Sequence[Row]) -> None:
 
 def shrunk(study: str, found: Shrunk, space: Space) -> None:
     """What no good network needs, and why the rest stays."""
-    before, after, num = space.count(), found.space.count(), len(found.closed)
-    headline(
-        f"{num} of {len(found.options)} options of study {study} can be closed: {before:,} networks, then {after:,}"
-    )
+    before, after, num = space.how_many(), found.space.how_many(), len(found.closed)
+    headline(f"{num} of {len(found.options)} options of study {study} can be closed: {before} networks, then {after}")
     table = _table("choice", "option", "evaluated", "on the front", "the front loses", "")
     for one in found.options:
         cells = (one.path, str(one.option), str(one.seen), str(one.on_front), str(one.loss))

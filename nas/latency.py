@@ -67,7 +67,7 @@ class Latency:
 
     def is_whole(self) -> bool:
         """Whether all networks of the space were measured, so that nothing is left to predict."""
-        return len(self.codes) >= self.space.count()
+        return len(self.codes) >= self.space.count_bound()
 
 
 class Learner:
@@ -167,7 +167,7 @@ class Learner:
     def _first(self, n: int) -> npt.NDArray[np.int16]:
         rng = np.random.default_rng([self.seed, 1])
         if self.allowed is None:
-            design = np.vstack([self.given, first(self.space, min(n, self.space.count()), rng)])
+            design = np.vstack([self.given, first(self.space, min(n, self.space.count_bound()), rng)])
             _, positions = np.unique(design, axis=0, return_index=True)
             return design[np.sort(positions)[:n]]
         return self.allowed[np.sort(rng.permutation(len(self.allowed))[:n])]
@@ -188,7 +188,7 @@ class Learner:
     def _pool(self, rng: np.random.Generator) -> npt.NDArray[np.int16]:
         if self.allowed is not None:
             return self.allowed
-        if self.space.count() <= _CANDIDATES:
+        if self.space.count_bound() <= _CANDIDATES:
             return self.space.codes(self.space.enumerate())
         return self.space.sample_codes(_CANDIDATES, rng, uniform="choices")
 

@@ -102,7 +102,7 @@ def study_workflow(study: str, storage: str, runs: Path, placement: Placement = 
 def introduce(workflow: Workflow, *, detailed: bool = True) -> None:
     run, supernet = workflow.run, workflow.initial
     shared = f"{supernet.num_parameters:,} shared parameters ({run.sharing})"
-    display.headline(f"{run.name}: {run.space.count():,} architectures, {shared}")
+    display.headline(f"{run.name}: {run.space.how_many()} architectures, {shared}")
     if supernet.opened is not None:
         display.say(supernet.opened.table() if display.verbose() else supernet.opened.summary())
     if detailed:

@@ -96,7 +96,7 @@ class Shrunk:
     def as_json(self) -> dict[str, Any]:
         """Plain values: how many networks are left, what the front loses, and the evidence about every option."""
         options = [{**asdict(one), "closed": not one.stays} for one in self.options]
-        return {"networks": self.space.count(), "loss": asdict(self.loss), "options": options}
+        return {"networks": self.space.count_bound(), "loss": asdict(self.loss), "options": options}
 
 
 def narrowed(space: Space, closed: Sequence[Closed]) -> Space:

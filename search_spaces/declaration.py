@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias, overload
 from search_spaces.architecture import BESIDE, Architecture
 from search_spaces.derived import Derived, choices_of, compute, in_order, plain
 from search_spaces.errors import SpaceError
+from search_spaces.normal import NormalForm
 from search_spaces.values import freeze, listing, same, show, suggestion
 
 MAX_OPTIONS = 32_767  # a code is an int16
@@ -138,6 +139,7 @@ class Declaration:
     fields: Mapping[str, Field]
     constraints: Mapping[str, Constraint]
     derived: Mapping[str, Derived] = field(default_factory=dict)
+    normal: NormalForm | None = None
 
     def derive(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The derived values of an architecture with these active choices; SpaceError where one cannot be computed."""
@@ -147,12 +149,12 @@ class Declaration:
 def declare(cls: type, base: type) -> Declaration:
     """The declaration of a subclass of `base` (the Space class): its own attributes after those it inherits."""
     kind = cls.__name__
-    members: dict[str, Choice | Constraint | Derived] = {}
+    members: dict[str, Choice | Constraint | Derived | NormalForm] = {}
     for name, value in _attributes(cls, base):
         place = f"{kind}.{name}"
         if isinstance(value, Subspace):
             value = Choice((value,))
-        if isinstance(value, Choice | Constraint | Derived):
+        if isinstance(value, Choice | Constraint | Derived | NormalForm):
             _check_name(place, name, base)
             members[name] = value
         elif name in members:
@@ -170,7 +172,8 @@ def declare(cls: type, base: type) -> Declaration:
     fields = {name: _linked(f"{kind}.{name}", bare, bare[name], choices[name].when) for name in bare}
     for name, rule in derived.items():
         _check_parameters(f"{kind}.{name}", "derived value", rule.function, [*fields, *derived])
-    found = Declaration(kind, _ordered(kind, fields), {}, in_order(kind, derived))
+    normal = _normal(kind, {name: member for name, member in members.items() if isinstance(member, NormalForm)}, fields)
+    found = Declaration(kind, _ordered(kind, fields), {}, in_order(kind, derived), normal)
     for name, limit in constraints.items():
         _check_constraint(f"{kind}.{name}", limit, fields, derived)
     return replace(found, constraints={name: _of_choices(limit, found) for name, limit in constraints.items()})
@@ -318,6 +321,15 @@ def _check_constraint(
         )
     if rule.each is not None and (whole := [name for name in rule.parameters if name in derived]):
         raise SpaceError(f"{place}: {whole[0]!r} is derived and comes whole; leave each={rule.each!r} out")
+
+
+def _normal(kind: str, forms: Mapping[str, NormalForm], fields: Mapping[str, Field]) -> NormalForm | None:
+    if len(forms) > 1:
+        raise SpaceError(f"{kind}: {' and '.join(forms)} are both normal forms; networks are written in one way")
+    for name, form in forms.items():
+        _check_parameters(f"{kind}.{name}", "normal form", form.function, [*fields])
+        return form
+    return None
 
 
 def _check_parameters(place: str, what: str, function: Callable[..., Any], names: Sequence[str]) -> None:

@@ -6,9 +6,12 @@ codes it may have. Everything a space computes, it computes on codes.
 """
 
 import gc
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from search_spaces.architecture import BESIDE, Architecture
 from search_spaces.declaration import Constraint, Declaration, Field, Subspace
@@ -99,6 +102,9 @@ class Layout:
         self.slots: list[Slot] = []
         self.domains: list[tuple[int, ...]] = []  # the options that nested spaces were narrowed to
         self.ties: list[Tie] = []
+        self.normals: list[Node] = []  # the spaces with a normal form, inner ones first
+        self.together: dict[int, tuple[int, ...]] = {}  # of these, all slots of one position: what mutates as one
+        self._normal_codes: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         self._nested_values: dict[tuple[int, tuple[int, ...]], Architecture] = {}
         self._verdicts: dict[tuple[int, int, tuple[Any, ...]], bool] = {}
         self.kind = declaration.kind
@@ -106,7 +112,7 @@ class Layout:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is remembered goes by identity, which other processes do not share."""
-        return {**self.__dict__, "_nested_values": {}, "_verdicts": {}}
+        return {**self.__dict__, "_nested_values": {}, "_verdicts": {}, "_normal_codes": {}}
 
     # Laying out
 
@@ -117,7 +123,11 @@ class Layout:
             places[own.name] = self._place(declaration.kind, own, places, path, gate)
         for name, rule in declaration.constraints.items():
             self.ties.extend(self._tied(f"{path or declaration.kind}.{name}", rule, declaration, places))
-        return Node(declaration, path, places, start, len(self.slots))
+        node = Node(declaration, path, places, start, len(self.slots))
+        if declaration.normal is not None:
+            self.normals.append(node)
+            self.together |= _positions_together(node)
+        return node
 
     def _place(self, kind: str, own: Field, places: Mapping[str, Place], path: str, gate: Conditions) -> Place:
         depth = places[own.per].positions[0].slot if isinstance(own.per, str) else None
@@ -259,6 +269,45 @@ class Layout:
         """The values a constraint reads, for messages."""
         return _shown(tie, self._arguments(tie, codes) or ())
 
+    # Normal forms
+
+    def normalised(self, codes: Codes) -> list[int]:
+        """Consistent codes as the network that they describe is always written."""
+        row = list(codes)
+        for node in self.normals:
+            own = tuple(row[node.start : node.stop])
+            if any(code >= 0 for code in own):
+                row[node.start : node.stop] = self._normal(node, own, row)
+        return row
+
+    def _normal(self, node: Node, own: tuple[int, ...], codes: Codes) -> list[int]:
+        key = (id(node), own)
+        if key not in self._normal_codes:
+            if len(self._normal_codes) >= MAX_REMEMBERED:
+                self._normal_codes.clear()
+            assert node.declaration.normal is not None
+            normal = node.declaration.normal(node.kind, self._values(node, codes))
+            self._normal_codes[key] = self._rewritten(node, normal, codes)
+        return self._normal_codes[key]
+
+    def spread(self, codes: Codes, rng: np.random.Generator) -> list[int]:
+        """Other codes of the same network, drawn at random from those that describe it."""
+        row = list(codes)
+        for node in self.normals:
+            form = node.declaration.normal
+            if form is not None and form.spread is not None and any(code >= 0 for code in row[node.start : node.stop]):
+                row[node.start : node.stop] = self._rewritten(node, form.spread(self._values(node, row), rng), row)
+        return row
+
+    def _values(self, node: Node, codes: Codes) -> dict[str, Any]:
+        values = {name: self._field_value(place, codes) for name, place in node.places.items()}
+        return {name: value for name, value in values.items() if value is not _ABSENT}
+
+    def _rewritten(self, node: Node, values: Mapping[str, Any], codes: Codes) -> list[int]:
+        row = [-1 if node.start <= slot < node.stop else code for slot, code in enumerate(codes)]
+        self._write(node, values, row)
+        return row[node.start : node.stop]
+
     # Codes to architectures
 
     def read_all(self, rows: Iterable[Codes]) -> list[Architecture]:
@@ -273,17 +322,13 @@ class Layout:
 
     def read(self, codes: Codes) -> Architecture:
         """The architecture of codes that are known to be consistent."""
-        return self._read(self.root, codes)
+        return self._read(self.root, self.normalised(codes) if self.normals else codes)
 
     def _read(self, node: Node, codes: Codes) -> Architecture:
         own = tuple(codes[node.start : node.stop])
         key = (id(node.declaration), own)  # what an active space looks like depends on its own slots only
         if key not in self._nested_values:
-            values = {}
-            for name, place in node.places.items():
-                value = self._field_value(place, codes)
-                if value is not _ABSENT:
-                    values[name] = value
+            values = self._values(node, codes)
             derived = node.declaration.derive(values) if node.declaration.derived else None
             arch = Architecture(node.kind, values, (node.declaration, own), derived)
             if node is self.root:
@@ -320,7 +365,7 @@ class Layout:
         """The codes of an architecture or of a mapping that describes one; SpaceError says what is wrong with it."""
         codes = [-1] * len(self.slots)
         self._write(self.root, value, codes)
-        return codes
+        return self.normalised(codes) if self.normals else codes
 
     def _write(self, node: Node, value: Any, codes: list[int]) -> None:
         if isinstance(value, Architecture) and value._origin is not None and value._origin[0] is node.declaration:
@@ -442,6 +487,15 @@ class Layout:
             names = sorted({name for inner in nodes for name in inner.places})
             raise SpaceError(f"{path!r}: {name!r} holds no choice {rest[0]!r}; {suggestion(rest[0], names)}")
         return [found for inner in known for found in self._find(inner, rest, path)]
+
+
+def _positions_together(node: Node) -> dict[int, tuple[int, ...]]:
+    groups: dict[tuple[Any, int], list[int]] = defaultdict(list)
+    for place in node.places.values():
+        for number, own in enumerate(place.positions):
+            if place.field.per is not None:
+                groups[place.field.per, number].extend(range(own.slot, own.stop))
+    return {slot: tuple(group) for group in groups.values() for slot in group}
 
 
 def _not_chosen(node: Node, name: str, what: str) -> str:

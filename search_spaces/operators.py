@@ -32,22 +32,43 @@ class Operators:
     def plan(self) -> Plan:
         return self.solution.plan
 
+    @property
+    def exact(self) -> bool:
+        """Whether what the plan counts and draws are the networks: no constraint is loose, each is written one way."""
+        return not self.solution.loose and not self.layout.normals
+
     def holds(self, codes: Sequence[int]) -> bool:
-        """Whether the constraints outside the plan hold."""
+        """Whether codes that the plan gave are a network: the constraints outside the plan hold.
+
+        A normal form may lead out of what the plan knows, so everything is then asked.
+        """
+        if self.layout.normals:
+            return self.contains(codes)
         return all(self.layout.holds(tie, codes) for tie in self.solution.loose)
+
+    def _walk(self, pick: Pick) -> Row:
+        """What the plan comes to, in normal form."""
+        codes = self.plan.walk(pick)
+        return self.layout.normalised(codes) if self.layout.normals else codes
 
     # Drawing
 
     def draw(self, n: int, rng: np.random.Generator, by: Uniform | OptionWeights) -> CodeArray:
-        """(n, num_slots) codes; rejection where constraints are loose, so uniform over the networks they allow."""
-        if not self.solution.loose:
+        """(n, num_slots) codes; rejection where constraints are loose, so uniform over the networks they allow.
+
+        Where there are normal forms, uniform over all the ways to write a network.
+        """
+        if self.exact:
             return self.plan.draw(n, rng, by)
         kept: list[CodeArray] = []
         found = drawn = 0
         while found < n:
             if drawn >= DRAWS * (found + 1):
                 raise SpaceError(self._rejected(found, drawn))
-            batch = self.plan.draw(min(max(64, 2 * (n - found)), 4096), rng, by)
+            size = max(64, 2 * (n - found)) if self.solution.loose else n - found
+            batch = self.plan.draw(min(size, 4096), rng, by)
+            if self.layout.normals:
+                batch = np.array([self.layout.normalised(codes) for codes in batch.tolist()], dtype=batch.dtype)
             good = batch[[self.holds(codes) for codes in batch.tolist()]]
             kept.append(good[: n - found])
             found += len(kept[-1])
@@ -56,6 +77,8 @@ class Operators:
 
     def _rejected(self, found: int, drawn: int) -> str:
         names = ", ".join(sorted({tie.name for tie in self.solution.loose}))
+        if not names:
+            return f"{self.name}: of {drawn} networks drawn {found} are in it once written in normal form; narrow less"
         return (
             f"{self.name}: of {drawn} networks drawn {found} satisfy {names}, which reads too many choices at once "
             f'to be solved exactly; narrow the space with where(...), loosen the constraint or write it with each="..."'
@@ -69,18 +92,18 @@ class Operators:
         def best(slot: int, feasible: tuple[int, ...]) -> int:
             return feasible[-1] if last else feasible[0]
 
-        codes = self.plan.walk(best)
+        codes = self._walk(best)
         return codes if self.holds(codes) else self._climbed(last)
 
     def _climbed(self, last: bool) -> Row:
-        opposite = self.plan.walk(lambda slot, feasible: feasible[0] if last else feasible[-1])
+        opposite = self._walk(lambda slot, feasible: feasible[0] if last else feasible[-1])
         codes = opposite if self.holds(opposite) else self.draw(1, np.random.default_rng(0), "networks")[0].tolist()
         for step in self.plan.steps:
             slot = step.slot
             for code in reversed(self.domains[slot]) if last else self.domains[slot]:
                 if codes[slot] < 0 or codes[slot] == code:
                     break
-                moved = self.plan.walk(_keeping(codes, {slot: code}, last))
+                moved = self._walk(_keeping(codes, {slot: code}, last))
                 if moved[slot] == code and self.holds(moved):
                     codes = moved
                     break
@@ -113,7 +136,7 @@ class Operators:
         def best(slot: int, feasible: tuple[int, ...]) -> int:
             return max(feasible, key=lambda code: (weights[slot][code + 1] if slot in weights else 1.0, code))
 
-        codes = self.plan.walk(best)
+        codes = self._walk(best)
         if self.holds(codes):
             return codes
         draws = self.draw(TRIES, np.random.default_rng(0), weights)
@@ -133,9 +156,11 @@ class Operators:
                 else max(feasible)
             )
 
-        codes = self.plan.walk(wanted)
-        if all(codes[slot] in allowed for slot, allowed in forced.items()) and self.holds(codes):
-            return codes
+        walked = self.plan.walk(wanted)
+        if all(walked[slot] in allowed for slot, allowed in forced.items()):
+            codes = self.layout.normalised(walked)
+            if self.holds(codes):
+                return codes
         domains = [
             tuple(code for code in domain if code in forced.get(slot, domain))
             for slot, domain in enumerate(self.domains)
@@ -153,17 +178,23 @@ class Operators:
     # Variation
 
     def mutated(self, base: Row, rng: np.random.Generator, rate: float | None) -> Row:
-        """Another network: each slot that can move does with probability `rate`, and at least one does."""
-        open_slots = [slot for slot, code in enumerate(base) if code >= 0 and len(self.domains[slot]) > 1]
-        chance = rate if rate is not None else 1 / max(1, len(open_slots))
+        """Another network: each slot that can move does with probability `rate`, and at least one does.
+
+        In a space with a normal form one of the ways to write the network is drawn first, and all slots of one position
+        move together: of a graph, one node changes its operation and what it reads.
+        """
         for _ in range(TRIES):
+            written = self.layout.spread(base, rng) if self.layout.normals else base
+            open_slots = [slot for slot, code in enumerate(written) if code >= 0 and len(self.domains[slot]) > 1]
+            chance = rate if rate is not None else 1 / max(1, len(open_slots))
             moving = {slot for slot in open_slots if rng.random() < chance}
-            codes = self.plan.walk(_moving(base, moving, rng))
+            codes = self._walk(_moving(written, self._company(moving), rng))
             if codes == base:
-                movable = self._movable(base)
+                movable = self._movable(written)
                 if not movable:
                     return base
-                codes = self.plan.walk(_moving(base, {movable[int(rng.integers(len(movable)))]}, rng))
+                moving = {movable[int(rng.integers(len(movable)))]}
+                codes = self._walk(_moving(written, self._company(moving), rng))
             if codes != base and self.holds(codes):
                 return codes
         near = list(self.neighbours(base))
@@ -172,11 +203,19 @@ class Operators:
         draws = self.draw(TRIES, rng, "networks").tolist()
         return next((codes for codes in draws if codes != base), base)
 
+    def _company(self, moving: set[int]) -> set[int]:
+        """The slots that move, and those that move with them."""
+        if not self.layout.together:
+            return moving
+        return moving.union(*(self.layout.together.get(slot, ()) for slot in moving))
+
     def crossed(self, a: Row, b: Row, rng: np.random.Generator) -> Row:
-        """Each slot from one parent or the other, where active and feasible."""
+        """Each slot from one parent or the other, where active and feasible; what has a normal form comes whole."""
         for _ in range(TRIES):
             coins = rng.random(len(a)) < 0.5
-            codes = self.plan.walk(_mixing(a, b, coins.tolist(), rng))
+            for node in self.layout.normals:
+                coins[node.start : node.stop] = coins[node.start]
+            codes = self._walk(_mixing(a, b, coins.tolist(), rng))
             if self.holds(codes):
                 return codes
         return next((row for row in (a, b) if self.contains(row)), None) or self.draw(1, rng, "networks")[0].tolist()
@@ -186,7 +225,7 @@ class Operators:
         seen = {tuple(base)}
         for slot, feasible in self._open(base):
             for code in feasible if slot not in without else ():
-                codes = self.plan.walk(_keeping(base, {slot: code}, last=True))
+                codes = self._walk(_keeping(base, {slot: code}, last=True))
                 if tuple(codes) not in seen and self.holds(codes):
                     seen.add(tuple(codes))
                     yield codes
@@ -204,14 +243,15 @@ class Operators:
 
     @cached_property
     def _free(self) -> frozenset[int]:
-        """The slots that activate no other one and that no constraint reads."""
+        """The slots that activate no other one and that no constraint or normal form reads."""
         bound = {parent for slot in self.layout.slots for parent, _ in slot.conditions}
+        bound.update(slot for node in self.layout.normals for slot in range(node.start, node.stop))
         bound.update(slot for tie in self.layout.ties for slot in tie.scope)
         return frozenset(range(len(self.layout.slots))) - bound
 
     def nearest(self, base: Row) -> Row:
         """`base` repaired slot after slot; under loose constraints the most alike of some draws may have to do."""
-        codes = self.plan.walk(_keeping(base, {}, last=True))
+        codes = self._walk(_keeping(base, {}, last=True))
         if self.holds(codes):
             return codes
         draws = self.draw(TRIES, np.random.default_rng(0), "networks")
@@ -219,9 +259,11 @@ class Operators:
         return nearest
 
     def contains(self, codes: Sequence[int]) -> bool:
-        """Whether codes of the declaration keep to the narrowing and to every constraint."""
-        return all(code < 0 or code in self.domains[slot] for slot, code in enumerate(codes)) and all(
-            self.layout.holds(tie, codes) for tie in self.layout.ties
+        """Whether codes of the declaration keep to the narrowing, to every constraint and to normal forms."""
+        return (
+            all(code < 0 or code in self.domains[slot] for slot, code in enumerate(codes))
+            and all(self.layout.holds(tie, codes) for tie in self.layout.ties)
+            and (not self.layout.normals or self.layout.normalised(codes) == list(codes))
         )
 
     def _open(self, base: Row) -> list[tuple[int, tuple[int, ...]]]:

@@ -33,6 +33,7 @@ from search_spaces.layout import Layout, Slot
 from search_spaces.operators import Operators
 from search_spaces.values import Json, canonical, listing, show
 
+MOST_LISTED = 100_000  # networks that are counted one by one, where nothing else counts them
 TINY = 1e-300  # the least share of a weight: none is rounded to 0
 OptionChances = Mapping[str, Sequence[float] | npt.NDArray[np.float64]]
 Domains = tuple[tuple[int, ...], ...]
@@ -90,6 +91,8 @@ class Space(Subspace):
         kept: dict[str, Json] = {path: _json(options) for path, options in self._kept().items()}
         derived: dict[str, Json] = {name: list(rule.parameters) for name, rule in self._declared.derived.items()}
         described: dict[str, Json] = {"is": self.name, "choices": choices, "constraints": rules, "narrowing": kept}
+        normal = self._declared.normal
+        described |= {"normal": list(normal.parameters)} if normal else {}
         return described | ({"derived": derived} if derived else {})
 
     @property
@@ -156,15 +159,38 @@ class Space(Subspace):
         `limit` bounds the entries of the largest table the count may build; SpaceError names what needs more.
         """
         solution = self._solution if limit == MAX_CELLS else self._solve(self._domains, limit=limit)
-        if not solution.loose:
+        if self._operators.exact:
             return solution.plan.total
-        if solution.plan.total <= 100_000:
+        if solution.plan.total <= MOST_LISTED:
             return sum(self._operators.holds(codes) for codes in solution.plan.rows().tolist())
+        if self._layout.normals:
+            kinds = listing(dict.fromkeys(node.kind for node in self._layout.normals))
+            raise SpaceError(
+                f"{self.name}: too many to count: {kinds} can be written in {solution.plan.total:.1e} ways, "
+                "several of which are one network; ask for count_bound(), or narrow the space with where(...)"
+            )
         names = listing(dict.fromkeys(tie.name for tie in solution.loose))
         raise SpaceError(
             f"{self.name}: {names} reads too many choices at once to count exactly; "
             f'write it with each="...", narrow the space with where(...), or raise count(limit={limit})'
         )
+
+    def count_bound(self) -> int:
+        """`count` where it can be told, else a number that it does not exceed."""
+        total = self._solution.plan.total
+        return total if self._operators.exact or total > MOST_LISTED else self.count()
+
+    def how_many(self) -> str:
+        """`count` for people: ``1,234``, or ``at most 4e+22`` where networks are too many to count."""
+        try:
+            return f"{self.count():,}"
+        except SpaceError:
+            return f"at most {self.count_bound():.0e}"
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether choices can describe one network in many ways, of which architectures and codes have one."""
+        return bool(self._layout.normals)
 
     def sample(
         self,
@@ -173,7 +199,7 @@ class Space(Subspace):
         uniform: Uniform = "networks",
         weights: OptionChances | None = None,
     ) -> Architecture:
-        """One architecture, every network being equally likely.
+        """One architecture, every network being equally likely; with normal forms, every way to write one.
 
         With ``uniform="choices"`` the options of choice after choice, in order, are equally likely, as far as feasible.
         With ``weights={"heads": (1, 2, 4)}`` they are likely by these weights instead, one an option of the
@@ -222,7 +248,7 @@ class Space(Subspace):
                 f"{self.name} has up to {most} networks, more than limit={limit}; narrow it or raise the limit"
             )
         rows = self._solution.plan.rows()
-        if not self._solution.loose:
+        if self._operators.exact:
             return rows
         return rows[[self._operators.holds(codes) for codes in rows.tolist()]]
 

@@ -185,7 +185,7 @@ def trust_sample(
     The quantiles are those of the whole space where it is small, else of 16 n uniform samples: `size` (number of
     parameters, say) should be cheap.
     """
-    large = space.count() > 16 * n
+    large = space.count_bound() > 16 * n
     pool = space.sample_many(16 * n, rng, distinct=True) if large else list(space.enumerate())
     in_front = _by_size(dict.fromkeys(front), size)
     given = spread(in_front, min(n // 2, len(in_front)))

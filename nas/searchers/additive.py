@@ -62,6 +62,11 @@ class AdditiveSearch:
         costs: Costs | None = None,
         points: int = 16,
     ) -> None:
+        if space.is_normalised:
+            raise NasError(
+                f"{space.name} holds graphs, whose choices do not add up: "
+                "search by evolution, surrogate, bayesian or random"
+            )
         if points < 2:
             raise NasError(f"points is {points}; a front is solved for at 2 networks or more")
         self.space = space

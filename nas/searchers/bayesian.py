@@ -113,6 +113,8 @@ class _Slots:
     @property
     def domains(self) -> list[list[int]]:
         """The codes that each slot has in any network of the space, which may be narrower than its declaration."""
+        if self._domains is None and self.space.is_normalised:  # few variants do not show all that graphs may have
+            self._domains = [list(domain) for domain in self.space.domains]
         if self._domains is None:
             codes = self.space.codes([arch for _, arch in self.space.variants()])
             self._domains = [sorted({int(code) for code in column} - {-1}) or [0] for column in codes.T]

@@ -37,7 +37,7 @@ Measured = list[tuple["Architecture", LatencyResult]]
 
 def references(space: Space) -> tuple[Architecture, ...]:
     """The smallest and the largest network and diverse ones between, always the same; all where there are so few."""
-    n = min(NUM_REFERENCES, space.count())
+    n = min(NUM_REFERENCES, space.count_bound())
     return tuple(space.decode(first(space, n, np.random.default_rng(0))))
 
 

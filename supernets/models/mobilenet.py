@@ -5,14 +5,17 @@
 Every block expands its channels, filters each of them on its own, and projects back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from supernets.models.layers import norm_and_activation
 from supernets.structure import stack
 
+Norm = Callable[[int], nn.Module]
+Activation = Callable[[], nn.Module]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
 
 
@@ -29,16 +32,17 @@ class Block(nn.Module):
         kernel: int,
         expansion: float,
         stride: int,
-        activation: type[nn.Module],
+        norm: Norm,
+        activation: Activation,
         *,
         residual: bool,
     ) -> None:
         super().__init__()
         hidden = round(in_width * expansion)
         self.expand = nn.Conv2d(in_width, hidden, 1, bias=False)
-        self.expand_norm = nn.BatchNorm2d(hidden)
+        self.expand_norm = norm(hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False)
-        self.depthwise_norm = nn.BatchNorm2d(hidden)
+        self.depthwise_norm = norm(hidden)
         self.project = nn.Conv2d(hidden, width, 1, bias=False)
         self.project_norm = nn.BatchNorm2d(width)
         self.activation = activation()
@@ -65,13 +69,14 @@ class Stage(nn.Module):
         kernels: Sequence[int],
         expansions: Sequence[float],
         stride: int,
-        activation: type[nn.Module],
+        norm: Norm,
+        activation: Activation,
     ) -> None:
         super().__init__()
-        self.first = Block(in_width, width, kernels[0], expansions[0], stride, activation, residual=False)
+        self.first = Block(in_width, width, kernels[0], expansions[0], stride, norm, activation, residual=False)
         later = zip(kernels[1:], expansions[1:], strict=True)
         self.rest = stack(
-            Block(width, width, kernel, expansion, 1, activation, residual=True) for kernel, expansion in later
+            Block(width, width, kernel, expansion, 1, norm, activation, residual=True) for kernel, expansion in later
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,11 +84,11 @@ class Stage(nn.Module):
         return y
 
 
-def convolution(in_width: int, width: int, kernel: int, stride: int, activation: type[nn.Module]) -> nn.Sequential:
-    """Convolution, batch norm, activation."""
-    return nn.Sequential(
-        nn.Conv2d(in_width, width, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(width), activation()
-    )
+def convolution(
+    in_width: int, width: int, kernel: int, stride: int, norm: Norm, activation: Activation
+) -> nn.Sequential:
+    """Convolution, normalisation, activation."""
+    return nn.Sequential(nn.Conv2d(in_width, width, kernel, stride, kernel // 2, bias=False), norm(width), activation())
 
 
 class MobileNet(nn.Module):
@@ -96,18 +101,19 @@ class MobileNet(nn.Module):
         in_channels: int,
         stem_stride: int,
         strides: Sequence[int],
-        activation: type[nn.Module],
+        norm: Norm,
+        activation: Activation,
     ) -> None:
         super().__init__()
-        self.stem = convolution(in_channels, arch.stem, 3, stem_stride, activation)
+        self.stem = convolution(in_channels, arch.stem, 3, stem_stride, norm, activation)
         widths = [arch.stem, *(stage.width for stage in arch.stages)]
         self.stages = nn.Sequential(
             *(
-                Stage(in_width, stage.width, stage.kernel, stage.expansion, stride, activation)
+                Stage(in_width, stage.width, stage.kernel, stage.expansion, stride, norm, activation)
                 for in_width, stage, stride in zip(widths, arch.stages, strides, strict=False)
             )
         )
-        self.head = convolution(widths[-1], arch.head, 1, 1, activation)
+        self.head = convolution(widths[-1], arch.head, 1, 1, norm, activation)
         self.classifier = nn.Linear(arch.head, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -126,16 +132,22 @@ def build(
     stem_stride: int = 1,
     strides: Sequence[int] = (1, 2, 2),
     activation: str = "relu",
+    norm: str | Norm = "batch",
 ) -> MobileNet:
     """The network of `arch`, which has `stem`, `head` and `stages` of `width`, `kernel` and `expansion` (one a block).
 
     `strides` holds the stride of each stage's first block: (1, 2, 2) takes 8x8 images to 2x2 and 28x28 images to 7x7.
+    `norm` stands before every activation: "batch"; one of `layers.EVONORMS`, which take the activation's place too; or
+    a function from a number of channels to such a layer of your own.
 
     Raises:
-        ValueError: `strides` has not one entry a stage, or the activation is unknown.
+        ValueError: `strides` has not one entry a stage, or the activation or the norm is unknown.
     """
     if len(strides) != len(arch.stages):
         raise ValueError(f"strides={tuple(strides)}: the network has {len(arch.stages)} stages, give one stride each")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-    return MobileNet(arch, num_classes, in_channels, stem_stride, strides, ACTIVATIONS[activation])
+    made: tuple[Norm, Activation] = (
+        norm_and_activation(norm, ACTIVATIONS[activation]) if isinstance(norm, str) else (norm, nn.Identity)
+    )
+    return MobileNet(arch, num_classes, in_channels, stem_stride, strides, *made)

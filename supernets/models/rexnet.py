@@ -5,11 +5,13 @@
 What a block adds to is its input, which may have fewer channels than it gives: it is added to the first of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from supernets.models.layers import norm_and_activation
 
 
 class Gate(nn.Module):
@@ -30,14 +32,18 @@ class Gate(nn.Module):
 class Block(nn.Module):
     """1x1 up to `expansion` times the channels, depthwise 3x3, 1x1 to `width`; with expansion 1 without the first."""
 
-    def __init__(self, in_width: int, width: int, expansion: int, stride: int, gate_ratio: int | None) -> None:
+    def __init__(
+        self, in_width: int, width: int, expansion: int, stride: int, gate_ratio: int | None, norm: str = "batch"
+    ) -> None:
         super().__init__()
         hidden = in_width * expansion
-        self.expand = convolution(in_width, hidden, 1, 1) if expansion > 1 else nn.Identity()
-        self.raised = nn.SiLU() if expansion > 1 else nn.Identity()
-        self.depthwise = convolution(hidden, hidden, 3, stride, groups=hidden)
+        normalise, raise_ = norm_and_activation(norm, nn.SiLU)
+        _, filter_ = norm_and_activation(norm, nn.ReLU6)
+        self.expand = convolution(in_width, hidden, 1, 1, normalise) if expansion > 1 else nn.Identity()
+        self.raised = raise_() if expansion > 1 else nn.Identity()
+        self.depthwise = convolution(hidden, hidden, 3, stride, normalise, groups=hidden)
         self.gate = nn.Identity() if gate_ratio is None else Gate(hidden, max(1, hidden // gate_ratio))
-        self.filtered = nn.ReLU6()
+        self.filtered = filter_()
         self.project = convolution(hidden, width, 1, 1)
         self.residual = stride == 1 and in_width <= width
 
@@ -49,10 +55,17 @@ class Block(nn.Module):
         return y
 
 
-def convolution(in_width: int, width: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """Convolution and batch norm."""
+def convolution(
+    in_width: int,
+    width: int,
+    kernel: int,
+    stride: int,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    groups: int = 1,
+) -> nn.Sequential:
+    """Convolution and normalisation."""
     return nn.Sequential(
-        nn.Conv2d(in_width, width, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(width)
+        nn.Conv2d(in_width, width, kernel, stride, kernel // 2, groups=groups, bias=False), norm(width)
     )
 
 
@@ -68,18 +81,20 @@ class ReXNet(nn.Module):
         stages: Sequence[int],
         strides: Sequence[int],
         gated_from: int,
+        norm: str,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(convolution(in_channels, arch.stem, 3, stem_stride), nn.SiLU())
+        normalise, activation = norm_and_activation(norm, nn.SiLU)
+        self.stem = nn.Sequential(convolution(in_channels, arch.stem, 3, stem_stride, normalise), activation())
         blocks: list[Block] = []
         before = arch.stem
         for stage, (count, stride) in enumerate(zip(stages, strides, strict=True)):
             for place in range(count):
                 width, ratio = arch.widths[len(blocks)], 12 if stage >= gated_from else None
-                blocks.append(Block(before, width, 6 if stage else 1, 1 if place else stride, ratio))
+                blocks.append(Block(before, width, 6 if stage else 1, 1 if place else stride, ratio, norm))
                 before = width
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(convolution(before, arch.head, 1, 1), nn.SiLU())
+        self.head = nn.Sequential(convolution(before, arch.head, 1, 1, normalise), activation())
         self.classifier = nn.Linear(arch.head, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -97,17 +112,20 @@ def build(
     stages: Sequence[int] = (1, 2, 2, 3, 3, 5),
     strides: Sequence[int] = (1, 2, 2, 2, 1, 2),
     gated_from: int = 2,
+    norm: str = "batch",
 ) -> ReXNet:
     """The network of `arch`, which has `stem`, `head` and `widths`, one a block.
 
     `stages` holds the number of blocks of each stage, `strides` the stride of its first one; stages from the number
     `gated_from`, counted from 0, scale their channels by a gate. Images of 224 pixels take a stem_stride of 2.
+    `norm` is "batch", or one of `layers.EVONORMS`, which stand for the activation too; projections and gates keep batch
+    norm.
 
     Raises:
-        ValueError: `strides` has not one entry a stage, or `widths` not one a block.
+        ValueError: `strides` has not one entry a stage, `widths` not one a block, or the norm is unknown.
     """
     if len(strides) != len(stages):
         raise ValueError(f"strides={tuple(strides)}: there are {len(stages)} stages, give one stride each")
     if len(arch.widths) != sum(stages):
         raise ValueError(f"{len(arch.widths)} widths: stages={tuple(stages)} are {sum(stages)} blocks, give one each")
-    return ReXNet(arch, num_classes, in_channels, stem_stride, stages, strides, gated_from)
+    return ReXNet(arch, num_classes, in_channels, stem_stride, stages, strides, gated_from, norm)

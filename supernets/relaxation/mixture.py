@@ -79,6 +79,11 @@ class Mixture:
     ) -> None:
         if partial < 1:
             raise SupernetError(f"partial = {partial}: operations see one channel in so many, so give 1 or more")
+        if space.is_normalised:
+            raise SupernetError(
+                f"{space.name} holds graphs, of which there is no expectation: search without gradients, "
+                "by evolution or a surrogate"
+            )
         self.space = space
         self.sparse = sparse
         self.partial = partial
