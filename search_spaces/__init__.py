@@ -6,6 +6,7 @@ Begin with `space.py`; the spaces that come ready-made are examples of declarati
 from search_spaces.architecture import Architecture
 from search_spaces.declaration import Choice, Constraint, choice, constraint
 from search_spaces.derived import Derived, derive
+from search_spaces.ensemble import EnsembleSpace
 from search_spaces.errors import SpaceError
 from search_spaces.gpt import GPTSpace
 from search_spaces.layout import Slot
@@ -21,6 +22,7 @@ __all__ = [
     "Choice",
     "Constraint",
     "Derived",
+    "EnsembleSpace",
     "GPTSpace",
     "Json",
     "MobileNetSpace",
