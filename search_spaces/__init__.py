@@ -7,6 +7,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.computation import Computation, Computations, Primitive
 from search_spaces.declaration import Choice, Constraint, choice, constraint
 from search_spaces.derived import Derived, derive
+from search_spaces.ensemble import EnsembleSpace
 from search_spaces.errors import SpaceError
 from search_spaces.gpt import GPTSpace
 from search_spaces.layers import LayerSpace
@@ -26,6 +27,7 @@ __all__ = [
     "Computations",
     "Constraint",
     "Derived",
+    "EnsembleSpace",
     "GPTSpace",
     "Json",
     "LayerSpace",

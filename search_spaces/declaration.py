@@ -39,6 +39,7 @@ class Choice:
     options: tuple[Any, ...]
     per: Per = None
     when: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,17 @@ class Constraint:
         return tuple(inspect.signature(self.function).parameters) if self.reads is None else self.reads
 
 
-def choice(*options: Any, per: Per = None, when: Mapping[str, Any] | None = None) -> Choice:
+def choice(*options: Any, per: Per = None, when: Mapping[str, Any] | None = None, start: str | None = None) -> Choice:
     """A choice among `options`, given from small to large.
 
     An option is a JSON scalar, a list of them (it becomes a tuple) or an instance of a `Space`, whose own choices are
     then nested. ``per="depth"`` makes one choice for each of the first `depth` positions, where `depth` is a sibling
     choice of integers; ``per=6`` makes six. ``when={"op": "conv"}`` or ``when={"op": ("conv", "sep")}`` makes it
-    active only for these values; where both have the same `per`, position by position.
+    active only for these values; where both have the same `per`, position by position. ``start="split"`` leaves out the
+    first `split` of the positions, `split` being a sibling choice of integers with 0 among them. At a position that is
+    not active the value is None.
     """
-    return Choice(options, per, {} if when is None else when)
+    return Choice(options, per, {} if when is None else when, start)
 
 
 @overload
@@ -100,6 +103,7 @@ class Field:
     options: tuple[Any, ...]
     per: Per
     when: tuple[tuple[str, frozenset[int]], ...]
+    start: str | None = None
 
     @property
     def labels(self) -> tuple[Any, ...]:
@@ -169,7 +173,7 @@ def declare(cls: type, base: type) -> Declaration:
     bare = {name: _field(f"{kind}.{name}", name, value) for name, value in choices.items()}
     for name, declared in choices.items():
         _check_chosen(f"{kind}.{name}", declared, derived)
-    fields = {name: _linked(f"{kind}.{name}", bare, bare[name], choices[name].when) for name in bare}
+    fields = {name: _linked(f"{kind}.{name}", bare, bare[name], choices[name]) for name in bare}
     for name, rule in derived.items():
         _check_parameters(f"{kind}.{name}", "derived value", rule.function, [*fields, *derived])
     normal = _normal(kind, {name: member for name, member in members.items() if isinstance(member, NormalForm)}, fields)
@@ -258,9 +262,12 @@ def _per(place: str, per: Per) -> Per:
     return per
 
 
-def _linked(place: str, fields: Mapping[str, Field], own: Field, when: Mapping[str, Any]) -> Field:
+def _linked(place: str, fields: Mapping[str, Field], own: Field, declared: Choice) -> Field:
+    when = declared.when
     if isinstance(own.per, str):
         _check_depth(place, fields, own.per)
+    if declared.start is not None:
+        _check_start(place, fields, own, declared.start)
     if not isinstance(when, Mapping):
         raise SpaceError(f"{place}: when={show(when)}; it maps sibling choices to values, as in when={{'op': 'conv'}}")
     conditions = []
@@ -279,7 +286,7 @@ def _linked(place: str, fields: Mapping[str, Field], own: Field, when: Mapping[s
                 f"{place}: None marks the positions where {parent!r} turns it off; use a word as the option"
             )
         conditions.append((parent, other.select(wanted, f"{place}: when {parent!r}")))
-    return Field(own.name, own.options, own.per, tuple(conditions))
+    return Field(own.name, own.options, own.per, tuple(conditions), declared.start)
 
 
 def _check_depth(place: str, fields: Mapping[str, Field], per: str) -> None:
@@ -301,13 +308,33 @@ def _check_depth(place: str, fields: Mapping[str, Field], per: str) -> None:
         )
 
 
+def _check_start(place: str, fields: Mapping[str, Field], own: Field, start: str) -> None:
+    if own.per is None:
+        raise SpaceError(f"{place}: start={start!r} leaves out positions, and there is one only; give `per` too")
+    if start not in fields:
+        raise SpaceError(f"{place}: start={show(start)} names no choice here; {suggestion(start, fields)}")
+    if fields[start].per is not None:
+        raise SpaceError(f"{place}: start={start!r} has a value a position itself; where to start is one plain choice")
+    most = max(fields[own.per].options) if isinstance(own.per, str) else own.per
+    for option in fields[start].options:
+        if type(option) is not int or not 0 <= option <= most:
+            raise SpaceError(
+                f"{place}: start={start!r} has the option {show(option)}; a number of positions to leave out is an int "
+                f"from 0 to {most}"
+            )
+    if 0 not in fields[start].options:
+        raise SpaceError(f"{place}: start={start!r} has no option 0; declare it, and leave it out with where(...)")
+    if None in own.options:
+        raise SpaceError(f"{place}: None marks the positions that {start!r} leaves out; use a word as the option")
+
+
 def _check_chosen(place: str, declared: Choice, derived: Mapping[str, Derived]) -> None:
     """A choice does not hang on what is derived: whether it is there must be known before anything is computed."""
-    named = {declared.per} if isinstance(declared.per, str) else set()
+    named = {name for name in (declared.per, declared.start) if isinstance(name, str)}
     named.update(declared.when if isinstance(declared.when, Mapping) else ())
     for name in sorted(named & derived.keys()):
         raise SpaceError(
-            f"{place}: {name!r} is derived; `per` and `when` name choices, so name those it is derived from"
+            f"{place}: {name!r} is derived; `per`, `start` and `when` name choices, so name those it is derived from"
         )
 
 
@@ -372,4 +399,4 @@ def _ordered(kind: str, fields: Mapping[str, Field]) -> dict[str, Field]:
 
 
 def _parents(own: Field) -> set[str]:
-    return {name for name, _ in own.when} | ({own.per} if isinstance(own.per, str) else set())
+    return {name for name, _ in own.when} | {name for name in (own.per, own.start) if isinstance(name, str)}

@@ -179,7 +179,14 @@ class Layout:
                 found.append((places[parent].positions[0].slot, allowed))
             else:
                 found.extend(places[parent].presence)
+        if own.start is not None:
+            found.append(self._any(places[own.start]))
         return self._simplified(tuple(found) or (() if isinstance(own.per, str) else gate))
+
+    def _any(self, place: Place) -> tuple[int, frozenset[int]]:
+        """The condition that a plain choice is active."""
+        slot = place.positions[0].slot
+        return slot, frozenset(range(len(self.slots[slot].options)))
 
     def _conditions(
         self, own: Field, places: Mapping[str, Place], gate: Conditions, depth: int | None, position: int
@@ -195,6 +202,10 @@ class Layout:
         if depth is not None:
             options = self.slots[depth].options
             found.append((depth, frozenset(code for code, value in enumerate(options) if value > position)))
+        if own.start is not None:
+            start = places[own.start].positions[0].slot
+            options = self.slots[start].options
+            found.append((start, frozenset(code for code, value in enumerate(options) if value <= position)))
         return self._simplified(tuple(found) or gate)
 
     def _simplified(self, conditions: Conditions) -> Conditions | None:

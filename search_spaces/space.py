@@ -78,6 +78,8 @@ class Space(Subspace):
             }
             if own.per is not None:
                 of_choice["per"] = own.per
+            if own.start is not None:
+                of_choice["start"] = own.start
             if own.when:
                 of_choice["when"] = {
                     parent: [_json(self._declared.fields[parent].labels[code]) for code in sorted(allowed)]

@@ -7,7 +7,7 @@ from supernets.optim import Optimizer, OptimizerConfig
 from supernets.planning import Plan
 from supernets.profile import Profile, profile_network
 from supernets.sharing import Balanced, Entangled, Multiplexed, Routed, Sharing, Split
-from supernets.structure import keep, one_of, recursive, stack, tie
+from supernets.structure import ensemble, keep, one_of, recursive, stack, tie
 from supernets.supernet import Supernet
 from supernets.survey import Coverage
 
@@ -32,6 +32,7 @@ __all__ = [
     "Split",
     "Supernet",
     "SupernetError",
+    "ensemble",
     "keep",
     "one_of",
     "profile_network",

@@ -26,7 +26,9 @@ from supernets.errors import SupernetError
 OURS = frozenset({"search_spaces", "supernets", "nas", "dashboard"})
 STRUCTURE = "supernets.structure"
 # `from supernets import stack` works in a copy too: this stands in for the package
-_STRUCTURE_NAMES = frozenset({"Kept", "OneOf", "Stack", "keep", "one_of", "recursive", "stack", "tie"})
+_STRUCTURE_NAMES = frozenset(
+    {"Ensemble", "Kept", "OneOf", "Stack", "ensemble", "keep", "one_of", "recursive", "stack", "tie"}
+)
 _PACKAGE = f"from .structure import {', '.join(f'{name} as {name}' for name in sorted(_STRUCTURE_NAMES))}\n"
 
 

@@ -1,4 +1,5 @@
-"""The words a model may borrow from us: a stack of choosable depth, one operation of several, some blocks, one again.
+"""The words a model may borrow from us: a stack of choosable depth, one operation of several, some blocks, one again,
+and several networks that begin as one.
 
 All are ordinary modules with nothing hidden in `forward`. They only say in the module tree what plain PyTorch leaves
 unsaid, so that a supernet can name the weights of alternatives apart and a relaxation can find the blocks it gates.
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class Stack(nn.Sequential):
@@ -49,6 +51,38 @@ class Kept(nn.ModuleList):
         return _held(Kept(), modules[index])
 
 
+class Mean(nn.Module):
+    """The mean over the first axis."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs.mean(0)
+
+
+class Ensemble(nn.Module):
+    """Paths of layers that begin as one: what the first path has before the others begin is the trunk of them all.
+
+    It gives the mean of what the paths give, of shape (batch, ...). Path 0 is whole, ``paths.0.<layer>``; layers of the
+    others keep the number that they have in it. `fork` is where the trunk ends, and `mean` is given the outputs of all
+    paths, (paths, batch, ...): those who want them apart find them there.
+    """
+
+    def __init__(self, paths: Iterable[nn.Module], split: int) -> None:
+        super().__init__()
+        self.split = split
+        self.paths = nn.ModuleList(paths)
+        self.fork = nn.Identity()
+        self.mean = Mean()
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = ([*path._modules.values()] for path in self.paths)
+        shared = self.fork(_through(first[: self.split], x))
+        outputs = [_through(path, shared) for path in (first[self.split :], *others)]
+        return cast(Tensor, self.mean(torch.stack(outputs)))
+
+    def extra_repr(self) -> str:
+        return f"split={self.split}"
+
+
 def stack(blocks: Iterable[nn.Module]) -> Stack:
     """Make a stack of the blocks an architecture has, in order; each must return what the next one takes."""
     return Stack(*blocks)
@@ -67,6 +101,32 @@ def one_of(chosen: str, options: Mapping[str, Callable[[], nn.Module]]) -> OneOf
     if not isinstance(chosen, str) or not chosen or "." in chosen or hasattr(OneOf, chosen) or chosen in _RESERVED:
         raise ValueError(f"one_of: {chosen!r} cannot name a submodule: use a name without dots that is no attribute")
     return OneOf(chosen, options[chosen](), tuple(options))
+
+
+def ensemble(first: Iterable[nn.Module], *others: Iterable[nn.Module]) -> Ensemble:
+    """Several networks that share their beginning, as one that gives the mean of their outputs (NEAS).
+
+        ensemble([*map(layer, arch.first), head()], [*map(layer, arch.second[arch.split :]), head()])
+
+    `first` has all its layers. Each of `others` has its last ones, and takes what comes before from the first: so all
+    others are as long as each other. Alone, `first` is the plain network.
+
+    Raises:
+        ValueError: no layer, others of different lengths, or one longer than the first or without a layer.
+    """
+    whole, own = list(first), [list(layers) for layers in others]
+    if not whole:
+        raise ValueError("ensemble: the first path has no layer: give all its layers, its head included")
+    lengths = [len(layers) for layers in own]
+    if len(set(lengths)) > 1 or not all(1 <= length <= len(whole) for length in lengths):
+        raise ValueError(
+            f"ensemble: paths of {', '.join(map(str, [len(whole), *lengths]))} layers: the first has all, and the "
+            "others their last ones, each as many, from 1 to all"
+        )
+    split = len(whole) - lengths[0] if own else len(whole)
+    named = [_held(nn.Sequential(), ((str(at), layer) for at, layer in enumerate(whole)))]
+    named += [_held(nn.Sequential(), ((str(split + at), layer) for at, layer in enumerate(layers))) for layers in own]
+    return Ensemble(named, split)
 
 
 def keep(blocks: nn.Module, kept: Sequence[int] | Sequence[bool]) -> nn.Module:
@@ -174,6 +234,12 @@ def recursive(block: Callable[[], nn.Module], times: int, own: Sequence[str] = (
     blocks = stack(block() for _ in range(times))
     tie(blocks, max(times, 1), own)
     return blocks
+
+
+def _through(layers: Iterable[nn.Module | None], x: Any) -> Any:
+    for layer in layers:
+        x = cast(nn.Module, layer)(x)
+    return x
 
 
 _RESERVED = frozenset({"chosen", "options", "training"})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from supernets.distillation.comparing import FIDELITIES
 from supernets.distillation.layers import DistillationError, Observed, hearing
 from supernets.distillation.terms import Hidden, Logits, Project, Term, described, pairs_of
-from supernets.tasks import Task, evaluating, teaches, to_device
+from supernets.tasks import Around, Task, evaluating, teaches, to_device
 from supernets.views import digest as digest_of
 from supernets.views import leaves
 
@@ -21,7 +21,7 @@ CACHE_BYTES = 1 << 28
 """Of the parent's outputs on validation data, a quarter of a gibibyte; where they take more they are computed anew."""
 
 
-class Distilled:
+class Distilled(Around):
     """A task that a parent teaches. Data, metrics and what else there is are those of the task it is made of.
 
         parent = MyModel.from_pretrained(...)  # any module that takes what the task's batches hold
@@ -56,7 +56,7 @@ class Distilled:
         fidelity: str = "",
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.task = task
+        super().__init__(task)
         self.parent = parent.eval().requires_grad_(False)
         self.terms = tuple(losses)
         self.labels = labels
@@ -92,10 +92,6 @@ class Distilled:
         return f"{self.task.name}, taught"
 
     @property
-    def metric(self) -> str:
-        return self.task.metric
-
-    @property
     def further_metrics(self) -> tuple[str, ...]:
         """Keys of `evaluate` that may be objectives, beside the metric and the loss."""
         return (*getattr(self.task, "further_metrics", ()), *([self.fidelity] if self.fidelity else []))
@@ -106,35 +102,8 @@ class Distilled:
         told = "\n".join([self.task.digest, digest_of(self.parent.state_dict().items()), *settings])
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
-    @property
-    def batch_size(self) -> int:
-        return self.task.batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self.task.batch_size = size
-
-    @property
-    def num_train(self) -> int:
-        return self.task.num_train
-
-    def example(self, batch: int = 1) -> Tensor:
-        return self.task.example(batch)
-
-    def batch(self, step: int, seed: int) -> Any:
-        return self.task.batch(step, seed)
-
-    def calibration(self, n: int) -> Iterator[Tensor]:
-        return self.task.calibration(n)
-
     def outputs(self, module: nn.Module, batch: Any) -> Tensor:
         return self.task.outputs(module, batch)
-
-    def __getattr__(self, name: str) -> Any:
-        """What else the task has: splits, selected and held-out batches, scores."""
-        if name.startswith("_") or name == "task":
-            raise AttributeError(name)
-        return getattr(self.task, name)
 
     # --- losses
 

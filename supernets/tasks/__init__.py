@@ -5,18 +5,22 @@ The batch of step k is a function of (seed, k): epochs are permutations from `de
 end and cut into batches, so every batch is full, each example comes once an epoch, and resuming at any step is exact.
 """
 
+from supernets.tasks.around import Around
 from supernets.tasks.batches import batch_indices, evaluating, to_device
 from supernets.tasks.classification import Classification
 from supernets.tasks.contract import SamplingTask, Task, TeachingTask, teaches
 from supernets.tasks.data import Batch, TaskError
 from supernets.tasks.examples import Augment
 from supernets.tasks.language import LanguageModelling
+from supernets.tasks.paths import EachPath
 from supernets.tasks.regression import Regression
 
 __all__ = [
+    "Around",
     "Augment",
     "Batch",
     "Classification",
+    "EachPath",
     "LanguageModelling",
     "Regression",
     "SamplingTask",

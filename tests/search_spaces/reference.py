@@ -38,11 +38,14 @@ def _values(own: Choice, values: dict[str, Any], body: dict[str, Choice]) -> Ite
         yield ABSENT
     elif own.per is None:
         yield from _options(own)
-    elif any(name not in values for name in [*elementwise, *([own.per] if isinstance(own.per, str) else [])]):
+    elif any(name not in values for name in [*elementwise, *(n for n in (own.per, own.start) if isinstance(n, str))]):
         yield ABSENT
     else:
         length = values[own.per] if isinstance(own.per, str) else own.per
-        active = [all(_met(values[p][i], wanted) for p, wanted in elementwise.items()) for i in range(length)]
+        start = 0 if own.start is None else values[own.start]
+        active = [
+            i >= start and all(_met(values[p][i], wanted) for p, wanted in elementwise.items()) for i in range(length)
+        ]
         yield from itertools.product(*(list(_options(own)) if on else [None] for on in active))
 
 
@@ -69,7 +72,7 @@ def _holds(rule: Constraint, values: dict[str, Any], body: dict[str, Choice]) ->
     for position in range(len(values[spread[0]])):
         row = [values[name][position] if name in spread else values[name] for name in rule.parameters]
         inactive = any(
-            body[name].when and name in spread and value is None
+            (body[name].when or body[name].start) and name in spread and value is None
             for name, value in zip(rule.parameters, row, strict=True)
         )
         if not inactive and not rule(*row):

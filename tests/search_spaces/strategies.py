@@ -67,7 +67,9 @@ def _classes(draw: st.DrawFn, nesting: int, constraints: bool, kind: str = "Net"
             depths.append("depth")
             body["depth"] = choice(*draw(st.sampled_from(DEPTHS)), when=draw(_when(body, None)))
         per = draw(st.sampled_from([None, 2, *depths * 3]))
-        body[name] = choice(*draw(_options(nesting, kind)), per=per, when=draw(_when(body, per)))
+        starts = ["depth"] if depths and 0 in body["depth"].options and per == 2 else []
+        start = draw(st.sampled_from([None, *starts]))
+        body[name] = choice(*draw(_options(nesting, kind)), per=per, when=draw(_when(body, per)), start=start)
     if constraints and draw(st.booleans()):
         body["rule"] = draw(_constraint(body))
     if draw(st.booleans()):

@@ -126,6 +126,34 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
         {"op": choice("a", "b", per=2), "width": choice(None, 1, per=2, when={"op": "a"})},
         "Net.width: None marks the positions where 'op' turns it off; use a word as the option",
     ),
+    "start without positions": (
+        {"split": choice(0, 1), "op": choice("a", "b", start="split")},
+        "Net.op: start='split' leaves out positions, and there is one only; give `per` too",
+    ),
+    "start unknown": (
+        {"split": choice(0, 1), "op": choice("a", per=2, start="spilt")},
+        "Net.op: start='spilt' names no choice here; did you mean 'split'?",
+    ),
+    "start of positions": (
+        {"split": choice(0, 1, per=2), "op": choice("a", per=2, start="split")},
+        "Net.op: start='split' has a value a position itself; where to start is one plain choice",
+    ),
+    "start too far": (
+        {"split": choice(0, 3), "op": choice("a", per=2, start="split")},
+        "Net.op: start='split' has the option 3; a number of positions to leave out is an int from 0 to 2",
+    ),
+    "start never at 0": (
+        {"split": choice(1, 2), "op": choice("a", per=2, start="split")},
+        "Net.op: start='split' has no option 0; declare it, and leave it out with where(...)",
+    ),
+    "start with None": (
+        {"split": choice(0, 1), "op": choice(None, "a", per=2, start="split")},
+        "Net.op: None marks the positions that 'split' leaves out; use a word as the option",
+    ),
+    "start of what is derived": (
+        {"width": choice(1), "n": derive(lambda width: 0), "heads": choice(1, 2, per=2, start="n")},
+        "Net.heads: 'n' is derived; `per`, `start` and `when` name choices, so name those it is derived from",
+    ),
     "never": (
         {"depth": choice(0, 1), "width": choice(1, per="depth", when={"depth": 0})},
         "Net.width: its conditions never hold together; loosen `when`",
@@ -202,11 +230,11 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a position of what is derived": (
         {"width": choice(1), "n": derive(lambda width: width), "heads": choice(1, 2, per="n")},
-        "Net.heads: 'n' is derived; `per` and `when` name choices, so name those it is derived from",
+        "Net.heads: 'n' is derived; `per`, `start` and `when` name choices, so name those it is derived from",
     ),
     "a condition on what is derived": (
         {"width": choice(1), "n": derive(lambda width: width), "heads": choice(1, 2, when={"n": 1})},
-        "Net.heads: 'n' is derived; `per` and `when` name choices, so name those it is derived from",
+        "Net.heads: 'n' is derived; `per`, `start` and `when` name choices, so name those it is derived from",
     ),
     "constraint each over what is derived": (
         {"d": choice(1), "w": choice(1, per="d"), "n": derive(lambda d: d),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Architecture, Space, SpaceError, choice
+from search_spaces.ensemble import LAYERS, EnsembleSpace
 from search_spaces.gpt import GPTSpace
 from search_spaces.mobilenet import MobileNetSpace, MobileNetStage, digits_space
 from search_spaces.nasbench201 import EDGES, NASBench201Space, arch_str, from_arch_str
@@ -21,6 +22,7 @@ SPACES = {
     "gpt": GPTSpace(),
     "nasbench201": NASBench201Space(),
     "rexnet": ReXNetSpace(),
+    "ensemble": EnsembleSpace(),
 }
 ALL = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 
@@ -47,6 +49,7 @@ def test_counts_are_those_of_the_formula() -> None:
     stage = 3 * sum((2 * 3) ** depth for depth in (1, 2))
     assert digits_space().count() == 3 * stage**3 * 2
     assert NASBench201Space().count() == 15_625
+    assert EnsembleSpace().count() == sum(5 ** (8 + 8 - split) for split in (0, 2, 4, 6, 8))
 
 
 def test_blocks_have_a_value_each() -> None:
@@ -173,3 +176,14 @@ def test_linear_widths_never_fall_and_keep_to_the_line(
         exact = max(multiplier, 1) * start + multiplier * block * slope / blocks
         assert width % divisor == 0
         assert abs(width - exact) <= divisor / 2 + 1e-9 or width == divisor
+
+
+def test_the_branches_of_an_ensemble_are_drawn_apart() -> None:
+    class Three(EnsembleSpace):
+        third = choice(*LAYERS, per=8, start="split")
+
+    graph = Three().graph(Three().at(split=6).largest())
+    assert graph.out_degree("first.5") == graph.in_degree("output") == 3
+    assert set(graph.successors("first.5")) == {"first.6", "second.6", "third.6"}
+    whole = Three().graph(Three().at(split=8).largest())
+    assert list(whole.successors("first.7")) == ["output"]

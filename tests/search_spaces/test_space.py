@@ -290,3 +290,21 @@ def test_numpy_scalars_are_options_too() -> None:
         width = choice(*np.array([16, 32]))
 
     assert type(Numpy().largest().width) is int
+
+
+class Forked(Space):
+    split = choice(0, 1, 3)
+    first = choice("a", "b", per=3)
+    second = choice("a", "b", "c", per=3, start="split")
+
+
+def test_positions_may_begin_at_a_choice() -> None:
+    space = Forked()
+    assert space.count() == len(list(space.enumerate())) == 8 * (27 + 9 + 1)
+    arch = space.architecture({"split": 1, "first": ["a", "b", "b"], "second": [None, "c", "a"]})
+    assert arch.second == (None, "c", "a") and Architecture.from_json(arch.json()) == arch
+    assert all((one.second[i] is None) == (i < one.split) for one in space.enumerate() for i in range(3))
+    assert space.declaration()["choices"]["second"]["start"] == "split"
+    assert space.where(split=3).largest().second == (None, None, None)
+    with pytest.raises(SpaceError, match=r"second.0: 'a' is given where the choice is not active; it needs split in"):
+        space.architecture({"split": 1, "first": ["a", "b", "b"], "second": ["a", "c", "a"]})

@@ -1,6 +1,6 @@
 """Small models unlike each other, as users write them, each with its space: what every law is tried on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
-from supernets import Blocks, one_of, stack
+from supernets import Blocks, ensemble, one_of, stack
 from supernets.layout import Layouts
 
 
@@ -242,6 +242,32 @@ class Tied(nn.Module):
         return self.head(self.blocks(self.embedding(tokens)))
 
 
+# --- an ensemble with a common trunk ---------------------------------------------------------------------------------
+
+
+class PathsSpace(Space):
+    width = choice(4, 6)
+    split = choice(2, 1, 0)
+    first = choice("skip", "narrow", "wide", per=2)
+    second = choice("skip", "narrow", "wide", per=2, start="split")
+
+
+def forked(arch: Architecture) -> nn.Module:
+    w = arch.width
+
+    def layer(op: str) -> nn.Module:
+        convolutions = {
+            name: lambda k=k: nn.Conv2d(w, w, k, padding=k // 2) for name, k in (("narrow", 1), ("wide", 3))
+        }
+        return one_of(op, {"skip": nn.Identity, **convolutions})
+
+    def path(ops: Sequence[str | None]) -> list[nn.Module]:
+        head = nn.Sequential(nn.BatchNorm2d(w), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(w, 3))
+        return [*(layer(op) for op in ops if op), head]
+
+    return nn.Sequential(nn.Conv2d(1, w, 3, stride=2), nn.ReLU(), ensemble(path(arch.first), path(arch.second)))
+
+
 def images() -> Tensor:
     return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -262,4 +288,5 @@ ZOO = {
     "recurrent": Case(RecurrentSpace(), Recurrent, tokens),
     "u_shaped": Case(UShapedSpace(), UShaped, images, {"merge.*.weight": Blocks(2, axis=1)}),
     "tied": Case(TiedSpace(), Tied, tokens),
+    "forked": Case(PathsSpace(), forked, images),
 }
