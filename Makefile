@@ -1,6 +1,6 @@
 # Every target makes the environment it needs in .venv; the second time that costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench dashboard clean
+.PHONY: help install demo test test-slow check bench dashboard docs docs-serve dist clean
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -14,7 +14,8 @@ help:
 	@echo "make demo       a whole search on a small data set, a few minutes"
 	@echo "make test       the quick tests           make test-slow  clusters, kills, long training"
 	@echo "make check      formatting, lint, types   make bench      the benchmarks that need no data of yours"
-	@echo "make dashboard  look at the results       make clean      remove everything make has made"
+	@echo "make dashboard  look at the results       make docs       the guide as a site, in site/"
+	@echo "make dist       wheel and source, checked make clean      remove everything make has made"
 	@echo "ARGS='...' is handed to the command, for instance: make test ARGS='tests/nas -x'"
 
 $(STAMP): requirements.lock pyproject.toml .ci/setup
@@ -48,6 +49,17 @@ bench: $(STAMP)
 dashboard: $(STAMP)
 	$(BIN)/nas dashboard $(ARGS)
 
+# warnings are errors: a link that leads nowhere, a name that is gone
+docs: $(STAMP)
+	@$(BIN)/python -c "import mkdocs, material, mkdocstrings" 2>/dev/null || .ci/setup docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+docs-serve: docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
+
+dist: $(STAMP)
+	$(BIN)/python .ci/dist.py
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,8 @@ import ast
 import re
 import runpy
 import shlex
+import subprocess
+import textwrap
 from pathlib import Path
 
 import click
@@ -14,7 +16,8 @@ from nas.cli import app
 from nas.examples import KINDS
 from tests.nas.command import Nas, caller
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide"
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = DOCS / "guide"
 PAGES = sorted(path.name for path in GUIDE.glob("*.md"))
 SHORT = """
 from dataclasses import replace as _replace
@@ -28,18 +31,22 @@ run = _replace(
 def blocks(page: str) -> list[tuple[str, str]]:
     """The blocks of a page in order: what is said of each after the fence, and its lines."""
     text = (GUIDE / page).read_text(encoding="utf-8")
-    return re.findall(r"^```([a-z ]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^( *)```([a-z ]*)\n(.*?)^\1```$", text, re.DOTALL | re.MULTILINE)
+    return [(kind, textwrap.dedent(lines)) for _, kind, lines in found]
 
 
 def commands(page: str) -> list[list[str]]:
-    return [shlex.split(line) for kind, lines in blocks(page) if kind == "sh" for line in lines.splitlines()]
+    """Those of `sh` blocks, which are run, and those that are shown among others."""
+    kinds = {"sh", "bash theirs"}
+    lines = [line for kind, lines in blocks(page) if kind in kinds for line in lines.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("nas ")]
 
 
 def shorten(folder: Path) -> None:
     """Makes the searches of all run files in a folder short."""
     for file in folder.glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        if SHORT not in text:
+        if SHORT not in text and re.search(r"^run = ", text, re.MULTILINE):
             file.write_text(text + SHORT, encoding="utf-8")
 
 
@@ -54,28 +61,60 @@ def nas_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_links_lead_somewhere(page: str) -> None:
     text = (GUIDE / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (GUIDE / target).exists(), f"{page} links {target}"
-    assert page == "README.md" or f"]({page})" in (GUIDE / "README.md").read_text(encoding="utf-8")
+        generated = target.startswith("../reference/")
+        assert generated or (GUIDE / target).exists(), f"{page} links {target}"
+    assert f"](guide/{page})" in (DOCS / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_of_a_kind_that_is_run_or_read(page: str) -> None:
     for kind, lines in blocks(page):
-        assert kind in ("python", "python theirs", "sh"), f"{page} has a block of {kind!r}"
-        if kind != "sh":
+        assert kind in ("python", "python theirs", "sh", "bash theirs"), f"{page} has a block of {kind!r}"
+        if kind.startswith("python"):
             ast.parse(lines)
+        if kind == "sh":  # all of it is run
+            assert all(line.startswith("nas ") for line in lines.splitlines()), f"{page}: {lines}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_their_options_exist(page: str) -> None:
     for words in commands(page):
-        assert words[0] == "nas", f"{page}: {words}"
-        found: click.Command = typer.main.get_command(app)
-        rest = words[1:]
-        while hasattr(found, "commands"):
-            found = found.commands[rest.pop(0)]
-        known = {name for parameter in found.params for name in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= known, f"{page}: {words}"
+        check_command(words, page)
+
+
+def check_command(words: list[str], place: str) -> None:
+    found: click.Command = typer.main.get_command(app)
+    rest = words[1:]
+    while hasattr(found, "commands"):
+        found = found.commands[rest.pop(0)]
+    known = {name for parameter in found.params for name in parameter.opts}
+    assert {word for word in rest if word.startswith("--")} <= known, f"{place}: {words}"
+
+
+def test_the_slurm_script_is_a_script_of_known_commands() -> None:
+    script = GUIDE / "cluster" / "search.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    called = re.findall(r"^ *(nas [^&|>\n]*)", script.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(called) == 2
+    for line in called:
+        check_command(shlex.split(line), script.name)
+
+
+def test_the_kubernetes_file_describes_a_job_of_a_known_command() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with Ray and with mkdocs")
+    job = yaml.safe_load((GUIDE / "cluster" / "kuberay.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {group["template"]["spec"]["containers"][0]["image"] for group in groups}
+    assert len(images) == 1, "driver and workers have the same environment"
+    for group in groups:
+        pod = group["template"]["spec"]
+        claimed = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} <= claimed
+    command = re.search(r"(nas .*)\"", job["spec"]["entrypoint"])
+    assert command is not None
+    check_command(shlex.split(command[1]), "kuberay.yaml")
 
 
 def test_every_kind_of_task_is_named_at_the_start() -> None:
@@ -110,6 +149,7 @@ def test_a_page_runs_from_its_beginning_to_its_end(
     page: str, nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as Python has it that is started there
     names: dict[str, object] = {"__name__": "guide"}
     for kind, lines in blocks(page):
         file = re.match(r"# (\w+\.py)\n", lines)
