@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from supernets.errors import SupernetError
@@ -145,6 +146,14 @@ class Axes:
         for axis, (n, full, own) in enumerate(zip(shape, stored, self.counts, strict=True)):
             start += [0] * len(own) + [(full - n) // 2 if axis in self.centred else 0]
         return Box(tuple(start), self.blocked(shape))
+
+    def kept(self, axis: int, shape: Shape, stored: Shape) -> Tensor:
+        """(shape[axis],) which entries along an axis of one of shape ``stored`` a tensor of ``shape`` has."""
+        box = self.box(shape, stored)
+        first = sum(len(own) + 1 for own in self.counts[:axis])
+        levels = slice(first, first + len(self.counts[axis]) + 1)
+        entries = torch.arange(stored[axis]).view(self.blocked(stored)[levels])
+        return Box(box.start[levels], box.size[levels]).of(entries).flatten()
 
     @property
     def fused(self) -> bool:
