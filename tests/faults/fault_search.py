@@ -94,11 +94,11 @@ def require_no_orphan(mark: str) -> None:
     """Waits until no process is left that carries the mark; they may take a moment to see that the driver is gone."""
     begin = time.monotonic()
     while left := marked(f"{MARK}={mark}"):
-        assert time.monotonic() - begin < 30, f"processes of a killed search are left: {list(map(_command, left))}"
+        assert time.monotonic() - begin < 30, f"processes of a killed search are left: {list(map(command_of, left))}"
         time.sleep(0.05)
 
 
-def _command(process: int) -> str:
+def command_of(process: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return "one that has ended since"

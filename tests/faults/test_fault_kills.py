@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.rows import lines
 from tests.faults.fault_search import EVALUATIONS, evaluated, front, require_no_orphan, started, stored
+from tests.faults.many_kills import kill, went_wrong
 
 POINTS = ["nas.evaluating:1", "nas.evaluated:1", "nas.evaluating:7", "nas.evaluated:8", "nas.evaluated:19"]
 KILLS = {"here": 25, "process": 25, "ray": 4}
@@ -85,3 +87,12 @@ def test_killed_at_random_moments_a_search_goes_on(kind: str, never_stopped: Any
             if kills % 6 == 0:  # else one that dies too soon each time would never finish
                 longest *= 1.5
         assert front(folder) == never_stopped
+
+
+@pytest.mark.slow
+def test_whole_searches_killed_in_any_phase_go_on(tmp_path: Path) -> None:
+    """A few of the kills that `python -m tests.faults.many_kills` makes hundreds of."""
+    kill(8, tmp_path / "rows.jsonl", ["whole"], tmp_path)
+    rows = lines(tmp_path / "rows.jsonl")
+    assert sum(row["killed"] for row in rows) >= 8 and rows[-1]["identical"] is True
+    assert not [row for row in rows if went_wrong(row)]
