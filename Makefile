@@ -29,7 +29,7 @@ demo: $(STAMP)
 	$(ONE_THREAD) $(BIN)/nas demo $(ARGS)
 
 test: $(STAMP)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # MiniLM's weights come in a package that would bring others along
 test-slow: $(STAMP)

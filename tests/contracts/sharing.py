@@ -149,7 +149,7 @@ class SharingContract:
         known = method.num_elements({name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()})
         assert stored == pytest.approx(known, rel=0.25)
 
-    @pytest.mark.parametrize("cut", [2, 7])
+    @pytest.mark.parametrize("cut", [pytest.param(2, marks=pytest.mark.slow), 7])
     def test_cut_and_resumed_is_as_never_cut(self, method: Sharing, cut: int, tmp_path: Path) -> None:
         def trained(stop: int | None, folder: Path | None) -> tuple[TrainingResult, Supernet]:
             def before(step: int) -> None:
@@ -167,6 +167,7 @@ class SharingContract:
         assert resumed.losses == whole.losses and resumed.curve == whole.curve
         assert supernet.digest() == reference.digest()
 
+    @pytest.mark.slow
     def test_training_teaches(self, method: Sharing) -> None:
         supernet = Supernet(ToySpace(), toy.build, sharing=method, seed=1)
         result = train(supernet, Digits(), toy.config(**self.teaching, lr=2e-2, evaluate_every=0), progress=False)

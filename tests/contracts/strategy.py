@@ -66,7 +66,7 @@ class StrategyContract:
     def test_equal_seeds_give_equal_steps(self, method: Strategy) -> None:
         assert steps(method.plan(course(seed=5))) == steps(method.plan(course(seed=5)))
 
-    @pytest.mark.parametrize("cut", [1, 5, 10])
+    @pytest.mark.parametrize("cut", [1, 5, pytest.param(10, marks=pytest.mark.slow)])
     def test_cut_and_resumed_is_as_never_cut(self, method: Strategy, cut: int, tmp_path: Path) -> None:
         whole, reference = self.trained(method)
         with pytest.raises(Cut):
@@ -77,6 +77,7 @@ class StrategyContract:
         for name, tensor in reference.state_dict().items():
             assert torch.equal(supernet.state_dict()[name], tensor), name
 
+    @pytest.mark.slow
     def test_training_teaches(self, method: Strategy) -> None:
         result, _ = self.trained(method, steps=120, lr=2e-2)
         assert result.final("largest") < 0.6 and result.skipped == 0  # chance is 0.9

@@ -202,6 +202,7 @@ def test_the_demo_does_the_whole_job_and_says_so_in_ten_lines(
     assert out.endswith("nas dashboard\n")
 
 
+@pytest.mark.slow  # its stages are those of the demo in ten lines
 def test_a_verbose_demo_tells_all(here: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nas.demos, "run_file", lambda task: TINY)
     status, out, _ = nas_("--verbose", "demo")
@@ -551,6 +552,7 @@ def test_help_waits_for_nothing_heavy() -> None:
     assert "Usage: " in done.stdout
 
 
+@pytest.mark.slow
 def test_modules_that_are_loaded_late_stand_torch() -> None:
     """Which looks into every module there is when it is imported, and so loads them in the middle of it."""
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """What a disk or a stranger has made of the database: found when it is read, named in one line, never another front."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -24,9 +25,9 @@ from tests.contracts.repository import (
 )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "nas.db"
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stored") / "nas.db"
     with Repository(f"sqlite:///{path}") as repository:
         repository.add_space(SPACE)
         repository.add_supernet(SUPERNET)
@@ -45,6 +46,12 @@ def path(tmp_path: Path) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     return path
+
+
+@pytest.fixture
+def path(stored: Path, tmp_path: Path) -> Path:
+    """A copy, to be damaged."""
+    return Path(shutil.copy(stored, tmp_path))
 
 
 def everything(path: Path) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from nas.errors import NasError
 from nas.latency import AT_FIRST, PATIENCE, Latency, Learner, measured_for, of_record, record, refusal, serves
-from nas.predictors import Ensemble
+from nas.predictors import Ensemble, Ridge
 from nas.records import TargetRecord
 from search_spaces import Architecture, Space, choice
 
@@ -59,6 +59,12 @@ def good() -> Latency:
     return learner(Machine(0.01)).learn()
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many are measured and which is no matter of the predictor, so one that is fitted in no time does."""
+    monkeypatch.setattr("nas.latency.Ensemble", Ridge)
+
+
 def test_what_adds_up_is_learnt_from_few(good: Latency) -> None:
     assert AT_FIRST <= len(good.codes) <= 40
     assert good.quality is not None and good.quality.spearman > 0.95
@@ -75,21 +81,25 @@ def test_of_what_was_measured_the_bound_is_what_it_took(good: Latency) -> None:
     assert np.array_equal(good.upper(SPACE.decode(good.codes), 0.9), good.ms)
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_is_hard_is_measured_as_often_as_allowed() -> None:
     machine = Machine(0.3)
     found = learner(machine, most=25).learn()
     assert len(found.codes) == len(machine.known) == 25
 
 
+@pytest.mark.usefixtures("quick")
 def test_so_many_are_measured_where_that_is_asked_for() -> None:
     assert len(learner(Machine(), most=17, wanted=None).learn().codes) == 17
 
 
+@pytest.mark.usefixtures("quick")
 def test_equal_searches_learn_equally() -> None:
     a, b = (learner(Machine(0.2), most=20).learn() for _ in range(2))
     assert np.array_equal(a.codes, b.codes) and np.array_equal(a.ms, b.ms)
 
 
+@pytest.mark.usefixtures("quick")
 def test_learning_goes_on_from_what_is_known() -> None:
     machine = Machine(0.3)
     first = learner(machine, most=15).learn()
@@ -99,6 +109,7 @@ def test_learning_goes_on_from_what_is_known() -> None:
     assert len(learner(machine, most=20).learn(more.codes).codes) == 30
 
 
+@pytest.mark.usefixtures("quick")
 def test_where_a_limit_hangs_on_a_poor_predictor_more_is_measured_and_then_refused() -> None:
     found = learner(Machine(1.5), most=12, limits=[3.0]).learn()
     assert len(found.codes) == PATIENCE * 12
@@ -106,6 +117,7 @@ def test_where_a_limit_hangs_on_a_poor_predictor_more_is_measured_and_then_refus
     assert "measure" in refusal(found, "pi5") and "pi5" in refusal(found, "pi5")
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_limit_far_from_all_may_hang_on_a_predictor_that_ranks_badly() -> None:
     def flat(archs: Sequence[Architecture]) -> list[float]:
         return [1 + 0.05 * np.random.default_rng(int(arch.digest[:8], 16)).normal() for arch in archs]
@@ -125,6 +137,7 @@ def test_a_space_that_is_measured_whole_needs_no_prediction() -> None:
     assert serves(found, [3.0])
 
 
+@pytest.mark.usefixtures("quick")
 def test_of_a_table_only_what_it_has_is_asked_for() -> None:
     allowed = SPACE.sample_many(18, np.random.default_rng(0), distinct=True)
     machine = Machine(0.5)

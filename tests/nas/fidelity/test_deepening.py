@@ -31,7 +31,7 @@ def test_rules_on_a_rung_by_hand() -> None:
 
 
 @pytest.mark.parametrize("evaluate", [unrelated, noisy])
-@pytest.mark.parametrize(("eta", "largest", "seeds"), [(2, 16, 200), (3, 27, 40)])
+@pytest.mark.parametrize(("eta", "largest", "seeds"), [(2, 16, 25), (3, 27, 8)])
 def test_discarding_is_a_run_from_scratch_that_knows_some_scores(
     eta: int, largest: int, seeds: int, evaluate: "type[noisy]"
 ) -> None:
@@ -65,7 +65,7 @@ def test_raising_in_two_steps_or_one_makes_no_difference_where_the_past_is_disca
 
 
 def test_efficient_never_takes_a_promotion_back() -> None:
-    for seed in range(100):
+    for seed in range(30):
         search = hyperband(seed, reuse="efficient")
         outcomes = [search.run(largest) for largest in (4, 8, 16, 32)]
         for early, late in pairwise(outcomes):
@@ -77,17 +77,17 @@ def test_efficient_never_takes_a_promotion_back() -> None:
 def test_efficient_is_no_run_from_scratch() -> None:
     """Nor need it be: 19 of 200 seeds are in METHODS.md, on an objective of its own."""
     equal = 0
-    for seed in range(100):
+    for seed in range(30):
         search = hyperband(seed, reuse="efficient")
         search.run(16)
         equal += sets(search.run(32)) == sets(hyperband(seed).run(32))
-    assert equal <= 30
+    assert equal <= 9
 
 
 def test_preserving_ranks_those_of_earlier_runs_along() -> None:
     """Somebody goes on who is not in the rung below any more, and is better than who stays behind."""
     returned = 0
-    for seed in range(60):
+    for seed in range(20):
         search = hyperband(seed, reuse="preserving")
         outcomes = [search.run(8), search.run(16)]
         for old, new in zip(*(outcome.brackets for outcome in outcomes), strict=False):
@@ -112,6 +112,7 @@ def test_what_is_known_is_not_paid_for_again(reuse: str) -> None:
     assert len(paid) == len(set(paid)) == len(search.ledger.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("eta", "largest", "seeds", "expected"),
     [

@@ -70,7 +70,7 @@ def test_the_front_spans_and_its_optima_are_the_known_ones() -> None:
     assert prices[0] > 3.8 and prices[1] > prices[2] + 1 > prices[3] + 2 and prices[-1] < 0.2
 
 
-@pytest.mark.parametrize("all_targets", [False, True])
+@pytest.mark.parametrize("all_targets", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_each_target_has_a_front_of_its_own(all_targets: bool) -> None:
     found = quietly(costs=DEVICES, divisions=2, all_targets=all_targets)
     assert list(found) == ["cpu 0.00", "cpu 0.50", "cpu 1.00", "gpu 0.00", "gpu 0.50", "gpu 1.00"]
@@ -89,7 +89,7 @@ def test_chebyshev_balances_where_a_linear_sum_takes_all_or_nothing() -> None:
     assert shares["0.25"] == pytest.approx(0.75, abs=0.15) and shares["0.75"] == pytest.approx(0.25, abs=0.15)
 
 
-@pytest.mark.parametrize("bounds", ["projection", "lagrangian"])
+@pytest.mark.parametrize("bounds", ["projection", pytest.param("lagrangian", marks=pytest.mark.slow)])
 def test_limits_hold_for_their_target(bounds: str) -> None:
     found = quietly(costs=DEVICES, limits=["ms@cpu <= 1"], divisions=2, bounds=bounds, steps=100)
     costs = {label: DEVICES[f"ms@{label[:3]}"].of(distribution.arch) for label, distribution in found.items()}

@@ -89,14 +89,14 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("method", [m for m in METHODS if "sparse" not in m])
 def test_the_best_architecture_is_found(method: str) -> None:
-    found = quietly(method=method, steps=100)
+    found = quietly(method=method, steps=60, lr_arch=0.2)
     assert levels(found) == ("on",) * 4
     assert all(vector[2] > 0.8 for vector in found.final.values())
 
 
 def test_what_is_seen_one_option_at_a_time_comes_near_it() -> None:
     """It may settle on the second best of a block."""
-    assert sum(level == "on" for level in levels(quietly(method="gdas(sparse=yes)", steps=150))) >= 3
+    assert sum(level == "on" for level in levels(quietly(method="gdas(sparse=yes)", steps=75, lr_arch=0.2))) >= 3
 
 
 def test_objectives_are_weighed_by_their_ranges() -> None:
@@ -127,7 +127,9 @@ def test_every_choice_is_recorded_with_every_option_of_its_declaration() -> None
 @pytest.mark.parametrize("bounds", ["projection", "lagrangian"])
 @pytest.mark.parametrize("method", ["darts(regulariser=none)", "drnas"])
 def test_limits_are_kept_and_used_up_by_what_gains_most(method: str, bounds: str) -> None:
-    found = quietly(method=method, bounds=bounds, costs={"price": Price()}, limits=["price <= 2"])
+    found = quietly(
+        method=method, bounds=bounds, costs={"price": Price()}, limits=["price <= 2"], steps=75, lr_arch=0.2
+    )
     assert Price().of(found.arch) <= 2 and price(found) <= 2.0001 and found.warnings == ()
     if bounds == "projection":  # all gradients lead beyond the bound, and those of the last two blocks most
         assert levels(found) == ("off", "off", "on", "on")
@@ -257,8 +259,11 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["method"]))
-@pytest.mark.parametrize("cut", [4, 13, 18])
+@pytest.mark.parametrize(
+    ("case", "cut"),
+    [*((case, 13) for case in CASES), (CASES[-1], 4), (CASES[-1], 18)],
+    ids=lambda value: str(value["method"] if isinstance(value, dict) else value),
+)
 def test_cut_and_resumed_is_as_never_cut(tmp_path: Path, case: dict[str, Any], cut: int) -> None:
     settings = {**case, "steps": 10, "train_weights": True, "checkpoint_every": 2, "warmup": 0.3}
     whole, resumed = gains.supernet(), gains.supernet()
@@ -286,7 +291,7 @@ def test_other_settings_do_not_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_seeds_give_equal_results(method: str) -> None:
-    one, other, third = (quietly(method=method, steps=10, train_weights=True, seed=seed) for seed in (1, 1, 2))
+    one, other, third = (quietly(method=method, steps=4, train_weights=True, seed=seed) for seed in (1, 1, 2))
     assert untimed(one) == untimed(other) and one.probabilities != third.probabilities
 
 
@@ -361,13 +366,13 @@ def test_running_statistics_are_those_of_weight_steps() -> None:
         assert torch.allclose(tensor, other.state_dict()[name], rtol=1e-6, atol=1e-8), name
 
 
-@pytest.mark.parametrize("case", [{"method": "drnas"}, {"method": "darts(order=2)"}, {"partial": 4}])
+@pytest.mark.parametrize("case", [{"method": "darts(order=2)"}, {"partial": 4}])
 def test_batch_norm_resumes_too(tmp_path: Path, case: dict[str, Any]) -> None:
-    settings = {"steps": 8, "train_weights": True, "checkpoint_every": 3, **case}
+    settings = {"steps": 5, "train_weights": True, "checkpoint_every": 2, **case}
     whole, resumed = normed.supernet(), normed.supernet()
     expected = quietly(whole, normed.task(), **settings)
     quietly(normed.supernet(), normed.task(), directory=tmp_path, **settings)
-    for path in tmp_path.glob("*008*"):
+    for path in tmp_path.glob("*005*"):
         path.unlink()
     found = quietly(resumed, normed.task(), directory=tmp_path, **settings)
     assert untimed(found) == untimed(expected) and same(state(resumed), state(whole))
