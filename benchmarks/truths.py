@@ -48,6 +48,6 @@ class Truth:
     def digest(self) -> str:
         """Of what runs depend on: task, training and architectures; not of the values, which only the report reads."""
         training = replace(self.training, strategy="uniform")  # runs have their own
-        said = repr(training).replace(", average=0.0", "")  # a setting that came after the first rows
+        said = repr(training).replace(", average=0.0", "").replace(", scaling='none'", "")  # settings that came later
         known = [self.task.digest, self.metric, said, [arch.digest for arch in self.archs]]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]

@@ -7,35 +7,48 @@ multipliers ascend. What is learnt says in which order a supernet keeps its unit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Architecture
+from supernets import checkpoints
 from supernets.compression.coupling import coupled
 from supernets.compression.gates import (
     BOUND,
     Gate,
+    Prices,
+    expected_size,
     expected_sparsity,
     masked,
     probability_open,
     sampled,
     sublayer_gates,
     unit_gates,
+    units_in,
+    uses,
+    whole_size,
 )
 from supernets.compression.importance import Calibration, ImportanceError
 from supernets.compression.symmetry import Networks
 from supernets.compression.units import Group
 from supernets.errors import SupernetError
+from supernets.layout import Shape
 from supernets.learners import Alone
+from supernets.occupied import occupied
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.supernet import Supernet
-from supernets.tasks import Task, to_device
+from supernets.tasks import Task, teaches, to_device
 from supernets.training import TrainingConfig, learning_rate
+
+COSTS = ("params", "macs")
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class GateConfig:
     """
 
     sparsity: float = 0.5
-    """Share of the gated parameters that is to be closed in the end."""
+    """Share of what the gated parameters cost that is to be closed in the end."""
     steps: int = 200
     ramp: float = 0.5
     """Share of the steps over which what is to be closed grows to `sparsity`."""
@@ -57,9 +70,15 @@ class GateConfig:
     """What both multipliers begin as."""
     weights_lr: float = 0.0
     """Highest learning rate of the network's own weights; 0 leaves them as they are, as they are in the supernet."""
+    of: str = "params"
+    """What counts as cost, one of COSTS: parameters, or the multiply-accumulates of an example by them."""
     seed: int = 0
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0: only at the end."""
 
     def __post_init__(self) -> None:
+        if self.of not in COSTS:
+            raise SupernetError(f"of = {self.of!r} is unknown: choose one of {', '.join(COSTS)}")
         for name, holds, rule in (
             ("sparsity", 0 < self.sparsity < 1, "a share between 0 and 1, 0.5 say"),
             ("steps", self.steps >= 1, "at least 1"),
@@ -67,6 +86,7 @@ class GateConfig:
             ("lr", 0 < self.lr < math.inf, "above 0 and finite, 0.02 say"),
             ("multiplier", 0 <= self.multiplier < math.inf, "0 or more and finite"),
             ("weights_lr", 0 <= self.weights_lr < math.inf, "0 or more and finite"),
+            ("checkpoint_every", self.checkpoint_every >= 0, "0 (only at the end) or more"),
         ):
             if not holds:
                 raise SupernetError(f"{name} = {getattr(self, name)!r}: it must be {rule}")
@@ -85,7 +105,11 @@ class Gates:
     gates: tuple[Gate, ...]
     logits: tuple[Tensor, ...]
     sparsity: float
-    """The share of the gated parameters that is expected to be closed."""
+    """The share of what the gated parameters cost that is expected to be closed."""
+    prices: Prices | None = None
+    """Of the parameters' entries; None where each costs one."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Of the largest network's parameters."""
 
     @property
     def masks(self) -> list[Tensor]:
@@ -103,6 +127,30 @@ class Gates:
             if gate.group and gate.group.parts == group.parts
         ]
         return found[0] if found else torch.zeros(group.units)
+
+    def kept(self, shapes: Mapping[str, Shape]) -> float:
+        """What of a network of these shapes is expected to be open, once units are in this order; all that no gate is
+        on is open."""
+        opened, gated = [], dict[str, set[int]]()
+        for gate, own in zip(self.gates, self.logits, strict=True):
+            chances = torch.sort(probability_open(own.double()), descending=True).values
+            opened.append(chances * (torch.arange(gate.units) < units_in(shapes, gate)))
+            for name in (*gate.whole, *gate.owned):
+                gated.setdefault(name, set())
+            for part in gate.parts:
+                gated.setdefault(part.name, set()).add(part.axis)
+        prices = {name: 1.0 if self.prices is None else self.prices.get(name, 0.0) for name in self.shapes}
+        there = {name: price for name, price in prices.items() if name in shapes}
+        free = sum(price * math.prod(shapes[name]) for name, price in there.items() if name not in gated)
+        cut = {
+            name: tuple(
+                full if axis in gated.get(name, ()) else size
+                for axis, (full, size) in enumerate(zip(self.shapes[name], shapes[name], strict=True))
+            )
+            for name in there
+        }
+        absent = {name: own for name, own in self.shapes.items() if name not in shapes}
+        return free + float(expected_size({**absent, **cut}, self.gates, opened, there))
 
     def fitting(self, supernet: Supernet) -> Architecture:
         """The architecture whose sizes are nearest to how many units are open, of each choice for itself.
@@ -155,67 +203,102 @@ def learn_gates(
     *,
     sublayers: Sequence[str] = (),
     norms: bool = False,
+    directory: Path | str | None = None,
 ) -> Gates:
     """Learn which units of the largest network to keep, by the task's loss and a penalty on what is open.
 
     With `config.weights_lr` its weights are trained in the same steps and put into the supernet. The task may be taught
-    (`Distilled`), by the affinities of TinyCLIP say; what only layers learn takes no part.
+    (`Distilled`), by the affinities of TinyCLIP or, layer by layer, as in CoFi, by ``Hidden(nearest(...))``; hidden
+    states must be as wide as the parent's, for there is no map between them.
 
     Args:
         sublayers: name patterns of modules whose output adds to a residual stream: `sublayer_gates`.
         norms: whether groups that norms average over are gated too: `unit_gates`.
+        directory: for checkpoints; a course that was stopped goes on there, and ends as one never stopped.
 
     Raises:
-        SupernetError: nothing can be gated.
+        SupernetError: nothing can be gated, or nothing of it costs anything.
+        CheckpointError: the directory holds another course.
         ImportanceError: a loss is no finite number.
     """
     config = config or GateConfig()
-    groups, _ = coupled(Networks(supernet, task.example(2)))
-    gates = [*unit_gates(supernet, groups, norms), *sublayer_gates(supernet, sublayers)]
+    gates, shapes, prices = gates_of(supernet, task, config, sublayers, norms)
+    with torch.random.fork_rng(), nullcontext() if directory is None else occupied(directory):
+        return _Learning(supernet, task, config, gates, shapes, prices).run(directory)
+
+
+def gates_of(
+    supernet: Supernet, task: Task, config: GateConfig, sublayers: Sequence[str], norms: bool
+) -> tuple[list[Gate], dict[str, Shape], Prices | None]:
+    """What can be gated, the shapes of the largest network's parameters, and the prices of their entries.
+
+    Raises:
+        SupernetError: there is nothing, or nothing that costs anything.
+    """
+    example, largest = task.example(2), supernet.extract(supernet.space.largest())
+    groups, _ = coupled(Networks(supernet, example))
+    gates = [*unit_gates(supernet, groups, norms), *sublayer_gates(supernet, sublayers, example)]
     if not gates:
         raise SupernetError(
             "no units can be gated: the supernet has no coupled group that no norm averages over; name sublayers, or "
             "let norms=True"
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        return _Learning(supernet, task, config, gates).run()
+    shapes = {name: tuple(value.shape) for name, value in largest.named_parameters()}
+    prices = uses(largest, example) if config.of == "macs" else None
+    if not whole_size(shapes, gates, prices):
+        raise SupernetError(f"of = {config.of!r}: nothing that can be gated costs any: count 'params'")
+    return gates, shapes, prices
 
 
 class _Learning:
     """One course of gates, and of the weights of a copy of the largest network where they learn too."""
 
-    def __init__(self, supernet: Supernet, task: Task, config: GateConfig, gates: list[Gate]) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        task: Task,
+        config: GateConfig,
+        gates: list[Gate],
+        shapes: Mapping[str, Shape],
+        prices: Prices | None,
+    ) -> None:
         self.supernet, self.task, self.config, self.gates = supernet, task, config, gates
         self.network = supernet.extract(supernet.space.largest()).train()
-        self.shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
+        self.shapes, self.prices = shapes, prices
         device = supernet.device
         self.logits = nn.ParameterList(nn.Parameter(torch.full((gate.units,), BOUND, device=device)) for gate in gates)
         self.multipliers = nn.Parameter(torch.full((2,), config.multiplier, device=device))
-        learnt = nn.ParameterList([*self.logits, self.multipliers])
-        self.ascent = Optimizer(Alone(learnt), OptimizerConfig("adamw", config.lr, weight_decay=0))
+        self.learnt = nn.ParameterList([*self.logits, self.multipliers])
+        self.ascent = Optimizer(Alone(self.learnt), OptimizerConfig("adamw", config.lr, weight_decay=0))
+        self.begun = supernet.digest()
         if not config.weights_lr:
             self.network.requires_grad_(False)
         self.descent = Optimizer(Alone(self.network), OptimizerConfig("adamw", config.weights_lr or 1.0))
 
-    def run(self) -> Gates:
+    def run(self, directory: Path | str | None) -> Gates:
         config = self.config
-        for step in range(config.steps):
+        for step in range(0 if directory is None else self._resume(directory), config.steps):
             ramp = min(1.0, (step + 1) / max(1, round(config.ramp * config.steps)))
             self._step(step, config.sparsity * ramp)
+            every = config.checkpoint_every
+            if directory is not None and (step + 1 == config.steps or (every and (step + 1) % every == 0)):
+                checkpoints.write(directory, step + 1, self._tensors(), {"settings": self._settings()})
         if config.weights_lr:
             state = self.supernet.state_dict()
             own = self.network.state_dict()
             self.supernet.load_state_dict({**state, **{name: own[name] for name in state if name in own}})
         found = tuple(logits.detach().cpu() for logits in self.logits)
-        return Gates(tuple(self.gates), found, float(self._sparsity().detach()))
+        return Gates(tuple(self.gates), found, float(self._sparsity().detach()), self.prices, self.shapes)
 
     def _step(self, step: int, target: float) -> None:
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, step, 4]).generate_state(1)[0]))
         z = [sampled(own, torch.rand_like(own).clamp(1e-6, 1 - 1e-6)) for own in self.logits]
         named = dict(self.network.named_parameters())
         batch = to_device(self.task.batch(step, self.config.seed), self.supernet.device)
         gated = _Gated(self.network, masked(named, self.gates, z))
-        quality = self.task.loss(self.task.outputs(gated, batch), batch)
+        outputs, imitation = self.task.taught(gated, batch) if teaches(self.task) else (None, None)
+        quality = self.task.loss(self.task.outputs(gated, batch) if outputs is None else outputs, batch)
+        quality = quality if imitation is None else quality + imitation
         if not math.isfinite(quality.item()):
             raise ImportanceError(f"the loss of step {step} is no finite number: see that weights and data are")
         loss = quality + penalty(target, self._sparsity(), self.multipliers)
@@ -231,16 +314,49 @@ class _Learning:
             self.descent.step(lr=learning_rate(schedule, step), clip=1.0)
 
     def _sparsity(self) -> Tensor:
-        return expected_sparsity(self.shapes, self.gates, [probability_open(own) for own in self.logits])
+        return expected_sparsity(self.shapes, self.gates, [probability_open(own) for own in self.logits], self.prices)
+
+    # --- checkpoints
+
+    def _resume(self, directory: Path | str) -> int:
+        found = checkpoints.newest(directory)
+        if found.step:
+            with checkpoints.restoring(directory, found):
+                checkpoints.require_same(directory, found.meta["settings"], self._settings())
+                for part, own in self._parts().items():
+                    own.load_state_dict(
+                        {n.removeprefix(part): t for n, t in found.tensors.items() if n.startswith(part)}
+                    )
+        return found.step
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"gates.": self.learnt, "ascent.": self.ascent}
+        learns = {"weights.": self.network, "descent.": self.descent} if self.config.weights_lr else {}
+        return parts | learns
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {part + name: t for part, own in self._parts().items() for name, t in own.state_dict().items()}
+
+    def _settings(self) -> dict[str, Any]:
+        config = asdict(self.config)
+        del config["checkpoint_every"]
+        gates = [[gate.label, gate.units] for gate in self.gates]
+        return {"config": config, "gates": gates, "task": self.task.digest, "weights": self.begun}
 
 
 class _Gated(nn.Module):
-    """A network with some of its parameters replaced."""
+    """A network with some of its parameters replaced; its modules have the network's own names."""
 
     def __init__(self, network: nn.Module, values: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.network = network
         self.values = values
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:  # type: ignore[override]
+        return self.network.named_modules(*args, **kwargs)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        return self.network.get_submodule(target)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return functional_call(self.network, dict(self.values), args, kwargs)

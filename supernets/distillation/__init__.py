@@ -1,6 +1,6 @@
 """Learning from a parent: wrap a task, and whatever trains by it distils."""
 
-from supernets.distillation.layers import DistillationError, Every, Mapped, Observed, every, last
+from supernets.distillation.layers import DistillationError, Every, Mapped, Nearest, Observed, every, last, nearest
 from supernets.distillation.task import Distilled
 from supernets.distillation.terms import Affinity, Custom, Embeddings, Hidden, Logits, Relations
 
@@ -14,8 +14,10 @@ __all__ = [
     "Hidden",
     "Logits",
     "Mapped",
+    "Nearest",
     "Observed",
     "Relations",
     "every",
     "last",
+    "nearest",
 ]

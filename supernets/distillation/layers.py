@@ -84,12 +84,42 @@ class Mapped:
             _known(name, student, "the largest network")
 
 
-Layers = Every | Mapped
+@dataclass(frozen=True)
+class Nearest:
+    """Each of the parent's layers teaches the one that is nearest to it on the batch at hand (CoFi, arXiv:2204.00408).
+
+    So the assignment is learnt: layers that masks have emptied teach and learn little, and others take their place.
+    Only `Hidden` compares layers, and takes the least distance for each of the parent's.
+    """
+
+    student: str
+    """Name pattern, ``blocks.*``."""
+    parent: str = ""
+    """Likewise; empty where the parent's layers have the same names. Fewer layers than there are cost less."""
+
+    def pairs(self, student: nn.Module, parent: nn.Module) -> Pairs:
+        return [
+            (own, taught) for taught in self.teaching(parent) for own in matching(student, self.student, "the network")
+        ]
+
+    def teaching(self, parent: nn.Module) -> list[str]:
+        return matching(parent, self.parent or self.student, "the parent")
+
+    def check(self, student: nn.Module) -> None:
+        matching(student, self.student, "the network")
+
+
+Layers = Every | Mapped | Nearest
 
 
 def every(student: str, parent: str = "") -> Every:
     """All layers that a pattern names, evenly from the parent's; see `Every`."""
     return Every(student, parent)
+
+
+def nearest(student: str, parent: str = "") -> Nearest:
+    """Each of the parent's layers from whichever is nearest to it; see `Nearest`."""
+    return Nearest(student, parent)
 
 
 def last(student: str, parent: str = "") -> Every:

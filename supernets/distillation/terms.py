@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from supernets.distillation.comparing import (
@@ -17,7 +18,7 @@ from supernets.distillation.comparing import (
     relation_divergence,
     squared_error,
 )
-from supernets.distillation.layers import DistillationError, Layers, Mapped, Observed, Pairs
+from supernets.distillation.layers import DistillationError, Layers, Mapped, Nearest, Observed, Pairs
 
 Project = Callable[[str, Tensor, Tensor], Tensor]
 """From a name, a network's hidden states (..., d) and its parent's (..., d') to the network's at the parent's width."""
@@ -126,7 +127,7 @@ class Hidden:
     """
 
     which: Layers
-    """Which from which: `every`, `last`, or a `Mapped` of names; a dict will do."""
+    """Which from which: `every`, `last`, `nearest`, or a `Mapped` of names; a dict will do."""
     weight: float = 1.0
     compare: str = "mse"
     """One of `comparing.COMPARISONS`."""
@@ -152,6 +153,11 @@ class Hidden:
 
     def __call__(self, student: Observed, parent: Observed, pairs: list[Pairs], project: Project) -> Tensor:
         terms = [self._term(own, student.hidden[own], parent.hidden[name], project) for own, name in pairs[0]]
+        if isinstance(self.which, Nearest):
+            of_parent: dict[str, list[Tensor]] = {}
+            for (_, name), term in zip(pairs[0], terms, strict=True):
+                of_parent.setdefault(name, []).append(term)
+            terms = [torch.stack(distances).min() for distances in of_parent.values()]
         return sum(terms[1:], terms[0]) / len(terms)
 
     def _term(self, name: str, own: Tensor, taught: Tensor, project: Project) -> Tensor:
