@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas import display, stages
 from nas import front as fronts
 from nas.errors import NasError
+from nas.hurdles import rejections
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
@@ -138,7 +139,9 @@ def search(workflow: Workflow) -> Study:
 
 def show_front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> None:
     study, rows = repository.study(name), fronts.front(repository, name, where, target)
-    failures = () if rows else filter(None, repository.columns(name).errors)
+    errors = repository.columns(name).errors
+    failures = () if rows else filter(None, errors)
+    display.rejected(rejections(errors))
     display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:
