@@ -373,6 +373,13 @@ def compromises(record: StudyRecord, rows: Sequence[Row]) -> None:
         say("no network keeps the limits of all targets and is within 5 % of every front: search longer")
 
 
+def rejected(rules: Mapping[str, int]) -> None:
+    """How many candidates were not evaluated, by the hurdle that each did not clear."""
+    if rules:
+        why = ", ".join(f"{count} by {rule}" for rule, count in rules.items())
+        say(f"{sum(rules.values())} candidates were rejected before their evaluation: {why}")
+
+
 def shrunk(study: str, found: Shrunk, space: Space) -> None:
     """What no good network needs, and why the rest stays."""
     before, after, num = space.how_many(), found.space.how_many(), len(found.closed)

@@ -18,6 +18,7 @@ from torch import nn
 
 from nas.errors import NasError
 from nas.executors import Evaluate
+from nas.hurdles import Cleared
 from nas.latency import Latency
 from nas.run import COSTS, MINUS, Run, load
 from search_spaces import Architecture
@@ -76,12 +77,33 @@ class ProxyEvaluator:
         return {**found, **signed}
 
 
+class MeasureEvaluator:
+    """A run's own metrics, each a function of an architecture.
+
+    Args:
+        before: what else there is to evaluate, first; its metrics come along.
+    """
+
+    def __init__(self, measures: Mapping[str, Callable[[Architecture], float]], before: Evaluate | None = None) -> None:
+        self.measures = dict(measures)
+        self.before = before
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        found = dict(self.before(arch)) if self.before else {}
+        return found | {name: tell(arch) for name, tell in self.measures.items()}
+
+
 def evaluator(run: Run, supernet: Supernet) -> Evaluate:
-    """What a run has to evaluate: quality by the trained supernet, where it asks for that, and proxies."""
-    quality = SubnetEvaluator(supernet, run.task) if run.trains else None
-    if quality is not None and not run.proxies:
-        return quality
-    return ProxyEvaluator(run.build, run.task, run.proxies, run.seed, before=quality)
+    """What a run has to evaluate: quality by the trained supernet, where it asks for that, proxies and measures.
+
+    Of what does not pass its hurdles, nothing.
+    """
+    found: Evaluate | None = SubnetEvaluator(supernet, run.task) if run.trains else None
+    if run.measured_metrics:
+        found = MeasureEvaluator(run.measured_metrics, before=found)
+    if run.proxies or found is None:
+        found = ProxyEvaluator(run.build, run.task, run.proxies, run.seed, before=found)
+    return Cleared(run.hurdles, found) if run.hurdles else found
 
 
 class Costs(Mapping[str, np.ndarray]):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.aims import Aim, for_targets, latency, read_target
 from nas.errors import NasError
+from nas.hurdles import Hurdle
 from nas.limits import Limit, parse
 from nas.records import Distribution, StudyRecord, SupernetRecord
 from nas.searchers import LEARNS_FROM, SEARCHERS
@@ -97,6 +98,12 @@ class Run:
     extra_costs: Mapping[str, Callable[[Architecture], float]] = field(default_factory=dict)
     """Costs of your own by name, each a function of the architecture alone, which objectives and limits may speak of:
     ``{"memory_bytes": InferenceMemory(build, batch=8, length=4096)}``. The less, the better."""
+    measures: Mapping[str, Callable[[Architecture], float]] = field(default_factory=dict)
+    """Metrics of your own by name, which are evaluated where the others are, once for each architecture: the error of a
+    short training in another model, say (`supernets.alone`). The less, the better."""
+    hurdles: tuple[Hurdle, ...] = ()
+    """Cheap checks before an evaluation, in order: ``(Hurdle("quick_error <= 0.8", quick),)``. What fails one is stored
+    with the reason and not evaluated."""
     limits: tuple[str, ...] = ()
     """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of
     what the parent has, the largest network with the weights that the run starts with."""
@@ -255,12 +262,17 @@ class Run:
 
     def _check_costs(self) -> None:
         taken = (*self._trained_metrics, *COSTS, *PROXIES)
-        for name, function in self.extra_costs.items():
-            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in taken:
-                rule = "letters, digits and '_', and none of " + ", ".join(taken)
-                raise RunError(f"extra_costs has a cost called {name!r}: give it a name of {rule}")
-            if not callable(function):
-                raise RunError(f"extra_costs[{name!r}] = {function!r}: give a function of an architecture")
+        given = [("extra_costs", "cost", self.extra_costs, taken)]
+        given += [("measures", "metric", self.measures, (*taken, *self.extra_costs))]
+        for where, what, functions, others in given:
+            for name, function in functions.items():
+                if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in others:
+                    rule = "letters, digits and '_', and none of " + ", ".join(others)
+                    raise RunError(f"{where} has a {what} called {name!r}: give it a name of {rule}")
+                if not callable(function):
+                    raise RunError(f"{where}[{name!r}] = {function!r}: give a function of an architecture")
+        if not isinstance(self.hurdles, tuple | list) or not all(isinstance(one, Hurdle) for one in self.hurdles):
+            raise RunError(f"hurdles = {self.hurdles!r}: give a tuple such as (Hurdle('quick_error <= 0.8', quick),)")
 
     @property
     def told_costs(self) -> dict[str, Callable[[Architecture], float]]:
@@ -279,7 +291,8 @@ class Run:
         return float(value)
 
     def _check_metrics(self) -> None:
-        known = dict.fromkeys([*self._trained_metrics, *COSTS, *self.extra_costs, *(MINUS + name for name in PROXIES)])
+        own = (*self.extra_costs, *self.measures)
+        known = dict.fromkeys([*self._trained_metrics, *COSTS, *own, *(MINUS + name for name in PROXIES)])
         more = next((name for name in self.all_objectives if name in PROXIES), None)
         if more is not None:
             raise RunError(
@@ -303,6 +316,11 @@ class Run:
     def trains(self) -> bool:
         """Whether anything here needs trained weights: a metric of the task, or a search by gradients."""
         return bool(self.gradient) or any(name in self._trained_metrics for name in self._metrics())
+
+    @property
+    def measured_metrics(self) -> dict[str, Callable[[Architecture], float]]:
+        """Those of `measures` that objectives and limits speak of."""
+        return {name: tell for name, tell in self.measures.items() if name in self._metrics()}
 
     @property
     def proxies(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas import display, stages
 from nas import front as fronts
 from nas.errors import NasError
+from nas.hurdles import rejections
 from nas.migrations import opening
 from nas.options import RUNS
 from nas.placement import HERE, Placement
@@ -152,6 +153,7 @@ def show_front(repository: Repository, name: str, where: Sequence[str] = (), tar
     study, found = repository.study(name), fronts.read(repository, name)
     rows = fronts.front_of(repository, name, found, where, target)
     failures = () if rows else filter(None, found.inherited.errors)
+    display.rejected(rejections(found.inherited.errors))
     display.front(study, rows, repository.num_evaluations()[name], where, target, next(iter(failures), None))
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is not None:

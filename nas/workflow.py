@@ -463,7 +463,8 @@ class Workflow:
         ends = (self.run.space.smallest(), self.run.space.largest())
         extra = {name: [tell(arch) for arch in ends] for name, tell in self.run.told_costs.items()}
         closed = [asdict(one) for one in self.run.closed]
-        told = {"parent": parent, "extra_costs": extra, "closed": closed}
+        hurdles = [str(hurdle.limit) for hurdle in self.run.hurdles]
+        told = {"parent": parent, "extra_costs": extra, "closed": closed, "hurdles": hurdles}
         return batch | {name: value for name, value in told.items() if value}
 
     def _evaluate(self) -> Evaluate:
@@ -476,6 +477,8 @@ class Workflow:
     @property
     def _data(self) -> str:
         """A digest of all that evaluations depend on but the trained weights: proxies also hang on the seed."""
+        if self.run.measured_metrics:  # functions of the run's own, which nothing can compare
+            return _digest([self.run.task.digest, self.run.seed, self.run.name])
         if not self.run.trains:  # nothing else would tell the networks of one run from those of another
             return _digest([self.run.task.digest, self.initial.digest(), self.run.seed])
         return _digest([self.run.task.digest, self.run.seed]) if self.run.proxies else self.run.task.digest
