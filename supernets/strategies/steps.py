@@ -19,6 +19,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from search_spaces import Architecture, Space
+from search_spaces.narrowing import Closed
 from supernets.errors import SupernetError
 from supernets.losses import DistillationLoss, soft_cross_entropy
 
@@ -153,12 +154,19 @@ class Plan:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
 
+    @property
+    def closed(self) -> tuple[Closed, ...]:
+        """The options that are trained no more, and why; what is left is a space."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Strategy:
     """How to train a supernet. One that learns nothing overrides `step`; one that does makes a plan of its own."""
 
     name: ClassVar[str]
+    narrows: ClassVar[bool] = False
+    """Whether its plans close options."""
 
     def plan(self, course: Course) -> Plan:
         return _Stateless(self, course)
