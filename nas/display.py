@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nas.latency import Latency
     from nas.shrinking import Shrunk
     from search_spaces import Space
+    from search_spaces.narrowing import Closed
     from supernets.catalogue import Entry
     from supernets.export import Exported
     from supernets.profile import Profile
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 _verbose = False
+_MOST_CLOSED = 4  # options that a training closed, for people
 _MOST_ROWS = 16  # of a front, for people
 _DIGEST = 8  # characters of a digest that tell architectures apart for people
 _NOTABLE = 0.05  # share by which a machine must be slower than before for a word about it
@@ -213,11 +215,24 @@ def trained(result: TrainingResult, strategy: str, weights: str) -> None:
         return
     if result.resumed_from == result.steps:
         say(f"supernet: found trained, {result.steps:,} steps of {strategy!r}, weights {weights}")
+        closed(result.closed)
         return
     begin = f"went on from step {result.resumed_from:,} to" if result.resumed_from else "trained"
     say(f"supernet: {begin} {result.steps:,} steps of {strategy!r} in {result.seconds:.0f} s, weights {weights}")
     if result.skipped:
         say(f"{result.skipped} steps were left out: their loss or gradient was not finite")
+    closed(result.closed)
+
+
+def closed(found: Sequence[Closed]) -> None:
+    """What a training has closed, and why; all of it where details are wanted."""
+    if found:
+        say(f"{len(found)} options were closed on the way, and the search leaves them out:")
+    most = len(found) if verbose() else _MOST_CLOSED
+    for one in found[:most]:
+        say(f"  {one.path} = {one.option}: {one.why}")
+    if len(found) > most:
+        say(f"  {len(found) - most} more: nas --verbose tells all, and so does the dashboard")
 
 
 def curve(points: Sequence[CurvePoint], name: str) -> None:

@@ -30,9 +30,9 @@ from nas.searchers.gradient.front import FrontConfig
 from nas.searchers.gradient.methods import method
 from nas.searchers.spelled import read
 from nas.searchers.spelled import spell as spell_searcher
-from nas.shrinking import Closed, narrowed
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
+from search_spaces.narrowing import Closed, narrowed
 from supernets.compression.scores import score
 from supernets.errors import SupernetError
 from supernets.proxies import PROXIES
@@ -145,7 +145,8 @@ class Run:
     this one, is killed and replaced. None for no limit."""
     closed: tuple[Closed, ...] = ()
     """Options that the search leaves out, each with why: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink` finds
-    those that no good network needs. The supernet is that of the whole space."""
+    those that no good network needs, and a strategy that narrows adds what it stopped training. The supernet is that of
+    the whole space."""
     seed: int = 0
     measured: int = 40
     """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
@@ -214,6 +215,9 @@ class Run:
         if self.closed:
             rule = f"distributions are learnt over all of {self.space.name}: close nothing, or search without gradients"
             raise RunError(f"gradient = {self.gradient!r} and {len(self.closed)} options are closed: {rule}")
+        if strategy(self.training.strategy).narrows:
+            rule = "distributions are learnt over all options, and this strategy closes some: train in another way"
+            raise RunError(f"gradient = {self.gradient!r} and strategy = {self.training.strategy!r}: {rule}")
         if self.searcher_name not in LEARNS_FROM:
             rule = f"the searchers that begin with what it learns are {', '.join(LEARNS_FROM)}"
             raise RunError(f"gradient = {self.gradient!r} and searcher = {self.searcher!r}: {rule}")

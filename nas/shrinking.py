@@ -10,7 +10,7 @@ The space is narrowed as `Space.where` narrows it, and the declared one stays as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,27 +23,13 @@ from nas.corrected import Corrected, judged
 from nas.errors import NasError
 from nas.records import Evaluation
 from search_spaces import Space, SpaceError
-from search_spaces.values import canonical
+from search_spaces.narrowing import Closed, narrowed
 
 RESAMPLES = 200
 
 Floats = npt.NDArray[np.float64]
 Option = tuple[int, int]
 """A slot of the space, and the code of one of its options."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """An option that a search leaves out: the path of its choice, a position included or for all of them, and why."""
-
-    path: str
-    option: Any
-    why: str = ""
-
-    @classmethod
-    def stored(cls, row: Mapping[str, Any]) -> Closed:
-        """The inverse of `asdict`, through JSON."""
-        return cls(row["path"], row["option"], row["why"])
 
 
 @dataclass(frozen=True)
@@ -97,37 +83,6 @@ class Shrunk:
         """Plain values: how many networks are left, what the front loses, and the evidence about every option."""
         options = [{**asdict(one), "closed": not one.stays} for one in self.options]
         return {"networks": self.space.count_bound(), "loss": asdict(self.loss), "options": options}
-
-
-def narrowed(space: Space, closed: Sequence[Closed]) -> Space:
-    """The space without these options.
-
-    Raises:
-        NasError: there is no such choice or option, or nothing is left.
-    """
-    left = {slot.path: list(slot.options) for slot in space.slots}
-    for one in closed:
-        paths = [slot.path for slot in space.slots if one.path in (slot.path, _of_all_positions(slot.path))]
-        if not paths:
-            raise NasError(f"closed names {one.path!r}, no choice of {space.name}: there are {', '.join(left)}")
-        if not any(_holds(space, path, one.option) for path in paths):
-            raise NasError(f"closed names {one.option!r}, no option of {space.name}.{one.path}: leave it out")
-        for path in paths:
-            left[path] = [option for option in left[path] if canonical(option) != canonical(one.option)]
-    declared = {slot.path: len(slot.options) for slot in space.slots}
-    try:
-        return space.where(**{path: own for path, own in left.items() if len(own) < declared[path]})
-    except SpaceError as error:
-        raise NasError(f"what is closed leaves no network: {error}") from error
-
-
-def _of_all_positions(path: str) -> str:
-    return ".".join(part for part in path.split(".") if not part.isdigit())
-
-
-def _holds(space: Space, path: str, option: Any) -> bool:
-    options = next(slot.options for slot in space.slots if slot.path == path)
-    return any(canonical(one) == canonical(option) for one in options)
 
 
 def shrink(
@@ -273,7 +228,7 @@ class _Evidence:
         """Whether the constraints of the space allow a network without these options."""
         try:
             self.without(closed)
-        except NasError:
+        except SpaceError:
             return False
         return True
 

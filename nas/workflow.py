@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,8 @@ from nas.study import OnBatch, Study
 from nas.targets import Target, target_record
 from nas.targets import find as find_target
 from nas.targets.sets import Sets, references
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
+from search_spaces.narrowing import Closed, narrowed, together
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError, newest
 from supernets.counting import Counts
@@ -55,6 +57,8 @@ from supernets.export import Exported, Format, export, rebuilt
 from supernets.scaling import scaled_in
 from supernets.spelling import spell
 from supernets.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 _FEWEST_VERIFIED = 10  # before the search for networks that keep their limits is given up
 
@@ -120,7 +124,18 @@ class Workflow:
         """
         if self.run.trains:
             self._record(self.initial, self.result)
+            self._search_within(self.result.closed)
         return self.initial
+
+    def _search_within(self, closed: Sequence[Closed]) -> None:
+        """Has the run search what its training has left open."""
+        if closed:
+            run = replace(self.run, closed=together(self.run.closed, closed))
+            first = tuple(arch for arch in run.begin_with if arch in run.searched)
+            if len(first) < len(run.first):
+                left = len(run.first) - len(first)
+                logger.warning("%d of the networks to begin with have options that the training closed", left)
+            self.run = replace(run, first=first)
 
     @cached_property
     def result(self) -> training.TrainingResult:
@@ -170,6 +185,7 @@ class Workflow:
         space = self.run.space
         settings = {k: None if v == math.inf else v for k, v in asdict(self.run.training).items()}  # JSON has none
         settings |= {"precision": result.precision, "skipped": result.skipped}
+        settings |= {"closed": [asdict(one) for one in result.closed]} if result.closed else {}
         settings |= {"rejected_checkpoints": list(result.rejected)} if result.rejected else {}
         digest = supernet.digest()
         before = {known.digest: known.created for known in self.repository.supernets()}
@@ -423,6 +439,8 @@ class Workflow:
     ) -> Study:
         """The study of the run, as far as it has come."""
         self.settle_limits()
+        if self.run.trains:
+            self.supernet  # noqa: B018 - its training may close options
         run = self.run
         learnt = self.distributions(predictors, name)
         searcher, settings = read(run.searcher, SEARCHERS)
@@ -551,7 +569,7 @@ class Workflow:
         """The share of uniformly sampled architectures, evaluated the same way, that the front dominates or equals."""
         if not study.front():
             return 0.0
-        archs = self.run.space.sample_many(num_samples, np.random.default_rng([self.run.seed, 3]))
+        archs = self.run.searched.sample_many(num_samples, np.random.default_rng([self.run.seed, 3]))
         front = np.array([[e.metrics[name] for name in study.objectives] for e in study.front()])
         return float(np.mean([np.any(np.all(front <= point, axis=1)) for point in study.values(archs)]))
 
@@ -566,7 +584,7 @@ class Workflow:
         """The same before there is a front: the steps and the number of networks are these already."""
         run = self.run
         return standalone.plan(
-            run.space,
+            self._trained_space,
             self._macs,
             standalone.training_cost(self.initial, run.task, run.training, self._macs),
             run.training.steps,
@@ -577,6 +595,12 @@ class Workflow:
             steps=run.trust_steps,
             front=front,
         )
+
+    @property
+    def _trained_space(self) -> Space:
+        """Without what the training has closed, once there is a training."""
+        known = self.__dict__.get("result")
+        return narrowed(self.run.space, known.closed) if known else self.run.space
 
     @cached_property
     def _macs(self) -> standalone.Cost:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from search_spaces import Architecture
 from supernets.errors import SupernetError
-from supernets.supernet import Supernet
-from supernets.tasks import Task
+
+if TYPE_CHECKING:
+    from supernets.supernet import Supernet
+    from supernets.tasks import Task
 
 NUM_BATCHES = 8
 """Batches that statistics are computed from where nothing else is said."""

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from supernets.errors import SupernetError
 
+_BETWEEN = r",(?![^(]*\))"
+"""A comma that is in no parentheses: a setting may be a method with settings itself."""
+
 
 class SpellingError(SupernetError):
     """A text names no method there is, or gives one a setting that it has not."""
@@ -46,7 +49,7 @@ def parse(text: str, known: Mapping[str, type[Method]], kind: str) -> Method:
     settings: dict[str, Any] = {}
     hints = get_type_hints(method)
     names = [field.name for field in fields(method)]  # type: ignore[arg-type]
-    for part in filter(None, (part.strip() for part in (match[2] or "").split(","))):
+    for part in filter(None, (part.strip() for part in re.split(_BETWEEN, match[2] or ""))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if name not in names or not equals:
             there = ", ".join(f"{name}=..." for name in names) or "none"

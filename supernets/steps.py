@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
+from search_spaces.narrowing import Closed
 from supernets.errors import SupernetError
 from supernets.losses import DistillationLoss, soft_cross_entropy
 
@@ -167,12 +168,19 @@ class Plan:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
 
+    @property
+    def closed(self) -> tuple[Closed, ...]:
+        """The options that are trained no more, and why; what is left is a space."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Strategy:
     """How to train a supernet. One that learns nothing overrides `step`; one that does makes a plan of its own."""
 
     name: ClassVar[str]
+    narrows: ClassVar[bool] = False
+    """Whether its plans close options."""
 
     @property
     def compares_logits(self) -> bool:

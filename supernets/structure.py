@@ -178,25 +178,27 @@ def _numbers(kept: Sequence[int] | Sequence[bool], blocks: int) -> list[int]:
     return numbers
 
 
-def tie(blocks: Iterable[nn.Module], size: int, but: Sequence[str] = ()) -> None:
-    """Has each `size` consecutive blocks share their parameters, the first one's, as the groups of FoldGPT do.
+def tie(blocks: Iterable[nn.Module], groups: int | Sequence[bool], but: Sequence[str] = ()) -> None:
+    """Has groups of consecutive blocks share their parameters, the first one's, as those of FoldGPT do.
 
         tie(model.layers, 2, but=("*norm*",))
+        tie(model.layers, arch.tied)             # tied = choice(True, False, per=11), of 12 layers
 
-    Tied parameters are one tensor under several names, for a supernet and for what it extracts, and count once. A last
-    group may be smaller.
+    Tied parameters are one tensor under several names, for a supernet and for what it extracts, and count once.
 
     Args:
+        groups: how many blocks a group has, the last perhaps fewer; or for each block but the first whether it copies
+            the one before it.
         but: patterns of names within a block; parameters of these names stay each block's own (arXiv:2407.00928 keeps
             some so that layers differ).
 
     Raises:
-        ValueError: size below 1, or a parameter that the first block of a group has not, or in another shape.
+        ValueError: groups of less than 1 block or of another number of blocks, or a parameter that the first block of
+            a group has not, or in another shape.
     """
-    if size < 1:
-        raise ValueError(f"tie: groups of {size}: a group has at least 1 block")
-    for place, block in enumerate(list_of := list(blocks)):
-        first = list_of[place - place % size]
+    listed = list(blocks)
+    for place, (block, start) in enumerate(zip(listed, _starts(groups, len(listed)), strict=True)):
+        first = listed[start]
         own = dict(first.named_parameters(remove_duplicate=False))
         for name, parameter in list(block.named_parameters(remove_duplicate=False)):
             if block is first or any(fnmatchcase(name, pattern) for pattern in but):
@@ -209,6 +211,20 @@ def tie(blocks: Iterable[nn.Module], size: int, but: Sequence[str] = ()) -> None
                 )
             path, _, last = name.rpartition(".")
             setattr(block.get_submodule(path), last, own[name])
+
+
+def _starts(groups: int | Sequence[bool], blocks: int) -> list[int]:
+    """For each block the first of its group."""
+    if isinstance(groups, int):
+        if groups < 1:
+            raise ValueError(f"tie: groups of {groups}: a group has at least 1 block")
+        return [place - place % groups for place in range(blocks)]
+    if len(groups) != max(blocks - 1, 0):
+        raise ValueError(f"tie: {len(groups)} truth values for {blocks} blocks: give one for each but the first")
+    starts = [0] * min(blocks, 1)
+    for place, copies in enumerate(groups, 1):
+        starts.append(starts[-1] if copies else place)
+    return starts
 
 
 def recursive(block: Callable[[], nn.Module], times: int, own: Sequence[str] = ()) -> Stack:

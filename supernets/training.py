@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
+from search_spaces.narrowing import Closed, narrowed
 from supernets import calibrate, checkpoints
 from supernets.averaging import Average
 from supernets.errors import SupernetError
@@ -187,6 +188,8 @@ class TrainingResult:
     """Damaged checkpoints, and why."""
     seconds: float
     """Of this run."""
+    closed: tuple[Closed, ...] = ()
+    """Options that the strategy stopped training, and why: see `Strategy.narrows`."""
 
     def final(self, which: str) -> float:
         """The last value of one curve."""
@@ -228,17 +231,13 @@ def train(
     space = space or supernet.space
     chosen = method or strategy(config.strategy)
     chosen.check(task)
-    watched = {
-        "smallest": [space.smallest()],
-        "random": _watched_sample(space, config.seed),
-        "largest": [space.largest()],
-    }
 
-    def look(which: str) -> float:
-        return fmean(calibrate.evaluate(supernet, arch, task)[task.metric] for arch in watched[which])
+    def look(which: str, closed: Sequence[Closed] = ()) -> float:
+        archs = WATCHED[which](narrowed(space, closed), config.seed)
+        return fmean(calibrate.evaluate(supernet, arch, task)[task.metric] for arch in archs)
 
     if config.steps == 0:
-        return _untrained(config, task, watched, look, on_curve)
+        return _untrained(config, task, look, on_curve)
 
     def rate(step: int) -> float:
         return learning_rate(config, step) / config.lr
@@ -247,15 +246,16 @@ def train(
     if teaches(task):
         task.check(largest)
     course = Course(space, config.seed, config.steps, rate, supernet, task, teacher is not None)
+    plan = supernet.weights.accompany(chosen.plan(course), course)
     loop = _Loop(
         learner=supernet,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, supernet.device, largest),
-        plan=supernet.weights.accompany(chosen.plan(course), course),
+        plan=plan,
         largest=space.largest(),
-        watched=tuple(watched),
-        look=look,
+        watched=tuple(WATCHED),
+        look=lambda which: look(which, plan.closed),
         identity={
             "space": space.digest,
             "sharing": spell(supernet.sharing),
@@ -272,12 +272,11 @@ def train(
 def _untrained(
     config: TrainingConfig,
     task: Task,
-    watched: Iterable[str],
     look: Callable[[str], float],
     on_curve: OnCurve | None,
 ) -> TrainingResult:
     """What a training of no steps comes to: the curves have one point, and there is nothing to keep."""
-    curve = tuple(CurvePoint(0, which, task.metric, look(which)) for which in watched)
+    curve = tuple(CurvePoint(0, which, task.metric, look(which)) for which in WATCHED)
     if on_curve is not None:
         for point in curve:
             on_curve(point)
@@ -413,6 +412,7 @@ class _Loop:
             resumed_from=start,
             rejected=tuple(rejected),
             seconds=time.monotonic() - began,
+            closed=self.plan.closed,
         )
 
     def _take_average(self) -> None:
@@ -710,6 +710,14 @@ def _watched_sample(space: Space, seed: int) -> list[Architecture]:
     # three numbers: no step of a strategy draws from this stream
     rng = np.random.default_rng([seed, 0, 1])
     return [space.sample(rng) for _ in range(NUM_RANDOM_WATCHED)]
+
+
+WATCHED: Mapping[str, Callable[[Space, int], list[Architecture]]] = {
+    "smallest": lambda space, seed: [space.smallest()],
+    "random": _watched_sample,
+    "largest": lambda space, seed: [space.largest()],
+}
+"""Curves of a supernet: from the space that is trained, and a seed, to the networks whose mean is drawn."""
 
 
 def _batch_norm_buffers(networks: list[nn.Module]) -> list[tuple[Tensor, Tensor]]:

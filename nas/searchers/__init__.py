@@ -11,6 +11,7 @@ from nas.searchers.bayesian import BayesianSearch
 from nas.searchers.distribution import DistributionSearch
 from nas.searchers.evolution import EvolutionarySearch
 from nas.searchers.exact.guess import singles
+from nas.searchers.policy import PolicySearch
 from nas.searchers.random import RandomSearch
 from nas.searchers.surrogate import SurrogateSearch
 from search_spaces import Architecture, Space
@@ -44,7 +45,8 @@ SEARCHERS: dict[
     | type[BayesianSearch]
     | type[SurrogateSearch]
     | type[DistributionSearch]
-    | type[AdditiveSearch],
+    | type[AdditiveSearch]
+    | type[PolicySearch],
 ] = {
     "random": RandomSearch,
     "evolution": EvolutionarySearch,
@@ -52,6 +54,7 @@ SEARCHERS: dict[
     "surrogate": SurrogateSearch,
     "additive": AdditiveSearch,
     "gradient": DistributionSearch,
+    "policy": PolicySearch,
 }
 
 LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "surrogate": "prior", "gradient": "distributions"}
@@ -68,6 +71,7 @@ __all__ = [
     "BayesianSearch",
     "DistributionSearch",
     "EvolutionarySearch",
+    "PolicySearch",
     "RandomSearch",
     "Searcher",
     "SurrogateSearch",

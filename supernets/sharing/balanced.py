@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Architecture, Space, SpaceError
+from search_spaces.narrowing import Closed
 from supernets.layout import Shape
 from supernets.sharing.base import Ground, Sharing, Weights
 from supernets.sharing.copies import Copies, SharingError, check_models, slots_named
@@ -222,6 +223,10 @@ class _Balancing(Plan):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._inner.restore(state)
+
+    @property
+    def closed(self) -> tuple[Closed, ...]:
+        return self._inner.closed
 
     def _routed(self, one: Pass, rng: np.random.Generator) -> Pass:
         if one.route is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from search_spaces import Architecture, Space
+from search_spaces.narrowing import of_all_positions
 from supernets.errors import SupernetError
 from supernets.layout import Shape
 from supernets.sharing.base import Ground, Weights
@@ -60,12 +61,8 @@ def slots_named(space: Space, path: str) -> list[int]:
     Raises SharingError listing the choices there are.
     """
     paths = [slot.path for slot in space.slots]
-    found = [index for index, own in enumerate(paths) if path in (own, _without_positions(own))]
+    found = [index for index, own in enumerate(paths) if path in (own, of_all_positions(own))]
     if not found:
-        there = ", ".join(dict.fromkeys(map(_without_positions, paths)))
+        there = ", ".join(dict.fromkeys(map(of_all_positions, paths)))
         raise SharingError(f"{space.name} has no choice {path!r}: its choices are {there}")
     return found
-
-
-def _without_positions(path: str) -> str:
-    return ".".join(part for part in path.split(".") if not part.isdigit())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Architecture, Space
+from search_spaces.narrowing import Closed
 from supernets.gradient_matching import Cut, Gradients, Measure, best_cut, candidates, having, lacking
 from supernets.layout import Shape
 from supernets.sharing.base import Ground, Sharing, Weights
@@ -230,6 +231,10 @@ class _Splitting(Plan):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._inner.restore(state)
+
+    @property
+    def closed(self) -> tuple[Closed, ...]:
+        return self._inner.closed
 
     def _grow(self, index: int) -> tuple[tuple[str, str], ...]:
         """Split models until there are as many as there shall be; returns whose optimiser state becomes whose."""

@@ -5,6 +5,7 @@ from supernets.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy
 from supernets.strategies.attentive import Attentive
 from supernets.strategies.fair import Fair
 from supernets.strategies.importance import ImportanceSampling
+from supernets.strategies.narrowing import Narrowing
 from supernets.strategies.paths import Uniform
 from supernets.strategies.progressive import Progressive
 from supernets.strategies.sandwich import Sandwich
@@ -21,6 +22,7 @@ __all__ = [
     "Fair",
     "Feedback",
     "ImportanceSampling",
+    "Narrowing",
     "Pass",
     "Plan",
     "Progressive",
@@ -46,6 +48,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Sorted,
         ImportanceSampling,
         TwoStage,
+        Narrowing,
     )
 }
 

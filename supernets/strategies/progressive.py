@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search_spaces import Space
+from search_spaces.narrowing import of_all_positions
 from supernets.steps import Course, Distil, Pass, Plan, Step, Strategy, StrategyError
 from supernets.strategies.paths import UNIFORM
 from supernets.strategies.wishes import keeping, offered
@@ -111,7 +112,7 @@ def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
     options, kept = offered(space), _shut(space)
     before = offered(keeping(space, kept))
     for number, name in enumerate(order):
-        slots = [index for index, slot in enumerate(space.slots) if _choice(slot.path) == name]
+        slots = [index for index, slot in enumerate(space.slots) if of_all_positions(slot.path) == name]
         gradual = any(len(options[slot]) > 2 for slot in slots)
         for two in (True, False) if gradual else (False,):
             for slot in slots:
@@ -133,7 +134,7 @@ def _opening_order(space: Space, first: tuple[str, ...]) -> list[str]:
     """The choices that have options to open: those asked for first, the others from the last declared to the first."""
     options = offered(space)
     known = dict.fromkeys(
-        _choice(slot.path) for slot, codes in zip(space.slots, options, strict=True) if len(codes) > 1
+        of_all_positions(slot.path) for slot, codes in zip(space.slots, options, strict=True) if len(codes) > 1
     )
     unknown = [name for name in first if name not in known]
     if unknown:
@@ -141,8 +142,3 @@ def _opening_order(space: Space, first: tuple[str, ...]) -> list[str]:
             f"order = {unknown[0]!r} is no choice with options to open: name some of {', '.join(known)}"
         )
     return list(dict.fromkeys((*first, *reversed(known))))
-
-
-def _choice(path: str) -> str:
-    """The path of a slot without positions, which all positions of a choice share."""
-    return ".".join(part for part in path.split(".") if not part.isdigit())

@@ -13,8 +13,9 @@ from nas.errors import NasError
 from nas.limits import parse
 from nas.records import Evaluation
 from nas.run import load
-from nas.shrinking import Closed, Shrunk, narrowed, shrink
-from search_spaces import Architecture, Space, choice, constraint
+from nas.shrinking import Shrunk, shrink
+from search_spaces import Architecture, Space, SpaceError, choice, constraint
+from search_spaces.narrowing import Closed, narrowed
 from tests.nas.command import TINY
 
 
@@ -198,7 +199,7 @@ def test_options_close_at_one_position_or_at_all() -> None:
     ],
 )
 def test_what_cannot_be_closed_is_one_line(wrong: Closed, message: str) -> None:
-    with pytest.raises(NasError) as caught:
+    with pytest.raises(SpaceError) as caught:
         narrowed(Blocks(), [wrong])
     assert str(caught.value) == message
 
@@ -207,7 +208,7 @@ def test_a_run_searches_what_is_open_with_the_supernet_of_all() -> None:
     run = replace(load(TINY), closed=(Closed("depth", 0, "too shallow"), Closed("width", 8)))
     assert run.searched == run.space.where(depth=(1, 2), width=(12, 16, 24))
     assert run.space == type(run.space)()
-    with pytest.raises(NasError, match=r"^what is closed leaves no network: "):
+    with pytest.raises(SpaceError, match=r"^what is closed leaves no network: "):
         replace(run, closed=tuple(Closed("depth", depth) for depth in (0, 1, 2)))
     with pytest.raises(NasError, match=r"^closed = \(\('depth', 0\),\): give a tuple such as \(Closed\("):
         replace(run, closed=(("depth", 0),))

@@ -298,6 +298,38 @@ def test_blocks_that_differ_are_not_tied() -> None:
         tie([nn.Linear(2, 2), nn.Linear(2, 3)], 2)
     with pytest.raises(ValueError, match="groups of 0: a group has at least 1 block"):
         tie([], 0)
+    with pytest.raises(ValueError, match=r"^tie: 3 truth values for 3 blocks: give one for each but the first$"):
+        tie([nn.Linear(2, 2) for _ in range(3)], [True, False, True])
+
+
+def test_each_block_may_copy_the_one_before_it() -> None:
+    """A space of ties: copies of copies are the first's, and the gradient of what is copied is the sum."""
+
+    class Copied(Space):
+        copied = choice(True, False, per=3)
+
+    def build(arch: Architecture) -> nn.Module:
+        blocks = [nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.Tanh()) for _ in range(4)]
+        tie(blocks, arch.copied, but=("0.*",))
+        return stack(blocks)
+
+    supernet = Supernet(Copied(), build, dtype=torch.float64)
+    x = torch.linspace(-1, 1, 20, dtype=torch.float64).view(5, 4)
+    for arch in Copied().enumerate():
+        network, (one, two, three) = supernet.extract(arch), arch.copied
+        starts = [0, 0 if one else 1, (0 if one else 1) if two else 2]
+        starts.append(starts[2] if three else 3)
+        assert [network[at][1].weight is network[start][1].weight for at, start in enumerate(starts)] == [True] * 4
+        assert len({id(block[1].weight) for block in network}) == 4 - sum(arch.copied)
+        assert supernet.count_parameters(arch) == 4 * 8 + (4 - sum(arch.copied)) * 20
+        assert torch.equal(network(x), supernet.subnet(arch)(x))
+    all_copied = Copied().smallest()
+    supernet.subnet(all_copied)(x).square().sum().backward()
+    found = supernet.gradients()["0.1.weight"]
+    alone = build(Copied().largest()).double()
+    alone.load_state_dict(supernet.extract(all_copied).state_dict())
+    alone(x).square().sum().backward()
+    torch.testing.assert_close(found, torch.stack([block[1].weight.grad for block in alone]).sum(0))
 
 
 # -- operators of a block

@@ -44,7 +44,7 @@ def tanh(width: int = 4) -> list[nn.Module]:
 def forked(split: int, branches: int = 2) -> nn.Sequential:
     """A stem and an ensemble of smooth layers, in float64."""
     torch.manual_seed(1)
-    others = [tanh()[split:] + [nn.Linear(4, 3)] for _ in range(branches - 1)]
+    others = [[*tanh()[split:], nn.Linear(4, 3)] for _ in range(branches - 1)]
     return nn.Sequential(nn.Linear(5, 4), ensemble([*tanh(), nn.Linear(4, 3)], *others)).double()
 
 
@@ -102,7 +102,7 @@ def test_the_trunk_learns_the_mean_of_the_losses_and_branches_their_own(split: i
     losses = [F.cross_entropy(path_of(model, k, split)(batch.inputs), batch.targets) for k in range(branches)]
     (sum(losses) / branches).backward()
     trunk = {
-        name for name in found if name.startswith("0.") or name.split(".")[2:4][:1] == ["0"] and _layer(name) < split
+        name for name in found if name.startswith("0.") or (name.startswith("1.paths.0.") and _layer(name) < split)
     }
     for name, parameter in model.named_parameters():
         factor = 1 if name in trunk else branches

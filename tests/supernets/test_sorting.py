@@ -78,7 +78,17 @@ def outputs(supernet: Supernet, example: Tensor) -> Tensor:
     return found
 
 
-GROUPS = {"conv": 4, "grouped": 0, "fused": 2, "encoder": 2, "recurrent": 1, "u_shaped": 1, "tied": 2, "forked": 0}
+GROUPS = {
+    "conv": 4,
+    "grouped": 0,
+    "fused": 2,
+    "encoder": 2,
+    "recurrent": 1,
+    "u_shaped": 1,
+    "tied": 2,
+    "forked": 0,
+    "copied": 0,
+}
 """How many are found at least."""
 
 

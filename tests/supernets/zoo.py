@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
-from supernets import Blocks, ensemble, one_of, stack
+from supernets import Blocks, ensemble, one_of, stack, tie
 from supernets.layout import Layouts
 
 
@@ -268,6 +268,20 @@ def forked(arch: Architecture) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, w, 3, stride=2), nn.ReLU(), ensemble(path(arch.first), path(arch.second)))
 
 
+# --- layers that copy the one before -------------------------------------------------------------------------------
+
+
+class CopiedSpace(Space):
+    width = choice(8, 12)
+    copied = choice(True, False, per=2)
+
+
+def copied(arch: Architecture) -> nn.Module:
+    blocks = [GatedBlock(arch.width, 2, 1) for _ in range(3)]
+    tie(blocks, arch.copied, but=("norm*",))
+    return nn.Sequential(nn.Linear(5, arch.width), stack(blocks), nn.Linear(arch.width, 4))
+
+
 def images() -> Tensor:
     return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -288,5 +302,6 @@ ZOO = {
     "recurrent": Case(RecurrentSpace(), Recurrent, tokens),
     "u_shaped": Case(UShapedSpace(), UShaped, images, {"merge.*.weight": Blocks(2, axis=1)}),
     "tied": Case(TiedSpace(), Tied, tokens),
+    "copied": Case(CopiedSpace(), copied, sequences, {"*.qkv.*": Blocks(3), "*.gate_up.*": Blocks(2)}),
     "forked": Case(PathsSpace(), forked, images),
 }
