@@ -192,7 +192,7 @@ def names_page(page: str, modules: tuple[str, ...]) -> str:
     for module in modules:
         names = [name for name in exported(module) if not name.isupper() and name not in seen]
         seen.update(names)
-        lines += [f"::: {module}.{name}\n" for name in names]
+        lines += [f"## {module}\n", *(f"::: {module}.{name}\n" for name in names)]
     return "\n".join(lines)
 
 
@@ -214,7 +214,7 @@ def _command(command: click.Command, name: str) -> Iterator[str]:
     yield f"## {name}\n\n`{' '.join([name, *arguments])}`\n\n{help_text}\n"
     options = [parameter for parameter in command.params if getattr(parameter, "help", None)]
     if options:
-        yield "| | |\n|---|---|"
+        yield "| argument or option | meaning |\n|---|---|"
         yield from (f"| {_option(parameter)} | {_cell(parameter)} |" for parameter in options)
         yield ""
     for child, below in sorted(getattr(command, "commands", {}).items()):

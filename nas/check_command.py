@@ -24,7 +24,10 @@ _TRAINED = "leave checkpoints as they are: nas search goes on from the newest th
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of an exported network, or of a run.", show_default=False)],
 ) -> None:
-    """Compare the files of an exported network, or a run's checkpoints, with their hashes; runs none of their code."""
+    """Check exports or checkpoints for damage.
+
+    Compares the files with their hashes; runs none of their code.
+    """
     from supernets import export
 
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""The `nas` command: train, search, look, take home. Errors are one line with the remedy; --verbose gives the trace."""
+"""The `nas` command: train, search, look, export. Errors are one line with the remedy; --verbose shows the trace."""
 
 from __future__ import annotations
 
@@ -60,36 +60,33 @@ Limits = Annotated[
     list[str],
     typer.Option(
         "--limit",
-        help="A further limit: 'latency_ms@cpu <= 2'; 'params <= 0.5x' is half of the parent's. May be repeated.",
+        help="Add a limit: 'latency_ms@cpu <= 2'; 'params <= 0.5x' is half of the parent's. Repeatable.",
     ),
 ]
-Where = Annotated[list[str], typer.Option(help="A limit, as in --where 'latency_ms@cpu <= 2'; may be repeated.")]
-OfTarget = Annotated[str | None, typer.Option("--target", help="The front of one target, of a study with several.")]
-Digest = Annotated[
-    str, typer.Option("--architecture", help="Beginning of an architecture's digest; else the best one.")
+Where = Annotated[list[str], typer.Option(help="Show only networks within a limit: 'latency_ms@cpu <= 2'. Repeatable.")]
+OfTarget = Annotated[
+    str | None, typer.Option("--target", help="Show the front of one target, for a study with several.")
 ]
+Digest = Annotated[str, typer.Option("--architecture", help="Start of an architecture's digest. Default: the best.")]
 Strategy = Annotated[
-    str, typer.Option(help="Training strategy in place of the run file's, as in 'sandwich(num_random=1)': nas methods.")
+    str, typer.Option(help="Override the training strategy, e.g. 'sandwich(num_random=1)'; see `nas methods`.")
 ]
-Sharing = Annotated[
-    str, typer.Option(help="Sharing of weights in place of the run file's, as in 'routed(experts=2)': nas methods.")
-]
+Sharing = Annotated[str, typer.Option(help="Override the weight sharing, e.g. 'routed(experts=2)'; see `nas methods`.")]
 SearcherName = Annotated[
     str,
     typer.Option(
         "--searcher",
-        help="surrogate, evolution, bayesian, random or gradient, in place of the run file's; with settings where it "
-        "has some, as in 'evolution(selection=nsga3)': nas methods.",
+        help="Override the searcher, e.g. 'evolution(selection=nsga3)'; see `nas methods`.",
     ),
 ]
 Gradient = Annotated[
     str,
     typer.Option(
-        help="Learn distributions by gradients first, as in 'drnas(concentration=2)': nas methods. The searchers "
-        "surrogate, evolution and bayesian begin with them, gradient draws from nothing else."
+        help="Run a gradient search first, e.g. 'drnas(concentration=2)'; see `nas methods`. Surrogate, evolution and "
+        "bayesian search start from what it learns; the gradient searcher samples only from it."
     ),
 ]
-Name = Annotated[str, typer.Option(help="Name in place of the run file's: another study, in a folder of its own.")]
+Name = Annotated[str, typer.Option(help="Override the name: another study, in its own folder.")]
 _INTERRUPTED = 130  # what a shell makes of SIGINT
 
 
@@ -136,12 +133,14 @@ def _fail(error: Exception, message: str) -> None:
 @app.callback()
 def settings(
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Tell all: each evaluation, the trace of an error.")
+        bool, typer.Option("--verbose", help="Show every evaluation, and the trace of an error.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only results and errors.")] = False,
     log_json: Annotated[
         Path | None,
-        typer.Option(envvar="NAS_LOG_JSON", metavar="FILE", help="Also log to a file, one JSON object a line."),
+        typer.Option(
+            envvar="NAS_LOG_JSON", metavar="FILE", help="Also write the log to FILE, one JSON object per line."
+        ),
     ] = None,
 ) -> None:
     """Neural architecture search with weight-sharing supernets over plain PyTorch models."""
@@ -158,22 +157,23 @@ def settings(
 
 @app.command()
 def demo(
-    task: Annotated[str, typer.Option(help="image: handwritten digits; text: a language model.")] = "image",
+    task: Annotated[str, typer.Option(help="image: handwritten digits. text: a language model.")] = "image",
     strategy: Strategy = "",
     sharing: Sharing = "",
     searcher: SearcherName = "",
     gradient: Gradient = "",
     name: Name = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is drawn, in place of the run file's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the random seed.")] = None,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """The whole job on real data that comes with a package: train, search, front, trust report, export.
+    """Run a whole search on a small data set.
 
-    Ten lines tell what came of it; `nas --verbose demo` tells all, as the dashboard does.
+    Trains, searches, prints the front and the trust report, and exports a network, in about five minutes. It ends with
+    a summary of ten lines; `nas --verbose demo` and the dashboard show everything.
     """
     from nas import demos
 
@@ -219,7 +219,10 @@ def train(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Train the supernet of a run; a training that was stopped goes on."""
+    """Train the supernet of a run, or resume.
+
+    A training that was stopped continues from its last checkpoint.
+    """
     with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
         session.introduce(workflow)
         session.Terminal().trained(workflow)
@@ -238,7 +241,7 @@ def search(
     name: Name = "",
     limit: Limits = [],  # noqa: B006 - typer reads the default
     begin_with: Annotated[
-        str, typer.Option(metavar="STUDY", help="A study of the same space, whose front is evaluated first.")
+        str, typer.Option(metavar="STUDY", help="Evaluate the front of another study of this space first.")
     ] = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
@@ -246,7 +249,10 @@ def search(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Train where needed, measure, search and verify the front; what was stopped goes on."""
+    """Search: measure, train, search, verify.
+
+    Does what is still missing: a search that was stopped is resumed by the same command.
+    """
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
     with session.run_workflow(run_file, change, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         if begin_with:
@@ -264,7 +270,7 @@ def resume(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Go on with a study from the run file it was started with."""
+    """Resume a study, from its own run file."""
     with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout)) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
@@ -282,9 +288,12 @@ def propose(
     model: Annotated[
         str, typer.Argument(help="Folder of a transformers model, or package.module:function.", show_default=False)
     ],
-    output: Annotated[Path | None, typer.Option(help="File to write; it must not exist. Without it: print.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write, which must not exist. Default: print.")] = None,
 ) -> None:
-    """Propose a search space within a pretrained model: a run file to edit, its data left open."""
+    """Write a run file for a pretrained model.
+
+    The sizes of the model become choices; the data is left open for you to fill in.
+    """
     from nas.propose import proposal, write
 
     if output is None:
@@ -294,8 +303,11 @@ def propose(
 
 
 @app.command()
-def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List training strategies, ways to share weights, searchers and gradient methods, with their settings."""
+def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List strategies, sharings and searchers.
+
+    Each with its settings and papers; gradient methods too.
+    """
     from nas.searchers import SEARCHERS
     from nas.searchers.gradient.methods import METHODS
     from nas.searchers.spelled import defaults
@@ -322,7 +334,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = 
 
 @app.command()
 def studies(
-    storage: Storage = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+    storage: Storage = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """List the studies of a database."""
     with session.reading(storage) as repository:
@@ -335,13 +347,16 @@ def front(
     where: Where = [],  # noqa: B006 - typer reads the default
     target: OfTarget = None,
     compromises: Annotated[
-        bool, typer.Option("--compromises", help="In place of fronts, the networks within 5 % of every target's.")
+        bool, typer.Option("--compromises", help="Show networks within 5 % of the front of every target.")
     ] = False,
     storage: Storage = DEFAULT_URL,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
-    """The networks that no other dominates, with what was verified on them, and whether to trust their order."""
+    """Show the front and the trust report.
+
+    The front holds the networks that no other network dominates, with predicted and measured metrics.
+    """
     if compromises and (where or target):
         raise NasError("--compromises are of all targets under the study's limits: leave --target and --where out")
     with session.reading(storage) as repository:
@@ -359,10 +374,10 @@ def front(
 @app.command()
 def show(
     study: StudyName,
-    architecture: Annotated[str, typer.Argument(help="Beginning of an architecture's digest.")] = "",
+    architecture: Annotated[str, typer.Argument(help="Start of an architecture's digest.")] = "",
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """A study, or one of its architectures with all that is known of it."""
+    """Show a study, or one architecture of it."""
     with session.reading(storage) as repository:
         if architecture:
             found = fronts.find(repository, study, architecture)
@@ -376,11 +391,14 @@ def show(
 @app.command()
 def compare(
     study: StudyName,
-    first: Annotated[str, typer.Argument(help="Beginning of an architecture's digest.")],
-    second: Annotated[str, typer.Argument(help="Beginning of another one's.")],
+    first: Annotated[str, typer.Argument(help="Start of an architecture's digest.")],
+    second: Annotated[str, typer.Argument(help="Start of another digest.")],
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Two architectures of a study: where they differ, and what it costs and gains."""
+    """Compare two architectures of a study.
+
+    Shows the choices in which they differ, and the differences of their metrics.
+    """
     with session.reading(storage) as repository:
         display.comparison(fronts.find(repository, study, first), fronts.find(repository, study, second))
 
@@ -390,9 +408,12 @@ def dashboard(
     storage: Storage = DEFAULT_URL,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
-    allow_remote: Annotated[bool, typer.Option(help="Let other machines in: the dashboard has no login.")] = False,
+    allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine, although there is no login.")] = False,
 ) -> None:
-    """Serve the dashboard of a database, read only, until interrupted."""
+    """Serve the dashboard until interrupted.
+
+    It opens the database read-only.
+    """
     from dashboard.serve import command, serve
 
     command(None, host, port, allow_remote=allow_remote)  # what is wrong is said here rather than by the server,
@@ -403,9 +424,9 @@ def dashboard(
 
 @app.command()
 def doctor(storage: Storage = DEFAULT_URL, runs: Runs = RUNS, cluster: Cluster = None) -> None:
-    """What this machine, its database, disk and cluster can do, and what would be slow and why.
+    """Check this machine, database and cluster.
 
-    The exit status is 1 if something is broken.
+    Reports what is missing, what would be slow and why. The exit status is 1 if something is broken.
     """
     from nas.doctor import examine
 
@@ -422,7 +443,7 @@ def doctor(storage: Storage = DEFAULT_URL, runs: Runs = RUNS, cluster: Cluster =
 Formats = Annotated[
     str,
     typer.Option(
-        help="Of safetensors, torch, onnx, transformers (a folder for its from_pretrained); separated by commas."
+        help="Formats, separated by commas: safetensors, torch, onnx, transformers. Default: all that can be written."
     ),
 ]
 
@@ -445,7 +466,10 @@ def export(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Write a network of a study as files that run without this package."""
+    """Write a network as files.
+
+    They run where this package is not installed.
+    """
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
         display.exported(_export(workflow, row, to, formats), row)
@@ -461,13 +485,16 @@ def finetune(
     architecture: Digest = "",
     where: Where = [],  # noqa: B006 - typer reads the default
     target: OfTarget = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; a fifth of the supernet's if left out.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; a tenth of the supernet's if left out.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: a fifth of the supernet's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. Default: a tenth of the supernet's.")] = None,
     formats: Formats = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Train a network of a study further from its inherited weights, then export it."""
+    """Train a network further, then export it.
+
+    Starts from the weights that the network inherits from the supernet.
+    """
     from nas.compressing import tuning
 
     with session.study_workflow(study, storage, runs) as workflow:
@@ -484,11 +511,11 @@ def finetune(
 @app.command()
 def compress(
     run_file: RunFile,
-    to: Annotated[Path, typer.Option(help="Folder to write; one below it a network, if there are several.")],
+    to: Annotated[Path, typer.Option(help="Folder to write; for several networks, one subfolder each.")],
     limit: Limits = [],  # noqa: B006 - typer reads the default
-    networks: Annotated[int, typer.Option(min=1, help="How many of the front to take home.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps each is fine-tuned for; 0 for none.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; a tenth of the supernet's if left out.")] = None,
+    networks: Annotated[int, typer.Option(min=1, help="How many networks of the front to export.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Steps of fine-tuning for each network; 0 for none.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. Default: a tenth of the supernet's.")] = None,
     strategy: Strategy = "",
     sharing: Sharing = "",
     searcher: SearcherName = "",
@@ -500,10 +527,11 @@ def compress(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
+    """Make a trained model smaller.
 
-    The run file says `init=`, the trained weights, of which the largest network is the parent. Limits are another
-    search of the same supernet: the study is called after them unless --name says otherwise.
+    Searches its space under limits, fine-tunes what is found and exports it. The run file gives the trained weights as
+    `init=`; the largest network is the parent. Other limits are another search of the same supernet, and the study is
+    named after them unless --name is given.
     """
     from nas.compressing import compressed, require_parent, study_name, tuning
     from nas.run import load

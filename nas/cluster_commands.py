@@ -17,20 +17,22 @@ from nas.options import AsJSON
 if TYPE_CHECKING:
     from nas.cluster.status import ClusterStatus
 
-app = typer.Typer(help="The Ray cluster that evaluates.", no_args_is_help=True)
+app = typer.Typer(help="Show the Ray cluster.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """The Ray cluster that evaluates."""
+    """Show the Ray cluster."""
 
 
 @app.command()
 def status(
-    cluster: Annotated[str, typer.Option(help="Address, or auto: RAY_ADDRESS, or the one on this machine.")] = "auto",
+    cluster: Annotated[
+        str, typer.Option(help="Address; auto means RAY_ADDRESS, or the cluster of this machine.")
+    ] = "auto",
     as_json: AsJSON = False,
 ) -> None:
-    """Nodes and resources of a running Ray cluster, and the workers that searches have there."""
+    """Show nodes, resources and workers."""
     from nas.cluster.status import status
 
     found = status(cluster)

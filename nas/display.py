@@ -201,10 +201,10 @@ def profiles(found: Mapping[str, Profile]) -> None:
 def methods(title: str, option: str, found: Sequence[Entry]) -> None:
     """What there is to choose from for an option of the command line."""
     _out.print(f"[bold]{escape(title)}[/bold], {escape(option)}", soft_wrap=True)
-    table = _table("name", "settings", "what it does", "paper")
+    table = _table("name", "what it does; its settings; its papers", header=False)
     for entry in found:
-        row = (entry.name, entry.settings or "-", entry.summary, " ".join(entry.papers) or "-")
-        table.add_row(*map(escape, row))
+        told = filter(None, (entry.summary, entry.settings, " ".join(entry.papers)))
+        table.add_row(escape(entry.name), escape("\n".join(told)))
     _show(table)
 
 

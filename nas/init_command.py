@@ -1,4 +1,4 @@
-"""`nas init`: a run file to begin with, which loads and runs as it is."""
+"""`nas init`: write a run file to start from, which runs as it is."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _KINDS = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
 
 
 def init(
-    output: Annotated[Path, typer.Argument(help="File to write, as in my_run.py.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="File to write, e.g. my_run.py.", show_default=False)],
     task: Annotated[str, typer.Option(help=f"Kind of task. {_KINDS}.")] = "image",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented run file for a kind of task, to run as it is and to put your data and model in."""
+    """Write a commented run file.
+
+    It runs as it is; put your own data and model into it.
+    """
     write(task, output, force=force)
     display.say(
         f"wrote {output}: run it with  nas search {shlex.quote(str(output))}  and put your data in its third part"

@@ -15,21 +15,23 @@ RUNS = Path("runs")
 
 RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)` in it.", show_default=False)]
 Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
-Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
-Cluster = Annotated[
-    str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it on this machine.")
+Runs = Annotated[
+    Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, with a subfolder per run.")
 ]
+Cluster = Annotated[str | None, typer.Option(help="Evaluate on Ray: auto, local or an address. Default: this machine.")]
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1, show_default=False, help="Processes that evaluate; if left out 2 of a cluster, and else this process."
+        min=1, show_default=False, help="Worker processes. Default: 2 on a cluster, otherwise none beside this process."
     ),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(show_default=False, help="Seconds an evaluation may take; then its process is killed and it failed."),
+    typer.Option(
+        show_default=False, help="Longest time for an evaluation, in seconds; then it is killed and recorded as failed."
+    ),
 ]
-AsJSON = Annotated[bool, typer.Option("--json", help="As JSON.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _TAKE_URLS = (("storage", "copy"), ("storage", "mirror"))  # commands that take further URLs
 

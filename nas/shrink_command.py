@@ -1,4 +1,4 @@
-"""`nas shrink`: which options no good network of a study needs, and the search of what is left."""
+"""`nas shrink`: find options that no good network of a study needs, and search the rest."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ else:
 
 def shrink(
     study: Annotated[str, typer.Argument(help="Name of a study; `nas studies` lists them.", show_default=False)],
-    to: Annotated[str, typer.Option(metavar="NAME", help="Search what is left, with the same weights, as NAME.")] = "",
+    to: Annotated[
+        str, typer.Option(metavar="NAME", help="Search what is left with the same weights, as study NAME.")
+    ] = "",
     tolerance: Annotated[
-        float, typer.Option(help="Share of the front's hypervolume that all that is closed may cost together.")
+        float, typer.Option(help="Share of the front's hypervolume that all closed options together may cost.")
     ] = 0.01,
-    confidence: Annotated[float, typer.Option(help="Of the intervals; what may be lost is their upper end.")] = 0.9,
-    least: Annotated[int, typer.Option(help="Evaluated networks that an option is judged by.")] = 10,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the estimated loss.")] = 0.9,
+    least: Annotated[int, typer.Option(help="Fewest evaluated networks to judge an option by.")] = 10,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
     as_json: AsJSON = False,
 ) -> None:
-    """Say which options no good network of a study needs, with the evidence; --to NAME searches without them."""
+    """Find options that no good network needs.
+
+    Prints the evidence; --to NAME searches the space without them.
+    """
     if to and as_json:
         raise NasError("--json tells what would be closed and --to searches: give one of them")
     with session.study_workflow(study, storage, runs) as workflow:

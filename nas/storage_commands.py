@@ -1,4 +1,4 @@
-"""`nas storage`: the database of results looked after, copied, written out and read in."""
+"""`nas storage`: upgrade, check, copy, export and import the database of results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 else:
     display, session, databases = map(lazily, ("nas.display", "nas.session", "nas.storage"))
 
-app = typer.Typer(help="The database of results.", no_args_is_help=True)
+app = typer.Typer(help="Manage the database of results.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade(storage: Storage = DEFAULT_URL) -> None:
-    """Bring a database to this version of the package, or create it."""
+    """Create a database, or migrate an old one."""
     before, after = databases.Repository.upgrade(storage)
     was = {None: "created", after: "no upgrade needed"}.get(before, f"upgraded from {before}")
     display.say(f"{session.shown(storage)} is at version {after}: {was}")
@@ -32,10 +32,13 @@ def upgrade(storage: Storage = DEFAULT_URL) -> None:
 def check_storage(
     storage: Storage = DEFAULT_URL,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Take damaged evaluations out; the search that is resumed evaluates them.")
+        bool, typer.Option("--forget", help="Remove damaged evaluations; a resumed search repeats them.")
     ] = False,
 ) -> None:
-    """Look through a whole database: its file, its references, the digest of every row."""
+    """Check a database for damage.
+
+    Examines its file, its references and the digest of every row.
+    """
     from nas.storage.checking import problems
 
     with databases.Repository(storage, read_only=not forget) as repository:
@@ -58,10 +61,13 @@ def check_storage(
 @app.command("copy")
 def copy_database(
     source: Annotated[str, typer.Argument(help="Database to read, as an SQLAlchemy URL.", show_default=False)],
-    destination: Annotated[str, typer.Argument(help="Database to write; made where missing.", show_default=False)],
-    study: Annotated[str | None, typer.Option(help="This study alone, with what it needs.")] = None,
+    destination: Annotated[str, typer.Argument(help="Database to write, created if missing.", show_default=False)],
+    study: Annotated[str | None, typer.Option(help="Copy only this study, with what it needs.")] = None,
 ) -> None:
-    """Copy a database, or one study, into another: SQLite to PostgreSQL and back."""
+    """Copy a database or one study.
+
+    From SQLite to PostgreSQL, for example, and back.
+    """
     from nas.storage.copying import copy
 
     with session.reading(source) as here, databases.Repository(destination) as there:
@@ -75,7 +81,10 @@ def export_study(
     folder: Annotated[Path, typer.Argument(help="Folder to write, new or empty.", show_default=False)],
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Write a study as files: its evaluations as Parquet, all else as JSON, with their hashes."""
+    """Write a study as Parquet and JSON files.
+
+    With the hash of every file.
+    """
     from nas.storage.folders import export_study
 
     with session.reading(storage) as repository:
@@ -88,7 +97,10 @@ def import_study(
     folder: Annotated[Path, typer.Argument(help="Folder that `nas storage export` wrote.", show_default=False)],
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Read a study from the files of an export, compared with their hashes."""
+    """Read a study from exported files.
+
+    Their hashes are compared first.
+    """
     from nas.storage.folders import import_study
 
     with databases.Repository(storage) as repository:
@@ -99,10 +111,13 @@ def import_study(
 @app.command()
 def mirror(
     study: Annotated[str, typer.Argument(help="Name of the study.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Optuna's database, as an SQLAlchemy URL; made where missing.")],
+    to: Annotated[str, typer.Option(help="Optuna's database, as an SQLAlchemy URL; created if missing.")],
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Show a study to Optuna's tools, such as optuna-dashboard; called again, it adds what is new."""
+    """Copy a study into an Optuna database.
+
+    For tools such as optuna-dashboard. Run it again to add new evaluations.
+    """
     from nas.storage.mirroring import mirror
 
     with session.reading(storage) as repository:

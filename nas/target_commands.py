@@ -1,4 +1,4 @@
-"""`nas target`: machines that networks are measured on, and whether they are still what they were."""
+"""`nas target`: describe, measure and check the machines that networks are timed on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     display, databases = map(lazily, ("nas.display", "nas.storage"))
 
-app = typer.Typer(help="Machines that networks are measured on.", no_args_is_help=True)
+app = typer.Typer(help="Manage hardware targets.", no_args_is_help=True)
 
 TargetName = Annotated[str, typer.Argument(help="Name of a target, as in latency_ms@NAME.", show_default=False)]
 
@@ -33,12 +33,13 @@ def add(
     name: TargetName,
     kind: Annotated[str, typer.Argument(help="cpu, cuda, onnx, table or remote.", show_default=False)],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="SETTING=VALUE", help="As in threads=2.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="SETTING=VALUE", help="Settings of the kind, e.g. threads=2.", show_default=False),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="The name may stand for another machine so far.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a target that has this name.")] = False,
     storage: Storage = DEFAULT_URL,
 ) -> None:
-    """Describe a machine: its name, kind and settings.
+    """Describe a target: name, kind and settings.
 
     cpu threads=2; cuda precision=float16; onnx threads=4; table path=t4.csv column=ms; remote on=cpu threads=4.
     """
@@ -64,17 +65,21 @@ def measure(
     name: TargetName,
     networks: Annotated[
         int | None,
-        typer.Option("-n", min=4, help="Networks in all; if left out, until they tell the rest, or the run's number."),
+        typer.Option(
+            "-n",
+            min=4,
+            help="Networks in all. Default: until the predictor is good enough, at most the run's `measured`.",
+        ),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also those that are measured, whose figures are replaced.")
+        bool, typer.Option("--again", help="Measure known networks again and replace their figures.")
     ] = False,
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Measure networks on a target and fit what predicts the others.
+    """Measure networks and fit a predictor.
 
-    They need not be trained, and are chosen so that few tell much. What was stopped goes on.
+    The networks need no training and are chosen to be informative. A stopped measurement is resumed.
     """
     from nas import targets
     from nas.latency import refusal, serves
@@ -102,10 +107,10 @@ def check(
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
 ) -> None:
-    """Measure again: has the machine changed, or a network on it?
+    """Measure again: has anything changed?
 
-    The exit status is 1 where networks have changed beside the others, so that what is stored ranks them wrongly. A
-    machine on which all take longer alike is as good as before: what is measured is tied to the first day's scale.
+    The exit status is 1 if a network has changed relative to the others, so that stored latencies rank it wrongly. A
+    machine that is slower for all networks alike is no change: new measurements are rescaled to the first ones.
     """
     from nas import targets
     from nas.targets.comparing import compared
@@ -147,7 +152,7 @@ def check(
 
 @app.command(name="list")
 def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> None:
-    """List targets, their versions and measurements."""
+    """List targets, versions and measurements."""
     with databases.Repository(storage, read_only=True) as repository:
         found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
         names = {target.name for target in found}

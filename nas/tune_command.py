@@ -1,4 +1,4 @@
-"""`nas tune`: trainings under a budget, of networks alone (Hyperband) or of settings (CARBS)."""
+"""`nas tune`: stand-alone trainings under a budget (Hyperband), or a search of training settings (CARBS)."""
 
 from __future__ import annotations
 
@@ -27,36 +27,42 @@ _METHODS = ("hyperband", "carbs")
 def tune(
     run_file: RunFile,
     method: Annotated[
-        str, typer.Option(help="hyperband: which network, trained alone. carbs: which settings to train with.")
+        str, typer.Option(help="hyperband: search networks by training them alone. carbs: search training settings.")
     ] = "hyperband",
     largest: Annotated[
-        int, typer.Option(min=1, help="Hyperband's largest budget, a power of eta; raised later, it goes on.")
+        int, typer.Option(min=1, help="Hyperband: largest budget, a power of eta. Raise it later to continue.")
     ] = 27,
     steps: Annotated[
-        int, typer.Option(min=0, help="Steps of Hyperband's budget 1; a 27th of the run file's if left out.")
+        int, typer.Option(min=0, help="Hyperband: steps of budget 1. Default: a 27th of the run file's.")
     ] = 0,
-    eta: Annotated[int, typer.Option(help="Hyperband promotes one network in so many.")] = 3,
+    eta: Annotated[int, typer.Option(help="Hyperband: promote one network in so many.")] = 3,
     reuse: Annotated[
-        str, typer.Option(help="Once the largest budget is raised: discarding, preserving or efficient.")
+        str, typer.Option(help="Hyperband: reuse when the budget is raised: discarding, preserving or efficient.")
     ] = "efficient",
     schedule: Annotated[
-        str, typer.Option(help="In place of the run file's; with constant, Hyperband's longer trainings go on.")
+        str, typer.Option(help="Override the schedule; with constant, longer trainings continue shorter ones.")
     ] = "",
-    trials: Annotated[int, typer.Option(min=1, help="Trainings of CARBS in all; raised later, it goes on.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="CARBS: number of trainings. Raise it later to continue.")] = 20,
     settings: Annotated[
-        str, typer.Option(help="That CARBS tunes, of lr, weight_decay, warmup, clip, steps, batch_size.")
+        str, typer.Option(help="CARBS: settings to tune, of lr, weight_decay, warmup, clip, steps, batch_size.")
     ] = "lr,weight_decay",
     of: Annotated[
-        str, typer.Option(help="That CARBS trains: supernet, or network, the largest one alone.")
+        str, typer.Option(help="CARBS: what to train, the supernet or the largest network alone (network).")
     ] = "supernet",
     runs: Runs = RUNS,
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Annotated[
-        float | None, typer.Option(show_default=False, help="Seconds a training may take; then it failed.")
+        float | None,
+        typer.Option(
+            show_default=False, help="Longest time for a training, in seconds; then it is recorded as failed."
+        ),
     ] = None,
 ) -> None:
-    """Train many networks briefly and few for long, or find settings to train with; what was stopped goes on."""
+    """Search by training networks alone.
+
+    Hyperband trains many networks briefly and few for long; CARBS searches training settings. Both resume when stopped.
+    """
     from nas.run import blaming, load
 
     if method not in _METHODS:

@@ -1,4 +1,4 @@
-"""The guide as a site: its generated pages are complete; it builds without a warning and loads nothing from elsewhere."""
+"""The guide as a site: generated pages are complete; it builds without a warning and loads nothing from elsewhere."""
 
 import importlib
 import os

@@ -527,6 +527,9 @@ def test_help_names_every_command(nas_: Nas) -> None:
     assert len(names) == 19
     assert all(re.search(rf"^  {name} +[A-Z]", out, re.MULTILINE) for name in names), out
     assert nas_() == (2, "", out), "nas alone explains itself"
+    for group in ("target", "storage", "cluster"):
+        assert "..." not in nas_(group, "--help").out.partition("Commands:")[2]
+    assert "..." not in out.partition("Commands:")[2], "the first sentence of a help text has at most 45 characters"
     for name in names:
         helped = nas_(name, "--help")
         assert helped.status == 0 and "Usage: " in helped.out

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from supernets.sharing import SHARINGS
 from supernets.strategies import STRATEGIES
 from tests.nas.command import TINY, Nas, caller, variant
 
+ROOT = Path(__file__).parents[2]
 ROUTED = "routed(experts=3)"
 
 
@@ -236,13 +239,22 @@ def test_another_searcher_leaves_the_gradient_method_of_the_file_aside(run: Run)
 def test_methods_are_listed_with_settings_and_papers(nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     out = nas_("methods").out
     assert re.search(
-        r"^uniform +over=networks +One architecture a step, sampled uniformly +arXiv:1904\.00420$", out, re.M
+        r"^uniform +One architecture a step, sampled uniformly\n +over=networks\n +arXiv:1904\.00420$", out, re.M
     )
-    assert re.search(r"^sandwich +num_random=2, .*arXiv:1903\.05134 arXiv:2003\.11142$", out, re.M)
-    assert re.search(r"^entangled +- +Every architecture uses its box .*arXiv:2107\.00651$", out, re.M)
+    assert re.search(r"^sandwich +.*\n +num_random=2, .*\n +arXiv:1903\.05134 arXiv:2003\.11142$", out, re.M)
+    assert re.search(r"^entangled +Every architecture uses its box .*\n +arXiv:2107\.00651$", out, re.M)
     listed = json.loads(nas_("methods", "--json").out)
     assert [entry["name"] for entry in listed["strategy"]] == list(STRATEGIES)
     assert [entry["name"] for entry in listed["sharing"]] == list(SHARINGS)
-    assert re.search(r"^drnas +concentration=1, .*arXiv:2006\.10355$", out, re.M)
+    assert re.search(r"^drnas +.*\n +concentration=1, .*\n +arXiv:2006\.10355$", out, re.M)
     assert [entry["name"] for entry in listed["gradient"]] == list(METHODS)
     assert all(entry["summary"] and "arXiv" not in entry["summary"] for those in listed.values() for entry in those)
+
+
+def test_methods_fit_a_terminal_of_80_columns(nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code = "import sys; from nas.cli import main; sys.argv = ['nas', 'methods']; main()"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "sandwich" in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    assert "num_random=2, distil=kl, temperature=1, sample=networks" in out, "settings are not broken within a word"
