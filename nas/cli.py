@@ -501,7 +501,7 @@ def finetune(
         row = session.chosen(workflow.repository, study, architecture, where, target)
         config = tuning(workflow.run, steps, lr)
         workflow.require_trained(study)
-        before = workflow.scores(workflow.network(row.arch))
+        before = workflow.scores(workflow.taken(row.arch))
         network, _ = workflow.finetune(row.arch, config)
         after = workflow.scores(network)
         display.finetuned(before, after)

@@ -59,7 +59,7 @@ def tuning(run: Run, steps: int | None, lr: float | None) -> TrainingConfig:
 def compressed(
     workflow: Workflow, rows: Sequence[Row], steps: int | None, lr: float | None
 ) -> Iterator[tuple[Row, Compressed]]:
-    """Each network of some rows, fine-tuned unless `steps` is 0; a training that was stopped goes on.
+    """Each network of some rows as it is taken home, fine-tuned unless `steps` is 0; a stopped training goes on.
 
     Raises:
         NasError: the run starts with no trained weights; or as `tuning`.
@@ -70,7 +70,7 @@ def compressed(
     largest = evaluators.untrained(run, sort=False).extract(run.space.largest())
     parent = workflow.scores(evaluators.recalibrated(largest, run.task))
     for row in rows:
-        network = workflow.network(row.arch)
+        network = workflow.taken(row.arch)
         before = workflow.scores(network)
         if config.steps:
             network, _ = workflow.finetune(row.arch, config)

@@ -7,6 +7,7 @@ evaluation of quality serves every target.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from nas.latency import Latency
 from nas.run import COSTS, MINUS, Run, load
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.compression.reconstruction import reconstructed as fitted
 from supernets.compression.sorting import sort_units
 from supernets.counting import Counts
 from supernets.proxies import proxies
@@ -32,6 +34,8 @@ from supernets.skeleton import Build
 if TYPE_CHECKING:
     from supernets.tasks import Task
     from supernets.training import TrainingConfig
+
+_logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES = calibrate.NUM_BATCHES
 _COLUMNS = {"params": 0, "macs": 1}
@@ -269,6 +273,15 @@ def load_evaluator(
 def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:
     """The network that an evaluation speaks of, on its own: extracted, its batch norm calibrated the same way."""
     return recalibrated(supernet.extract(arch), task)
+
+
+def reconstructed(supernet: Supernet, task: Task, arch: Architecture, batches: int) -> nn.Module:
+    """The same with its layers fitted to those of the largest network on some batches; with none, `network`."""
+    if not batches:
+        return network(supernet, task, arch)
+    found, report = fitted(supernet, arch, task, batches)
+    _logger.info("%s, %s", arch.digest, report.table())
+    return recalibrated(found, task)
 
 
 def recalibrated(module: nn.Module, task: Task) -> nn.Module:

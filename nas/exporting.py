@@ -33,12 +33,15 @@ def export(
     if unknown:
         raise NasError(f"format {unknown[0]!r} is unknown: choose of {', '.join(FORMATS)}, separated by commas")
     workflow.require_trained(workflow.run.name)
-    taken = network if network is not None else workflow.network(row.arch)
+    taken = network if network is not None else workflow.taken(row.arch)
+    if network is None and workflow.run.reconstruct:
+        scores = workflow.scores(taken)
     chosen = tuple(name for name in FORMATS if name in formats) if formats else available_formats(taken)
     metadata = {
         "study": workflow.run.name,
         "weights": workflow.weights,
         "finetuned": network is not None,
+        "reconstructed": workflow.run.reconstruct,
         "metrics": {**row.values(), **(scores or {})},
     }
     return workflow.export(row.arch, to, chosen, metadata, taken)

@@ -60,6 +60,7 @@ _LEAST = {
     "evaluations": 1,
     "batch": 1,
     "seed": 0,
+    "reconstruct": 0,
     "measured": 5,
     "latency_batch": 1,
     "trust_networks": 3,
@@ -123,6 +124,10 @@ class Run:
     """By which importance the units of trained weights are put in order before anything else, so that small networks
     keep those that matter: ``hessian``, ``taylor``, ``activation`` or ``magnitude``, of
     `supernets.compression.scores.SCORES`. Empty leaves them as they are."""
+    reconstruct: int = 0
+    """Training batches on which the layers of a network that is taken home are fitted to what the largest one's give,
+    16 say, before it is fine-tuned or exported: see `supernets.compression.reconstruction`. 0 leaves its weights as
+    they were evaluated."""
     searcher: str = "surrogate"
     """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
     gradient: str = ""
@@ -193,6 +198,8 @@ class Run:
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not whole and not (value is None and name in _MAY_BE_NONE):
                 raise RunError(f"{name} = {value!r}: it must be a whole number, {least} or more")
+        if self.reconstruct == 1:
+            raise RunError("reconstruct = 1: give 2 batches or more, one to fit and one to judge by, or 0 for none")
         if not _is_number(self.trust) or not 0 <= self.trust < math.inf:
             rule = "a share of the supernet's training, 0.1 say, or 0 for no report"
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")

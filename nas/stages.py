@@ -133,7 +133,7 @@ class Found:
             NasError: the run needed no trained weights, so there are none.
         """
         self.workflow.require_trained(self.study.name)
-        return self.workflow.network(row.arch).eval()
+        return self.workflow.taken(row.arch).eval()
 
     def export(self, row: Row, to: Path | str, formats: Sequence[str] = ()) -> Exported:
         """Writes a network of the front as files that run without this package; what `nas export` does.

@@ -6,6 +6,7 @@ them again after a kill loses nothing and computes nothing twice.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -87,6 +88,7 @@ class Workflow:
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
+    _taken: dict[Architecture, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.placement = replace(self.placement, timeout_s=self.placement.timeout_s or self.run.timeout_s)
@@ -559,6 +561,15 @@ class Workflow:
         """The network that the front speaks of, independent of the supernet."""
         return evaluators.network(self.supernet, self.run.task, arch)
 
+    def taken(self, arch: Architecture) -> nn.Module:
+        """The network that is taken home: the same, its layers reconstructed where the run says so."""
+        if not self.run.reconstruct:
+            return self.network(arch)
+        if arch not in self._taken:
+            self._taken.clear()  # of many networks one at a time is asked for again
+            self._taken[arch] = evaluators.reconstructed(self.supernet, self.run.task, arch, self.run.reconstruct)
+        return copy.deepcopy(self._taken[arch])
+
     def scores(self, network: nn.Module) -> dict[str, float]:
         """The task's metric of a network on each split there is: `error`, `test_error`."""
         task = self.run.task
@@ -693,7 +704,7 @@ class Workflow:
     ) -> Exported:
         """The network, or a given one in its place, such as a fine-tuned one, as files."""
         return export(
-            network if network is not None else self.network(arch),
+            network if network is not None else self.taken(arch),
             arch=arch,
             build=self.run.build,
             example=self.run.task.example(2),
@@ -709,10 +720,10 @@ class Workflow:
     def finetune(
         self, arch: Architecture, config: training.TrainingConfig
     ) -> tuple[nn.Module, training.TrainingResult]:
-        """The network trained further from its inherited weights; a stopped training goes on."""
-        network = self.network(arch)
+        """The network that is taken home, trained further; a stopped training goes on."""
+        network = self.taken(arch)
         settings = _digest(
-            [self.weights, self.run.task.digest, asdict(config)]
+            [self.weights, self.run.task.digest, asdict(config), self.run.reconstruct]
         )  # each has a folder: none goes on from another's end
         place = self.directory / "finetuned" / f"{arch.digest}-{settings[:8]}"
         config = scaled_in(config, network, self.run.space, self.run.build, self.run.task.example(2))

@@ -267,7 +267,7 @@ def _fit(
     products = sums = torch.zeros((), dtype=torch.float64)
     for pair in pairs[:-judged]:
         rest = pair.wanted(layer, units) - pair.own.made
-        for given, beyond in zip(pair.own.given.split(_AT_ONCE), rest.split(_AT_ONCE), strict=True):
+        for given, beyond in zip(*(torch.split(one, _AT_ONCE) for one in (pair.own.given, rest)), strict=True):
             x, r = _inputs(layer, given).double(), _features_last(layer, beyond).flatten(0, -2).double()
             products, sums = products + x.T @ x, sums + x.T @ r
     held = pairs[-judged:]
@@ -335,7 +335,8 @@ def _patches(layer: nn.modules.conv._ConvNd, given: Tensor) -> Tensor:
     ):
         x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
     extents = len(layer.kernel_size)
-    return x.movedim(1, extents + 1).flatten(extents + 1).flatten(1, extents)
+    found: Tensor = x.movedim(1, extents + 1).flatten(extents + 1).flatten(1, extents)
+    return found
 
 
 @torch.no_grad()

@@ -130,8 +130,15 @@ class _Followed:
 
     name: str
     made: weakref.ref[Tensor]
+    version: int
+    """Of the output, which grows when it is changed in place."""
     number: int
     kept: tuple[nn.Module, Stop] | None
+
+    @property
+    def changed(self) -> bool:
+        made = self.made()
+        return made is None or made._version != self.version
 
 
 class Uses(TorchFunctionMode):
@@ -149,7 +156,7 @@ class Uses(TorchFunctionMode):
     def follow(self, layer: nn.Module, stop: Stop, keep: bool) -> None:
         """Follows the output of a layer that has run."""
         self._followed[id(stop.made)] = _Followed(
-            stop.name, weakref.ref(stop.made), len(self.order), (layer, stop) if keep else None
+            stop.name, weakref.ref(stop.made), stop.made._version, len(self.order), (layer, stop) if keep else None
         )
         self.order.append((stop.name, False))
 
@@ -163,7 +170,9 @@ class Uses(TorchFunctionMode):
             args = self._at_sum(mine.pop(last), last, args)
         found = func(*args, **given)
         made = {id(one) for one in leaves(found)}
-        self.otherwise |= {own.name for one, own in mine.items() if made - {one}}  # dropout gives back what it takes
+        for one, own in mine.items():
+            if made - {one} or own.changed:  # dropout gives back what it takes
+                self.otherwise.add(own.name)
         return found
 
     def _known(self, one: Tensor) -> _Followed | None:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from nas import front
+from nas import evaluators, front
 from nas.compressing import study_name
+from nas.run import load
 from nas.storage import Repository
 from supernets.export import rebuilt
 from tests.nas import tiny_run
@@ -59,6 +61,28 @@ def test_the_run_file_is_executed_once(nas: Nas, tmp_path: Path) -> None:
     done = nas("compress", tmp_path / "counted.py", *asked, *options(tmp_path))
     assert "nothing keeps the limits" in done.err
     assert times.read_text() == "once "
+
+
+def test_layers_are_reconstructed_before_networks_are_taken_home(nas: Nas, tmp_path: Path) -> None:
+    file = tmp_path / "fitted_run.py"
+    file.write_text(
+        "from dataclasses import replace\n\nfrom tests.nas.compress_run import run as base\n\n"
+        "run = replace(base, name='fitted', reconstruct=4)\n"
+    )
+    asked = ["--limit", "params <= 0.6x", "--steps", "0", "--formats", "safetensors"]
+    done = nas("--verbose", "compress", file, "--to", tmp_path / "out", *asked, *options(tmp_path))
+    assert done.status == 0, done.err
+    told = json.loads((tmp_path / "out" / "architecture.json").read_text())
+    network, run = rebuilt(tmp_path / "out"), load(file)
+    arch = run.space.architecture(told["architecture"])
+    supernet = evaluators.untrained(run)
+    plain = evaluators.network(supernet, run.task, arch).state_dict()
+    fitted = evaluators.reconstructed(supernet, run.task, arch, 4).state_dict()
+    found = network.state_dict()
+    assert all(torch.allclose(found[name], fitted[name], atol=1e-5) for name in fitted)
+    assert not all(torch.allclose(found[name], plain[name], atol=1e-2) for name in plain)
+    assert told["metadata"]["reconstructed"] == 4
+    assert run.task.evaluate(network)["error"] == pytest.approx(told["metadata"]["metrics"]["error"])
 
 
 def test_names_of_studies_tell_their_limits() -> None:

@@ -3,10 +3,12 @@
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -41,7 +43,7 @@ class Inputs:
         return found
 
 
-def like(example: Tensor, rows: int = 40) -> Inputs:
+def like(example: Tensor, rows: int = 40) -> Any:
     def make(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         shape = (rows, *example.shape[1:])
@@ -50,6 +52,10 @@ def like(example: Tensor, rows: int = 40) -> Inputs:
         return torch.randn(shape, generator=generator, dtype=example.dtype)
 
     return Inputs(make)
+
+
+def giving(xs: Sequence[Tensor]) -> Any:
+    return Inputs(xs.__getitem__)
 
 
 def made(name: str) -> Supernet:
@@ -165,17 +171,46 @@ def test_layers_that_are_added_to_a_stream_are_found(name: str, added: set[str])
     assert sum(layer.summed for layer in found.layers) == len(added)
 
 
+class Added(nn.Module):
+    """A layer whose output is added to the input, and more is done with it before or afterwards."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.dropout(self.layer(x), 0.5, self.training)
+        if self.what == "changed in place":
+            y.relu_()
+        z = x + y
+        if self.what == "added in place":
+            z = (y + 0).add_(y) + x
+        return torch.cat([z, y]) if self.what == "read again" else z
+
+
+@pytest.mark.parametrize("what", ["only added", "changed in place", "added in place", "read again"])
+def test_only_what_is_only_added_is_fitted_by_its_sum(what: str) -> None:
+    torch.manual_seed(0)
+    network, parent = nn.Sequential(Added(what)).double(), nn.Sequential(Added(what)).double()
+    task = like(torch.zeros(1, 4, dtype=torch.float64))
+    found = reconstruct(network, parent, [task.batch(number, 0) for number in range(4)], task, ridge=0.0)
+    assert [layer.summed for layer in found.layers] == [what == "only added"]
+    assert (outputs(network, task.batch(9, 0)) - outputs(parent, task.batch(9, 0))).abs().max() < 1e-9
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_a_network_has_the_parents_units_that_are_told(name: str) -> None:
     supernet = made(name)
     parent = supernet.extract(supernet.space.largest())
-    there = dict(parent.named_modules())
+    whole = parent.state_dict()
     for arch in narrow(supernet):
         network = supernet.extract(arch)
+        own = network.state_dict()
         for path, units in kept_units(supernet, arch, network).items():
-            if path in there and network.get_submodule(path).bias is not None:
-                bias = there[path].bias.detach()
-                assert torch.equal(bias[units], network.get_submodule(path).bias.detach())
+            name = f"{path}.bias"
+            if name in whole and name in own:
+                assert torch.equal(whole[name][units], own[name])
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -249,7 +284,7 @@ def test_a_layer_gets_the_least_squares_weights(layer: Callable[[int], nn.Module
     network = nn.Sequential(layer(4)).double()
     axes = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}[type(parent[0])]
     xs = [torch.randn(6, *((4,) if axes == 0 else (4, *[6] * axes)), dtype=torch.float64) for _ in range(5)]
-    found = reconstruct(network, parent, xs, Inputs(xs.__getitem__), ridge=0.0)
+    found = reconstruct(network, parent, xs, giving(xs), ridge=0.0)
     assert found.layers[0].after < 1e-20
     for own, theirs in zip(network.parameters(), parent.parameters(), strict=True):
         assert (own - theirs).abs().max() < 1e-9
@@ -261,7 +296,7 @@ def test_a_ridge_holds_weights_where_data_says_nothing() -> None:
     before = network.weight.detach().clone()
     xs = [torch.randn(20, 6, dtype=torch.float64) * torch.tensor([1, 1, 1, 0, 0, 0]) for _ in range(4)]
     for ridge in (0.0, 1e-6):
-        reconstruct(nn.Sequential(network), nn.Sequential(parent), xs, Inputs(xs.__getitem__), ridge=ridge)
+        reconstruct(nn.Sequential(network), nn.Sequential(parent), xs, giving(xs), ridge=ridge)
         assert torch.equal(network.weight[:, 3:], before[:, 3:]) or ridge == 0.0
         assert (network.weight[:, 3:] - before[:, 3:]).abs().max() < 1e-12
         assert (network.weight[:, :3] - parent.weight[:, :3]).abs().max() < 1e-5
@@ -364,14 +399,15 @@ def test_the_report_names_every_layer() -> None:
 
 
 def test_passes_stop_go_on_raise_and_end() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    first = nn.Linear(2, 2)
+    network = nn.Sequential(first, nn.Linear(2, 3))
     threads, x = threading.active_count(), torch.ones(1, 2)
     with watched(network, ["0", "1"]):
         one, other = Pass(lambda: network(x)), Pass(lambda: network(x))
         assert [stop.name for stop in (one.advance(), other.advance()) if stop] == ["0", "0"]
         with torch.no_grad():
-            network[0].weight.zero_()
-            network[0].bias.fill_(1)
+            first.weight.zero_()
+            first.bias.fill_(1)
         anew, old = one.advance(anew=True), other.advance()
         assert anew is not None and old is not None
         assert torch.equal(anew.given, torch.ones(1, 2))
