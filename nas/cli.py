@@ -26,6 +26,7 @@ from nas.options import (
     Runs,
     Storage,
     Timeout,
+    Trainers,
     Workers,
     refuse_misplaced_urls,
 )
@@ -170,6 +171,7 @@ def demo(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """The whole job on real data that comes with a package: train, search, front, trust report, export.
 
@@ -179,7 +181,7 @@ def demo(
 
     change = session.change(strategy, sharing, name, searcher, gradient, seed)
     with session.run_workflow(
-        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout)
+        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout, trainers)
     ) as workflow:
         (_demo_in_full if display.verbose() else _demo)(workflow)
         session.outlook(workflow.run.name, storage, runs)
@@ -218,9 +220,12 @@ def train(
     name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
+    cluster: Cluster = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Train the supernet of a run; a training that was stopped goes on."""
-    with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
+    change, placement = session.change(strategy, sharing, name), Placement(cluster, trainers=trainers)
+    with session.run_workflow(run_file, change, storage, runs, placement) as workflow:
         session.introduce(workflow)
         session.Terminal().trained(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
@@ -245,10 +250,13 @@ def search(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Train where needed, measure, search and verify the front; what was stopped goes on."""
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
-    with session.run_workflow(run_file, change, storage, runs, Placement(cluster, workers, timeout)) as workflow:
+    with session.run_workflow(
+        run_file, change, storage, runs, Placement(cluster, workers, timeout, trainers)
+    ) as workflow:
         if begin_with:
             workflow.begin_with(begin_with)
         session.search(workflow)
@@ -263,9 +271,10 @@ def resume(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Go on with a study from the run file it was started with."""
-    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout)) as workflow:
+    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout, trainers)) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
 
@@ -499,6 +508,7 @@ def compress(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
 
@@ -514,7 +524,7 @@ def compress(
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
     folder = runs / (name or base.name)
     with session.run_workflow(
-        run_file, change, storage, runs, Placement(cluster, workers, timeout), folder
+        run_file, change, storage, runs, Placement(cluster, workers, timeout, trainers), folder
     ) as workflow:
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)

@@ -17,12 +17,18 @@ RunFile = Annotated[Path, typer.Argument(help="Python file with `run = Run(...)`
 Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as an SQLAlchemy URL.")]
 Runs = Annotated[Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, one below it a run.")]
 Cluster = Annotated[
-    str | None, typer.Option(help="Evaluate on Ray: auto, local or an address; without it on this machine.")
+    str | None, typer.Option(help="Work on Ray: auto, local or an address; without it on this machine.")
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
         min=1, show_default=False, help="Processes that evaluate; if left out 2 of a cluster, and else this process."
+    ),
+]
+Trainers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that train the supernet together, this one among them, each a share of every batch."
     ),
 ]
 Timeout = Annotated[

@@ -41,6 +41,10 @@ class TeamError(SupernetError):
     """Processes that train together did not meet, lost one of them, or cannot share this training."""
 
 
+class LostError(TeamError):
+    """Another worker is gone."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One's own share of a batch."""
@@ -223,14 +227,14 @@ class Team:
         """Within, the loss of a worker ends in one line.
 
         Raises:
-            TeamError: another worker is gone.
+            LostError: another worker is gone.
         """
         try:
             yield
         except RuntimeError as error:
             if self.alone or isinstance(error, SupernetError) or "gloo" not in str(error):
                 raise
-            raise TeamError(
+            raise LostError(
                 "a training worker is gone: give the same command again, and the training goes on from its last "
                 "checkpoint"
             ) from error

@@ -223,7 +223,7 @@ def train(
     Raises:
         TrainingError: too many steps in a row had no finite loss or gradient, or the task lacks what a strategy needs.
         CheckpointError: the directory holds the checkpoints of another training.
-        TeamError: another of the team is gone, or the task cannot be shared.
+        TeamError: the task cannot be shared; LostError, which is one: another of the team is gone.
     """
     config = config or TrainingConfig()
     space = space or supernet.space

@@ -24,6 +24,7 @@ BRIDGES = (
     "learning",
     "searchers/gradient/*",
     "targets/*",
+    "trainers",
     "tuning",
     "workflow",
     "run",
