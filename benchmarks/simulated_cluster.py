@@ -84,6 +84,9 @@ class Simulated(Workers):
     def close(self) -> None:
         pass
 
+    def host(self) -> str:
+        return ""
+
     def room(self) -> str:
         return ""
 

@@ -26,6 +26,7 @@ from nas.options import (
     Runs,
     Storage,
     Timeout,
+    Trainers,
     Workers,
     refuse_misplaced_urls,
 )
@@ -169,6 +170,7 @@ def demo(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Run a whole search on a small data set.
 
@@ -179,7 +181,7 @@ def demo(
 
     change = session.change(strategy, sharing, name, searcher, gradient, seed)
     with session.run_workflow(
-        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout)
+        demos.run_file(task), change, storage, runs, Placement(cluster, workers, timeout, trainers)
     ) as workflow:
         (_demo_in_full if display.verbose() else _demo)(workflow)
         session.outlook(workflow.run.name, storage, runs)
@@ -218,12 +220,15 @@ def train(
     name: Name = "",
     storage: Storage = DEFAULT_URL,
     runs: Runs = RUNS,
+    cluster: Cluster = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Train the supernet of a run, or resume.
 
     A training that was stopped continues from its last checkpoint.
     """
-    with session.run_workflow(run_file, session.change(strategy, sharing, name), storage, runs) as workflow:
+    change, placement = session.change(strategy, sharing, name), Placement(cluster, trainers=trainers)
+    with session.run_workflow(run_file, change, storage, runs, placement) as workflow:
         session.introduce(workflow)
         session.Terminal().trained(workflow)
         given = {"strategy": strategy, "sharing": sharing, "name": name}
@@ -248,13 +253,16 @@ def search(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Search: measure, train, search, verify.
 
     Does what is still missing: a search that was stopped is resumed by the same command.
     """
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
-    with session.run_workflow(run_file, change, storage, runs, Placement(cluster, workers, timeout)) as workflow:
+    with session.run_workflow(
+        run_file, change, storage, runs, Placement(cluster, workers, timeout, trainers)
+    ) as workflow:
         if begin_with:
             workflow.begin_with(begin_with)
         session.search(workflow)
@@ -269,9 +277,10 @@ def resume(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Resume a study, from its own run file."""
-    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout)) as workflow:
+    with session.study_workflow(study, storage, runs, Placement(cluster, workers, timeout, trainers)) as workflow:
         session.search(workflow)
         session.outlook(study, storage, runs)
 
@@ -526,6 +535,7 @@ def compress(
     cluster: Cluster = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    trainers: Trainers = 1,
 ) -> None:
     """Make a trained model smaller.
 
@@ -540,7 +550,7 @@ def compress(
     require_parent(base)
     tuning(base, steps, lr)  # says what is wrong with them before anything is searched
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
-    folder, placement = runs / (name or base.name), Placement(cluster, workers, timeout)
+    folder, placement = runs / (name or base.name), Placement(cluster, workers, timeout, trainers)
     with session.workflow_of(change(base), run_file, storage, folder, placement) as workflow:
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)

@@ -18,11 +18,17 @@ Storage = Annotated[str, typer.Option(envvar="NAS_STORAGE", help="Database, as a
 Runs = Annotated[
     Path, typer.Option(envvar="NAS_RUNS", help="Folder for checkpoints and exports, with a subfolder per run.")
 ]
-Cluster = Annotated[str | None, typer.Option(help="Evaluate on Ray: auto, local or an address. Default: this machine.")]
+Cluster = Annotated[str | None, typer.Option(help="Work on Ray: auto, local or an address. Default: this machine.")]
 Workers = Annotated[
     int | None,
     typer.Option(
         min=1, show_default=False, help="Worker processes. Default: 2 on a cluster, otherwise none beside this process."
+    ),
+]
+Trainers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that train the supernet together, this one among them, each a share of every batch."
     ),
 ]
 Timeout = Annotated[

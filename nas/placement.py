@@ -1,4 +1,4 @@
-"""Where evaluations run, as a command's flags say it: in this process, on processes of this machine, or on Ray."""
+"""Where work runs, as a command's flags say it: in this process, on processes of this machine, or on Ray."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from nas.errors import NasError
 
 if TYPE_CHECKING:
     from nas.executors import Executor
+    from nas.pool import Workers
 
 _CLUSTER_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What makes an executor.
+    """What makes an executor, and training workers.
 
     Args:
         cluster: None for this machine; "auto", "local" or an address for Ray.
         workers: how many; None for this process, or for 2 on a cluster.
         timeout_s: the longest that an evaluation may take. A process must be killed for that, so one evaluates in place
             of this one.
+        trainers: how many train a supernet together, this process among them, each on a share of every batch.
 
     Raises:
-        NasError: a cluster is asked for and Ray is not installed, or `timeout_s` is no time.
+        NasError: a cluster is asked for and Ray is not installed, `timeout_s` is no time or `trainers` no number.
     """
 
     cluster: str | None = None
     workers: int | None = None
     timeout_s: float | None = None
+    trainers: int = 1
 
     def __post_init__(self) -> None:
         if self.cluster is not None and importlib.util.find_spec("ray") is None:
@@ -40,6 +43,9 @@ class Placement:
             raise NasError(
                 f"timeout = {self.timeout_s!r}: an evaluation may take more than 0 s; leave it out for no limit"
             )
+
+        if self.trainers < 1:
+            raise NasError(f"trainers = {self.trainers}: this process trains too, so it is 1 or more")
 
     @property
     def here(self) -> bool:
@@ -63,6 +69,16 @@ class Placement:
         from nas.processes import ProcessExecutor
 
         return ProcessExecutor(self.at_once, self.timeout_s)
+
+    def workers_for(self, number: int) -> Workers:
+        """So many workers for work that is no evaluation."""
+        if self.cluster is not None:
+            from nas.cluster import Actors
+
+            return Actors(self.cluster, number)
+        from nas.processes import Processes
+
+        return Processes()
 
 
 HERE = Placement()

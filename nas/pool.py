@@ -125,6 +125,10 @@ class Workers(ABC):
         """Lets go of all that is not a worker."""
 
     @abstractmethod
+    def host(self) -> str:
+        """An address of this machine by which workers reach it."""
+
+    @abstractmethod
     def room(self) -> str:
         """Why so many workers may not have started, for an error message."""
 

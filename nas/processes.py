@@ -32,10 +32,10 @@ class ProcessExecutor(Pool):
     def __init__(
         self, num_workers: int = 2, timeout_s: float | None = None, start_timeout_s: float = START_TIMEOUT_S
     ) -> None:
-        super().__init__(_Processes(), num_workers, timeout_s, start_timeout_s)
+        super().__init__(Processes(), num_workers, timeout_s, start_timeout_s)
 
 
-class _Processes(Workers):
+class Processes(Workers):
     """Fresh interpreters, each a session of its own: Ctrl-C does not reach them, and they end with their children.
 
     They start without the driver's main module, so that a script needs no guard; they end when the driver does.
@@ -101,6 +101,9 @@ class _Processes(Workers):
 
     def room(self) -> str:
         return f" on {os.cpu_count()} processors"
+
+    def host(self) -> str:
+        return "127.0.0.1"
 
 
 def _started(name: str) -> tuple[subprocess.Popen[bytes], Connection]:

@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 from torch import nn
 
-from nas import aims, evaluators, learning, records
+from nas import aims, evaluators, learning, records, trainers
 from nas import front as fronts
 from nas.corrected import of_study
 from nas.errors import NasError
@@ -58,6 +59,7 @@ from supernets.export import Exported, Format, export, rebuilt
 from supernets.scaling import scaled_in
 from supernets.spelling import spell
 from supernets.tasks import Task
+from supernets.teams import ALONE, Team
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Workflow:
 
     def __post_init__(self) -> None:
         self.placement = replace(self.placement, timeout_s=self.placement.timeout_s or self.run.timeout_s)
-        if not self.placement.here and self.run_file is None:
+        if not (self.placement.here and self.placement.trainers == 1) and self.run_file is None:
             raise NasError("workers load the run from its file: start the search from a run file")
         self.targets = {name: find_target(self.repository, name) for name in self.run.target_names}
 
@@ -145,19 +147,28 @@ class Workflow:
         if self.run.gradient and not self.checkpoints.exists():
             self.initial.check_relaxation(self.run.task.example(2))  # rather than when all has been trained
         try:
-            found = training.train(
-                self.initial,
-                self.run.task,
-                self.run.training,
-                directory=self.checkpoints,
-                progress=self.progress,
-                origin=self.run.sort,
-            )
+            with self._team() as team:
+                found = training.train(
+                    self.initial,
+                    self.run.task,
+                    self.run.training,
+                    directory=self.checkpoints,
+                    progress=self.progress,
+                    origin=self.run.sort,
+                    team=team,
+                )
             sys.audit("nas.trained", found.steps)
             return found
         except CheckpointError as error:
             remedy = "or give this one a name, and with it a study and a folder, of its own: --name NAME"
             raise CheckpointError(f"{error}; {remedy}") from error
+
+    def _team(self) -> AbstractContextManager[Team]:
+        """Who trains; others than this process only where there is something left to train."""
+        if self.placement.trainers == 1 or newest(self.checkpoints).step >= self.run.training.steps:
+            return nullcontext(ALONE)
+        assert self.run_file is not None
+        return trainers.gathered(self.run_file, self.run, self.directory, self.placement)
 
     @cached_property
     def weights(self) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from supernets.errors import SupernetError
 from supernets.layout import Axes
 from supernets.optim import Optimizer, OptimizerConfig
-from supernets.store import SharedTensor, Store
+from supernets.store import SharedTensor, Store, Touched
 
 
 class FeatureError(SupernetError):
@@ -150,6 +150,9 @@ class FeatureHead:
         mapped: Tensor = F.linear(features, self._weight.leaf((target, features.shape[-1])))
         return mapped
 
+    def touched(self) -> list[Touched]:
+        return self._optimizer.touched()
+
     def step(self, lr: float, clip: float) -> None:
         self._optimizer.step(lr=lr, clip=clip)
 
@@ -197,6 +200,10 @@ class FeatureHeads:
                 "let only layers learn that the largest has"
             )
         return self._heads[name](features, teacher)
+
+    def touched(self) -> list[Touched]:
+        """What backward has touched since the last step."""
+        return [one for head in self._heads.values() for one in head.touched()]
 
     def step(self, lr: float, clip: float) -> None:
         for head in self._heads.values():

@@ -74,10 +74,14 @@ class Optimizer:
     def zero_grad(self) -> None:
         self._tensors.zero_grad()
 
+    def touched(self) -> list[Touched]:
+        """What backward has touched since the last step."""
+        return self._tensors.touched()
+
     @torch.no_grad()
     def gradient_norms(self) -> dict[str, float]:
         """The norm of the gradient of each tensor that was touched since the last step."""
-        touched = self._tensors.touched()
+        touched = self.touched()
         norms = torch._foreach_norm([one.grad for one in touched])
         return {one.name: float(norm) for one, norm in zip(touched, norms, strict=True)}
 
@@ -87,7 +91,7 @@ class Optimizer:
 
         Where that norm is not finite nothing is stepped, and the gradients are dropped.
         """
-        touched = self._tensors.touched()
+        touched = self.touched()
         grads = [one.grad for one in touched]
         norm = float(get_total_norm(grads)) if grads else 0.0
         if isfinite(norm):

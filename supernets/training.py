@@ -3,7 +3,7 @@
 The loop owns backward, precision, clipping, the learning rate, in-place distillation, curves, checkpoints and progress.
 What happens in step k depends on the weights, the optimiser and (seed, k) alone: a training killed anywhere and started
 again in the same directory goes on from its newest valid checkpoint and ends with the same bits as one never stopped.
-(On a GPU as far as its kernels are deterministic.)
+(On a GPU as far as its kernels are deterministic.) Several processes may train together: see `supernets.teams`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from statistics import fmean
@@ -41,6 +41,8 @@ from supernets.spelling import spell
 from supernets.strategies import Course, Distil, Feedback, Pass, Plan, Step, Strategy, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import SamplingTask, Task, TeachingTask, evaluating, teaches, to_device
+from supernets.tasks.batches import full_precision
+from supernets.teams import ALONE, Part, Team
 from supernets.views import digest
 
 logger = logging.getLogger(__name__)
@@ -211,6 +213,7 @@ def train(
     method: Strategy | None = None,
     teacher: nn.Module | None = None,
     origin: str = "",
+    team: Team = ALONE,
 ) -> TrainingResult:
     """Train the shared weights, in place.
 
@@ -222,10 +225,13 @@ def train(
         method: a strategy of one's own in place of the one that `config.strategy` names.
         teacher: a network to distil from, for strategies with a frozen teacher; they freeze none of their own then.
         origin: names what the weights begin as; a training that began otherwise does not go on.
+        team: who trains together. The first has the directory, curve and progress, the others need none of these: they
+            begin with its weights, and end with the same.
 
     Raises:
         TrainingError: too many steps in a row had no finite loss or gradient, or the task lacks what a strategy needs.
         CheckpointError: the directory holds the checkpoints of another training.
+        TeamError: the task cannot be shared; LostError, which is one: another of the team is gone.
     """
     config = config or TrainingConfig()
     space = space or supernet.space
@@ -265,6 +271,7 @@ def train(
         },
         on_curve=on_curve,
         teacher=None if teacher is None else teacher.to(supernet.device).eval().requires_grad_(False),
+        team=team,
     )
     return loop.run(directory, "supernet", progress)
 
@@ -363,6 +370,7 @@ class _Loop:
     settle: Callable[[], object] = lambda: None  # batch norm after weights were averaged; supernets calibrate anyway
     largest: Architecture = Alone.arch
     teacher: nn.Module | None = None
+    team: Team = ALONE
     frozen: Architecture | None = None  # of which the teacher is a copy, where a step froze one
     losses: list[float] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -384,7 +392,9 @@ class _Loop:
     def _run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
         began = time.monotonic()
         start, rejected = (0, []) if directory is None else self._resume(directory)
+        start = self._begin_together(start)
         with (
+            self.team.complete(),
             _own_random_numbers(),
             Interruption() as interruption,
             reporting(f"training {title}", start, self.config.steps, wanted=progress) as report,
@@ -396,7 +406,7 @@ class _Loop:
                 if done == self.config.steps and self.average:
                     self._take_average()
                 report(done, self.losses[-1])
-                if self._due(done, self.config.evaluate_every):
+                if self.team.first and self._due(done, self.config.evaluate_every):
                     self._evaluate(done)
                 leaving = interruption.signal is not None
                 if directory is not None and (leaving or self._due(done, self.config.checkpoint_every)):
@@ -426,7 +436,8 @@ class _Loop:
 
     def _step(self, index: int, step: Step) -> None:
         """Sum the gradients of the passes and step once; leave everything as it was where they are not finite."""
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, index, 2]).generate_state(1)[0]))
+        stream = [self.config.seed, index, 2, *([self.team.rank] if self.team.rank else [])]  # each drops its own
+        torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
         if step.freeze is not None and (self.teacher is None or self.frozen is not None):
             self._freeze(step.freeze)
         for name, parent in step.inherit:
@@ -434,7 +445,8 @@ class _Loop:
         networks = [self.networks.at(one.arch, one.route) for one in step.passes]
         statistics = _batch_norm_buffers(networks)
         ran = self._backward(index, step, networks)
-        losses = torch.stack([one.loss for one in ran]).tolist()
+        losses = self.team.total(torch.stack([one.loss for one in ran])).tolist()
+        self.team.sum_gradients(index, [*self.optimizer.touched(), *self.heads.touched()])
         self.losses.append(losses[0])
         gradients = self.optimizer.gradient_norms() if "gradients" in step.watch else {}
         if all(math.isfinite(loss) for loss in losses):
@@ -453,7 +465,7 @@ class _Loop:
             for buffer, before in statistics:
                 buffer.copy_(before)
             self._skip(index, losses)
-        outputs = tuple(self._output_gradients(one) for one in ran) if "outputs" in step.watch else ()
+        outputs = tuple(self._output_gradients(one, step) for one in ran) if "outputs" in step.watch else ()
         valid = self._valid(index, step, networks) if "valid" in step.watch else ()
         self.plan.observe(Feedback(index, step, tuple(losses), finite, gradients, outputs, valid))
 
@@ -462,29 +474,36 @@ class _Loop:
         calibrate.recalibrate(teacher, self.task.calibration(calibrate.NUM_BATCHES))
         self.teacher, self.frozen = teacher.requires_grad_(False), arch
 
-    def _batches(self, index: int, step: Step) -> Iterator[Any]:
-        """The batch of each pass."""
-        seed, device = self.config.seed, self.learner.device
+    def _parts(self, index: int, step: Step) -> Iterator[Part]:
+        """One's own part of the batch of each pass."""
+        seed = self.config.seed
         if step.examples is not None:
-            yield from repeat(to_device(self._capable("select").select(step.examples, index, seed), device))
+            yield from repeat(self._part(self._capable("select").select(step.examples, index, seed)))
         elif step.batches == "shared":
-            yield from repeat(to_device(self.task.batch(index, seed), device))
+            yield from repeat(self._part(self.task.batch(index, seed)))
         else:
             first = index * len(step.passes)
-            yield from (to_device(self.task.batch(first + i, seed), device) for i in range(len(step.passes)))
+            yield from (self._part(self.task.batch(first + i, seed)) for i in range(len(step.passes)))
+
+    def _part(self, batch: Any) -> Part:
+        part = self.team.part(batch, self.task)
+        return replace(part, batch=to_device(part.batch, self.learner.device))
 
     def _backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[_Ran]:
         """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
         first: _Said | None = None
         ran = []
         deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
-        for one, network, batch in zip(step.passes, networks, self._batches(index, step), strict=False):
-            with torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                said = self._say(network, batch, deep, learns=one.task > 0)
-                loss = self._loss(one, said, batch, first, step.example_weights)
+        for one, network, part in zip(step.passes, networks, self._parts(index, step), strict=False):
+            with (
+                torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+                self.team.normalising(network),
+            ):
+                said = self._say(network, part.batch, deep, learns=one.task > 0)
+                loss = self._loss(one, said, part, first, step.example_weights)
             first = said.detach() if first is None else first
             (loss * one.weight).backward()  # type: ignore[no-untyped-call]
-            ran.append(_Ran(network, said.outputs.detach(), batch, loss.detach().float()))
+            ran.append(_Ran(network, said.outputs.detach(), part.batch, full_precision(loss.detach())))
         return ran
 
     def _say(self, network: nn.Module, batch: Any, deep: bool, learns: bool = False) -> _Said:
@@ -515,24 +534,27 @@ class _Loop:
         return project
 
     def _loss(
-        self, one: Pass, said: _Said, batch: Any, first: _Said | None, weights: tuple[float, ...] | None
+        self, one: Pass, said: _Said, part: Part, first: _Said | None, weights: tuple[float, ...] | None
     ) -> Tensor:
+        """Of one's own part of the batch; those of all parts add up to that of the batch."""
         terms = []
-        if one.task:
-            terms.append(one.task * self._task_loss(said.outputs, batch, weights))
+        if one.task and weights is None:
+            terms.append(part.share * one.task * self.task.loss(said.outputs, part.batch))
+        elif one.task and weights is not None:
+            terms.append(part.examples * one.task * self._weighted(said.outputs, part.batch, weights))
         if said.imitation is not None:
-            terms.append(one.task * said.imitation)
+            terms.append(part.examples * one.task * said.imitation)
         if one.distil is not None:
-            terms.append(one.distil.weight * self._imitation(one.distil, said, batch, first))
+            terms.append(part.examples * one.distil.weight * self._imitation(one.distil, said, part.batch, first))
         if not terms:
             raise TrainingError(f"a pass of {one.arch.json()} has no loss: give it the task's or something to distil")
         return sum(terms[1:], terms[0])
 
-    def _task_loss(self, outputs: Tensor, batch: Any, weights: tuple[float, ...] | None) -> Tensor:
-        if weights is None:
-            return self.task.loss(outputs, batch)
+    def _weighted(self, outputs: Tensor, batch: Any, weights: tuple[float, ...]) -> Tensor:
+        """The mean over examples of their losses times their weights, which are those of the whole batch."""
         losses = self._capable("losses").losses(outputs, batch)
-        return (losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)).mean()
+        own = weights[self.team.own(len(weights))]
+        return (losses * torch.tensor(own, dtype=losses.dtype, device=losses.device)).mean()
 
     def _imitation(self, distil: Distil, said: _Said, batch: Any, first: _Said | None) -> Tensor:
         taught = self._taught(distil, batch, first)
@@ -558,13 +580,13 @@ class _Loop:
         with torch.no_grad():
             return self._say(self.teacher, batch, distil.what == "features")
 
-    def _output_gradients(self, ran: _Ran) -> npt.NDArray[np.float64]:
+    def _output_gradients(self, ran: _Ran, step: Step) -> npt.NDArray[np.float64]:
         outputs = ran.outputs.requires_grad_()
         with torch.enable_grad():
             losses = self._capable("losses").losses(outputs, ran.batch)
             (gradient,) = torch.autograd.grad(losses.sum(), outputs)
         norms: npt.NDArray[np.float64] = gradient.reshape(len(losses), -1).double().norm(dim=1).cpu().numpy()
-        return norms
+        return self.team.joined(norms, self.task.batch_size if step.examples is None else len(step.examples))
 
     def _valid(self, index: int, step: Step, networks: list[nn.Module]) -> tuple[float, ...]:
         return tuple(self._score(index, one, network) for one, network in zip(step.passes, networks, strict=True))
@@ -615,6 +637,19 @@ class _Loop:
             return None
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
+
+    def _begin_together(self, start: int) -> int:
+        """Lets all of a team begin as the first does; the step they begin with."""
+        if self.team.alone:
+            return start
+        if self.team.first and start < self.config.steps:
+            batch = to_device(self.task.batch(start, self.config.seed), self.learner.device)
+            self.team.check(self.learner.subnet(self.largest), self.task, batch)
+        with self.team.complete():
+            found = self.team.hand_out(self._tensors(), self._meta(), start)
+        if not self.team.first:
+            self._restore("the first training worker", found)
+        return found.step
 
     def _resume(self, directory: Path | str) -> tuple[int, list[str]]:
         found = checkpoints.newest(directory)

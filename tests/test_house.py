@@ -25,6 +25,7 @@ BRIDGES = (
     "learning",
     "searchers/gradient/*",
     "targets/*",
+    "trainers",
     "tuning",
     "workflow",
     "run",

@@ -31,13 +31,13 @@ class RayExecutor(Pool):
         timeout_s: float | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
-        super().__init__(_Actors(address, num_workers, num_gpus), num_workers, timeout_s, start_timeout_s)
+        super().__init__(Actors(address, num_workers, num_gpus), num_workers, timeout_s, start_timeout_s)
 
 
-class _Actors(Workers):
+class Actors(Workers):
     kind = "ray"
 
-    def __init__(self, address: str, num_workers: int, num_gpus: float) -> None:
+    def __init__(self, address: str, num_workers: int, num_gpus: float = 0.0) -> None:
         self._address = address
         self._num_workers = num_workers
         self._num_gpus = num_gpus
@@ -48,12 +48,15 @@ class _Actors(Workers):
         self._asked: dict[Any, int] = {}  # of what answers are awaited, and from whom
 
     def hold(self, evaluate: Evaluate) -> None:
+        self._join()
+        self._evaluator = self._ray.put(evaluate)
+
+    def _join(self) -> None:
         if self._ray is None:
             ray = import_ray()
             if not ray.is_initialized():
                 self._local = join_or_start(ray, self._address, self._num_workers)
             self._ray = ray
-        self._evaluator = self._ray.put(evaluate)
 
     def begin(self, worker: int) -> None:
         if worker not in self._actors:
@@ -97,6 +100,10 @@ class _Actors(Workers):
             self._local.close()
             self._local = None
         self._ray = None
+
+    def host(self) -> str:
+        self._join()
+        return str(self._ray.util.get_node_ip_address())
 
     def room(self) -> str:
         total = self._ray.cluster_resources()

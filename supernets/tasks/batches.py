@@ -17,18 +17,30 @@ EVALUATION_BATCH = 256
 Value = TypeVar("Value")
 
 
-def to_device(value: Value, device: torch.device) -> Value:
-    """A tensor, or tensors in (named) tuples, lists and dicts, on the device."""
-    moved: Any = value
+def mapped(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
+    """A tensor, or tensors in (named) tuples, lists and dicts, each as the function makes it."""
+    found: Any = value
     if isinstance(value, Tensor):
-        moved = value.to(device, non_blocking=True)
+        found = function(value)
     elif isinstance(value, tuple) and hasattr(value, "_make"):
-        moved = value._make(to_device(item, device) for item in value)
+        found = value._make(mapped(item, function) for item in value)
     elif isinstance(value, tuple | list):
-        moved = type(value)(to_device(item, device) for item in value)
+        found = type(value)(mapped(item, function) for item in value)
     elif isinstance(value, dict):
-        moved = {key: to_device(item, device) for key, item in value.items()}
-    return moved  # type: ignore[no-any-return]
+        found = {key: mapped(item, function) for key, item in value.items()}
+    return found  # type: ignore[no-any-return]
+
+
+def to_device(value: Value, device: torch.device) -> Value:
+    """What a batch is made of, on the device."""
+    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors that a batch is made of."""
+    found: list[Tensor] = []
+    mapped(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
 
 
 def batch_indices(num_train: int, batch_size: int, step: int, seed: int) -> Tensor:
