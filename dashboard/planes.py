@@ -11,8 +11,8 @@ from dashboard.queries import Mask, StudyView
 from nas import aims
 from nas.limits import Limit
 
-MOST_POINTS = 4000
-"""Of each kind that are drawn; others would lie on top of them."""
+MOST_POINTS = 2000
+"""Of each kind that are drawn; others would lie on top of them. The browser draws them at once, without WebGL."""
 _STEPS = 80  # of the bounds that a limit can be moved to
 CROWDED = 0.25
 """Share of the feasible networks from which on a front says nothing any more."""
@@ -103,7 +103,7 @@ def thinned(rows: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = (), m
     """Of many rows the first in each cell of a grid: those that are left out would lie on top of others."""
     if len(rows) <= most:
         return rows
-    side = int(np.sqrt(most * 2))
+    side = int(3 * np.sqrt(most))
     while True:
         cells = [_cells(rows[name].to_numpy(float), name in logs, side) for name in axes[:2]]
         _, first = np.unique(cells[0] * np.int64(side + 1) + cells[1], return_index=True)
@@ -127,15 +127,3 @@ def drawable(table: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = ())
         values = table[name].to_numpy(float)
         mask &= values > 0 if name in logs else np.isfinite(values)
     return mask
-
-
-def selected(event: Mapping[str, object] | None) -> tuple[int, ...]:
-    """Positions of the networks chosen in a chart, each once, in the order chosen.
-
-    A point carries its position as `customdata`; points without one (lines, limits) say nothing.
-    """
-    selection = (event or {}).get("selection")
-    points = selection.get("points") if isinstance(selection, Mapping) else None
-    found = [point.get("customdata") for point in points or []]
-    firsts = [item[0] if isinstance(item, list | tuple) and item else item for item in found]
-    return tuple(dict.fromkeys(int(item) for item in firsts if isinstance(item, int | float)))

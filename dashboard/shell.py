@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import address, progress, queries, text, theme
+from dashboard import address, chart, progress, queries, text, theme
 from dashboard.progress import Unreadable
 from dashboard.queries import StudyView
 from nas import front as fronts
@@ -67,6 +67,7 @@ def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page], page: st.P
                 st.page_link(one, query_params={"study": address.key(str(name))})
         url = repository().url
         st.caption(f"Reading {text.markdown(url.rpartition('/')[2] or url)}", help=text.markdown(url, 400))
+        chart.begin_loading()
 
 
 def _pick_study(names: list[str], page: st.Page) -> None:
@@ -212,14 +213,23 @@ def is_dark() -> bool:
     return st.context.theme.type == "dark"
 
 
-def drawn(figure: go.Figure) -> go.Figure | dict[str, object]:
-    """The figure as it looks on the reader's ground."""
-    return theme.darkened(figure) if is_dark() else figure
+def show_figure(
+    figure: go.Figure,
+    key: str,
+    alt: str = "",
+    toolbar: Mapping[str, object] | None = None,
+    on_select: Callable[[Sequence[int]], None] | None = None,
+) -> None:
+    """A figure as it looks on the reader's ground; without a toolbar it is only looked at.
 
-
-def show_figure(figure: go.Figure, key: str, alt: str | None = None) -> None:
-    """A figure to look at, without the toolbar."""
-    st.plotly_chart(drawn(figure), key=key, width="stretch", theme=None, config={"displayModeBar": False}, alt=alt)
+    Args:
+        alt: what it shows, for those who do not see it.
+        toolbar: Plotly's settings of it.
+        on_select: see `chart.show`.
+    """
+    drawn = figure.to_json(validate=False)
+    config = {"displayModeBar": False} if toolbar is None else toolbar
+    chart.show(theme.darkened(drawn) if is_dark() else drawn, key, alt or key, config, on_select)
 
 
 def show_facts(facts: Mapping[str, str]) -> None:

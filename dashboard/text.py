@@ -42,6 +42,13 @@ def markdown(value: object, most: int = MOST) -> str:
     return _isolated("".join([*parts, _MEANT.sub(r"\\\1", text[end:])]))
 
 
+def code(value: object) -> str:
+    """Markdown that shows the text as code, to be copied."""
+    text = shortened(value, 10_000)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}"
+
+
 def plot(value: object, most: int = MOST) -> str:
     """The text for labels, legends and hover texts of figures."""
     text = shortened(value, most).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

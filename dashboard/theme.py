@@ -4,9 +4,7 @@ The colours are Okabe and Ito's, which stay apart for colour-blind readers; mark
 made in the light ones; `darkened` gives every colour its dark partner.
 """
 
-import json
 import re
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -101,10 +99,9 @@ _DARK = {
 _COLOR = re.compile("|".join(map(re.escape, _DARK)))
 
 
-def darkened(figure: go.Figure) -> dict[str, Any]:
-    """The same figure for a dark ground, as Plotly's JSON."""
-    found: dict[str, Any] = json.loads(_COLOR.sub(lambda color: _DARK[color.group()], figure.to_json(validate=False)))
-    return found
+def darkened(figure: str) -> str:
+    """The same figure, as Plotly's JSON, for a dark ground."""
+    return _COLOR.sub(lambda color: _DARK[color.group()], figure)
 
 
 def _colors(partner: dict[str, str], border: str) -> dict[str, str]:

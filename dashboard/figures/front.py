@@ -14,8 +14,6 @@ from dashboard.planes import Plane
 from nas.limits import Limit
 from nas.units import Metric, metric
 
-WEBGL_ABOVE = 1000
-"""More points than this are drawn by the graphics card: SVG becomes slow."""
 _FAR = 5  # times between the ends of fronts from which on they are drawn by ratio
 _FAINT_BARS = "rgba(86,180,233,0.45)"
 MOST_BARS = 60
@@ -66,17 +64,16 @@ def front_figure(
     front = table[table["_front"]]
     rest = table[~table["_front"]]
     figure = go.Figure()
-    heavy = len(rest) > WEBGL_ABOVE
     feasible, refuted = rest["_feasible"].to_numpy(bool), rest["_refuted"].to_numpy(bool)
     masks = {"evaluated": feasible, "breaks a limit": ~feasible & ~refuted, "breaks a limit as measured": refuted}
     for name, mask in masks.items():
         if mask.any() or name == "evaluated":
             rows = planes.thinned(rest[mask], (x, y), logs)
-            figure.add_trace(_points(heavy, rows, mx, my, name, _colored(_KINDS[name], rows, third, front)))
+            figure.add_trace(_points(rows, mx, my, name, _colored(_KINDS[name], rows, third, front)))
     same = set(shown.objectives) == {x, y}
     _add_step(figure, table, mx, my, same)
     name = "front" if set(shown.objectives) <= {x, y} else f"front ({len(shown.objectives)} objectives)"
-    marks = _points(len(front) > WEBGL_ABOVE, front, mx, my, name, _colored(_FRONT, front, third, front, scale=True))
+    marks = _points(front, mx, my, name, _colored(_FRONT, front, third, front, scale=True))
     figure.add_trace(_with_bars(marks, front, mx, my, shares or {}))
     _add_measured(figure, front, mx, my)
     for place, label, color in ((chosen, "chosen", theme.PICKED), (compared, "compared", theme.OTHER)):
@@ -109,16 +106,12 @@ def _leave_bars_out_of_ranges(figure: go.Figure, table: pd.DataFrame, mx: Metric
             update(autorangeoptions={"clipmin": bottom, "clipmax": high + pad})
 
 
-def _points(
-    heavy: bool, rows: pd.DataFrame, mx: Metric, my: Metric, name: str, marker: dict[str, Any], **more: Any
-) -> Any:
+def _points(rows: pd.DataFrame, mx: Metric, my: Metric, name: str, marker: dict[str, Any], **more: Any) -> Any:
     """A trace of points that keeps its look while others are chosen."""
-    scatter = go.Scattergl if heavy else go.Scatter
-    exact = np.float32 if heavy else np.float64
     same = {key: marker[key] for key in ("opacity", "size") if key in marker}
-    return scatter(
-        x=(rows[mx.name].to_numpy(float) * mx.factor).astype(exact),
-        y=(rows[my.name].to_numpy(float) * my.factor).astype(exact),
+    return go.Scatter(
+        x=rows[mx.name].to_numpy(float) * mx.factor,
+        y=rows[my.name].to_numpy(float) * my.factor,
         mode="markers",
         name=name,
         customdata=rows.index.to_numpy(np.int32),
@@ -206,7 +199,7 @@ def _add_measured(figure: go.Figure, front: pd.DataFrame, mx: Metric, my: Metric
     )
     marker = {"symbol": "diamond-open", "size": 9, "color": theme.OTHER, "opacity": 1.0, "line": {"width": 1.6}}
     points = was.assign(**{mx.name: xs / mx.factor, my.name: ys / my.factor})
-    figure.add_trace(_points(False, points, mx, my, "measured", marker, legendgroup="measured"))
+    figure.add_trace(_points(points, mx, my, "measured", marker, legendgroup="measured"))
 
 
 def _ring(row: pd.DataFrame, mx: Metric, my: Metric, name: str, color: str) -> go.Scatter:

@@ -278,12 +278,12 @@ def _place(shown: StudyView, name: str) -> int | None:
     return None if one is None or one.error is not None else shown.places[one.arch.digest]
 
 
-def _take_selection(shown: StudyView) -> None:
+def _take_selection(shown: StudyView, places: Sequence[int]) -> None:
     """A point that was clicked is the network shown, a second one is compared; of many, a list."""
-    places = planes.selected(st.session_state[_key(shown, "chart")])
-    if not places:
+    known = [place for place in dict.fromkeys(places) if 0 <= place < len(shown.table)]
+    digests = [str(shown.table["_digest"].iloc[place]) for place in known]
+    if not digests:
         return
-    digests = [str(shown.table["_digest"].iloc[place]) for place in places if place < len(shown.table)]
     if len(digests) > 2:
         address.put("among", [digest[:12] for digest in digests[:_MOST_LISTED]])
     else:
@@ -298,20 +298,16 @@ def _show_chart(shown: StudyView, plane: Plane, logs: Sequence[str], network: in
     figure = figures.front_figure(
         plane, logs=logs, chosen=network, compared=compared, shares=_shares(shown, plane.axes)
     )
-    picture = {"format": "svg", "filename": f"front {text.shortened(shown.study.name, 40)}"}
-    st.plotly_chart(
-        shell.drawn(figure),
-        key=_key(shown, "chart"),
-        width="stretch",
-        theme=None,
-        on_select=lambda: _take_selection(shown),
-        selection_mode=("points", "box", "lasso"),
-        alt="Front: networks in the plane of two metrics",
-        config={
-            "displaylogo": False,
-            "toImageButtonOptions": picture,
+    shell.show_figure(
+        figure,
+        _key(shown, "chart"),
+        "Front: networks in the plane of two metrics",
+        toolbar={
+            "toImageButtonOptions": {"format": "svg", "filename": f"front {text.shortened(shown.study.name, 40)}"},
+            "modeBarButtonsToAdd": ["select2d", "lasso2d"],
             "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"],
         },
+        on_select=lambda places: _take_selection(shown, places),
     )
     return figure
 
@@ -379,9 +375,8 @@ def _show_network(shown: StudyView, plane: Plane, network: int | None, compared:
         icon=":material/account_tree:",
         query_params=query,
     )
-    st.code(
-        commands.export(shown.study.name, one.arch.digest, shell.repository().url), language="bash", wrap_lines=True
-    )
+    command = commands.export(shown.study.name, one.arch.digest, shell.repository().url)
+    st.markdown(text.code(command))  # `st.code` brings a highlighter for all languages, which takes half a second
 
 
 def _none_keeps(shown: StudyView, plane: Plane) -> str:

@@ -127,9 +127,11 @@ def _show_unreadable(views: Sequence[StudyView | Unreadable]) -> None:
 
 def _compare(views: Sequence[StudyView]) -> None:
     """Several studies on one front, in two metrics that all of them have, and how each front grew."""
+    for empty in (one for one in views if not len(one.table)):
+        shell.note(f"{text.markdown(empty.study.name)} has no evaluations yet and is left out.")
+    views = [one for one in views if len(one.table)][:_MOST_COMPARED]
     if not views:
         return
-    views = views[:_MOST_COMPARED]
     shared = [name for name in views[0].metrics if all(name in one.metrics for one in views)]
     if len(shared) < 2:
         shell.note("These studies have no two metrics in common, so no front shows them all.")

@@ -51,7 +51,7 @@ def test_no_bar_of_a_worker_begins_before_the_one_before_it_ends(shown: StudyVie
 
 def test_every_colour_of_a_figure_has_a_partner_on_a_dark_ground(shown: StudyView) -> None:
     grown = history.hypervolume_figure(progress.hypervolume_history(shown.table, shown.study.objectives))
-    dark = str(theme.darkened(grown))
+    dark = theme.darkened(grown.to_json())
     assert theme.PAPER in str(grown.to_dict()) and theme.PAPER not in dark
     assert theme.INK not in dark and theme.ACCENT not in dark
 

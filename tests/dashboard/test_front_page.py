@@ -11,7 +11,7 @@ import pytest
 
 from dashboard import planes, queries
 from dashboard.figures.axes import log_ticks
-from dashboard.figures.front import MOST_BARS, WEBGL_ABOVE, front_figure, fronts_figure
+from dashboard.figures.front import MOST_BARS, front_figure, fronts_figure
 from dashboard.planes import Plane, plane
 from dashboard.queries import StudyView
 from dashboard.views import networks
@@ -127,9 +127,8 @@ def test_the_chosen_and_the_compared_network_have_rings(shown: StudyView) -> Non
 def test_many_points_are_few_on_the_wire_and_the_front_is_whole() -> None:
     shown = many(60_000)
     figure = front_figure(shown)
-    assert trace(front_figure(many(WEBGL_ABOVE // 2)), "evaluated").type == "scatter"
     evaluated = trace(figure, "evaluated")
-    assert evaluated.type == "scattergl"
+    assert evaluated.type == "scatter", "the first use of WebGL takes a browser a second"
     assert planes.MOST_POINTS / 4 < len(evaluated.x) <= planes.MOST_POINTS
     assert set(trace(figure, "front").customdata) == set(shown.front.index)
     assert len(figure.to_json()) < 200_000
@@ -217,21 +216,6 @@ def test_each_target_has_a_front_of_its_own() -> None:
     figure = fronts_figure(fronts, {name: f"latency_ms@{name}" for name in fronts}, "error", "latency (ms)")
     assert [one.name for one in figure.data] == ["cpu", "pi5"]
     assert list(figure.data[1].x) == [2.0, 9.0]
-
-
-@pytest.mark.parametrize(
-    ("event", "places"),
-    [
-        (None, ()),
-        ({}, ()),
-        ({"selection": {"points": []}}, ()),
-        ({"selection": {"points": [{"curve_number": 2}]}}, ()),
-        ({"selection": {"points": [{"customdata": 7}, {"customdata": 7}]}}, (7,)),
-        ({"selection": {"points": [{"customdata": [3]}, {"customdata": 1.0}, {"customdata": None}]}}, (3, 1)),
-    ],
-)
-def test_a_selection_names_positions(event: Any, places: tuple[int, ...]) -> None:
-    assert planes.selected(event) == places
 
 
 def test_changes_are_points_of_what_is_in_per_cent_and_shares_of_the_rest() -> None:

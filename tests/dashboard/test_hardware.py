@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from dashboard.figures import latency
 from nas.records import Measurement, PredictorRecord, SpaceRecord, TargetRecord
 from nas.storage import Repository
 from tests.dashboard.seeding_hardware import BEFORE, CPU, GPU, NEW, TABLE
-from tests.dashboard.test_pages import Open, browse, texts
+from tests.dashboard.test_pages import Open, browse, figures_of, texts
 
 __all__ = ["browse"]  # the fixture
 NOTE = "became {}% slower while it was timed"
@@ -179,7 +178,7 @@ def test_a_predictor_that_serves_limits_says_so_with_its_picture(browse: Open, u
     test = browse("targets")
     assert test.selectbox(key="predictor").value == "cpu  ·  ConvSpace"
     assert "It may decide on limits of latency on cpu" in test.success[0].value and not test.warning
-    drawn = json.loads(test.get("plotly_chart")[0].proto.spec)["data"]
+    drawn = figures_of(test)[0]["data"]
     assert [one["name"] for one in drawn] == ["both agree", "held back", "slower than its bound"]
     with Repository(url, read_only=True) as repository:
         stored = next(one for one in repository.predictors("cpu") if one.version == CPU.version)
@@ -189,7 +188,7 @@ def test_a_predictor_that_serves_limits_says_so_with_its_picture(browse: Open, u
 
 def test_a_predictor_without_pairs_or_of_an_earlier_machine_says_so(browse: Open) -> None:
     test = browse("targets", target="pi5")
-    assert "nothing to draw" in test.info[0].value and not test.get("plotly_chart")
+    assert "nothing to draw" in test.info[0].value and not figures_of(test)
     test.selectbox(key="predictor").set_value(f"cpu  ·  ConvSpace  ·  earlier version {BEFORE.version[:8]}").run()
     assert not test.exception
     assert "nas target measure RUN_FILE cpu" in test.warning[0].value

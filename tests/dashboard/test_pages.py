@@ -6,11 +6,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import importance, planes
+from dashboard import chart, importance, planes, text
 from dashboard.queries import StudyView
 from dashboard.serve import APP
 from nas import front as fronts
@@ -46,6 +47,12 @@ def browse(url: str, monkeypatch: pytest.MonkeyPatch) -> Open:
         return test.run()
 
     return open_page
+
+
+def figures_of(test: AppTest) -> list[dict[str, Any]]:
+    """The figures of a page, as Plotly's JSON."""
+    charts = [one.proto for one in test.get("bidi_component") if one.proto.component_name == chart.NAME]
+    return [told["figure"] for told in (json.loads(one.bytes) for one in charts) if "figure" in told]
 
 
 def texts(test: AppTest) -> str:
@@ -127,7 +134,8 @@ def test_the_front_shows_the_best_network_and_its_export_command(browse: Open, s
     test = browse("front", "digits-cnn")
     assert test.selectbox(key="digits-cnn network").value == shown.front.index[0]
     best = str(shown.front["_digest"].iloc[0])
-    assert test.code[0].value == f"nas export digits-cnn --architecture {best[:8]} --to {best[:8]} --storage {url}"
+    command = f"nas export digits-cnn --architecture {best[:8]} --to {best[:8]} --storage {url}"
+    assert text.code(command) in [one.value for one in test.markdown]
     values = test.table[0].value
     assert values["verified"].iloc[0].endswith(" %") and "±" in values[best[:8]].iloc[0]
     assert "is on the front" in texts(test)
@@ -294,7 +302,7 @@ def test_positions_of_one_choice_are_shown_on_request(browse: Open) -> None:
     assert family.options[:2] == ["all choices", "early.op"] and len(family.options) == 10
     family.set_value("late.kernel").run()
     assert not test.exception
-    steps = json.loads(test.get("plotly_chart")[1].proto.spec)
+    steps = figures_of(test)[1]
     titles = [note["text"] for note in steps["layout"]["annotations"]]
     assert titles == [f"late.kernel.{position}" for position in range(4)]
 

@@ -66,3 +66,8 @@ def test_figures_take_no_html_and_no_templates() -> None:
     said = text.plot("<b>x</b> %{y} $z$ & 'q'")
     assert "<" not in said and "%{" not in said and "$" not in said
     assert "&lt;b&gt;" in said and "&amp;" in said
+
+
+def test_code_is_fenced_by_more_than_it_holds() -> None:
+    assert text.code("nas front 'a'") == "` nas front 'a' `"
+    assert text.code("a ``b`` <c>") == "``` a ``b`` <c> ```"

@@ -1,0 +1,55 @@
+// Draws a Plotly figure in place: what was drawn before is changed, so that a zoom stays.
+
+// The server says of the library neither when it was made nor how long it lasts: the browser is told to keep it.
+async function kept(address) {
+  if (!globalThis.caches) return address // a browser has none where pages come from another machine without https
+  const cache = await caches.open("plotly")
+  if (!(await cache.match(address))) {
+    for (const old of await cache.keys()) await cache.delete(old)
+    await cache.add(address)
+  }
+  return URL.createObjectURL(await (await cache.match(address)).blob())
+}
+
+function plotly(address) {
+  globalThis.plotlyLoading ??= new Promise((done, failed) => {
+    const script = document.createElement("script")
+    script.onload = () => done(globalThis.Plotly)
+    script.onerror = () => failed(new Error(`${address} cannot be loaded`))
+    kept(address).then(source => {
+      script.src = source
+      document.head.append(script)
+    }, failed)
+  })
+  return globalThis.plotlyLoading
+}
+
+async function draw(place, told, setTriggerValue) {
+  const Plotly = await plotly(told.library)
+  if (!place.isConnected) return
+  await Plotly.react(place, told.figure.data, told.figure.layout, told.config)
+  if (place.watch) return
+  place.watch = new ResizeObserver(() => place.isConnected && Plotly.Plots.resize(place))
+  place.watch.observe(place)
+  place.on("plotly_selected", event => {
+    const points = (event?.points ?? []).map(point => point.customdata).filter(Number.isInteger)
+    if (points.length) setTriggerValue("selected", points)
+  })
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const told = JSON.parse(new TextDecoder().decode(data))
+  const place = parentElement.querySelector(".chart")
+  if (!told.figure) {
+    plotly(told.library)
+    return
+  }
+  place.style.height = `${told.figure.layout.height ?? 450}px`
+  place.setAttribute("role", "img")
+  place.setAttribute("aria-label", told.alt)
+  draw(place, told, setTriggerValue)
+  return () => {
+    place.watch?.disconnect()
+    if (place.watch) globalThis.Plotly.purge(place)
+  }
+}
