@@ -16,7 +16,7 @@ from nas import evaluators, front, targets
 from nas.errors import NasError
 from nas.evaluators import COSTS
 from nas.placement import Placement
-from nas.predictors import Predictor
+from nas.predictors import Predictor, Ridge
 from nas.records import Evaluation
 from nas.run import Run, RunError, load
 from nas.storage import Repository
@@ -49,7 +49,9 @@ def place(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures for a moment, and what is learnt from it is fitted in no time."""
     monkeypatch.setitem(targets.TARGETS, "cpu", partial(CPUTarget, budget_s=0.02, warmup=1))  # type: ignore[arg-type]
+    monkeypatch.setattr("nas.latency.Ensemble", Ridge)
 
 
 def opened(run: Run, folder: Path) -> Workflow:
