@@ -98,6 +98,7 @@ def test_passes_are_counted(known: tables.Tables) -> None:
     assert task.passes == pytest.approx(8 / 3)
 
 
+@pytest.mark.slow
 def test_quick_runs_every_part_once(folder: Path, known: tables.Tables, tmp_path: Path) -> None:
     file = tmp_path / "cells.jsonl"
     assert command.main([str(folder), "--quick", "--rows", str(file)]) == 0

@@ -35,6 +35,7 @@ def outcome(derived: int = 0, *, warned: bool = False) -> Outcome:
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "mode", "steps", "passes"),
     [
@@ -54,6 +55,7 @@ def test_the_passes_that_run_are_those_of_the_budget(
     assert (found.supernet_s > 0) == (mode == QUERIED)
 
 
+@pytest.mark.slow
 def test_a_supernet_serves_all_methods_of_a_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "SUPERNETS", tmp_path)
     apart = [run.run(job(method, QUERIED)) for method in ("darts", "gdas")]

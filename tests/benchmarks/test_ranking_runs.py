@@ -195,7 +195,9 @@ def test_a_budget_below_one_step_is_refused() -> None:
         steps_within(lambda n: 4 * n, 3)
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize(
+    "strategy", ["uniform", *(pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES if name != "uniform")]
+)
 def test_each_strategy_runs_the_passes_of_its_budget(strategy: str) -> None:
     steps, passes = run.num_steps(job(strategy), find(TOY))
     done = run.run(job(strategy))

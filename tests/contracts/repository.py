@@ -401,6 +401,10 @@ class RepositoryContract:
         repository.store_evaluations("first", {2: evaluation(2)}, "w", "d")
         assert repository.evaluations("first") == batch(0, 1, 2, 3, 4, 9)
         assert repository.num_evaluations() == {"first": 6}
+        repository.store_evaluations("first", {8: evaluation(8), 6: evaluation(6), 7: evaluation(7)}, "w", "d")
+        assert repository.placed_evaluations("first") == {
+            i: evaluation(9 if i == 5 else i) for i in (0, 1, 2, 3, 4, 5, 6, 7, 8)
+        }
 
     def test_evaluations_come_back_as_columns(self, repository: Repository) -> None:
         some = [

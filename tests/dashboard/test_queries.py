@@ -56,6 +56,16 @@ def test_the_front_is_that_of_the_quadratic_definition(shown: StudyView) -> None
     assert shown.front["error"].is_monotonic_increasing
 
 
+def test_a_targets_own_limit_takes_evaluations_out_of_its_front_alone() -> None:
+    near, far = {"error": 0.2, "latency_ms@cpu": 9.0, "latency_ms@pi5": 1.0}, {"error": 0.3, "latency_ms@cpu": 4.0}
+    targets = {"cpu": ["latency_ms@cpu <= 5"], "pi5": []}
+    several = study(objectives=("error", "latency_ms@cpu", "latency_ms@pi5"), settings={"targets": targets})
+    view = viewed(several, found(near, far | {"latency_ms@pi5": 2.0}))
+    assert view.table["_front@cpu"].tolist() == [False, True]
+    assert view.table["_front@pi5"].tolist() == [True, False]
+    assert view.table["_front"].tolist() == [True, True]
+
+
 def test_limits_and_failures_take_evaluations_out_of_the_front() -> None:
     view = viewed(
         study(limits=("params <= 5",)),

@@ -1,9 +1,10 @@
 """Tiny models of many families, of random weights, as functions that `nas propose` takes."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -116,6 +117,15 @@ def tokens() -> Tensor:
 
 def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+ONE_OF_A_KIND = {"gpt2", "llama", "bert", "vit", "whisper", "mixtral", "resnet", "plain"}
+"""Fused, grouped, bidirectional and image attention, encoder and decoder, experts, convolutions, and none of these."""
+
+
+def one_of_a_kind(families: Iterable[str]) -> list[Any]:
+    """Parameters of a test: one family of each kind, and the others where slow tests run."""
+    return [name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.slow) for name in families]
 
 
 EXAMPLES: dict[str, Callable[[], tuple[Tensor, ...]]] = {

@@ -1,11 +1,13 @@
 """The executor of this process: the contract, and what ends a run."""
 
 import pickle
+from collections.abc import Generator, Sequence
 from functools import partial
 
 import pytest
 
-from nas.executors import Deferred, Executor, InProcess
+from nas.executors import Deferred, Evaluate, Executor, InProcess, evaluate_one
+from nas.records import Evaluation
 from search_spaces import Architecture
 from tests.contracts.executor import ExecutorContract, scaled, some
 
@@ -32,6 +34,20 @@ class TestInProcess(ExecutorContract):
 
         with pytest.raises(KeyboardInterrupt):
             list(executor.run(interrupted, some(2)))
+
+
+class Backwards(Executor):
+    """The last is the first to be finished."""
+
+    def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
+        for place in reversed(range(len(archs))):
+            yield place, evaluate_one(evaluate, archs[place], worker="far")
+
+
+def test_evaluations_come_in_the_order_asked_whichever_is_finished_first() -> None:
+    archs = some(5)
+    found = list(Backwards().run(lambda arch: {"error": float(arch.a)}, archs))
+    assert [(one.arch, one.metrics) for one in found] == [(arch, {"error": float(arch.a)}) for arch in archs]
 
 
 def test_a_metric_that_is_no_number_is_a_failure() -> None:

@@ -77,6 +77,7 @@ def test_workers_finish_what_they_are_at() -> None:
     assert sorted(found) == list(range(len(found)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["here", "processes"])
 def test_the_command_says_how_to_go_on_and_does(workers: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nas", "search", str(slow_run(tmp_path)), *workers]

@@ -125,6 +125,7 @@ def killed(folder: Path, command: Sequence[str], moment: Moment) -> None:
     assert status == -signal.SIGKILL, "it was over before it could be killed"
 
 
+@pytest.mark.slow  # in this process: test_study, where an evaluator ends it anywhere
 def test_a_search_killed_within_a_batch_goes_on(
     never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:

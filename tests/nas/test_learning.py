@@ -105,8 +105,8 @@ def test_other_searchers_take_it_for_their_first_batch(
     "changes",
     [
         {"gradient": "darts"},
-        {"gradient_search": replace(QUICK, seed=1)},
-        {"objectives": ("error",)},
+        pytest.param({"gradient_search": replace(QUICK, seed=1)}, marks=pytest.mark.slow),
+        pytest.param({"objectives": ("error",)}, marks=pytest.mark.slow),
         {"limits": ("params <= 1500",)},
         {"training": "other"},
     ],

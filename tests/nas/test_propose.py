@@ -58,7 +58,7 @@ def parents_output(run: ModuleType, inputs: tuple[Tensor, ...], dtype: torch.dty
     return output(run.Network(parent) if hasattr(run, "Network") else parent, inputs, dtype)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", pretrained.one_of_a_kind(FAMILIES))
 def test_the_largest_network_is_the_parent_and_smaller_ones_run(family: str, tmp_path: Path) -> None:
     run, inputs = imported(text(family), tmp_path, family), pretrained.EXAMPLES[family]()
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):

@@ -113,7 +113,7 @@ def test_equal_seeds_give_equal_studies(searcher: type, repository: Repository) 
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS.values())
-@pytest.mark.parametrize("number", [0, 3, 12, 25])
+@pytest.mark.parametrize("number", [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, 12)), 3, 25])
 def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
     searcher: type, number: int, repository: Repository
 ) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from nas import evaluators, front, targets
 from nas.errors import NasError
 from nas.evaluators import COSTS
 from nas.placement import Placement
-from nas.predictors import Predictor
+from nas.predictors import Predictor, Ridge
 from nas.records import Evaluation
 from nas.run import Run, RunError, load
 from nas.storage import Repository
@@ -49,7 +49,9 @@ def place(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures for a moment, and what is learnt from it is fitted in no time."""
     monkeypatch.setitem(targets.TARGETS, "cpu", partial(CPUTarget, budget_s=0.02, warmup=1))  # type: ignore[arg-type]
+    monkeypatch.setattr("nas.latency.Ensemble", Ridge)
 
 
 def opened(run: Run, folder: Path) -> Workflow:
@@ -223,6 +225,28 @@ def test_predicted_latencies_are_objectives_and_the_front_is_measured(
     assert target.name == "cpu"
     assert all(e.metrics["latency_ms@cpu"] > 0 for e in found)
     assert all(verified[e.arch.digest]["latency_ms@cpu"] > 0 for e in found)
+
+
+class Thrice:
+    """Predicts one millisecond of every network, and bounds that grow with the coverage."""
+
+    def predict(self, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(len(archs)), np.zeros(len(archs))
+
+    def upper(self, archs: Sequence[Architecture], coverage: float) -> np.ndarray:
+        return np.full(len(archs), 10 * coverage)
+
+
+@pytest.mark.parametrize(("bound", "keeps"), [(7.9, False), (8.1, True)])
+def test_limits_are_checked_on_bounds_of_the_coverage_asked_for(
+    bound: float, keeps: bool, run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workflow, "settle_limits", lambda self: None)
+    limited = replace(run, limits=(f"latency_ms@cpu <= {bound}",), coverage=0.8)
+    with opened(limited, place) as workflow:
+        study = workflow.study({"cpu": Thrice()}, name=f"bounded {bound}")  # type: ignore[dict-item]
+        assert study._screen is not None
+        assert study._screen([run.space.smallest(), run.space.largest()]).tolist() == [keeps] * 2
 
 
 def test_a_network_that_breaks_a_limit_as_measured_gives_its_place_to_the_next(

@@ -58,7 +58,7 @@ def test_training_leaves_the_mean_of_its_last_weights(share: float) -> None:
 
 
 @pytest.mark.parametrize("builder", [toy.build, toy.build_normed])
-@pytest.mark.parametrize("cut", [2, 7, 11])
+@pytest.mark.parametrize("cut", [pytest.param(2, marks=pytest.mark.slow), 7, 11])
 def test_an_averaged_training_resumes_bit_for_bit(tmp_path: Path, builder: Any, cut: int) -> None:
     whole, resumed = toy.supernet(builder), toy.supernet(builder)
     quietly(whole, average=0.5)

@@ -299,7 +299,7 @@ class Cut(Exception):
 
 
 @pytest.mark.parametrize("strategy", ["sandwich", "uniform", "two-stage", "pada"])
-@pytest.mark.parametrize("cut", [2, 7])
+@pytest.mark.parametrize("cut", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_cut_and_resumed_is_as_never_cut(strategy: str, cut: int, tmp_path: Path) -> None:
     def trained(stop: int | None, folder: Path | None) -> tuple[TrainingResult, Supernet]:
         def before(step: int) -> None:

@@ -162,7 +162,10 @@ def test_with_zeros_and_ones_the_network_is_the_pruned_one() -> None:
     assert not torch.allclose(before, gated(net, gates, [torch.ones_like(one) for one in z]), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in {"conv", "fused", "recurrent"} else pytest.param(name, marks=pytest.mark.slow) for name in ZOO],
+)
 def test_in_any_network_closed_units_are_units_that_are_not_there(name: str) -> None:
     """Each group for itself: convolutions with batch norm, recurrent cells, gated and fused layers."""
     case = ZOO[name]
@@ -205,7 +208,9 @@ def test_a_closed_sublayer_is_one_that_is_not_there(closed: str) -> None:
     assert torch.allclose(gated(net, gates, z), network.last(x.mean(1)), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    "name", [name if name in {"conv", "fused"} else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+)
 def test_open_gates_change_nothing(name: str) -> None:
     case = ZOO[name]
     net = Supernet(case.space, case.build, layout=case.layout, dtype=torch.float64)

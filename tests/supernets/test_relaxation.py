@@ -76,7 +76,7 @@ relaxable_spaces = random_spaces().filter(lambda space: any(not slot.conditions 
 
 
 @given(space=relaxable_spaces, seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 def test_one_hot_is_the_subnet_in_random_spaces(space: Space, seed: int) -> None:
     net = supernet_of(space)
     x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -226,7 +226,7 @@ def _chance(space: Space, probabilities: dict[str, Tensor], arch: Architecture, 
 
 
 @given(space=random_spaces(constraints=False, most=16), seed=st.integers(0, 1000))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 def test_expected_parameters_and_macs_are_those_of_enumeration(space: Space, seed: int) -> None:
     assume(any(not slot.conditions for slot in space.slots))
     net = supernet_of(space)
@@ -256,7 +256,7 @@ def test_a_cost_is_fitted_to_what_was_measured() -> None:
     space = ViTSpace()
     net = Supernet(space, vit.build)
     counted = net.expected("macs", torch.zeros(1, 1, 8, 8))
-    archs = space.sample_many(600, np.random.default_rng(0), uniform="choices")
+    archs = space.sample_many(250, np.random.default_rng(0), uniform="choices")
     cost = fitted(space, archs, [counted.of(arch) for arch in archs])
     assert cost.r2 > 0.99
     fresh = space.sample_many(50, np.random.default_rng(1))

@@ -214,6 +214,30 @@ def test_features_of_the_outputs_change_places_only_where_the_task_does_not_mind
     assert "the outputs' features with them" in found.table()
 
 
+class Moody(nn.Module):
+    """What it computes depends on the order of its units once a weight is large, as no random one is."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, arch.hidden), nn.Linear(arch.hidden, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        place = torch.arange(1.0, hidden.shape[-1] + 1).to(hidden)
+        return self.last(torch.where(self.first.weight.abs().max() > 50, hidden * place, hidden))
+
+
+def test_units_stay_where_the_given_weights_mind_their_order() -> None:
+    supernet = Supernet(Widths(), Moody)
+    supernet.state_dict()["first.weight"][0, 0] = 100.0
+    before, example = supernet.state_dict()["first.weight"].clone(), task().example(6)
+    expected = outputs(supernet, example)
+    found = sort_units(supernet, task(), random_score)
+    assert not found.groups and found.left
+    assert torch.equal(supernet.state_dict()["first.weight"], before)
+    torch.testing.assert_close(outputs(supernet, example), expected, rtol=0, atol=0)
+
+
 class Odd(Space):
     hidden = choice(2, 3)
 

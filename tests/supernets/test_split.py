@@ -298,7 +298,7 @@ def test_feedback_and_state_go_to_the_inner_plan() -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("cut", [3, 4, 6, 7])
+@pytest.mark.parametrize("cut", [*(pytest.param(cut, marks=pytest.mark.slow) for cut in (4, 6)), 3, 7])
 @pytest.mark.parametrize("text", ["split(batches=2)", "split(models=3, batches=1, restart=yes)"])
 def test_cut_at_a_split_and_resumed_is_as_never_cut(text: str, cut: int, every: int, tmp_path: Path) -> None:
     """The splits come before steps 3 and 6; a step's batch, where it is cut, comes after its split."""

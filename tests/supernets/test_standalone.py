@@ -247,7 +247,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("place", [None, "checkpoints"])
-@pytest.mark.parametrize("stop", [1, 15, 20, 45, 79, 100])
+@pytest.mark.parametrize("stop", [*(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 20, 79)), 15, 45, 100])
 def test_a_report_stopped_anywhere_goes_on_and_trains_nothing_twice(
     stop: int, place: str | None, tmp_path: Path
 ) -> None:

@@ -95,6 +95,8 @@ def test_a_correction_is_forgotten_by_a_fit_and_moves_every_bound_by_one_factor(
     np.testing.assert_allclose(bounded.upper(codes, 0.6), 1.2 * plain)
     bounded.correct([1.0] * 4, [0.7, 0.8, 0.9, 0.95], 0.8)  # of choices made with the corrected bounds
     np.testing.assert_allclose(bounded.upper(codes, 0.8), 0.95 * 1.5 * plain)
+    bounded.correct([1.0] * 4, [0.7, 0.8, 0.9, 1.1], 0.8)
+    np.testing.assert_allclose(bounded.upper(codes, 0.8), 1.1 * 0.95 * 1.5 * plain)
     bounded.fit(codes, latency(codes))
     np.testing.assert_array_equal(bounded.upper(codes, 0.8), plain)
 
