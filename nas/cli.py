@@ -503,9 +503,10 @@ def compress(
     """From a trained model to smaller ones: search its space under limits, fine-tune what is found, export it.
 
     The run file says `init=`, the trained weights, of which the largest network is the parent. Limits are another
-    search of the same supernet: the study is called after them unless --name says otherwise.
+    search of the same supernet: the study is called after them unless --name says otherwise. A run that sorts by learnt
+    gates, sort="gates(sparsity=0.5)", begins with the network that these leave under its limits.
     """
-    from nas.compressing import compressed, require_parent, study_name, tuning
+    from nas.compressing import begin_with_masks, compressed, require_parent, study_name, tuning
     from nas.run import load
 
     base = load(run_file)
@@ -516,6 +517,7 @@ def compress(
     with session.run_workflow(
         run_file, change, storage, runs, Placement(cluster, workers, timeout), folder
     ) as workflow:
+        begin_with_masks(workflow)
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):
