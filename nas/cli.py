@@ -541,9 +541,10 @@ def compress(
 
     Searches its space under limits, fine-tunes what is found and exports it. The run file gives the trained weights as
     `init=`; the largest network is the parent. Other limits are another search of the same supernet, and the study is
-    named after them unless --name is given.
+    named after them unless --name is given. A run that sorts by learnt gates,
+    sort="gates(sparsity=0.5)", begins with the network that these leave under its limits.
     """
-    from nas.compressing import compressed, require_parent, study_name, tuning
+    from nas.compressing import begin_with_masks, compressed, require_parent, study_name, tuning
     from nas.run import load
 
     base = load(run_file)
@@ -552,6 +553,7 @@ def compress(
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
     folder, placement = runs / (name or base.name), Placement(cluster, workers, timeout, trainers)
     with session.workflow_of(change(base), run_file, storage, folder, placement) as workflow:
+        begin_with_masks(workflow)
         session.search(workflow)
         rows = session.spread(workflow.repository, workflow.run.name, networks)
         for row, found in compressed(workflow, rows, steps, lr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,13 @@ from nas.errors import NasError
 from nas.front import Row
 from nas.run import Run
 from nas.workflow import Workflow
+from supernets.compression.fitting import FitError
+from supernets.compression.learnt_gates import COSTS, learn_gates
+from supernets.compression.masks import counted, left_by
+from supernets.compression.scores import LearntGates, score
 from supernets.training import TrainingConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,30 @@ def tuning(run: Run, steps: int | None, lr: float | None) -> TrainingConfig:
         raise NasError("the supernet keeps the weights it began with, so its steps give no measure: say --steps N")
     given = max(1, base.steps // 5) if steps is None else steps
     return replace(base, steps=given, lr=base.lr / 10 if lr is None else lr)
+
+
+def begin_with_masks(workflow: Workflow) -> None:
+    """Has the search of a run that is sorted by learnt gates begin with the network that these leave under its limits.
+
+    Limits on parameters and multiply-accumulates count here; the study keeps the others too.
+    """
+    run = workflow.run
+    chosen = score(run.sort) if run.sort else None
+    if not isinstance(chosen, LearntGates):
+        return
+    workflow.settle_limits()
+    most = {limit.metric: limit.value for limit in workflow.run.all_limits if limit.is_upper and limit.metric in COSTS}
+    if not most:
+        return
+    supernet = evaluators.untrained(run, sort=False)
+    gates = learn_gates(supernet, run.task, chosen.config())
+    try:
+        arch = left_by(gates, supernet, counted(supernet, run.task), most)
+    except FitError as error:
+        logger.warning("the search begins without a network of the masks: %s", error)
+        return
+    if arch in run.searched:
+        workflow.run = replace(workflow.run, first=(*workflow.run.first, arch))
 
 
 def compressed(

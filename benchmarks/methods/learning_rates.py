@@ -34,7 +34,18 @@ from supernets.structure import stack
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig, TrainingError, train_network
 
-ABOUT = ""
+ABOUT = """
+Claimed (arXiv:2402.17440, arXiv:2602.07494): one setting serves networks of all sizes, if their learning rates follow
+their paths. Tried on digits with twelve networks of each of two spaces: plain chains of 3 to 13 layers with stochastic
+gradient descent, and 1 to 8 residual blocks with AdamW; 150 steps, each rule with the best of a grid of rates around
+its optimum, which was chosen by a seed of its own. Means and worst are over the twelve sizes.
+
+It does not hold here: no rule is ahead of one fixed rate in the mean, and the deepest, narrowest chains are worse with
+`paths`. On chains the tau between two budgets is higher in the median, but single seeds overlap. With residual blocks
+`paths` is behind, and its worst network is the farthest; taus there are low whatever the rule, where errors at the
+longer budget differ by few points. The fixed rate of residual blocks has a flat optimum: at 0.03 in place
+of 0.1 it has the same error at the end and 8.9 % at a third of the steps, so the lead of `shortest` there is none.
+"""
 SHORT = 1 / 3
 """Of the steps: the other budget."""
 
@@ -106,10 +117,10 @@ SUBJECTS = (
         residual,
         TrainingConfig(steps=150, **COMMON),
         {
-            "none": (0.001, 0.003, 0.01, 0.03),
-            "paths": (1e-4, 3e-4, 0.001, 0.003),
-            "shortest": (0.001, 0.003, 0.01, 0.03),
-            "shortest(variance=yes)": (0.001, 0.003, 0.01, 0.03),
+            "none": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+            "paths": (1e-4, 3e-4, 0.001, 0.003, 0.01),
+            "shortest": (0.001, 0.003, 0.01, 0.03, 0.1),
+            "shortest(variance=yes)": (0.001, 0.003, 0.01, 0.03, 0.1),
         },
     ),
 )

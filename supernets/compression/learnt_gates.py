@@ -39,6 +39,7 @@ from supernets.compression.gates import (
 from supernets.compression.importance import Calibration, ImportanceError
 from supernets.compression.symmetry import Networks
 from supernets.compression.units import Group
+from supernets.distillation.task import unprojected
 from supernets.errors import SupernetError
 from supernets.layout import Shape
 from supernets.learners import Alone
@@ -296,7 +297,7 @@ class _Learning:
         named = dict(self.network.named_parameters())
         batch = to_device(self.task.batch(step, self.config.seed), self.supernet.device)
         gated = _Gated(self.network, masked(named, self.gates, z))
-        outputs, imitation = self.task.taught(gated, batch) if teaches(self.task) else (None, None)
+        outputs, imitation = self.task.taught(gated, batch, unprojected) if teaches(self.task) else (None, None)
         quality = self.task.loss(self.task.outputs(gated, batch) if outputs is None else outputs, batch)
         quality = quality if imitation is None else quality + imitation
         if not math.isfinite(quality.item()):
@@ -352,8 +353,8 @@ class _Gated(nn.Module):
         self.network = network
         self.values = values
 
-    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:  # type: ignore[override]
-        return self.network.named_modules(*args, **kwargs)
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        yield from self.network.named_modules(*args, **kwargs)
 
     def get_submodule(self, target: str) -> nn.Module:
         return self.network.get_submodule(target)

@@ -75,12 +75,21 @@ def prune(
     fitted(supernet, lambda arch: 0.0, costs, limits)  # what cannot be met is said before anything is learnt
     config = _aimed(supernet, task, limits, config or GateConfig(), costs, sublayers, norms)
     gates = learn_gates(supernet, task, config, sublayers=sublayers, norms=norms, directory=directory)
+    arch = left_by(gates, supernet, costs, limits)
+    return Pruned(arch, gates, sort_units(supernet, task, gates))
+
+
+def left_by(gates: Gates, supernet: Supernet, costs: Costs, limits: Mapping[str, float]) -> Architecture:
+    """The architecture under limits that keeps most of what masks are expected to leave open, once units are sorted.
+
+    Raises:
+        FitError: the limits cannot be met.
+    """
 
     def worth(arch: Architecture) -> float:
         return gates.kept(shapes_of(supernet.build, arch))
 
-    arch = fitted(supernet, worth, costs, limits)
-    return Pruned(arch, gates, sort_units(supernet, task, gates))
+    return fitted(supernet, worth, costs, limits)
 
 
 def _aimed(

@@ -28,14 +28,15 @@ class LearntGates(Score):
     name: ClassVar[str] = "gates"
 
     def __post_init__(self) -> None:
-        self._config()
+        self.config()
 
-    def _config(self, seed: int = 0) -> GateConfig:
+    def config(self, seed: int = 0) -> GateConfig:
+        """How these gates are learnt."""
         return GateConfig(sparsity=self.sparsity, steps=self.steps, lr=self.lr, seed=seed)
 
     def __call__(self, group: Group, calibration: Calibration) -> Tensor:
         if self not in calibration.learnt:  # once for all groups
-            config = self._config(calibration.seed)
+            config = self.config(calibration.seed)
             calibration.learnt[self] = learn_gates(calibration.supernet, calibration.task, config)
         return calibration.learnt[self](group, calibration)
 

@@ -110,3 +110,19 @@ def test_what_cannot_be_done_is_one_line(nas: Nas, words: tuple[object, ...], li
     assert done.status == 1
     assert line in " ".join(done.err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_sorted_by_learnt_gates_begins_with_what_they_leave(nas: Nas, tmp_path: Path) -> None:
+    run_file = tmp_path / "masked_run.py"
+    text = RUN.read_text(encoding="utf-8").replace('name="smaller"', 'name="masked", sort="gates(steps=5)"')
+    run_file.write_text(text, encoding="utf-8")
+    asked = ["--limit", "params <= 0.6x", "--steps", "0", "--formats", "safetensors"]
+    done = nas("compress", run_file, "--to", tmp_path / "out", *asked, *options(tmp_path))
+    assert done.status == 0, done.err
+    with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
+        (study,) = stored.studies()
+        first = stored.evaluations(study.name)[0]
+        assert len(study.settings["first"]) == 1
+        assert first.arch.json() == study.settings["first"][0] or first.arch.to_dict() == study.settings["first"][0]
+        parent = tiny_run.build(tiny_run.TinySpace().largest())
+        assert first.metrics["params"] <= 0.6 * sum(parameter.numel() for parameter in parent.parameters())
