@@ -1,4 +1,4 @@
-"""`nas tune`: trainings under a budget, of networks alone (Hyperband) or of settings (CARBS)."""
+"""`nas tune`: trainings under a budget, of networks alone (Hyperband, forecasts) or of settings (CARBS)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
     from nas.executors import Executor
     from nas.fidelity.ledger import Trial
     from nas.run import Run
+    from supernets.training import TrainingConfig
 else:
     display = lazily("nas.display")
 
-_METHODS = ("hyperband", "carbs")
+_METHODS = ("hyperband", "carbs", "forecast")
 
 
 def tune(
     run_file: RunFile,
     method: Annotated[
-        str, typer.Option(help="hyperband: which network, trained alone. carbs: which settings to train with.")
+        str,
+        typer.Option(
+            help="hyperband: which network, trained alone. forecast: the same, by what a model says of each training. "
+            "carbs: which settings to train with."
+        ),
     ] = "hyperband",
     largest: Annotated[
-        int, typer.Option(min=1, help="Hyperband's largest budget, a power of eta; raised later, it goes on.")
+        int,
+        typer.Option(
+            min=1, help="Hyperband's largest budget, a power of eta; raised later, it goes on. Forecast's: epochs."
+        ),
     ] = 27,
     steps: Annotated[
-        int, typer.Option(min=0, help="Steps of Hyperband's budget 1; a 27th of the run file's if left out.")
+        int, typer.Option(min=0, help="Steps of budget 1, or of an epoch; a 27th of the run file's, or one in LARGEST.")
     ] = 0,
     eta: Annotated[int, typer.Option(help="Hyperband promotes one network in so many.")] = 3,
     reuse: Annotated[
@@ -46,6 +54,8 @@ def tune(
     settings: Annotated[
         str, typer.Option(help="That CARBS tunes, of lr, weight_decay, warmup, clip, steps, batch_size.")
     ] = "lr,weight_decay",
+    epochs: Annotated[int, typer.Option(min=1, help="That forecast pays for in all; raised later, it goes on.")] = 60,
+    pool: Annotated[int, typer.Option(help="Networks that forecast chooses from; it starts half of them.")] = 40,
     of: Annotated[
         str, typer.Option(help="That CARBS trains: supernet, or network, the largest one alone.")
     ] = "supernet",
@@ -71,6 +81,9 @@ def tune(
         if method == "hyperband":
             budget = replace(run.training, steps=steps or max(1, run.training.steps // 27))
             _hyperband(run, directory, budget.steps, largest, eta, reuse, executor, file)
+        elif method == "forecast":
+            epoch = replace(run.training, steps=steps or max(1, run.training.steps // largest))
+            _forecast(run, directory, epoch, largest, epochs, pool, executor, file)
         else:
             names = [name.strip() for name in settings.split(",")]
             _carbs(run, directory, names, of, trials, placement.at_once, executor, file)
@@ -99,6 +112,39 @@ def _hyperband(
     paid = cost_going_on(trials) if goes_on else cost(trials)
     display.hyperband(outcome, trials, run.task.metric, steps, paid)
     display.say(f"a larger budget goes on from here: --largest {largest * eta}")
+
+
+def _forecast(
+    run: Run,
+    directory: Path,
+    epoch: TrainingConfig,
+    largest: int,
+    epochs: int,
+    pool: int,
+    executor: Executor,
+    file: Path | None,
+) -> None:
+    from nas.tuning import forecast
+
+    with display.bar("training alone (forecast)") as tick:
+
+        def tell(trial: Trial) -> None:
+            tick(search.paid, epochs)
+
+        search = forecast(
+            run,
+            directory,
+            epoch,
+            largest=largest,
+            pool=pool,
+            start=max(2, pool // 2),
+            executor=executor,
+            run_file=file,
+            on_trial=tell,
+        )
+        best = search.run(epochs)
+    display.forecast(best, search.ledger.trials, run.task.metric, epoch.steps)
+    display.say(f"more epochs go on from here: --epochs {2 * epochs}")
 
 
 def _carbs(

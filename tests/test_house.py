@@ -21,6 +21,7 @@ BRIDGES = (
     "examples/*",
     "exporting",
     "fidelity/architectures",
+    "fidelity/forecasting",
     "learning",
     "searchers/gradient/*",
     "targets/*",
