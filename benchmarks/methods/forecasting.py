@@ -67,7 +67,7 @@ def forecasts(trainings: list[Logged], weights: bool, seed: int) -> np.ndarray:
     for part in range(PARTS):
         held = list(range(part, len(trainings), PARTS))
         known = [one for index, one in enumerate(trainings) if index not in held]
-        model = Forecaster(known, EPOCHS, weights=weights, seed=seed)
+        model = Forecaster(known, EPOCHS, ahead=None, weights=weights, seed=seed)
         found[held] = model.forecast([Question(trainings[index], NOW, EPOCHS) for index in held])[0]
     return found
 

@@ -60,15 +60,23 @@ class Forecaster:
 
     Args:
         horizon: the latest epoch that is asked about.
+        ahead: epochs between what is seen and what is asked about, which it learns; None for the end of each training.
         weights: whether weights are read; without them it is a model of settings and curves.
         steps: of learning, from the same beginning in every fit: what is forecast depends on the trainings alone.
     """
 
     def __init__(
-        self, trainings: Sequence[Logged], horizon: int, *, weights: bool = True, steps: int = 60, seed: int = 0
+        self,
+        trainings: Sequence[Logged],
+        horizon: int,
+        *,
+        ahead: int | None = 1,
+        weights: bool = True,
+        steps: int = 60,
+        seed: int = 0,
     ) -> None:
         self._horizon, self._reads = horizon, weights
-        points = _pairs(trainings)
+        points = _pairs(trainings, ahead)
         values = np.array([point.training.curve[point.then - 1] for point in points])
         self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
         self._y = torch.from_numpy((values - self._center) / self._scale)
@@ -114,13 +122,12 @@ class Forecaster:
         return _Inputs(torch.from_numpy(plain), torch.from_numpy(curves), states)
 
 
-def _pairs(trainings: Sequence[Logged]) -> list[Question]:
-    """Every epoch as seen from every one before it, the beginning included; of very many some, evenly."""
+def _pairs(trainings: Sequence[Logged], ahead: int | None) -> list[Question]:
+    """What came so many epochs after each epoch, the beginning included; of very many some, evenly."""
     found = [
-        Question(training, now, then)
+        Question(training, now, now + ahead if ahead else len(training.curve))
         for training in trainings
-        for then in range(1, len(training.curve) + 1)
-        for now in range(then)
+        for now in range(len(training.curve) + 1 - (ahead or 1))
     ]
     if len(found) <= _MOST_PAIRS:
         return found

@@ -144,13 +144,13 @@ def test_without_weights_it_is_the_model_of_curves(model: Forecaster) -> None:
 
 
 def test_it_forecasts_better_than_the_last_value_and_says_how_sure_it_is() -> None:
-    model = Forecaster(trainings(20), horizon=4, steps=60)
+    model = Forecaster(trainings(20), horizon=4, ahead=None, steps=60)
     held = trainings(10, seed=3)
     mean, spread = model.forecast([Question(one, 1, 4) for one in held])
     true = np.array([one.curve[-1] for one in held])
     assert np.abs(mean - true).mean() < 0.3 * np.abs(np.array([one.curve[0] for one in held]) - true).mean()
     assert (spread > 0).all() and np.isfinite(spread).all()
-    same = Forecaster(trainings(20), horizon=4, steps=60).forecast([Question(one, 1, 4) for one in held])
+    same = Forecaster(trainings(20), horizon=4, ahead=None, steps=60).forecast([Question(one, 1, 4) for one in held])
     assert same[0].tolist() == mean.tolist(), "the same trainings, the same forecasts"
 
 
