@@ -9,6 +9,7 @@ import re
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -362,6 +363,26 @@ def hyperband(outcome: Outcome, trials: Sequence[Trial], name: str, steps: int, 
         return
     best = outcome.best
     results([f"best: {best.config.digest[:_DIGEST]}, {name} {text(best.metrics[name])}: {best.config.json()}"])
+
+
+def forecast(best: Trial | None, trials: Sequence[Trial], name: str, steps: int) -> None:
+    """How long trainings went on, and the best of them.
+
+    Args:
+        name: of the metric.
+        steps: of an epoch.
+    """
+    lengths = Counter({trial.config.digest: trial.budget for trial in trials}.values())
+    headline(f"forecasts: {sum(lengths.values())} trainings, {len(trials)} epochs of {steps:,} steps paid for")
+    table = _table("epochs", "trainings that ended there", numbers=True)
+    for length, number in sorted(lengths.items()):
+        table.add_row(str(length), str(number))
+    _show(table)
+    if best is None:
+        results([f"all failed, for instance: {next((trial.error for trial in trials if trial.error), 'none began')}"])
+        return
+    found = f"{name} {metric(name).text(best.metrics[name])} after {best.budget} epochs"
+    results([f"best: {best.config.digest[:_DIGEST]}, {found}: {best.config.json()}"])
 
 
 def carbs(found: Sequence[tuple[Mapping[str, float | int], float, float]], trials: Sequence[Trial], name: str) -> None:

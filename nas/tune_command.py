@@ -1,4 +1,4 @@
-"""`nas tune`: stand-alone trainings under a budget (Hyperband), or a search of training settings (CARBS)."""
+"""`nas tune`: train under a budget, networks (Hyperband, forecasts) or settings (CARBS)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
     from nas.executors import Executor
     from nas.fidelity.ledger import Trial
     from nas.run import Run
+    from supernets.training import TrainingConfig
 else:
     display = lazily("nas.display")
 
-_METHODS = ("hyperband", "carbs")
+_METHODS = ("hyperband", "carbs", "forecast")
 
 
 def tune(
     run_file: RunFile,
     method: Annotated[
-        str, typer.Option(help="hyperband: search networks by training them alone. carbs: search training settings.")
+        str,
+        typer.Option(
+            help="hyperband: search networks by training them alone. forecast: the same, guided by a model of each "
+            "training. carbs: search training settings."
+        ),
     ] = "hyperband",
     largest: Annotated[
-        int, typer.Option(min=1, help="Hyperband: largest budget, a power of eta. Raise it later to continue.")
+        int,
+        typer.Option(
+            min=1, help="Hyperband: largest budget, a power of eta. Raise it later to continue. forecast: epochs."
+        ),
     ] = 27,
     steps: Annotated[
-        int, typer.Option(min=0, help="Hyperband: steps of budget 1. Default: a 27th of the run file's.")
+        int, typer.Option(min=0, help="Steps of budget 1, or of an epoch. Default: a 27th of the run file's.")
     ] = 0,
     eta: Annotated[int, typer.Option(help="Hyperband: promote one network in so many.")] = 3,
     reuse: Annotated[
@@ -46,6 +54,8 @@ def tune(
     settings: Annotated[
         str, typer.Option(help="CARBS: settings to tune, of lr, weight_decay, warmup, clip, steps, batch_size.")
     ] = "lr,weight_decay",
+    epochs: Annotated[int, typer.Option(min=1, help="forecast: epochs to pay for. Raise it later to continue.")] = 60,
+    pool: Annotated[int, typer.Option(help="forecast: networks to choose from; it starts half of them.")] = 40,
     of: Annotated[
         str, typer.Option(help="CARBS: what to train, the supernet or the largest network alone (network).")
     ] = "supernet",
@@ -77,6 +87,9 @@ def tune(
         if method == "hyperband":
             budget = replace(run.training, steps=steps or max(1, run.training.steps // 27))
             _hyperband(run, directory, budget.steps, largest, eta, reuse, executor, file)
+        elif method == "forecast":
+            epoch = replace(run.training, steps=steps or max(1, run.training.steps // largest))
+            _forecast(run, directory, epoch, largest, epochs, pool, executor, file)
         else:
             names = [name.strip() for name in settings.split(",")]
             _carbs(run, directory, names, of, trials, placement.at_once, executor, file)
@@ -105,6 +118,39 @@ def _hyperband(
     paid = cost_going_on(trials) if goes_on else cost(trials)
     display.hyperband(outcome, trials, run.task.metric, steps, paid)
     display.say(f"a larger budget goes on from here: --largest {largest * eta}")
+
+
+def _forecast(
+    run: Run,
+    directory: Path,
+    epoch: TrainingConfig,
+    largest: int,
+    epochs: int,
+    pool: int,
+    executor: Executor,
+    file: Path | None,
+) -> None:
+    from nas.tuning import forecast
+
+    with display.bar("training alone (forecast)") as tick:
+
+        def tell(trial: Trial) -> None:
+            tick(search.paid, epochs)
+
+        search = forecast(
+            run,
+            directory,
+            epoch,
+            largest=largest,
+            pool=pool,
+            start=max(2, pool // 2),
+            executor=executor,
+            run_file=file,
+            on_trial=tell,
+        )
+        best = search.run(epochs)
+    display.forecast(best, search.ledger.trials, run.task.metric, epoch.steps)
+    display.say(f"more epochs go on from here: --epochs {2 * epochs}")
 
 
 def _carbs(

@@ -1,4 +1,4 @@
-"""Trainings of a run under a budget: networks alone by Hyperband, settings of a training by CARBS.
+"""Trainings of a run under a budget: networks alone by Hyperband or by forecasts, settings of a training by CARBS.
 
 What was found lies beside the run's other files, so that the same call goes on where a stopped one was. On a cluster
 each training is one evaluation of a `RayExecutor`: see docs/decisions/tuning-on-a-cluster.md.
@@ -19,6 +19,7 @@ from nas import evaluators
 from nas.errors import NasError
 from nas.executors import Deferred, Evaluate, Executor
 from nas.fidelity.architectures import StandAlone, architecture_search, identity
+from nas.fidelity.forecasting import Forecasting, Watched, forecasting
 from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from nas.fidelity.settings import TUNABLE, SettingsSearch, variables
@@ -76,6 +77,50 @@ def hyperband(
 def _stand_alone(run_file: str, budget: TrainingConfig, networks: str) -> StandAlone:
     run = load(Path(run_file))
     return StandAlone(run.space, run.build, run.task, budget, networks)
+
+
+def forecast(
+    run: Run,
+    directory: Path,
+    epoch: TrainingConfig,
+    *,
+    largest: int = 10,
+    pool: int = 40,
+    start: int = 20,
+    executor: Executor | None = None,
+    run_file: Path | None = None,
+    on_trial: OnTrial | None = None,
+) -> Forecasting:
+    """Forecasting Model Search over the networks of a run, trained alone; `.run(60)` pays for sixty epochs.
+
+    Args:
+        directory: as of `hyperband`.
+        epoch: the training of one epoch; with a constant learning rate.
+        largest, pool, start, executor, on_trial: as of `Forecasting`.
+        run_file: as of `hyperband`.
+
+    Raises:
+        NasError: a setting that cannot be, or the directory holds another search.
+    """
+    networks, weights = str((directory / "networks").absolute()), str((directory / "forecast").absolute())
+    recipe = Deferred(partial(_watched, str(run_file), epoch, networks, weights)) if run_file else None  # type: ignore[arg-type]
+    alone = StandAlone(run.build, run.task, epoch, networks)
+    return forecasting(
+        run.space,
+        alone,
+        directory.absolute(),
+        evaluate=recipe,
+        largest=largest,
+        pool=pool,
+        start=start,
+        seed=run.seed,
+        executor=executor,
+        on_trial=on_trial,
+    )
+
+
+def _watched(run_file: str, epoch: TrainingConfig, networks: str, weights: str) -> Watched:
+    return Watched(_stand_alone(run_file, epoch, networks), weights)
 
 
 def carbs(

@@ -97,6 +97,17 @@ def newest(directory: Path | str) -> Checkpoint:
     return Checkpoint(0, {}, {}, rejected)
 
 
+def at(directory: Path | str, step: int) -> Checkpoint:
+    """The checkpoint of one step.
+
+    Raises CheckpointError where there is none, or it is damaged.
+    """
+    try:
+        return Checkpoint(step, *_read(Path(directory), step), [])
+    except _Damaged as damage:
+        raise CheckpointError(f"checkpoint of step {step} in {directory} cannot be used: {damage}") from None
+
+
 @contextmanager
 def restoring(directory: Path | str, found: Checkpoint) -> Iterator[None]:
     """Where a training takes from a checkpoint what it wrote there, turns anything missing or misshapen into one line.

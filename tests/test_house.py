@@ -22,6 +22,7 @@ BRIDGES = (
     "examples/*",
     "exporting",
     "fidelity/architectures",
+    "fidelity/forecasting",
     "learning",
     "searchers/gradient/*",
     "targets/*",

@@ -12,7 +12,7 @@ from dashboard import address, blocks, commands, encoding, exports, hardware, pl
 from dashboard.encoding import Encoded
 from dashboard.figures import drawing
 from dashboard.queries import StudyView
-from dashboard.views import networks
+from dashboard.views import layers, networks
 from nas.records import Evaluation
 from nas.units import metric
 
@@ -32,6 +32,7 @@ def show_architecture(shown: StudyView) -> None:
     if compared:
         _show_drawing(compared, network, declaration, theme.OTHER)
         _show_difference(network, compared)
+    layers.show_graphs(network.arch)
     left, right = st.columns([1, 1], gap="large")
     with left:
         st.subheader("Values", anchor=False)

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nas.errors import NasError
 from nas.executors import Deferred, Executor
 from nas.fidelity.hyperband import Hyperband
@@ -108,14 +110,17 @@ class StandAlone:
         return self.training.schedule == "constant" and self.training.average == 0
 
     def __call__(self, arch: Architecture, budget: int) -> Mapping[str, float]:
+        return self.task.evaluate(self.trained(arch, budget), "valid")
+
+    def trained(self, arch: Architecture, budget: int) -> nn.Module:
+        """The network, its batch norm calibrated."""
         config = self.config(budget)
         example = self.task.example(2)
         module = initialised(self.build, arch, config, example)
         own = scaled_in(config, module, self.space, self.build, example)
         module = module.to(self.device)
         train_network(module, self.task, own, directory=self._place(arch, config), progress=False)
-        calibrate.recalibrate(module, self.task.calibration(calibrate.NUM_BATCHES))
-        return self.task.evaluate(module, "valid")
+        return calibrate.recalibrate(module, self.task.calibration(calibrate.NUM_BATCHES))
 
     def config(self, budget: int) -> TrainingConfig:
         """How a budget is trained: where trainings go on, the warm-up has as many steps whatever the budget."""

@@ -1,0 +1,200 @@
+"""Forecasting Model Search: which of the trainings that were begun goes on, by what settings, curve and weights tell.
+
+A pool of networks is drawn once. Some of them are trained for one epoch; then a model of all that was seen
+(`_forecaster`) says of every network what one epoch more would bring, and the one with the largest expected improvement
+over the best value seen at so many epochs, or fewer, is trained for it. Nothing is trained twice: what is paid is the
+sum of the epochs added.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.fidelity._forecaster import Forecaster, Logged, Question
+from nas.fidelity._weights import Layer, layers
+from nas.fidelity.acquisition import log_expected_improvement
+from nas.fidelity.architectures import StandAlone, identity
+from nas.fidelity.hyperband import at_budget
+from nas.fidelity.ledger import Ledger, Trial, of_evaluation
+from search_spaces import Architecture, Space, SpaceError
+from supernets import checkpoints
+
+_logger = logging.getLogger(__name__)
+
+
+class Watched:
+    """A `StandAlone` that keeps the weights after every epoch, for the model to read."""
+
+    def __init__(self, alone: StandAlone, directory: Path | str) -> None:
+        if not alone.goes_on:
+            given = f"schedule = {alone.training.schedule!r} and average = {alone.training.average}"
+            raise NasError(
+                f"{given}: a training goes on where it was only with schedule='constant' and average=0; set both "
+                "(nas tune --schedule constant)"
+            )
+        self.alone = alone
+        self.directory = Path(directory)
+
+    def __call__(self, arch: Architecture, epoch: int) -> Mapping[str, float]:
+        module = self.alone.trained(arch, epoch)
+        metrics = self.alone.task.evaluate(module, "valid")
+        kept = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+        checkpoints.write(self.directory / arch.digest, epoch, kept, {"names": list(kept)}, keep=epoch)
+        return metrics
+
+
+class Forecasting:
+    """The search; `.run(60)` trains until sixty epochs have been paid for, called again with more it goes on.
+
+    Args:
+        evaluate: a `Watched`, or a `Deferred` that makes one.
+        weights: the folder in which it keeps weights; None reads settings and curves only.
+        largest: epochs of the longest training.
+        pool: networks to choose from; fewer where the space has fewer.
+        start: of them, how many are trained for one epoch before there is a model.
+        path, identity, executor, on_trial: as of `Hyperband`.
+
+    Raises:
+        NasError: a setting that cannot be, or a file of another search.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        evaluate: Callable[[Architecture, int], Mapping[str, float]] | Deferred,
+        objective: str,
+        *,
+        weights: Path | None = None,
+        largest: int = 10,
+        pool: int = 40,
+        start: int = 20,
+        seed: int = 0,
+        executor: Executor | None = None,
+        path: Path | str | None = None,
+        identity: Mapping[str, Any] | None = None,
+        on_trial: Callable[[Trial], None] | None = None,
+    ) -> None:
+        for name, value, least in (("largest", largest, 2), ("pool", pool, 2), ("start", start, 2)):
+            if value < least:
+                raise NasError(f"{name} is {value}: a model needs {least} or more")
+        self.space, self.objective, self.largest, self.seed = space, objective, largest, seed
+        self.start = min(start, pool)
+        self._weights, self._on_trial = weights, on_trial
+        self._executor = executor or InProcess()
+        self._evaluate: Evaluate = at_budget(evaluate)
+        own = {"objective": objective, "largest": largest, "pool": pool, "start": start, "seed": seed}
+        self.ledger = Ledger(path, {**own, "reads": weights is not None, **dict(identity or {})})
+        self.pool = _drawn(space, pool, np.random.default_rng(seed))
+        self._settings = dict(zip((a.digest for a in self.pool), space.encode(self.pool).astype(float), strict=True))
+        self._read: dict[tuple[str, int], list[Layer]] = {}
+        self.forecasts: dict[tuple[str, int], float] = {}
+        """What the model said of each training that it chose, by digest and epoch, in this process."""
+
+    def run(self, epochs: int) -> Trial | None:
+        """The best training of all, seen at its last epoch; None where none succeeded.
+
+        Raises:
+            NasError: fewer epochs than the start takes.
+        """
+        if epochs < self.start:
+            raise NasError(f"epochs = {epochs}: the start alone takes {self.start}; give more, or a smaller start")
+        while self.paid < epochs and (chosen := self._next()) is not None:
+            self._train(*chosen)
+        found = [trial for trial in self.ledger.trials if trial.error is None]
+        return min(found, key=lambda trial: trial.metrics[self.objective], default=None)
+
+    @property
+    def paid(self) -> int:
+        """Epochs so far: each trial adds one."""
+        return len(self.ledger.trials)
+
+    def curve(self, arch: Architecture) -> tuple[float, ...]:
+        """The objective after each epoch so far."""
+        trials = (self.ledger.get(arch, epoch) for epoch in range(1, self.largest + 1))
+        return tuple(one.metrics[self.objective] for one in trials if one is not None and one.error is None)
+
+    def logged(self, arch: Architecture) -> Logged:
+        """A training as the model sees it."""
+        curve = self.curve(arch)
+        states = () if self._weights is None else tuple(self._state(arch, epoch + 1) for epoch in range(len(curve)))
+        return Logged(self._settings[arch.digest], curve, states)
+
+    def _state(self, arch: Architecture, epoch: int) -> list[Layer]:
+        assert self._weights is not None
+        key = (arch.digest, epoch)
+        if key not in self._read:
+            found = checkpoints.at(self._weights / arch.digest, epoch)
+            self._read[key] = layers({name: found.tensors[name] for name in found.meta["names"]})
+        return self._read[key]
+
+    def _next(self) -> tuple[Architecture, int] | None:
+        """The network to train on, and to which epoch; None where all are at their end."""
+        for arch in self.pool[: self.start]:
+            if self.ledger.get(arch, 1) is None:
+                return arch, 1
+        broken = {trial.config.digest for trial in self.ledger.trials if trial.error is not None}
+        trainings = {arch: self.logged(arch) for arch in self.pool if arch.digest not in broken}
+        begun = [one for one in trainings.values() if one.curve]
+        open_ = [(arch, len(one.curve)) for arch, one in trainings.items() if len(one.curve) < self.largest]
+        if not open_ or not begun:
+            return None
+        model = Forecaster(begun, self.largest, weights=self._weights is not None, seed=self.seed)
+        mean, spread = model.forecast([Question(trainings[arch], now, now + 1) for arch, now in open_])
+        best = np.array([_best(begun, now + 1) for _, now in open_])
+        place = int(np.argmax(log_expected_improvement(-mean, spread, -best)))
+        arch, now = open_[place]
+        self.forecasts[arch.digest, now + 1] = float(mean[place])
+        return arch, now + 1
+
+    def _train(self, arch: Architecture, epoch: int) -> None:
+        asked = Architecture("Trial", {"config": arch, "budget": epoch})
+        for evaluation in self._executor.run(self._evaluate, [asked]):
+            trial = of_evaluation(evaluation, arch, epoch, self.largest)
+            if trial.error is None and self.objective not in trial.metrics:
+                raise NasError(f"the evaluator returned {', '.join(trial.metrics)} but not {self.objective!r}")
+            self.ledger.add(trial)
+            if trial.error is not None:
+                _logger.warning("epoch %d of %s failed: %s", epoch, arch.digest, trial.error)
+            if self._on_trial is not None:
+                self._on_trial(trial)
+
+
+def forecasting(
+    space: Space, alone: StandAlone, directory: Path, *, evaluate: Deferred | None = None, **settings: Any
+) -> Forecasting:
+    """The search over a space's stand-alone trainings; an epoch is as many steps as `alone` has in its budget 1.
+
+    Args:
+        directory: for `forecast.jsonl`; weights lie in `forecast`, the trainings where `alone` has them.
+        evaluate: makes the `Watched` where it runs.
+    """
+    weights = directory / "forecast"
+    same = {"space": space.digest, "task": alone.task.digest, "training": identity(alone.training)}
+    return Forecasting(
+        space,
+        evaluate or Watched(alone, weights),
+        alone.task.metric,
+        weights=weights,
+        path=directory / "forecast.jsonl",
+        identity=same,
+        **settings,
+    )
+
+
+def _drawn(space: Space, pool: int, rng: np.random.Generator) -> list[Architecture]:
+    try:
+        return space.sample_many(pool, rng, distinct=True)
+    except SpaceError:  # it has fewer
+        return list(space.enumerate())
+
+
+def _best(begun: list[Logged], epoch: int) -> float:
+    """The smallest value at an epoch, or at any before it."""
+    return min(min(one.curve[:epoch]) for one in begun)

@@ -1,0 +1,244 @@
+"""Forecasts read settings, curves and weights; weights as graphs whose hidden units have no order; nothing leaks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas import tuning
+from nas.errors import NasError
+from nas.fidelity._forecaster import Forecaster, Logged, Question
+from nas.fidelity._weights import Reader, layers
+from nas.fidelity.forecasting import Forecasting
+from nas.fidelity.ledger import cost_going_on
+from search_spaces import Architecture, Space, choice
+from supernets import checkpoints
+from tests.nas.command import TINY, Nas, caller
+from tests.nas.tiny_run import run
+
+State = dict[str, Tensor]
+
+
+def perceptron(seed: int = 0) -> State:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)).double().state_dict()
+
+
+def convolutional() -> State:
+    torch.manual_seed(1)
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(8 * 4, 3)
+    ).double()
+    for name, tensor in module.state_dict().items():
+        if "running" in name:
+            tensor.uniform_(0.5, 2)
+    return module.state_dict()
+
+
+def embedded(state: State) -> Tensor:
+    torch.manual_seed(2)
+    with torch.no_grad():
+        found: Tensor = Reader(16)([layers(state)])[0]
+    return found
+
+
+def permuted_perceptron(state: State) -> State:
+    order = torch.randperm(8)
+    return (
+        state
+        | {name: state[name][order] for name in ("0.weight", "0.bias")}
+        | {"2.weight": state["2.weight"][:, order]}
+    )
+
+
+def permuted_convolutional(state: State) -> State:
+    order = torch.randperm(8)
+    changed = {name: tensor[order] for name, tensor in state.items() if name[0] in "012" and tensor.dim()}
+    return state | changed | {"4.weight": state["4.weight"].reshape(3, 8, 4)[:, order].reshape(3, 32)}
+
+
+@pytest.mark.parametrize(
+    ("state", "permuted"),
+    [(perceptron(), permuted_perceptron), (convolutional(), permuted_convolutional)],
+    ids=["perceptron", "convolutional"],
+)
+def test_an_embedding_does_not_know_the_order_of_hidden_units(state: State, permuted: Callable[[State], State]) -> None:
+    torch.manual_seed(3)
+    for _ in range(5):
+        other = permuted(state)
+        assert any(not torch.equal(other[name], state[name]) for name in state)
+        torch.testing.assert_close(embedded(other), embedded(state), rtol=0, atol=1e-14)
+
+
+def test_what_is_no_symmetry_of_a_network_changes_its_embedding() -> None:
+    state, order = perceptron(), torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    rows = [row[torch.randperm(8, generator=generator)] for row in state["2.weight"]]
+    scrambled = state | {"2.weight": torch.stack(rows)}
+    half = state | {"2.weight": state["2.weight"][:, order]}
+    for other in (scrambled, half, perceptron(seed=5)):
+        assert (embedded(other) - embedded(state)).abs().max() > 1e-6
+
+
+def trainings(n: int = 12, epochs: int = 4, seed: int = 0) -> list[Logged]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(n):
+        quality = rng.random()
+        curve = tuple((0.2 + quality + np.exp(-np.arange(epochs)) + 0.02 * rng.standard_normal(epochs)).tolist())
+        states = tuple(layers(perceptron(1000 * seed + 100 * number + epoch)) for epoch in range(epochs))
+        found.append(Logged(np.array([quality, rng.random()]), curve, states))
+    return found
+
+
+@pytest.fixture(scope="module")
+def model() -> Forecaster:
+    return Forecaster(trainings(), horizon=6, steps=30)
+
+
+def asked(model: Forecaster, *questions: Question) -> list[float]:
+    return np.concatenate(model.forecast(questions)).tolist()
+
+
+def test_of_a_training_that_has_not_begun_no_weights_are_read(model: Forecaster) -> None:
+    one = trainings(1, seed=9)[0]
+    bare = Logged(one.settings, ())
+    assert asked(model, Question(one, 0, 3)) == asked(model, Question(bare, 0, 3))
+
+
+def test_what_comes_later_is_not_read(model: Forecaster) -> None:
+    one, other = trainings(2, seed=9)
+    later = Logged(one.settings, (*one.curve[:2], *other.curve[2:]), (*one.states[:2], *other.states[2:]))
+    assert asked(model, Question(one, 2, 6)) == asked(model, Question(later, 2, 6))
+    before = Logged(one.settings, one.curve, (one.states[0], other.states[1], *one.states[2:]))
+    assert asked(model, Question(one, 2, 6)) != asked(model, Question(before, 2, 6)), "those of its time are"
+
+
+def test_learning_reads_no_weights_of_the_epoch_that_is_to_be_told(model: Forecaster) -> None:
+    """The last weights of a training are those of its last value, which they would tell."""
+    others = trainings(seed=7)
+    changed = [
+        Logged(one.settings, one.curve, (*one.states[:-1], other.states[-1]))
+        for one, other in zip(trainings(), others, strict=True)
+    ]
+    question = Question(trainings(1, seed=9)[0], 2, 6)
+    assert asked(Forecaster(changed, horizon=6, steps=30), question) == asked(model, question)
+    changed = [
+        Logged(one.settings, one.curve, (other.states[0], *one.states[1:]))
+        for one, other in zip(trainings(), others, strict=True)
+    ]
+    assert asked(Forecaster(changed, horizon=6, steps=30), question) != asked(model, question)
+
+
+def test_without_weights_it_is_the_model_of_curves(model: Forecaster) -> None:
+    bare = [Logged(one.settings, one.curve) for one in trainings()]
+    question = Question(trainings(1, seed=9)[0], 2, 6)
+    with_states = asked(Forecaster(trainings(), 6, weights=False, steps=30), question)
+    assert with_states == asked(Forecaster(bare, 6, weights=False, steps=30), question)
+    assert with_states != asked(model, question)
+
+
+def test_it_forecasts_better_than_the_last_value_and_says_how_sure_it_is() -> None:
+    model = Forecaster(trainings(20), horizon=4, ahead=None, steps=60)
+    held = trainings(10, seed=3)
+    mean, spread = model.forecast([Question(one, 1, 4) for one in held])
+    true = np.array([one.curve[-1] for one in held])
+    assert np.abs(mean - true).mean() < 0.3 * np.abs(np.array([one.curve[0] for one in held]) - true).mean()
+    assert (spread > 0).all() and np.isfinite(spread).all()
+    same = Forecaster(trainings(20), horizon=4, ahead=None, steps=60).forecast([Question(one, 1, 4) for one in held])
+    assert same[0].tolist() == mean.tolist(), "the same trainings, the same forecasts"
+
+
+class Numbers(Space):
+    quality = choice(*range(20))
+    other = choice(1, 2, 3)
+
+
+def look_up(arch: Architecture, epoch: int) -> dict[str, float]:
+    if arch.quality == 7:
+        raise ValueError("diverged")
+    return {"error": 0.02 * arch.quality + 0.5 * 0.6**epoch}
+
+
+def test_epochs_are_paid_once_and_go_where_it_promises() -> None:
+    search = Forecasting(Numbers(), look_up, "error", largest=5, pool=16, start=6)
+    best = search.run(24)
+    trials = search.ledger.trials
+    assert len(trials) == 24 == cost_going_on(trials), "what is spent is the sum of the epochs added"
+    for arch in {trial.config for trial in trials}:
+        budgets = [trial.budget for trial in trials if trial.config == arch]
+        assert budgets == list(range(1, len(budgets) + 1))
+    assert best is not None and best.config.quality == min(arch.quality for arch in search.pool)
+    failed = [trial for trial in trials if trial.error]
+    assert all(trial.budget == 1 for trial in failed), "what failed does not go on"
+
+
+def test_a_stopped_search_goes_on_as_one_never_stopped(tmp_path: Path) -> None:
+    def made(path: Path) -> Forecasting:
+        return Forecasting(Numbers(), look_up, "error", largest=4, pool=10, start=4, path=path)
+
+    whole = made(tmp_path / "whole.jsonl")
+    whole.run(12)
+    made(tmp_path / "cut.jsonl").run(7)
+    cut = made(tmp_path / "cut.jsonl")
+    cut.run(12)
+    told = [[(t.config, t.budget, t.metrics) for t in one.ledger.trials] for one in (whole, cut)]
+    assert told[0] == told[1]
+
+
+def test_all_trainings_come_to_their_end() -> None:
+    search = Forecasting(Numbers().where(quality=(1, 2), other=1), look_up, "error", largest=2, pool=10, start=2)
+    search.run(100)
+    assert search.paid == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"largest": 1}, "largest is 1: a model needs 2 or more"),
+        ({"pool": 1}, "pool is 1: a model needs 2 or more"),
+        ({"start": 0}, "start is 0: a model needs 2 or more"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(settings: dict[str, int], said: str) -> None:
+    with pytest.raises(NasError, match=said):
+        Forecasting(Numbers(), look_up, "error", **settings)
+    with pytest.raises(NasError, match="epochs = 3: the start alone takes 20; give more, or a smaller start"):
+        Forecasting(Numbers(), look_up, "error").run(3)
+
+
+def test_a_schedule_that_ends_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NasError, match="a training goes on where it was only with schedule="):
+        tuning.forecast(run, tmp_path, run.training)
+
+
+def test_weights_are_kept_after_every_epoch_in_order(tmp_path: Path) -> None:
+    epoch = replace(run.training, steps=2, schedule="constant", evaluate_every=0, warmup=0.0)
+    search = tuning.forecast(run, tmp_path, epoch, largest=3, pool=3, start=2)
+    search.run(5)
+    arch = max(search.pool, key=lambda one: len(search.curve(one)))
+    logged = search.logged(arch)
+    assert len(logged.states) == len(logged.curve) >= 2
+    module = run.build(arch).state_dict()
+    assert [len(layer.edges) for layer in logged.states[0]] == [len(t) for t in module.values() if t.dim() == 2]
+    kept = checkpoints.at(tmp_path / "forecast" / arch.digest, 1)
+    assert kept.meta["names"] == [name for name, tensor in module.items() if tensor.is_floating_point()]
+    with pytest.raises(checkpoints.CheckpointError, match=r"checkpoint of step 9 in .* cannot be used"):
+        checkpoints.at(tmp_path / "forecast" / arch.digest, 9)
+
+
+def test_nas_tune_forecasts_and_goes_on(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    nas: Nas = caller(monkeypatch, capsys)
+    words = ("tune", TINY, "--method", "forecast", "--steps", 2, "--largest", 4, "--pool", 6, "--runs", tmp_path)
+    first = nas(*words, "--epochs", 6, "--schedule", "constant")
+    assert first.status == 0, first.err
+    assert "6 epochs of 2 steps paid for" in first.out and "best: " in first.out and "--epochs 12" in first.out
+    more = nas(*words, "--epochs", 8, "--schedule", "constant")
+    assert "8 epochs of 2 steps paid for" in more.out
+    refused = nas(*words, "--epochs", 6)
+    assert refused.status == 1 and "nas tune --schedule constant" in refused.err and refused.err.count("\n") == 1
