@@ -2,9 +2,9 @@
 
     python -m benchmarks.methods.ensembles [--seeds 5]
 
-Convolutional networks of four layers learn clothes of 14 x 14 pixels (Fashion-MNIST), 4,000 of them, each by the same
-number of steps. Of two paths `split` layers are in common. Ways at equal multiply-accumulates have their widths fitted:
-the nearest whole number of channels.
+Convolutional networks of four layers learn clothes of 14 x 14 pixels (Fashion-MNIST), 4,000 of them or 500, each by the
+same number of steps. Of two paths `split` layers are in common. Ways at equal multiply-accumulates have their widths
+fitted: the nearest whole number of channels.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from supernets.training import TrainingConfig, train_network
 
 ABOUT = ""
 EXAMPLES, JUDGED = 4_000, 4_000
+SUBJECTS = {"4,000 clothes": EXAMPLES, "500 clothes": 500}
 STEPS = 400
 WIDTH, SPLIT = 12, 2
 GROWTH = (1, 1, 2, 2)
 """Channels of the layers, in widths."""
 
 
-def task() -> Classification:
+def task(examples: int = EXAMPLES) -> Classification:
     data = fashion_mnist()
     (x, y), (u, v), (s, t) = data.train, data.valid, data.test
-    train, valid, test = ((halved(a[:n]), b[:n]) for a, b, n in ((x, y, EXAMPLES), (u, v, 1_000), (s, t, JUDGED)))
+    train, valid, test = ((halved(a[:n]), b[:n]) for a, b, n in ((x, y, examples), (u, v, 1_000), (s, t, JUDGED)))
     return Classification(train, valid, test, name="clothes")
 
 
@@ -110,7 +111,14 @@ def disagreement(module: nn.Module, about: Classification) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    about = task()
+    parser.add_argument("--subjects", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
+    arguments = parser.parse_args()
+    for subject in arguments.subjects:
+        measure(subject, arguments.seeds)
+
+
+def measure(subject: str, seeds: int) -> None:
+    about = task(SUBJECTS[subject])
     each = EachPath(about)
     cost = macs(paths(WIDTH, SPLIT))
     alone = fitted(lambda width: ensemble(layers(width)), cost)
@@ -124,14 +132,14 @@ def main() -> None:
         "two networks apart": lambda seed: apart(half, about, seed),
         "two networks apart, of twice a path": lambda seed: apart(WIDTH, about, seed),
     }
-    for seed in range(parser.parse_args().seeds):
+    for seed in range(seeds):
         for way, train in ways.items():
             module = train(seed)
             error = about.evaluate(module, "test")["error"]
-            put("ensembles", "clothes", way, "million MACs", seed, round(macs(module) / 1e6, 3))
-            put("ensembles", "clothes", way, "test error, %", seed, round(100 * error, 3))
+            put("ensembles", subject, way, "million MACs", seed, round(macs(module) / 1e6, 3))
+            put("ensembles", subject, way, "test error, %", seed, round(100 * error, 3))
             if way != "one network":
-                put("ensembles", "clothes", way, "paths disagree, %", seed, round(100 * disagreement(module, about), 3))
+                put("ensembles", subject, way, "paths disagree, %", seed, round(100 * disagreement(module, about), 3))
             print(seed, way, error, flush=True)
 
 

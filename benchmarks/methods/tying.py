@@ -3,9 +3,9 @@
     python -m benchmarks.methods.tying [--seeds 4]
 
 Residual perceptrons of six layers learn clothes of 14 x 14 pixels (Fashion-MNIST), 4,000 of them. Which layers copy is
-learnt from a supernet of all 32 ties, whose layers keep norms of their own, by `policy` with a penalty on parameters;
-the likeliest ties are then trained alone, as all others are: untied and all tied layers of the width with which they
-have about as many parameters, and as many copies at other places, drawn.
+learnt from a supernet of all 32 ties, whose layers keep norms of their own, by `policy` with a limit on parameters that
+three copies keep. The three likeliest copies are then trained alone, as all other ties are: untied and all tied layers
+of the width with which they have about as many parameters, and as many copies at other places, drawn.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from supernets.training import TrainingConfig, train, train_network
 ABOUT = ""
 LAYERS, WIDTH = 6, 32
 STEPS, SUPERNET_STEPS = 600, 1_200
-ASKED = 24
-"""Evaluations that the policy learns from."""
-PENALTY = 0.5
+ASKED = 12
+"""Evaluations, of the 16 networks that keep the limit, that the policy learns from."""
+COPIES = 3
+"""Of the five layers after the first; no network with fewer is evaluated."""
 
 
 class Ties(Space):
@@ -76,19 +77,21 @@ def fitted(copied: Sequence[bool], wanted: int) -> int:
 
 
 def learnt(about: Classification, seed: int) -> tuple[bool, ...]:
-    """The likeliest ties of a policy."""
+    """The likeliest copies of a policy."""
     supernet = Supernet(Ties(), build, seed=seed)
     config = TrainingConfig(steps=SUPERNET_STEPS, seed=seed, strategy="uniform", evaluate_every=0, checkpoint_every=0)
     train(supernet, about, config, progress=False)
-    searcher = PolicySearch(Ties(), ("error", "params"), penalty=PENALTY, lr=0.4)
+    searcher = PolicySearch(Ties(), ("error",), feasible=_small, lr=0.4)
     for batch in range(ASKED // 4):
         archs = searcher.ask(4, np.random.default_rng([seed, batch]))
-        searcher.tell([Evaluation(arch, _metrics(supernet, arch, about)) for arch in archs])
-    return tuple(searcher.chances[f"copied.{at}"][0] > 0.5 for at in range(LAYERS - 1))
+        searcher.tell([Evaluation(arch, calibrate.evaluate(supernet, arch, about)) for arch in archs])
+    chances = [searcher.chances[f"copied.{at}"][0] for at in range(LAYERS - 1)]
+    likeliest = np.argsort(chances)[-COPIES:]
+    return tuple(at in likeliest for at in range(LAYERS - 1))
 
 
-def _metrics(supernet: Supernet, arch: Architecture, about: Classification) -> dict[str, float]:
-    return {**calibrate.evaluate(supernet, arch, about), "params": float(supernet.count_parameters(arch))}
+def _small(archs: Sequence[Architecture]) -> np.ndarray:
+    return np.array([sum(arch.copied) >= COPIES for arch in archs], dtype=bool)
 
 
 def shuffled(copied: Sequence[bool], seed: int) -> tuple[bool, ...]:
