@@ -27,7 +27,14 @@ from search_spaces.narrowing import Closed, narrowed
 from supernets import Supernet, calibrate
 from supernets.training import train
 
-ABOUT = ""
+ABOUT = """
+NEAS: closing options by quality and diversity leads to better networks than training all of them. In three seeds the
+network found is 1.3 % of errors worse than the best of all, in place of 2.6 % without shrinking and 3.1 % with as
+many options closed by chance: **it holds for the median**, and three seeds are few. What is closed is not harmless:
+it always was the squeeze and the largest of pooling, with which two in three of the best tenth go, and the best left
+is 1.3 % worse than the best. Both are worse in a supernet and not always alone, for qualities are those of inherited
+weights. Down to one option it is **worse than nothing**: the rounds that follow can tell by likeness alone.
+"""
 STEPS = 1_200
 JUDGED = 40
 """Networks that are evaluated, of those that are left."""
