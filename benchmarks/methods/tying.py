@@ -32,10 +32,10 @@ from supernets.training import TrainingConfig, train, train_network
 
 ABOUT = """
 Learnt ties spare parameters at little cost in quality. Three of five layers copy here; with as many parameters they
-are better than all layers tied and wider, by half a percent, and level with as many copies drawn at random, within
-the seeds: **where to tie is hardly learnt**, for the supernet's differences are as small as its noise. **Untied and
-narrower layers are better still** in all three seeds, so at this size tying does not pay at equal parameters, and it
-never saves multiply-accumulates.
+are better than all layers tied and wider, by half a percent of errors in the median, and level with as many copies
+drawn at random, within the seeds: **where to tie is hardly learnt**, for the supernet's differences are as small as
+its noise. **Untied and narrower layers are better still** in all three seeds, so at this size tying does not pay at
+equal parameters, and it never saves multiply-accumulates.
 """
 LAYERS, WIDTH = 6, 32
 STEPS, SUPERNET_STEPS = 600, 1_200
