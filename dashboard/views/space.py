@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import address, encoding, importance, queries, shell, text
+from dashboard.closed import show_closed
 from dashboard.figures import importance as figures
 from dashboard.importance import Effects
 from dashboard.queries import StudyView
@@ -19,6 +20,7 @@ _STEP = 64  # more networks than before, until a running study is judged anew
 
 
 def show_space(shown: StudyView) -> None:
+    show_closed(shown)
     rows = np.flatnonzero(~shown.table["_failed"].to_numpy(bool))
     if len(rows) < importance.FEWEST:
         count = len(rows)

@@ -65,3 +65,37 @@ def test_gradients_and_a_narrowing_training_exclude_each_other(tmp_path: Path) -
         RunError, match=r"gradient = 'drnas' and strategy = 'narrowing\(.*: distributions are learnt over"
     ):
         load(narrowing(tmp_path, ", gradient='drnas'"))
+
+
+ENSEMBLE = """
+from torch import nn
+from search_spaces import EnsembleSpace
+from supernets.models import ensemble
+from supernets.tasks import EachPath
+
+def build(arch):
+    return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), ensemble.build(arch, stem=4, head=8, widths=(4,) * 8))
+"""
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_searched_narrowed_and_taken_home(nas_: Nas, tmp_path: Path) -> None:
+    strategy = "narrowing(keep=3, start=0.4, stop=0.8, least=2, probes=1)"
+    path = variant(
+        tmp_path,
+        "space=EnsembleSpace(split=(4, 0)), build=build, task=EachPath(tiny.run.task, alone=True), trust=0, "
+        f"training=replace(tiny.run.training, strategy={strategy!r}, evaluate_every=0, checkpoint_every=20), "
+        "objectives=('error', 'macs'), limits=('error_alone <= 1',), evaluations=6, batch=3",
+        before=ENSEMBLE,
+    )
+    status, _, err = nas_("search", path)
+    assert status == 0, err
+    with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as repository:
+        closed = repository.study("tiny").settings["closed"]
+        found = repository.evaluations("tiny")
+    assert {row["path"].split(".")[0] for row in closed} == {"first", "second"}
+    assert all(one.metrics["error_alone"] >= 0 and one.error is None for one in found)
+    status, _, err = nas_("export", "tiny", "--to", "net")
+    assert status == 0, err
+    status, _, err = nas_("check", "net")
+    assert status == 0, err

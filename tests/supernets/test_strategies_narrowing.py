@@ -15,6 +15,7 @@ from toy import Digits
 from search_spaces import Architecture, Space, choice, constraint
 from search_spaces.narrowing import Closed, narrowed
 from supernets import Supernet, ensemble, one_of
+from supernets.sharing import Balanced, Sharing, Split
 from supernets.spelling import SpellingError, spell
 from supernets.strategies import Course, Feedback, Narrowing, Plan, Strategy, StrategyError, strategy
 from supernets.tasks import EachPath
@@ -177,6 +178,15 @@ def test_paths_of_an_ensemble_narrow() -> None:
     supernet = Supernet(Two(), two)
     result = train(supernet, EachPath(Digits()), config, method=Narrowing(start=0.9, stop=0.9), progress=False)
     assert {(one.path, one.option) for one in result.closed} == {("first.0", "noise"), ("second.0", "noise")}
+
+
+@pytest.mark.parametrize("sharing", [Balanced(models=2), Split(models=2)])
+def test_sharings_that_take_part_in_training_pass_on_what_is_closed(sharing: Sharing) -> None:
+    space, method = planted(*ORDERS[0]), Narrowing(keep=3, start=0.5, stop=0.5, least=2)
+    config = TrainingConfig(steps=40, lr=1e-2, evaluate_every=0, checkpoint_every=0)
+    supernet = Supernet(space, build, sharing=sharing, seed=1)
+    result = train(supernet, Digits(), config, method=method, progress=False)
+    assert {one.path for one in result.closed} == {"op.0", "op.1"}
 
 
 def test_where_there_is_nothing_to_close_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
