@@ -68,7 +68,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Leads links to where their files are in the site; drops what fences say to the tests alone."""
     here = {uri: path for path, uri in elsewhere().items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    markdown = re.sub(r"^```(\w+) theirs$", r"```\1", markdown, flags=re.MULTILINE)
+    markdown = re.sub(r"^( *```\w+) theirs$", r"\1", markdown, flags=re.MULTILINE)
     return rewritten(markdown, here, page.file.src_uri)
 
 

@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,12 @@ def test_every_result_is_listed_with_a_command_that_exists() -> None:
 )
 def test_links_lead_to_where_a_file_is_in_the_site(link: str, page: str, uri: str, place: str) -> None:
     assert SITE["rewritten"](f"[words]({link})", page, uri) == f"[words]({place})"
+
+
+def test_what_fences_say_to_the_tests_is_dropped_also_within_lists() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="guide/cluster.md"))
+    shown = SITE["on_page_markdown"]("1. x\n\n    ```bash theirs\n    ls\n    ```\n", page)
+    assert shown == "1. x\n\n    ```bash\n    ls\n    ```\n"
 
 
 def test_the_pictures_are_up_to_date() -> None:

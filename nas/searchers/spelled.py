@@ -16,7 +16,7 @@ def settings_of(searcher: type) -> dict[str, inspect.Parameter]:
     """Those of a searcher that a text can give: numbers and words."""
     hints = get_type_hints(searcher.__init__)  # type: ignore[misc]
     parameters = inspect.signature(searcher).parameters.values()
-    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and hints[p.name] in _READ}
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and hints.get(p.name) in _READ}
 
 
 def read(text: str, known: Mapping[str, type]) -> tuple[type, dict[str, Any]]:

@@ -77,8 +77,9 @@ def _choices(declared: Mapping[str, Any], arch: Architecture, prefix: str = "") 
         if name not in arch:
             continue
         value, nested = arch[name], {one["is"]: one for one in choice["options"] if isinstance(one, dict)}
-        places = {f"{prefix}{name}.{at}": one for at, one in enumerate(value)} if "per" in choice else {}
-        for path, one in (places or {f"{prefix}{name}": value}).items():
+        per = "per" in choice  # of no position where the depth is 0
+        places = {f"{prefix}{name}.{at}": one for at, one in enumerate(value)} if per else {f"{prefix}{name}": value}
+        for path, one in places.items():
             yield path, _category(one), [_category(option) for option in choice["options"]]
             if isinstance(one, Architecture):
                 yield from _choices(nested[one.kind], one, f"{path}.{one.kind}.")

@@ -19,7 +19,7 @@ class Mixer(Space):
 
 
 class Net(Space):
-    depth = choice(1, 2)
+    depth = choice(0, 1, 2)
     hidden = choice(16, 32, per="depth")
     mixer = choice("none", Mixer())
     shape = choice((1, 2), (2, 4))
@@ -79,6 +79,15 @@ def test_trials_are_the_evaluations_and_come_once(tmp_path: Path, capfd: pytest.
     assert last.user_attrs["macs"] == 9.0 and last.user_attrs["digest"] == LARGE.digest
     assert failed.user_attrs["failed"] == "MemoryError: too large" and not failed.values
     assert last.duration.total_seconds() == pytest.approx(2.0)
+
+
+def test_a_network_without_blocks_has_no_choice_of_theirs(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    empty = NET.architecture({"is": "Net", "depth": 0, "hidden": [], "mixer": "none", "shape": [1, 2]})
+    with stored() as repository:
+        repository.store_evaluations("net", {0: Evaluation(empty, {"error": 0.5, "params": 1.0})}, "", "d")
+        assert mirror(repository, "net", url) == 1
+    assert trials(url)[0].params == {"depth": 0, "mixer": "none", "shape": "[1, 2]"}
 
 
 def test_a_database_of_ours_and_another_study_are_refused(tmp_path: Path) -> None:
