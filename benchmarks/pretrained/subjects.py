@@ -43,6 +43,7 @@ class Subject:
     labels: float = 0.5
     """The share of the task's own loss in the training that every contender gets; the rest imitates the parent."""
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
+    prepare: Callable[[nn.Module], None] = _nothing
     settle: Callable[[nn.Module], None] = _nothing
     convolutional: bool = False
     """Whether FastNAS takes it."""
@@ -93,6 +94,8 @@ def language(folder: Path) -> Subject:
         ("loss", "error"),
         _divergence,
         heads=peers.gpt_heads,
+        prepare=peers.prepare_gpt,
+        settle=peers.settle_gpt,
     )
 
 
