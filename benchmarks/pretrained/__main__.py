@@ -73,7 +73,7 @@ class Bench:
             if peers.installed("torch_pruning"):
                 for importance in ("magnitude", "taylor"):
                     yield f"Torch-Pruning, {importance}", share, partial(self.torch_pruning, importance, share)
-            if peers.installed("modelopt") and self.subject.convolutional and share in FASTNAS_SHARES:
+            if peers.installed("modelopt") and self.subject.searchable and share in FASTNAS_SHARES:
                 yield "FastNAS (modelopt)", share, partial(self.fastnas, float(share))
 
     # --- ours

@@ -1,8 +1,9 @@
 """What others make of a trained model for a number of parameters, each used as its own guide says.
 
 Torch-Pruning removes coupled groups of units (arXiv:2301.12900) at one ratio everywhere, found by bisection for a size;
-nvidia-modelopt's FastNAS searches convolutional networks, a run a size. Neither is a dependency: what is not installed
-is left out. whittle 0.6 works on its own GPT class and an older transformers only, so it cannot take part.
+nvidia-modelopt's FastNAS searches networks of convolutions and linear layers, a run a size. Neither is a dependency:
+what is not installed is left out. whittle 0.6 works on litgpt's GPT class alone and with transformers before 4.54, so
+it cannot take part.
 """
 
 from __future__ import annotations

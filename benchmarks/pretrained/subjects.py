@@ -45,8 +45,8 @@ class Subject:
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
     prepare: Callable[[nn.Module], None] = _nothing
     settle: Callable[[nn.Module], None] = _nothing
-    convolutional: bool = False
-    """Whether FastNAS takes it."""
+    searchable: bool = True
+    """Whether FastNAS takes it; of BERT it says that it has no configurable hyperparameters."""
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
     def distilled(self, model: nn.Module, step: int) -> Tensor:
@@ -78,6 +78,7 @@ def minilm(folder: Path) -> Subject:
         labels=0.0,  # fidelity is what is asked for
         heads=peers.bert_heads,
         settle=peers.settle_bert,
+        searchable=False,
     )
 
 
@@ -111,7 +112,6 @@ def pictures(folder: Path) -> Subject:
         1e-3,
         ("error", "loss"),
         _divergence,
-        convolutional=True,
         ignored=lambda model: [list(model.modules())[-1]],
     )
 
