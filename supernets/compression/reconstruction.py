@@ -320,7 +320,10 @@ def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
     factor, fault = torch.linalg.cholesky_ex(products)
     if int(fault) == 0 and ridge > 0:
         return torch.cholesky_solve(sums, factor)
-    return torch.linalg.lstsq(products, sums, driver="gelsd" if products.device.type == "cpu" else None).solution
+    solution: Tensor = torch.linalg.lstsq(
+        products, sums, driver="gelsd" if products.device.type == "cpu" else None
+    ).solution
+    return solution
 
 
 def _inputs(layer: nn.Module, given: Tensor) -> Tensor:
