@@ -26,16 +26,21 @@ from torch import Tensor, nn
 from benchmarks.pretrained import ours, peers
 from benchmarks.pretrained.subjects import SUBJECTS, Subject
 from benchmarks.work import exit_status
+from nas.data import DataError
 from nas.evaluators import recalibrated
 from nas.targets import CPUTarget
 from supernets import Supernet
 from supernets.compression.importance import SCORES
+from supernets.compression.reconstruction import NUM_BATCHES
 from supernets.compression.sorting import sort_units
+from supernets.views import digest
 
 ROWS = Path("benchmarks/results/pretrained.jsonl")
 SHARES = (0.5, 0.25, 0.75)
 FASTNAS_SHARES = (0.5, 0.75)
 """Of parameters that a network in FastNAS's own space has."""
+RECONSTRUCTED = ("unsorted", "hessian")
+"""Orders of which prefixes are reconstructed too."""
 LATENCY = "latency"
 EVALUATIONS = 96
 STEPS = {"minilm": 40, "text": 80, "images": 150}
@@ -56,14 +61,19 @@ class Bench:
         for share in (*SHARES, LATENCY):
             for by in ("unsorted", *SCORES) if share != LATENCY else ("unsorted",):
                 yield f"prefix, {by}", share, partial(self.prefix, by, share)
+            for by in RECONSTRUCTED if share != LATENCY else ():
+                yield f"prefix, {by}, reconstructed", share, partial(self.prefix, by, share, NUM_BATCHES)
             for searcher in ("surrogate", "additive"):
                 if searcher in ours.SEARCHERS:
                     yield f"search ({searcher})", share, partial(self.searched, searcher, share)
+            if share != LATENCY:
+                made = partial(self.searched, "surrogate", share, NUM_BATCHES)
+                yield "search (surrogate), reconstructed", share, made
             yield "search (trained supernet)", share, partial(self.searched_trained, share)
             if peers.installed("torch_pruning"):
                 for importance in ("magnitude", "taylor"):
                     yield f"Torch-Pruning, {importance}", share, partial(self.torch_pruning, importance, share)
-            if peers.installed("modelopt") and self.subject.convolutional and share in FASTNAS_SHARES:
+            if peers.installed("modelopt") and self.subject.searchable and share in FASTNAS_SHARES:
                 yield "FastNAS (modelopt)", share, partial(self.fastnas, float(share))
 
     # --- ours
@@ -81,21 +91,21 @@ class Bench:
             sort_units(supernet, self.subject.task, by)
         return supernet
 
-    def prefix(self, by: str, share: float | str) -> nn.Module:
+    def prefix(self, by: str, share: float | str, batches: int = 0) -> nn.Module:
         supernet = self.supernet(by)
         if share != LATENCY:
             arch = ours.uniform(self.subject, supernet.count_parameters, float(share) * self.params)
-            return ours.network(supernet, self.subject, arch)
+            return ours.network(supernet, self.subject, arch, batches)
         archs = ours.uniforms(self.subject)
         return self._half(ours.network(supernet, self.subject, arch) for arch in reversed(archs))
 
-    def searched(self, searcher: str, share: float | str) -> nn.Module:
-        return self._found(self.supernet(self.best_order), searcher, f"{searcher}", share)
+    def searched(self, searcher: str, share: float | str, batches: int = 0) -> nn.Module:
+        return self._found(self.supernet(self.best_order), searcher, f"{searcher}", share, batches)
 
     def searched_trained(self, share: float | str) -> nn.Module:
         return self._found(self.trained(), "surrogate", "trained", share)
 
-    def _found(self, supernet: Supernet, searcher: str, name: str, share: float | str) -> nn.Module:
+    def _found(self, supernet: Supernet, searcher: str, name: str, share: float | str, batches: int = 0) -> nn.Module:
         cost = "macs" if share == LATENCY else "params"
         first = ours.uniforms(self.subject)[:: max(1, len(ours.uniforms(self.subject)) // 8)]
         begin = () if searcher == "additive" else first
@@ -103,7 +113,7 @@ class Bench:
         metric = self.subject.task.metric
         if share != LATENCY:
             arch = ours.best(found, metric, cost, float(share) * self.params)
-            return ours.network(supernet, self.subject, arch)
+            return ours.network(supernet, self.subject, arch, batches)
         front = sorted(ours.front(found, metric, cost), key=lambda e: e.metrics[metric])
         return self._half(ours.network(supernet, self.subject, e.arch) for e in front)
 
@@ -122,6 +132,7 @@ class Bench:
             self._loss,
             heads=subject.heads,
             ignored=subject.ignored,
+            prepare=subject.prepare,
             settle=subject.settle,
         )
         if share == LATENCY:
@@ -181,6 +192,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/pretrained"), help="for trained parents and studies")
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--only", default="", help="contenders whose name has this in it")
+    parser.add_argument("--sizes", nargs="*", default=[*map(str, SHARES), LATENCY], help="those alone")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -189,21 +201,27 @@ def main(words: Sequence[str] | None = None) -> None:
     folder = given.folder / given.subject
     folder.mkdir(exist_ok=True)
     bench, console = Bench(subject, folder), Console(stderr=True)
-    known = {(row["subject"], row["contender"], row["size"], row["phase"]) for row in read(given.rows)}
+    parent = digest(subject.parent.state_dict().items())
+    rows = [row for row in read(given.rows) if row["subject"] == given.subject]
+    if others := [row for row in rows if row["parent"] != parent]:
+        remedy = "give the folder that they were made in, or other --rows"
+        raise DataError(f"{given.rows} has rows of another {given.subject}, {others[0]['parent']}: {remedy}")
+    known = {(row["contender"], row["size"], row["phase"]) for row in rows}
 
     def note(name: str, size: float | str, phase: str, found: dict[str, object]) -> None:
-        append(given.rows, {"subject": given.subject, "contender": name, "size": size, "phase": phase, **found})
+        about = {"subject": given.subject, "parent": parent, "contender": name, "size": size, "phase": phase}
+        append(given.rows, {**about, **found})
         console.print(f"{given.subject} {name} {size}: {found}", highlight=False)
 
-    if (given.subject, "parent", 1.0, "before") not in known:
+    if ("parent", 1.0, "before") not in known:
         scores = subject.scores(subject.parent)
         note("parent", 1.0, "before", {"params": 1.0, "latency": 1.0, "before": scores})
         note("parent", 1.0, "after", {"after": scores})
-    wanted = [one for one in bench.contenders() if given.only in one[0]]
+    wanted = [one for one in bench.contenders() if given.only in one[0] and str(one[1]) in given.sizes]
     networks: dict[tuple[str, float | str], nn.Module] = {}
     for phase in ("before", "after"):  # what networks are as found comes first: it is quick
         for name, size, make in wanted:
-            if (given.subject, name, size, phase) in known:
+            if (name, size, phase) in known:
                 continue
             began = time.perf_counter()
             if (name, size) not in networks:

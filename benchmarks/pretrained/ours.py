@@ -10,8 +10,7 @@ from torch import nn
 
 from benchmarks.pretrained.subjects import Subject
 from nas.aims import Aim
-from nas.evaluators import CostModel, FastCosts, SubnetEvaluator
-from nas.evaluators import network as made
+from nas.evaluators import CostModel, FastCosts, SubnetEvaluator, reconstructed
 from nas.records import Evaluation, SpaceRecord, SupernetRecord
 from nas.searchers import SEARCHERS
 from nas.storage import Repository
@@ -102,6 +101,6 @@ def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150
     return copy
 
 
-def network(supernet: Supernet, subject: Subject, arch: Architecture) -> nn.Module:
-    """With the supernet's weights, independent of it."""
-    return made(supernet, subject.task, arch)
+def network(supernet: Supernet, subject: Subject, arch: Architecture, batches: int = 0) -> nn.Module:
+    """With the supernet's weights, independent of it, its layers reconstructed on so many batches."""
+    return reconstructed(supernet, subject.task, arch, batches)

@@ -1,8 +1,9 @@
 """What others make of a trained model for a number of parameters, each used as its own guide says.
 
 Torch-Pruning removes coupled groups of units (arXiv:2301.12900) at one ratio everywhere, found by bisection for a size;
-nvidia-modelopt's FastNAS searches convolutional networks, a run a size. Neither is a dependency: what is not installed
-is left out. whittle 0.6 works on its own GPT class and an older transformers only, so it cannot take part.
+nvidia-modelopt's FastNAS searches networks of convolutions and linear layers, a run a size. Neither is a dependency:
+what is not installed is left out. whittle 0.6 works on litgpt's GPT class alone and with transformers before 4.54, so
+it cannot take part.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def torch_pruning(
     *,
     heads: Callable[[nn.Module], dict[nn.Module, int]],
     ignored: Callable[[nn.Module], list[nn.Module]],
+    prepare: Callable[[nn.Module], None],
     settle: Callable[[nn.Module], None],
 ) -> Make:
     """Pruning by Torch-Pruning 1.6 with one ratio for all layers.
@@ -40,12 +42,14 @@ def torch_pruning(
         importance: "magnitude" or "taylor"; the latter reads gradients of `loss`.
         heads: the query, key and value layers of a model with their numbers of heads.
         ignored: layers whose outputs stay.
+        prepare: brings a model into a form that its graph of dependencies can be told of.
         settle: puts attributes right that the model keeps beside its layers.
     """
     import torch_pruning as tp
 
     def make(ratio: float) -> nn.Module:
         model = copy.deepcopy(parent).eval()
+        prepare(model)
         importances: dict[str, Any] = {
             "magnitude": tp.importance.GroupMagnitudeImportance,
             "taylor": tp.importance.GroupTaylorImportance,
@@ -128,6 +132,27 @@ def settle_bert(model: nn.Module) -> None:
         if type(own).__name__ == "BertSelfAttention":
             own.all_head_size = own.query.out_features
             own.attention_head_size = own.all_head_size // own.num_attention_heads
+
+
+class Table(nn.Module):
+    """A weight that is read, not called: of an `nn.Embedding` that is never called Torch-Pruning knows nothing."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+
+def prepare_gpt(model: nn.Module) -> None:
+    """Of `supernets.models.gpt`, whose positions are read."""
+    positions = model.get_submodule("positions")
+    assert isinstance(positions, nn.Embedding)
+    model.set_submodule("positions", Table(positions.weight))
+
+
+def settle_gpt(model: nn.Module) -> None:
+    for own in model.modules():
+        if isinstance(own, nn.RMSNorm):
+            own.normalized_shape = tuple(own.weight.shape)
 
 
 def parameters(model: nn.Module) -> int:

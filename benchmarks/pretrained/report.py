@@ -41,7 +41,8 @@ def report(found: Found) -> str:
         "`python -m benchmarks.pretrained --subject NAME` writes. Test split. Each cell: the score of the network as "
         "it is made of the trained weights → after the same short training with the parent's outputs (nothing where "
         "that has not run). Ours come from one supernet and one run for all sizes; Torch-Pruning and FastNAS run once "
-        "for each. Batch norm is calibrated anew for all.\n",
+        "for each. Batch norm is calibrated anew for all. Training is the same few steps for all; a network that is "
+        "near the parent already can lose by it.\n",
     ]
     for subject in subjects:
         parts.append(f"## {TITLES[subject]}\n\n{table(found, subject)}")

@@ -43,9 +43,10 @@ class Subject:
     labels: float = 0.5
     """The share of the task's own loss in the training that every contender gets; the rest imitates the parent."""
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
+    prepare: Callable[[nn.Module], None] = _nothing
     settle: Callable[[nn.Module], None] = _nothing
-    convolutional: bool = False
-    """Whether FastNAS takes it."""
+    searchable: bool = True
+    """Whether FastNAS takes it; of BERT it says that it has no configurable hyperparameters."""
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
     def distilled(self, model: nn.Module, step: int) -> Tensor:
@@ -77,6 +78,7 @@ def minilm(folder: Path) -> Subject:
         labels=0.0,  # fidelity is what is asked for
         heads=peers.bert_heads,
         settle=peers.settle_bert,
+        searchable=False,
     )
 
 
@@ -93,6 +95,8 @@ def language(folder: Path) -> Subject:
         ("loss", "error"),
         _divergence,
         heads=peers.gpt_heads,
+        prepare=peers.prepare_gpt,
+        settle=peers.settle_gpt,
     )
 
 
@@ -108,7 +112,6 @@ def pictures(folder: Path) -> Subject:
         1e-3,
         ("error", "loss"),
         _divergence,
-        convolutional=True,
         ignored=lambda model: [list(model.modules())[-1]],
     )
 

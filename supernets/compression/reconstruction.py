@@ -266,16 +266,19 @@ def _fit(
     """
     products = sums = torch.zeros((), dtype=torch.float64)
     for pair in pairs[:-judged]:
-        rest = pair.wanted(layer, units) - pair.own.made
+        rest = pair.beyond(layer, units)
         for given, beyond in zip(*(torch.split(one, _AT_ONCE) for one in (pair.own.given, rest)), strict=True):
             x, r = _inputs(layer, given).double(), _features_last(layer, beyond).flatten(0, -2).double()
             products, sums = products + x.T @ x, sums + x.T @ r
     held = pairs[-judged:]
 
     def distance(made: Sequence[Tensor]) -> float:
-        targets = [pair.wanted(layer, units).double() for pair in held]
-        apart = sum(float((t - y).square().sum()) for y, t in zip(made, targets, strict=True))
-        return apart / max(sum(float(t.square().sum()) for t in targets), _LEAST)
+        apart = total = 0.0
+        for y, pair in zip(made, held, strict=True):
+            own, rest = pair.own.made.double(), pair.beyond(layer, units).double()
+            apart += float((rest - (y - own)).square().sum())
+            total += float((rest + own).square().sum())
+        return apart / max(total, _LEAST)
 
     before = distance([pair.own.made for pair in held])
     old = {key: value.detach().clone() for key, value in layer.named_parameters()}
@@ -295,16 +298,17 @@ class _Pair:
     own: Stop
     theirs: Stop
 
-    def wanted(self, layer: nn.Module, units: Tensor | None) -> Tensor:
-        """What the layer should give: the parent's outputs at the units that it has; where they are added to something,
-        that by which the sum becomes the parent's, so that errors made before do not add up."""
+    def beyond(self, layer: nn.Module, units: Tensor | None) -> Tensor:
+        """What the layer should give beyond what it gives: the parent's outputs at the units that it has; where they
+        are added to something, that by which the sum becomes the parent's, so that errors made before do not add up."""
         axis = reads(layer)
         assert axis is not None
         index = torch.arange(self.own.made.shape[axis]) if units is None else units
         index = index.to(self.theirs.made.device)
+        found = self.theirs.made.index_select(axis, index) - self.own.made
         if self.own.rest is None or self.theirs.rest is None:
-            return self.theirs.made.index_select(axis, index)
-        return (self.theirs.made + self.theirs.rest).index_select(axis, index) - self.own.rest
+            return found
+        return found + (self.theirs.rest.index_select(axis, index) - self.own.rest)  # 0 where nothing is cut
 
 
 def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
@@ -316,7 +320,10 @@ def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
     factor, fault = torch.linalg.cholesky_ex(products)
     if int(fault) == 0 and ridge > 0:
         return torch.cholesky_solve(sums, factor)
-    return torch.linalg.lstsq(products, sums, driver="gelsd" if products.device.type == "cpu" else None).solution
+    solution: Tensor = torch.linalg.lstsq(
+        products, sums, driver="gelsd" if products.device.type == "cpu" else None
+    ).solution
+    return solution
 
 
 def _inputs(layer: nn.Module, given: Tensor) -> Tensor:
