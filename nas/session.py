@@ -60,9 +60,10 @@ def run_workflow(
 
     run = change(load(run_file))
     place, show = folder or runs / run.name, not display.quiet()
+    repository = Repository(storage, patience=run.patience_s)
     with (
         blaming(run_file),
-        Workflow(run, Repository(storage), place, run_file.resolve(), placement, show) as workflow,
+        Workflow(run, repository, place, run_file.resolve(), placement, show) as workflow,
     ):
         yield workflow
 
