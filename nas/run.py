@@ -148,6 +148,9 @@ class Run:
     timeout_s: float | None = None
     """The longest that an evaluation may take, in seconds: it then failed, and the process that evaluates, one beside
     this one, is killed and replaced. None for no limit."""
+    patience_s: float = 300.0
+    """How long a call waits for a database that does not answer any more, in seconds, before the run ends; 0 does not
+    wait."""
     closed: tuple[Closed, ...] = ()
     """Options that the search leaves out, each with why: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink` finds
     those that no good network needs, and a strategy that narrows adds what it stopped training. The supernet is that of
@@ -205,6 +208,8 @@ class Run:
             raise RunError(f"trust = {self.trust!r}: it must be {rule}")
         if self.timeout_s is not None and not (_is_number(self.timeout_s) and 0 < self.timeout_s < math.inf):
             raise RunError(f"timeout_s = {self.timeout_s!r}: it must be a number of seconds, or None for no limit")
+        if not _is_number(self.patience_s) or not 0 <= self.patience_s < math.inf:
+            raise RunError(f"patience_s = {self.patience_s!r}: it must be a number of seconds, 0 to wait for nothing")
         if self.training.steps == 0:
             object.__setattr__(self, "trust", 0.0)  # a share of no training
         if not _is_number(self.coverage) or not 0 < self.coverage < 1:

@@ -72,10 +72,10 @@ def workflow_of(
     from nas.run import blaming
     from nas.workflow import Workflow
 
-    shown = not display.quiet()
+    repository, shown = Repository(storage, patience=run.patience_s), not display.quiet()
     with (
         blaming(run_file),
-        Workflow(run, Repository(storage), folder, run_file.resolve(), placement, shown) as workflow,
+        Workflow(run, repository, folder, run_file.resolve(), placement, shown) as workflow,
     ):
         yield workflow
 

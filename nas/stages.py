@@ -179,7 +179,9 @@ def search(
     place = Path(directory) if directory is not None else RUNS / loaded.name
     with (
         blaming(file) if file else nullcontext(),
-        Workflow(loaded, Repository(storage), place, file, placement, progress=False) as workflow,
+        Workflow(
+            loaded, Repository(storage, patience=loaded.patience_s), place, file, placement, progress=False
+        ) as workflow,
     ):
         study = find(workflow, listener).name
         repository = workflow.repository

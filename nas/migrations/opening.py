@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from nas.migrations.address import parsed as parsed
 from nas.migrations.address import shown as shown
 
 _BUSY_SECONDS = 30
+_TURN_S = 0.0005, 0.003  # between tries to become the writer
 # A server that is gone without a word is noticed within half a minute rather than hours.
 _VANISHED: dict[str, Any] = {
     "connect_timeout": 10,
@@ -68,12 +71,36 @@ def _sqlite(url: sa.URL, read_only: bool, synchronous: str, foreign_keys: bool) 
 
     def begun(connection: sa.Connection) -> None:
         # A writer takes the lock at once: one that read first could not wait for another, its view would be stale.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get("writes", False):
+            _begin_to_write(connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     sa.event.listen(result, "connect", connected)
     sa.event.listen(result, "begin", begun)
     return result
+
+
+def _begin_to_write(connection: sa.Connection) -> None:
+    """Begins as the one writer, waiting for others by itself.
+
+    SQLite's own wait sleeps longer and longer, up to a tenth of a second, in which whoever writes in a row comes first
+    again and again; short waits of random lengths give all the same chance.
+    """
+    held, until = connection.connection.driver_connection, time.monotonic() + _BUSY_SECONDS
+    assert isinstance(held, sqlite3.Connection)
+    held.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                held.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise exc.DBAPIError.instance("BEGIN IMMEDIATE", (), error, sqlite3.Error) from error
+            time.sleep(random.uniform(*_TURN_S))
+    finally:
+        held.execute(f"PRAGMA busy_timeout = {round(1e3 * _BUSY_SECONDS)}")
 
 
 def _in_memory(url: sa.URL) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import faults
-from nas.cluster.watchdog import marked
+from nas.cluster.watchdog import Family
 from nas.executors import Executor, InProcess
 from nas.processes import ProcessExecutor
 from nas.storage import Repository
@@ -90,10 +90,10 @@ def front(folder: Path) -> Any:
     return study
 
 
-def require_no_orphan(mark: str) -> None:
-    """Waits until no process is left that carries the mark; they may take a moment to see that the driver is gone."""
+def require_no_orphan(family: Family) -> None:
+    """Waits until no process of a search is left; they may take a moment to see that the driver is gone."""
     begin = time.monotonic()
-    while left := marked(f"{MARK}={mark}"):
+    while left := family.look():
         assert time.monotonic() - begin < 30, f"processes of a killed search are left: {list(map(command_of, left))}"
         time.sleep(0.05)
 

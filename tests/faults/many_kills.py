@@ -32,7 +32,7 @@ from typing import Any
 
 from benchmarks.rows import append_line, lines
 from nas import front
-from nas.cluster.watchdog import marked
+from nas.cluster.watchdog import Family
 from nas.storage import Repository
 from tests.faults import fault_search
 from tests.faults.fault_search import MARK, command_of
@@ -249,10 +249,16 @@ def forked(folder: Path, work: Callable[[Path], None], mark: str, at: str) -> in
         os._exit(status)
 
 
-def ended(process: int, within_s: float) -> int:
-    """The status of the process once it has ended, or is killed because it has not within the time."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
+def ended(process: int, within_s: float, family: Family) -> int:
+    """The status of the process once it has ended, or is killed because it has not within the time.
+
+    Its family is looked at meanwhile, about every half second.
+    """
+    until, looks = time.monotonic() + within_s, 0.0
+    while (now := time.monotonic()) < until:
+        if now >= looks:
+            family.look()
+            looks = now + 0.5
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
@@ -261,12 +267,12 @@ def ended(process: int, within_s: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def left(mark: str) -> tuple[list[str], float]:
-    """Commands of the processes that carry the mark still after `LEFT_S`, and how long the last of them took to end."""
+def left(family: Family) -> tuple[list[str], float]:
+    """Commands of the processes that are there still after `LEFT_S`, and how long the last of them took to end."""
     began = time.monotonic()
-    while there := marked(f"{MARK}={mark}"):
+    while there := family.look():
         if time.monotonic() - began > LEFT_S:
-            return [command_of(process) for process in there], LEFT_S
+            return [command_of(process).strip() for process in there], LEFT_S
         time.sleep(0.05)
     return [], time.monotonic() - began
 
@@ -288,9 +294,10 @@ def started(name: str, folder: Path, rng: random.Random) -> dict[str, Any]:
     at = kill_point(search, folder, rng) if rng.random() < 0.5 else ""
     moment = rng.uniform(0.05, search.longest_s)
     began = time.monotonic()
-    status = ended(forked(folder, search.run, mark, at), 600.0 if at else moment)
+    family = Family(f"{MARK}={mark}")
+    status = ended(forked(folder, search.run, mark, at), 600.0 if at else moment, family)
     seconds = time.monotonic() - began
-    processes, lingered_s = left(mark)
+    processes, lingered_s = left(family)
     after, again = search.stored(folder), search.begun(folder)[begun:]
     return {
         "search": name,
@@ -324,7 +331,7 @@ def never_stopped(name: str) -> Any:
     search = SEARCHES["whole" if name == "whole" else "here"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        assert ended(forked(folder, search.run, "none", ""), 600.0) == 0, (folder / "log").read_text()
+        assert ended(forked(folder, search.run, "none", ""), 600.0, Family("none")) == 0, (folder / "log").read_text()
         return search.found(folder)
 
 

@@ -6,6 +6,7 @@ left.
 
 import random
 import signal
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from benchmarks.rows import lines
-from tests.faults.fault_search import EVALUATIONS, evaluated, front, require_no_orphan, started, stored
+from nas.cluster.watchdog import Family
+from tests.faults.fault_search import EVALUATIONS, MARK, evaluated, front, require_no_orphan, started, stored
 from tests.faults.many_kills import kill, went_wrong
 
 POINTS = ["nas.evaluating:1", "nas.evaluated:1", "nas.evaluating:7", "nas.evaluated:8", "nas.evaluated:19"]
@@ -31,16 +33,17 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def killed(folder: Path, kind: str, *, at: str = "", after_s: float = 600.0) -> bool:
     """Runs the search until it is killed or finished, and says whether it was killed; checks what is left then."""
     before, begun, mark = stored(folder), len(evaluated(folder)), uuid.uuid4().hex
+    family, until = Family(f"{MARK}={mark}"), time.monotonic() + after_s
     process = started(folder, kind, mark, **({"NAS_KILL_AT": at} if at else {}))
     try:
-        process.wait(after_s)
-    except BaseException as error:
+        while process.poll() is None and time.monotonic() < until:
+            family.look()
+            time.sleep(0.05)
+    finally:
         process.kill()
         process.wait()
-        if type(error).__name__ != "TimeoutExpired":
-            raise
     assert process.returncode in (0, -signal.SIGKILL), (folder / "log").read_text()
-    require_no_orphan(mark)
+    require_no_orphan(family)
     assert "Traceback" not in (folder / "log").read_text(), "who loses the driver ends quietly"
     after = stored(folder)
     kept = {digest: (metrics, error, seconds) for digest, metrics, error, seconds in after}

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.contracts.executor import ExecutorContract, Pair, some
 pytest.importorskip("ray", reason="ray is an extra")
 
 from nas.cluster import RayExecutor
-from nas.cluster.watchdog import marked
+from nas.cluster.watchdog import Family, marked
 from tests.nas.command import caller
 
 # Ray's client leaves sockets and files for the garbage collector.
@@ -41,8 +42,6 @@ SCRIPT = """
 import sys
 from functools import partial
 from nas.cluster import RayExecutor
-from nas.cluster.watchdog import marked
-from tests.nas.command import caller
 from tests.contracts.executor import some
 from tests.nas.test_processes import waiting
 
@@ -209,11 +208,12 @@ def test_a_local_cluster_ends_with_a_driver_that_is_killed(tmp_path: Path) -> No
         for entry in Path(f"/proc/{worker.name}/environ").read_text().split("\0")
         if entry.startswith("NAS_LOCAL_CLUSTER=")
     }
-    assert len(marked(mark)) > 5
+    family = Family(mark)
+    assert len(family.look()) > 5
     driver.kill()
     driver.wait()
     begin = time.monotonic()
-    while marked(mark):
+    while family.look():
         assert time.monotonic() - begin < 30, "Ray's agents alone stay for a minute"
         time.sleep(0.05)
 
@@ -234,3 +234,29 @@ def test_a_missing_ray_is_an_error_that_says_how_to_get_it(monkeypatch: pytest.M
 def test_the_number_of_workers_is_checked() -> None:
     with pytest.raises(NasError, match="num_workers is 0"):
         RayExecutor(num_workers=0)
+
+
+def test_a_process_that_hides_its_mark_is_known_still() -> None:
+    """As Ray's agents do, whose titles are written over what they were started with."""
+    hidden = "print(1, flush=True); input()"
+    code = f"import os, sys; input(); os.execve(sys.executable, [sys.executable, '-c', {hidden!r}], {{}})"
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "NAS_TEST_HIDES": mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    with process:
+        family = Family(f"NAS_TEST_HIDES={mark}")
+        while family.look() != [process.pid]:
+            assert process.poll() is None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "1\n"
+        assert not marked(f"NAS_TEST_HIDES={mark}") and family.look() == [process.pid]
+        process.kill()
+        process.wait()
+        assert family.look() == []

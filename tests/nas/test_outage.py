@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from sqlalchemy import exc
 
 from nas.errors import NasError
 from nas.migrations import opening
+from nas.run import RunError
+from nas.session import run_workflow
 from nas.storage import Repository, evaluations
 from search_spaces import Architecture
 from tests.contracts.repository import batch, with_study
+from tests.nas.command import variant
 from tests.nas.postgresql import Server
 from tests.nas.test_study import evaluate, found, study
 
@@ -128,3 +132,11 @@ def test_a_server_that_is_down_in_the_middle_of_a_search(
         assert repository.study("s").status == "finished"
     lines = told(caplog)
     assert len(lines) == 2 and "waiting up to 300 s" in lines[0] and "answers again after" in lines[1]
+
+
+def test_how_long_a_run_waits_is_said_by_the_run(tmp_path: Path) -> None:
+    path = variant(tmp_path, "patience_s=7.5")
+    with run_workflow(path, lambda run: run, f"sqlite:///{tmp_path}/nas.db", tmp_path) as workflow:
+        assert workflow.repository.patience == 7.5
+    with pytest.raises(RunError, match=r"patience_s = -1: it must be a number of seconds"):
+        replace(workflow.run, patience_s=-1)
