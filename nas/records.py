@@ -126,6 +126,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """How an architecture came to be proposed, in a word or two, and from which others, by their digests."""
+
+    how: str
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When a study stored an evaluation, in seconds since 1970 by the database's clock, and where it came from.
+
+    Both are None where nothing is known. No result depends on them.
+    """
+
+    stored: float | None = None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetRecord:
     """A machine that latencies are measured on, as it is now: another fingerprint is another version of the target.
 

@@ -20,13 +20,14 @@ from nas import limits as limits_module
 from nas.errors import NasError
 from nas.executors import Evaluate, Executor, InProcess
 from nas.limits import Limit
-from nas.records import Distribution, Evaluation, SpaceRecord, StudyRecord
+from nas.records import Distribution, Evaluation, Life, Origin, SpaceRecord, StudyRecord
 from nas.screening import Predict, Screen
 from nas.searchers import SEARCHERS, Searcher, SurrogateSearch
 from nas.storage import Repository
 from search_spaces import Architecture, Space
 
 _logger = logging.getLogger(__name__)
+_GIVEN = Origin("given to begin with")
 
 OnBatch = Callable[["Study", list[Evaluation]], None]
 
@@ -114,6 +115,7 @@ class Study:
         kept |= {"targets": {name: [*map(str, own)] for name, own in self.targets.items()}} if self.targets else {}
         self.record = self._recorded(searcher, kept, run_file)
         self._placed = repository.placed_evaluations(name)
+        self._origins: dict[str, Origin] = {}  # of the batch that was asked for last
         self._told: set[str] = set()  # digests of what the searcher was told
 
     @property
@@ -191,9 +193,10 @@ class Study:
 
     def _asked(self, begin: int) -> list[Architecture]:
         given = self.first[begin : begin + self.batch]
-        asked = [*given]
+        asked, self._origins = [*given], {arch.digest: _GIVEN for arch in given}
         if len(given) < self.batch:
             asked += self._searcher.ask(self.batch, np.random.default_rng([self.seed, begin]))
+            self._origins = {**self._searcher.origins, **self._origins}
         return list(dict.fromkeys(asked))[: self.batch]
 
     def _complete(self, todo: Mapping[int, Architecture]) -> None:
@@ -226,7 +229,8 @@ class Study:
         for evaluation in evaluations.values():
             self._check_metrics(evaluation)
         data = f"study {self.name}" if self.data is None else self.data
-        self.repository.store_evaluations(self.name, evaluations, self.weights or "", data)
+        lives = {place: Life(origin=self._origins.get(one.arch.digest)) for place, one in evaluations.items()}
+        self.repository.store_evaluations(self.name, evaluations, self.weights or "", data, lives)
         self._placed.update(evaluations)
         for position, evaluation in evaluations.items():
             _logger.info("%s %d %s %s", self.name, position + 1, evaluation.arch.digest, _described(evaluation))

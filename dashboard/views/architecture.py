@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from dashboard.encoding import Encoded
 from dashboard.figures import drawing
 from dashboard.queries import StudyView
 from dashboard.views import layers, networks
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.units import metric
 
 _MOST_OFFERED = 200
@@ -40,6 +41,7 @@ def show_architecture(shown: StudyView) -> None:
         networks.say_place(shown, planes.plane(shown, shown.metrics[:2]), network)
         _show_latencies(shown, network)
         _show_life(shown, network)
+        _show_parents(shown, network)
     with right:
         _show_neighbours(shown, network)
         _show_commands(shown, network)
@@ -150,12 +152,15 @@ def _interval(shown: StudyView, target: str, predicted: float) -> str:
 def _show_life(shown: StudyView, network: Evaluation) -> None:
     """Who proposed it, when, and what evaluating it took."""
     place = shown.places[network.arch.digest]
+    life = shell.repository().life(shown.study.name, int(shown.columns.positions[place]))
     learnt = [one for one in shell.repository().distributions(shown.study.name) if one.arch == network.arch]
     proposer = f"the gradient search {learnt[0].label}".strip() if learnt else f"searcher {shown.study.searcher}"
     st.subheader("Life", anchor=False)
     shell.show_facts(
         {
             "proposed by": proposer,
+            **({"how": _came(life.origin)} if life.origin else {}),
+            **({"stored": _time(life.stored)} if life.stored is not None else {}),
             "evaluated": f"{place + 1:,} of {len(shown.table):,}",
             "on": network.worker or "this machine",
             "took": f"{network.seconds:.3g} s",
@@ -163,6 +168,25 @@ def _show_life(shown: StudyView, network: Evaluation) -> None:
             "weights": f"supernet {shown.study.supernet_digest[:8]}" if shown.study.supernet_digest else "its own",
         }
     )
+
+
+def _came(origin: Origin) -> str:
+    of = f" of {' and '.join(parent[:8] for parent in origin.parents)}" if origin.parents else ""
+    return origin.how + of
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _show_parents(shown: StudyView, network: Evaluation) -> None:
+    """The networks it was made of, each to look at with what changed."""
+    life = shell.repository().life(shown.study.name, int(shown.columns.positions[shown.places[network.arch.digest]]))
+    for digest in life.origin.parents if life.origin else ():
+        if digest in shown.places:
+            query = {"study": address.key(shown.study.name), "architecture": network.arch.digest[:12]}
+            label = f"Beside its parent {digest[:8]}"
+            st.page_link("views/architecture.py", label=label, query_params={**query, "compare": digest[:12]})
 
 
 # --- neighbours

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0004"
+VERSION = "0005"
 """The newest revision in `versions`: a new database is created at it, from these tables."""
 
 metadata = sa.MetaData(
@@ -122,6 +122,8 @@ study_evaluations = _table(
     sa.Column("architecture_id", sa.Integer(), nullable=False),
     sa.Column("attempt", sa.Integer(), nullable=False),
     sa.Column("digest", sa.LargeBinary(), nullable=False),
+    sa.Column("stored", sa.Double(), nullable=True),
+    _text("origin", nullable=True),
     sa.ForeignKeyConstraint(
         ["context_id", "architecture_id", "attempt"],
         ["evaluations.context_id", "evaluations.architecture_id", "evaluations.attempt"],

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.searchers.additive import AdditiveSearch
 from nas.searchers.bayesian import BayesianSearch
 from nas.searchers.distribution import DistributionSearch
@@ -31,6 +31,11 @@ class Searcher(Protocol):
 
         Fewer, in the end none, when no more are found: the space is exhausted or almost nothing in it is feasible.
         """
+        ...
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        """How the networks asked for last came to be, by digest: for people, and only where it is known."""
         ...
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

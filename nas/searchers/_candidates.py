@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nas.searchers._lineage import Lineage
 from search_spaces import Architecture, Space, SpaceError
 
 Feasible = Callable[[Sequence[Architecture]], np.ndarray]
@@ -12,6 +13,10 @@ Feasible = Callable[[Sequence[Architecture]], np.ndarray]
 
 Propose = Callable[[int], Sequence[Architecture]]
 """About n candidates; they may repeat themselves, be known already or break limits."""
+
+Source = tuple[Propose, int, str]
+"""Where candidates come from, how many are tried, and in a word or two how they come to be."""
+DRAWN = "drawn from the space"
 
 _MOST_TRIES = 4096  # candidates of one kind per ask: about a second
 _ALL_SEEN = 256  # candidates of which not one is new: there is little left where they come from
@@ -31,26 +36,29 @@ class Picked:
     known: Collection[str]
     feasible: Feasible
     archs: dict[str, Architecture] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """How each came to be, by digest."""
 
     @property
     def missing(self) -> int:
         return self.wanted - len(self.archs)
 
-    def offer(self, candidates: Sequence[Architecture]) -> int:
+    def offer(self, candidates: Sequence[Architecture], how: str = DRAWN) -> int:
         """Takes what is new and feasible; returns how many were new."""
         new = {a.digest: a for a in candidates if a.digest not in self.known and a.digest not in self.archs}
         if new:
             passed = self.feasible(list(new.values()))
             kept = [digest for digest, ok in zip(new, passed, strict=True) if ok][: self.missing]
             self.archs.update((digest, new[digest]) for digest in kept)
+            self.origins.update(dict.fromkeys(kept, how))
         return len(new)
 
-    def draw(self, propose: Propose, tries: int) -> None:
+    def draw(self, propose: Propose, tries: int, how: str = DRAWN) -> None:
         """Offers proposals, in growing portions, until nothing is missing, `tries` were seen or all are repetitions."""
         size = self.missing
         while self.missing > 0 and tries > 0:
             size = min(size, tries)
-            num_new = self.offer(propose(size))
+            num_new = self.offer(propose(size), how)
             if num_new == 0 and size >= _ALL_SEEN:
                 return
             tries -= size
@@ -63,23 +71,31 @@ def pick(
     rng: np.random.Generator,
     known: Collection[str],
     feasible: Feasible,
-    *proposals: tuple[Propose, int],
+    *proposals: Source,
     parents: Sequence[Architecture] = (),
+    lineage: Lineage | None = None,
 ) -> list[Architecture]:
     """`n` distinct feasible architectures whose digests are not `known`; fewer when no more are found.
 
     Args:
-        proposals: where candidates come from, each with the number of tries, in order of preference.
+        proposals: where candidates come from, in order of preference.
         parents: feasible architectures; their surroundings are searched where uniform guessing finds nothing.
+        lineage: told how each came to be.
     """
     picked = Picked(n, known, feasible)
-    for propose, tries in proposals:
-        picked.draw(propose, tries)
+    for source in proposals:
+        picked.draw(*source)
     picked.draw(lambda size: space.sample_many(size, rng), 16 * n)
     if picked.missing and not _listed(space, rng, picked):
         picked.draw(lambda size: space.sample_many(size, rng), _MOST_TRIES)
         near = [*parents, *_anchors(space)]
-        picked.draw(lambda size: mutants([*near, *picked.archs.values()], size, rng, space), _MOST_TRIES // 4)
+        picked.draw(
+            lambda size: mutants([*near, *picked.archs.values()], size, rng, space, lineage),
+            _MOST_TRIES // 4,
+            "mutation",
+        )
+    if lineage is not None:
+        lineage.take(picked.origins)
     return list(picked.archs.values())
 
 
@@ -101,9 +117,19 @@ def _anchors(space: Space) -> list[Architecture]:
     return [space.largest(), space.smallest()]
 
 
-def mutants(parents: Sequence[Architecture], n: int, rng: np.random.Generator, space: Space) -> list[Architecture]:
-    """One mutant of each of `n` parents drawn at random."""
-    return [space.mutate(parents[index], rng) for index in rng.integers(len(parents), size=n)]
+def mutants(
+    parents: Sequence[Architecture],
+    n: int,
+    rng: np.random.Generator,
+    space: Space,
+    lineage: Lineage | None = None,
+) -> list[Architecture]:
+    """One mutant of each of `n` parents drawn at random; `lineage` is told of which."""
+    chosen = [parents[index] for index in rng.integers(len(parents), size=n)]
+    found = [space.mutate(parent, rng) for parent in chosen]
+    if lineage is not None:
+        lineage.bear(found, "mutation", chosen)
+    return found
 
 
 def _listed(space: Space, rng: np.random.Generator, picked: Picked) -> bool:

@@ -10,6 +10,7 @@ from nas import pareto
 from nas.aims import Aim
 from nas.limits import Limit
 from nas.records import Evaluation
+from nas.searchers._lineage import Lineage
 from nas.searchers._niches import directions, niched
 
 _MOST_DIRECTIONS = 100
@@ -24,6 +25,7 @@ class History:
         self.evaluations: list[Evaluation] = []
         self.succeeded: list[Evaluation] = []
         self.digests: set[str] = set()
+        self.lineage = Lineage()
         self.parts = [Part(aim) for aim in aims or (Aim(self.objectives, self.limits),)]
 
     def __len__(self) -> int:

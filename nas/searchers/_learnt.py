@@ -6,7 +6,7 @@ import numpy as np
 
 from nas.errors import NasError
 from nas.records import Distribution
-from nas.searchers._candidates import Propose, first_proposals
+from nas.searchers._candidates import DRAWN, Propose, Source, first_proposals
 from search_spaces import Architecture, Space
 
 _FLATNESS = (1, 2, 4, 8)
@@ -34,15 +34,15 @@ class Learnt:
     def __bool__(self) -> bool:
         return bool(self._weights)
 
-    def first(self, n: int, rng: np.random.Generator, *, told: bool) -> list[tuple[Propose, int]]:
+    def first(self, n: int, rng: np.random.Generator, *, told: bool) -> list[Source]:
         """Where candidates come from before there is enough to learn from; `told`: whether a searcher was anything."""
         if self and not told:
             return self.proposals(n, rng)
-        return [(first_proposals(self._space, rng, with_anchors=not told), _FIRST_TRIES * n)]
+        return [(first_proposals(self._space, rng, with_anchors=not told), _FIRST_TRIES * n, DRAWN)]
 
-    def proposals(self, n: int, rng: np.random.Generator) -> list[tuple[Propose, int]]:
+    def proposals(self, n: int, rng: np.random.Generator) -> list[Source]:
         """The derived architectures, then as many draws from each distribution, as `pick` takes them for `n`."""
-        return [(self._draws(rng, flatness), _TRIES * n) for flatness in _FLATNESS]
+        return [(self._draws(rng, flatness), _TRIES * n, "drawn from what was learnt") for flatness in _FLATNESS]
 
     def _draws(self, rng: np.random.Generator, flatness: int) -> Propose:
         waiting = list(self.derived) if flatness == 1 else []

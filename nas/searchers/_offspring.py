@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas.searchers._lineage import Lineage
 from nas.searchers._process import Codes
 from search_spaces import Space
 
@@ -16,24 +17,47 @@ def winner(num: int, among: int, rng: np.random.Generator) -> int:
 
 
 def children(
-    space: Space, parents: Codes, num: int, rng: np.random.Generator, *, crossover: float = 0.5, among: int = 2
+    space: Space,
+    parents: Codes,
+    num: int,
+    rng: np.random.Generator,
+    *,
+    crossover: float = 0.5,
+    among: int = 2,
+    names: Sequence[str] = (),
+    lineage: Lineage | None = None,
 ) -> Codes:
-    """(num, num_slots) mutants of parents (n, num_slots), of two with the probability `crossover`."""
+    """(num, num_slots) mutants of parents (n, num_slots), of two with the probability `crossover`.
 
-    def child() -> Codes:
-        one = parents[winner(len(parents), among, rng)]
+    `lineage` is told of which, by the parents' digests `names`.
+    """
+
+    def child() -> tuple[Codes, list[int]]:
+        mine = [winner(len(parents), among, rng)]
+        one = parents[mine[0]]
         if rng.random() < crossover:
-            one = space.crossed_codes(one, parents[winner(len(parents), among, rng)], rng)
-        return space.mutated_codes(one, rng)
+            mine.append(winner(len(parents), among, rng))
+            one = space.crossed_codes(one, parents[mine[1]], rng)
+        return space.mutated_codes(one, rng), mine
 
-    return _stacked(space, [child() for _ in range(num)])
+    born = [child() for _ in range(num)]
+    found = _stacked(space, [row for row, _ in born])
+    if lineage is not None:
+        for row, (_, mine) in zip(found, born, strict=True):
+            how = "crossover, then mutation" if len(mine) > 1 else "mutation"
+            lineage.bear_one(row.tobytes(), how, tuple(names[at] for at in mine))
+    return found
 
 
-def surroundings(space: Space, networks: Codes) -> Codes:
-    """(m, num_slots) all neighbours of some networks (n, num_slots)."""
-    found = [space.neighbour_codes(row) for row in networks]
+def surroundings(space: Space, networks: Codes, names: Sequence[str] = (), lineage: Lineage | None = None) -> Codes:
+    """(m, num_slots) all neighbours of some networks (n, num_slots); `lineage` is told of which, by digest."""
+    found = [_stacked(space, space.neighbour_codes(row)) for row in networks]
+    if lineage is not None:
+        for name, near in zip(names, found, strict=False):
+            for row in near:
+                lineage.bear_one(row.tobytes(), "one change", (name,))
     return np.concatenate([_stacked(space, []), *found])
 
 
-def _stacked(space: Space, rows: Sequence[Codes]) -> Codes:
+def _stacked(space: Space, rows: Sequence[Codes] | Codes) -> Codes:
     return np.array(rows, dtype=np.int16).reshape(len(rows), len(space.slots))

@@ -69,7 +69,11 @@ class Promise:
             pool = Pool(self._belief(ranked), self._known, rng)
             fill(pool)
             chosen = pool.choose(n, tries, self._passing, len(self._history)) if len(pool) else []
-        return self._space.decode(pool.codes[chosen]) if chosen else []
+        archs = self._space.decode(pool.codes[chosen]) if chosen else []
+        if archs:
+            how = dict.fromkeys((arch.digest for arch in archs), "candidate of the model")
+            self._history.lineage.take(how, pool.codes[chosen])
+        return archs
 
     def _belief(self, ranked: Sequence[Evaluation]) -> Belief:
         return Belief(

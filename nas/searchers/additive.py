@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from nas import pareto
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs, Known
 from nas.searchers._history import History, Part
@@ -78,14 +78,23 @@ class AdditiveSearch:
         self._guessed = [name for name in dict.fromkeys(wanted) if name not in self._known.names]
         self._check_reach()
 
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
+
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        chosen = self._alone(rng)[:n] or self._promising(n)
+        lineage = self._history.lineage
+        lineage.begin()
+        alone = self._alone(rng)[:n]
+        chosen = alone or self._promising(n)
+        how = "single change of the largest" if alone else "best of the sums of single changes"
+        lineage.take(dict.fromkeys((arch.digest for arch in chosen), how))
         known = self._history.digests | {arch.digest for arch in chosen}
         parents = [evaluation.arch for evaluation in self._history.best_first(n)]
-        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, parents=parents)
+        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, parents=parents, lineage=lineage)
 
     def judge(self) -> dict[str, Verdict]:
         """How the sums of single changes rank the other networks told, by guessed metric."""

@@ -4,7 +4,7 @@ Optuna only proposes. Its study lives in memory for the length of one `ask`, fil
 is ever stored; duplicates, which it makes many of, are removed here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
 from nas.logs import quiet_optuna
-from nas.records import Distribution, Evaluation
+from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History, objective_values, violations
@@ -79,17 +79,33 @@ class BayesianSearch:
         self._slots = _Slots(space)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        lineage = self._history.lineage
+        lineage.begin()
         ranked = self._history.best_first()
         parents = [evaluation.arch for evaluation in ranked[: self.startup]]
         known = self._history.digests
         if len(ranked) < self.startup:
             return pick(
-                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+                self.space,
+                n,
+                rng,
+                known,
+                self.feasible,
+                *self._prior.first(n, rng, told=bool(known)),
+                parents=parents,
+                lineage=lineage,
             )
         with quiet_optuna():
             model = _Model(self._slots, self._remembered(ranked), self._history, SAMPLERS[self.sampler], rng)
-            proposals = (model.propose, 2 * n), (lambda size: mutants(parents, size, rng, self.space), 64 * n)
-            return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents)
+            proposals = (
+                (model.propose, 2 * n, f"proposed by {self.sampler}"),
+                (lambda size: mutants(parents, size, rng, self.space, lineage), 64 * n, "mutation"),
+            )
+            return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents, lineage=lineage)
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

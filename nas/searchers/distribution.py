@@ -1,13 +1,13 @@
 """Search among what a gradient search has learnt: its distributions are drawn from, their best architectures first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Distribution, Evaluation
+from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
@@ -43,10 +43,23 @@ class DistributionSearch:
         self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        lineage = self._history.lineage
+        lineage.begin()
         parents = [evaluation.arch for evaluation in self._history.best_first()[:n]]
         return pick(
-            self.space, n, rng, self._history.digests, self.feasible, *self._learnt.proposals(n, rng), parents=parents
+            self.space,
+            n,
+            rng,
+            self._history.digests,
+            self.feasible,
+            *self._learnt.proposals(n, rng),
+            parents=parents,
+            lineage=lineage,
         )
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

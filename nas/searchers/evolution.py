@@ -1,13 +1,14 @@
 """Evolution of a population towards the whole front: NSGA-II, NSGA-III or ageing, with the operators of the space."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Distribution, Evaluation
+from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
@@ -84,6 +85,8 @@ class EvolutionarySearch:
         )
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        lineage = self._history.lineage
+        lineage.begin()
         ageing = self.selection == "ageing"
         ranked = self._history.best_first(
             self.population, niches=self.selection == "nsga3", latest=self.population if ageing else None
@@ -92,13 +95,33 @@ class EvolutionarySearch:
         known = self._history.digests
         if len(self._history) < self.population or len(parents) < 2:
             return pick(
-                self.space, n, rng, known, self.feasible, *self._prior.first(n, rng, told=bool(known)), parents=parents
+                self.space,
+                n,
+                rng,
+                known,
+                self.feasible,
+                *self._prior.first(n, rng, told=bool(known)),
+                parents=parents,
+                lineage=lineage,
             )
         screened = self._screened(n, parents, rng)
         known = known | {arch.digest for arch in screened} if screened else known
-        offspring = (lambda size: [self._child(parents, rng) for _ in range(size)], _TRIES * n)
-        more = pick(self.space, n - len(screened), rng, known, self.feasible, offspring, parents=parents)
+        offspring = (lambda size: [self._child(parents, rng) for _ in range(size)], _TRIES * n, "mutation")
+        more = pick(
+            self.space,
+            n - len(screened),
+            rng,
+            known,
+            self.feasible,
+            offspring,
+            parents=parents,
+            lineage=lineage,
+        )
         return screened + more
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
@@ -109,12 +132,13 @@ class EvolutionarySearch:
         """The most promising of many children, and of what lies around the best."""
         if self._promise is None:
             return []
-        rows = self.space.codes(parents)
+        rows, names = self.space.codes(parents), [parent.digest for parent in parents]
 
         def fill(pool: Pool) -> None:
             num, among = self.screening * n, self._among
-            pool.add(children(self.space, rows, num, rng, crossover=self.crossover, among=among))
-            pool.add(surroundings(self.space, rows[: self.around]))
+            born: dict[str, Any] = {"names": names, "lineage": self._history.lineage}
+            pool.add(children(self.space, rows, num, rng, crossover=self.crossover, among=among, **born))
+            pool.add(surroundings(self.space, rows[: self.around], **born))
 
         return self._promise.best(n, _TRIES * n, self._history.best_first(), rng, fill)
 
@@ -123,7 +147,12 @@ class EvolutionarySearch:
         return _AGEING_AMONG if self.selection == "ageing" else 2
 
     def _child(self, parents: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-        child = parents[winner(len(parents), self._among, rng)]
+        mine = [parents[winner(len(parents), self._among, rng)]]
+        child = mine[0]
         if rng.random() < self.crossover:
-            child = self.space.crossover(child, parents[winner(len(parents), self._among, rng)], rng)
-        return self.space.mutate(child, rng)
+            mine.append(parents[winner(len(parents), self._among, rng)])
+            child = self.space.crossover(child, mine[1], rng)
+        child = self.space.mutate(child, rng)
+        how = "crossover, then mutation" if len(mine) > 1 else "mutation"
+        self._history.lineage.bear_one(child.digest, how, tuple(parent.digest for parent in mine))
+        return child

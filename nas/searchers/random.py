@@ -1,12 +1,12 @@
 """Random search: uniform over networks. The baseline every other searcher has to beat."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nas.aims import Aim
 from nas.limits import Limit
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
@@ -31,7 +31,13 @@ class RandomSearch:
         self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        return pick(self.space, n, rng, self._history.digests, self.feasible)
+        lineage = self._history.lineage
+        lineage.begin()
+        return pick(self.space, n, rng, self._history.digests, self.feasible, lineage=lineage)
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

@@ -1,13 +1,13 @@
 """Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Distribution, Evaluation
+from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History
@@ -66,24 +66,33 @@ class SurrogateSearch:
         self._history = History(objectives, limits, aims)
         self._promise = Promise(space, self._history, feasible, costs, startup, memory)
 
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
+
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
         self._promise.tell(evaluations)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        lineage = self._history.lineage
+        lineage.begin()
         ranked = self._history.best_first()
         parents = [evaluation.arch for evaluation in ranked[:_PARENTS]]
         known = self._history.digests
         if len(ranked) < self.startup:
             first = self._prior.first(n, rng, told=bool(known))
-            return pick(self.space, n, rng, known, self.feasible, *first, parents=parents)
+            return pick(self.space, n, rng, known, self.feasible, *first, parents=parents, lineage=lineage)
         chosen = self._promise.best(n, _TRIES * n, ranked, rng, lambda pool: self._fill(pool, n, ranked, rng))
         known = known | {arch.digest for arch in chosen}
-        near = (lambda size: mutants(parents, size, rng, self.space), _TRIES * n)
-        return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents)
+        near = (lambda size: mutants(parents, size, rng, self.space, lineage), _TRIES * n, "mutation")
+        return chosen + pick(
+            self.space, n - len(chosen), rng, known, self.feasible, near, parents=parents, lineage=lineage
+        )
 
     def _fill(self, pool: Pool, n: int, ranked: Sequence[Evaluation], rng: np.random.Generator) -> None:
         num_fronts = len(self._history.parts)
-        best = self.space.codes([evaluation.arch for evaluation in ranked[: max(_PARENTS, _OF_EACH * num_fronts)]])
-        pool.add(children(self.space, best, _CHILDREN * n, rng))
-        pool.add(surroundings(self.space, best[: max(_AROUND, _OF_EACH * num_fronts)]))
+        parents = [evaluation.arch for evaluation in ranked[: max(_PARENTS, _OF_EACH * num_fronts)]]
+        best, names, lineage = self.space.codes(parents), [parent.digest for parent in parents], self._history.lineage
+        pool.add(children(self.space, best, _CHILDREN * n, rng, names=names, lineage=lineage))
+        pool.add(surroundings(self.space, best[: max(_AROUND, _OF_EACH * num_fronts)], names, lineage))

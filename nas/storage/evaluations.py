@@ -11,7 +11,7 @@ from sqlalchemy import exc
 from nas.columns import Columns
 from nas.errors import NasError
 from nas.migrations import opening, tables
-from nas.records import Evaluation
+from nas.records import Evaluation, Life
 from nas.storage.architectures import Architectures
 from nas.storage.database import Prepared
 from nas.storage.evaluation_rows import (
@@ -25,10 +25,10 @@ from nas.storage.evaluation_rows import (
     is_sound,
     names_of,
 )
+from nas.storage.lives import Lives, life_of
 from nas.storage.patience import patient
 from nas.storage.rows import chunks, dumps, expanding
 from nas.storage.sealed import damaged, evaluation_digest, loads, text_digest
-from nas.storage.studies import Studies
 from search_spaces import Architecture
 
 _arch, _e, _link = tables.architectures.c, tables.evaluations.c, tables.study_evaluations.c
@@ -89,7 +89,7 @@ def is_linked(row: Row) -> bool:
     return bool(row[_LINKED] == row[_SEALED])
 
 
-class Evaluations(Architectures, Studies):
+class Evaluations(Architectures, Lives):
     """Evaluations of studies and what their networks showed themselves."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -100,13 +100,17 @@ class Evaluations(Architectures, Studies):
         self._new_metric_set = self._insert_new(tables.metric_sets, "digest")
         self._new_context = self._insert_new(tables.contexts, "weights", "data")  # built once: they are on the hot path
         self._add_evaluations = Prepared(sa.insert(tables.evaluations), tables.evaluations.columns.keys(), dialect)
-        self._add_links = Prepared(
-            sa.insert(tables.study_evaluations), tables.study_evaluations.columns.keys(), dialect
-        )
+        given = [column.name for column in tables.study_evaluations.columns if column.name != "stored"]
+        self._add_links = Prepared(self._linking(), given, dialect)
 
     @patient
     def store_evaluations(
-        self, study_name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str
+        self,
+        study_name: str,
+        evaluations: Mapping[int, Evaluation],
+        weights: str,
+        data: str,
+        lives: Mapping[int, Life] | None = None,
     ) -> None:
         """Stores evaluations at their positions in a study, in one transaction: either all are there or none.
 
@@ -116,6 +120,7 @@ class Evaluations(Architectures, Studies):
         Args:
             weights: Digest of the weights that were evaluated.
             data: Digest of the data and the settings of the evaluation.
+            lives: What is known of where they come from; what is stored now needs no time.
 
         Raises:
             NasError: The study is unknown, another process drives it, a position holds another evaluation, or the study
@@ -124,7 +129,7 @@ class Evaluations(Architectures, Studies):
         if evaluations:
             _refuse_twice(study_name, evaluations.values())
             with opening.one_line_errors(self._url):
-                self._store(study_name, evaluations, weights, data)
+                self._store(study_name, evaluations, weights, data, lives or {})
 
     def append_evaluations(self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
         """Stores evaluations at the end of a study, as `store_evaluations` does."""
@@ -268,7 +273,9 @@ class Evaluations(Architectures, Studies):
             found[digest] = loads(text, dict, what, self.url)
         return found
 
-    def _store(self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str) -> None:
+    def _store(
+        self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str, lives: Mapping[int, Life]
+    ) -> None:
         try:
             with self._begin_write() as connection:
                 self._check_lease(connection, name)
@@ -276,7 +283,7 @@ class Evaluations(Architectures, Studies):
                 context_id = self._context_id(connection, weights, data)
                 links = self._insert_evaluations(connection, context_id, list(evaluations.values()))
                 for position, link in zip(evaluations, links, strict=True):
-                    link["study_id"], link["position"] = study_id, position
+                    link |= {"study_id": study_id, "position": position, **life_of(lives.get(position))}
                 self._add_links(connection, links)
         except exc.IntegrityError as error:
             held = self._held(name)
@@ -286,7 +293,7 @@ class Evaluations(Architectures, Studies):
             if len(new) == len(evaluations):  # it is no position that was taken
                 raise
             if new:
-                self._store(name, new, weights, data)
+                self._store(name, new, weights, data, lives)
         else:
             self._study_ids[name] = study_id
             self._context_ids[weights, data] = context_id

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.errors import NasError
-from nas.records import Distribution, Evaluation, StudyRecord
+from nas.records import Distribution, Evaluation, Life, Origin, StudyRecord
 from nas.storage import Repository
 from nas.storage.keeping import Context
+from nas.storage.lives import life_of
 from nas.storage.parts import Findings, Surroundings, findings, put_findings, put_surroundings, surroundings
 from search_spaces import Architecture, SpaceError
 from search_spaces.reading import MalformedError, file_bytes, json_value
@@ -28,7 +29,8 @@ JSON, TABLE, SUMS = "study.json", "evaluations.parquet", "SHA256SUMS"
 _MOST_BYTES = 2**30
 """Of a file, and of the table as it is in memory."""
 _METRIC = "metrics."
-_COLUMNS = ("position", "architecture", "weights", "data", "error", "seconds", "worker")
+_COLUMNS = ("position", "architecture", "weights", "data", "error", "seconds", "worker", "stored", "origin")
+_OPTIONAL = ("error", "stored", "origin")
 _REMEDY = "export the study again, or copy its whole folder again"
 
 
@@ -87,11 +89,11 @@ def import_study(folder: Path, destination: Repository) -> tuple[str, int]:
     files = _sound_files(folder)
     document = _document(folder / JSON, files[JSON])
     try:
-        evaluations = _evaluations(files[TABLE])
+        evaluations, lives = _evaluations(files[TABLE])
     except MalformedError as error:
         raise NasError(f"{folder / TABLE} {error}; {_REMEDY}") from error
     study = replace(document.study, run_file=None)
-    found = Findings(study, evaluations, document.verified, document.distributions, document.distributions_key)
+    found = Findings(study, evaluations, lives, document.verified, document.distributions, document.distributions_key)
     put_surroundings(destination, document.surroundings)
     put_findings(destination, found)
     return study.name, len(found)
@@ -146,6 +148,7 @@ def _table(found: Findings) -> bytes:
     placed = ((at, key, one) for key, evaluations in found.evaluations.items() for at, one in evaluations.items())
     rows = sorted(placed, key=lambda row: row[0])
     names = dict.fromkeys(name for _, _, one in rows for name in one.metrics)
+    lives = {at: life_of(found.lives.get(at)) for at, _, _ in rows}
     columns: dict[str, list[Any]] = {
         "position": [at for at, _, _ in rows],
         "architecture": [one.arch.json() for _, _, one in rows],
@@ -154,6 +157,8 @@ def _table(found: Findings) -> bytes:
         "error": [one.error for _, _, one in rows],
         "seconds": [one.seconds for _, _, one in rows],
         "worker": [one.worker for _, _, one in rows],
+        "stored": [lives[at]["at"] for at, _, _ in rows],
+        "origin": [lives[at]["origin"] for at, _, _ in rows],
         **{_METRIC + json.dumps(name)[1:-1]: [one.metrics.get(name) for _, _, one in rows] for name in names},
     }
     table = pa.table({name: pa.array(values, _type(name)) for name, values in columns.items()})
@@ -165,14 +170,15 @@ def _table(found: Findings) -> bytes:
 def _type(column: str) -> Any:
     import pyarrow as pa
 
-    if column.startswith(_METRIC) or column == "seconds":
+    if column.startswith(_METRIC) or column in ("seconds", "stored"):
         return pa.float64()
     return pa.int64() if column == "position" else pa.string()
 
 
-def _evaluations(content: bytes) -> dict[Context, dict[int, Evaluation]]:
+def _evaluations(content: bytes) -> tuple[dict[Context, dict[int, Evaluation]], dict[int, Life]]:
     """What `_table` wrote; MalformedError where something else did."""
     found: dict[Context, dict[int, Evaluation]] = {}
+    lives: dict[int, Life] = {}
     positions, digests = set(), set()
     for row in _rows(content):
         position, arch = row["position"], _architecture(row["architecture"])
@@ -182,14 +188,25 @@ def _evaluations(content: bytes) -> dict[Context, dict[int, Evaluation]]:
         positions.add(position)
         digests.add(arch.digest)
         metrics = {name: value for name, value in row["metrics"].items() if value is not None}
-        if not all(map(math.isfinite, [*metrics.values(), row["seconds"]])):
+        if not all(map(math.isfinite, [*metrics.values(), row["seconds"], row["stored"] or 0.0])):
             raise MalformedError(f"has a number that is not finite {place}")
         try:
             one = Evaluation(arch, metrics, row["error"], row["seconds"], row["worker"])
         except NasError as error:
             raise MalformedError(f"has no evaluation {place} ({error})") from None
         found.setdefault((row["weights"], row["data"]), {})[position] = one
-    return found
+        lives[position] = _life(row["stored"], row["origin"], place)
+    return found, lives
+
+
+def _life(stored: float | None, origin: str | None, place: str) -> Life:
+    try:
+        told = None if origin is None else json.loads(origin)
+    except ValueError:
+        told = ()
+    if told is not None and not (isinstance(told, list) and told and all(isinstance(one, str) for one in told)):
+        raise MalformedError(f"has no origin {place}: {str(origin)[:80]}")
+    return Life(stored, Origin(told[0], tuple(told[1:])) if told else None)
 
 
 def _rows(content: bytes) -> Iterator[dict[str, Any]]:
@@ -211,7 +228,7 @@ def _rows(content: bytes) -> Iterator[dict[str, Any]]:
         names = {name: json.loads(f'"{name.removeprefix(_METRIC)}"') for name in schema.names[len(_COLUMNS) :]}
         for batch in file.iter_batches():
             for row in batch.to_pylist():
-                missing = [name for name in _COLUMNS if row[name] is None and name != "error"]
+                missing = [name for name in _COLUMNS if row[name] is None and name not in _OPTIONAL]
                 if missing:
                     raise MalformedError(f"has a row without {missing[0]!r}")
                 yield {name: row[name] for name in _COLUMNS} | {"metrics": {names[name]: row[name] for name in names}}

@@ -10,6 +10,7 @@ from nas.records import (
     CurvePoint,
     Distribution,
     Evaluation,
+    Life,
     Measurement,
     PredictorRecord,
     SpaceRecord,
@@ -48,6 +49,7 @@ class Findings:
     study: StudyRecord
     evaluations: Mapping[Context, Mapping[int, Evaluation]]
     """By position in the study."""
+    lives: Mapping[int, Life]
     verified: dict[str, dict[str, float]]
     """What networks showed themselves, by the digest of the architecture."""
     distributions: list[Distribution]
@@ -91,6 +93,7 @@ def findings(source: Repository, study: StudyRecord) -> Findings:
     return Findings(
         study=study,
         evaluations={context: {at: placed[at] for at in positions} for context, positions in contexts.items()},
+        lives=source.lives(study.name),
         verified=source.verified(study.name),
         distributions=source.distributions(study.name),
         distributions_key=source.distributions_key(study.name),
@@ -127,7 +130,7 @@ def put_findings(destination: Repository, found: Findings) -> None:
             destination.put_distributions(name, found.distributions_key, found.distributions)
         for (weights, data), evaluations in found.evaluations.items():
             for portion in portions(evaluations.items()):
-                destination.store_evaluations(name, dict(portion), weights, data)
+                destination.store_evaluations(name, dict(portion), weights, data, found.lives)
         destination.add_verified(name, found.verified)
         destination.set_status(name, found.study.status, found.study.wanted)
 

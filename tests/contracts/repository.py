@@ -20,7 +20,9 @@ from nas.records import (
     CurvePoint,
     Distribution,
     Evaluation,
+    Life,
     Measurement,
+    Origin,
     PredictorRecord,
     SpaceRecord,
     StudyRecord,
@@ -136,6 +138,20 @@ class RepositoryContract:
             yield with_study(repository)
 
     # --- records
+
+    def test_lives_are_told_beside_evaluations_and_change_none(self, url: str) -> None:
+        origin = Origin("crossover, then mutation", ("a" * 16, "b" * 16))
+        with with_study(Repository(url), "first", "second") as repository:
+            before = time.time()
+            repository.store_evaluations("first", {0: evaluation(0)}, "w", "d", {0: Life(origin=origin)})
+            repository.store_evaluations("first", {0: evaluation(0)}, "w", "d")
+            repository.store_evaluations("second", {0: evaluation(0)}, "w", "d", {0: Life(stored=12.5)})
+            life = repository.lives("first")[0]
+            assert life.origin == origin and life.stored is not None
+            assert before - 60 < life.stored < time.time() + 60, "the database's clock"
+            assert repository.lives("second") == {0: repository.life("second", 0)} == {0: Life(12.5)}
+            assert repository.life("first", 0) == life and repository.life("first", 1) == Life()
+            assert repository.evaluations("first") == repository.evaluations("second") == batch(0)
 
     def test_spaces_supernets_and_targets_come_back(self, repository: Repository) -> None:
         repository.add_supernet(SUPERNET)

@@ -72,6 +72,16 @@ class SearcherContract:
         assert len({arch.digest for arch in archs}) == 40
         assert all(arch in space for arch in archs)
 
+    def test_tells_where_every_network_comes_from(self, make: Callable[..., Searcher]) -> None:
+        searcher, told = make(Blocks(), OBJECTIVES), set[str]()
+        for number in range(5):
+            archs = searcher.ask(8, np.random.default_rng(number))
+            assert set(searcher.origins) == {arch.digest for arch in archs}
+            for digest, origin in searcher.origins.items():
+                assert origin.how and set(origin.parents) <= told and digest not in origin.parents
+            told |= {arch.digest for arch in archs}
+            searcher.tell([evaluate(arch) for arch in archs])
+
     def test_equal_seeds_ask_equally_and_others_do_not(self, make: Callable[..., Searcher]) -> None:
         first, second, other = (
             [e.arch.digest for e in self.live(make(Blocks(), OBJECTIVES), batches=4, seed=seed)] for seed in (1, 1, 2)

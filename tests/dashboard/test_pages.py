@@ -15,7 +15,9 @@ from dashboard import chart, importance, planes, text
 from dashboard.queries import StudyView
 from dashboard.serve import APP
 from nas import front as fronts
+from nas.records import Life, Origin, SpaceRecord, StudyRecord
 from nas.storage import Repository
+from tests.dashboard.seeding import ConvSpace, evaluations
 
 PAGES = (
     "studies",
@@ -309,3 +311,19 @@ def test_positions_of_one_choice_are_shown_on_request(browse: Open) -> None:
 
 def test_a_study_without_a_gradient_search_says_how_to_have_one(browse: Open) -> None:
     assert "nas search --gradient drnas" in browse("gradient", "fresh").info[0].value
+
+
+def test_the_life_of_a_network_leads_to_its_parents(browse: Open, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'lives.db'}"
+    parent, child = [one for one in evaluations(30, seed=3) if not one.failed][:2]
+    born = Life(stored=1_700_000_000.0, origin=Origin("mutation", (parent.arch.digest,)))
+    space = ConvSpace()
+    with Repository(storage) as repository:
+        repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
+        repository.create_study(StudyRecord("s", space.digest, None, ("error", "params"), (), "evolution", 0))
+        repository.store_evaluations("s", {0: parent, 1: child}, "", "d", {1: born})
+    test = browse("architecture", "s", storage=storage, architecture=child.arch.digest[:12])
+    facts = next(one.value for one in test.table if "proposed by" in one.value.index)["value"]
+    assert facts["how"] == f"mutation of {parent.arch.digest[:8]}"
+    assert plain(facts["stored"]) == "2023-11-14 22:13:20 UTC"
+    assert f"Beside its parent {parent.arch.digest[:8]}" in [one.proto.label for one in test.get("page_link")]

@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from nas.migrations import tables
-from nas.records import Evaluation
+from nas.records import Evaluation, Life
 from nas.storage import Repository
 from tests.contracts.repository import STUDY, batch, evaluation, with_study
 
@@ -80,6 +80,7 @@ def check_upgrade(url: str, revision: str) -> None:
         assert repository.studies() == [STUDY]
         assert repository.evaluations("first") == SOME
         assert repository.verified("first") == VERIFIED
+        assert repository.lives("first") == dict.fromkeys(range(len(SOME)), Life())
         repository.store_evaluations("first", dict(enumerate(SOME)), "w", "d")
         repository.append_evaluations("first", [*batch(5), evaluation(6, metrics={"new": 1.0})], "w", "d")
         with_study(repository, "second").append_evaluations("second", batch(0), "w", "d")

@@ -1,7 +1,7 @@
 """The search loop: equal seeds give equal studies, whatever stops and resumes them and wherever they run."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from nas import pareto
 from nas.errors import NasError
 from nas.executors import Evaluate, Executor, InProcess, evaluate_one
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.searchers import SEARCHERS, RandomSearch, Searcher
 from nas.storage import Repository
 from nas.study import Study
@@ -131,6 +131,14 @@ def test_a_study_killed_anywhere_and_resumed_equals_one_never_stopped(
         assert len(calls) == 30 - number, "and is not evaluated again"
         assert found(resumed.evaluations) == found(whole.evaluations)
         assert found(front) == found(whole.front())
+        assert origins(repository, name) == origins(repository, "whole")
+
+
+def origins(repository: Repository, name: str) -> dict[int, Origin | None]:
+    """Where the networks of a study came from, all of which is known."""
+    lives = repository.lives(name)
+    assert all(life.origin and life.stored for life in lives.values())
+    return {position: life.origin for position, life in sorted(lives.items())}
 
 
 def counting(calls: list[str]) -> Evaluate:
@@ -294,6 +302,8 @@ def test_an_exhausted_feasible_part_ends_the_study(repository: Repository) -> No
 
 class Stubborn:
     """A searcher that asks for the same few networks again and again."""
+
+    origins: Mapping[str, Origin] = {}
 
     def __init__(self, space: Space, objectives: Sequence[str], limits: Sequence[Any]) -> None:
         self.archs = RandomSearch(space, objectives).ask(8, np.random.default_rng(0))

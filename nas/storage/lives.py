@@ -1,0 +1,65 @@
+"""When evaluations were stored in a study, and how their architectures came to be proposed.
+
+For people who look back at a search. No result depends on it, so it is in no digest, and copies take it along.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from nas.migrations import tables
+from nas.records import Life, Origin
+from nas.storage.patience import patient
+from nas.storage.sealed import loads
+from nas.storage.studies import Studies
+
+_link = tables.study_evaluations.c
+_SELECT = sa.select(_link.position, _link.stored, _link.origin).where(_link.study_id == sa.bindparam("study_id"))
+
+
+class Lives(Studies):
+    """Tells of each evaluation of a study when and by whom."""
+
+    @patient
+    def lives(self, study_name: str) -> dict[int, Life]:
+        """By position; of what earlier versions of this package stored nothing is known.
+
+        Raises:
+            NasError: there is no such study.
+        """
+        with self._reading() as connection:
+            rows = connection.execute(_SELECT, {"study_id": self._study_id(connection, study_name)}).all()
+        return {position: Life(stored, self._origin(text)) for position, stored, text in rows}
+
+    @patient
+    def life(self, study_name: str, position: int) -> Life:
+        """Of the evaluation at one position; nothing is known of one that is not there.
+
+        Raises:
+            NasError: there is no such study.
+        """
+        query = _SELECT.where(_link.position == position)
+        with self._reading() as connection:
+            row = connection.execute(query, {"study_id": self._study_id(connection, study_name)}).one_or_none()
+        return Life() if row is None else Life(row.stored, self._origin(row.origin))
+
+    def _origin(self, text: str | None) -> Origin | None:
+        if text is None:
+            return None
+        how, *parents = loads(text, list, "how an architecture was proposed", self.url)
+        return Origin(how, tuple(parents))
+
+    def _linking(self) -> sa.Insert:
+        """Insertion of rows with `life_of` in them: the time is the database's where none is given."""
+        stored: sa.ColumnElement[float] = sa.func.coalesce(sa.bindparam("at", type_=sa.Double()), self._clock)
+        return sa.insert(tables.study_evaluations).values(stored=stored)
+
+
+def life_of(life: Life | None) -> dict[str, Any]:
+    """What is stored of it."""
+    origin = life.origin if life else None
+    text = json.dumps([origin.how, *origin.parents]) if origin else None
+    return {"at": life.stored if life else None, "origin": text}
