@@ -218,7 +218,7 @@ def test_a_local_cluster_ends_with_a_driver_that_is_killed(tmp_path: Path) -> No
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", pytest.param("ray://127.0.0.1:9", marks=pytest.mark.slow)])
 def test_an_address_where_no_cluster_answers_is_an_error(address: str, ray_executor: RayExecutor) -> None:
     ray_executor.close()
     with pytest.raises(NasError, match=r"no Ray cluster answers at '.*127\.0\.0\.1:9'"):

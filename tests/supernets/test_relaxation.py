@@ -256,7 +256,7 @@ def test_a_cost_is_fitted_to_what_was_measured() -> None:
     space = ViTSpace()
     net = Supernet(space, vit.build)
     counted = net.expected("macs", torch.zeros(1, 1, 8, 8))
-    archs = space.sample_many(250, np.random.default_rng(0), uniform="choices")
+    archs = space.sample_many(600, np.random.default_rng(0), uniform="choices")
     cost = fitted(space, archs, [counted.of(arch) for arch in archs])
     assert cost.r2 > 0.99
     fresh = space.sample_many(50, np.random.default_rng(1))
