@@ -28,7 +28,9 @@ from nas.fidelity._weights import layers
 
 ABOUT = """
 Claimed: weights tell more of where a training ends than its curve does. Tau of forecast and final validation loss,
-after 3 of 10 epochs, over 40 trainings of perceptrons on handwritten digits.
+after 3 of 10 epochs, over 40 trainings of perceptrons on handwritten digits; a seed is another 40 trainings. **Half of
+it holds here**: with weights tau is a few hundredths higher than with settings and curve alone, and forecasts are half
+as far off as the last value; but the last value ranks these trainings better than either model.
 """
 TRAININGS, EPOCHS, NOW, PARTS = 40, 10, 3, 5
 WIDTHS = (16, 32, 64)
