@@ -26,7 +26,7 @@ from nas.fidelity.settings import TUNABLE, SettingsSearch, variables
 from nas.run import Run, load
 from search_spaces import Architecture
 from supernets import calibrate, training
-from supernets.scaling import initialised
+from supernets.scaled import initialised
 from supernets.training import TrainingConfig, train_network
 
 OF = ("supernet", "network")
@@ -104,7 +104,7 @@ def forecast(
     """
     networks, weights = str((directory / "networks").absolute()), str((directory / "forecast").absolute())
     recipe = Deferred(partial(_watched, str(run_file), epoch, networks, weights)) if run_file else None  # type: ignore[arg-type]
-    alone = StandAlone(run.build, run.task, epoch, networks)
+    alone = StandAlone(run.space, run.build, run.task, epoch, networks)
     return forecasting(
         run.space,
         alone,

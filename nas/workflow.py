@@ -56,7 +56,7 @@ from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError, newest
 from supernets.counting import Counts
 from supernets.export import Exported, Format, export, rebuilt
-from supernets.scaling import scaled_in
+from supernets.scaled import scaled_in
 from supernets.spelling import spell
 from supernets.tasks import Task
 from supernets.teams import ALONE, Team

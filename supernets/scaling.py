@@ -12,19 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces import Architecture, Space
 from supernets.connectivity import Connectivity, connectivity
-from supernets.skeleton import Build, build_initialised, build_skeleton
 from supernets.spelling import parse
-
-if TYPE_CHECKING:
-    from supernets.training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -89,34 +84,6 @@ def scaling(text: str) -> Scaling:
         SpellingError: listing what there is.
     """
     return parse(text, SCALINGS, "scaling")
-
-
-def scaled(config: TrainingConfig, network: nn.Module, base: nn.Module, example: Tensor) -> TrainingConfig:
-    """The settings of a network's training whose rate was found for the base, which itself keeps it.
-
-    Args:
-        example: inputs that both take; two examples are enough.
-    """
-    rule = scaling(config.scaling)
-    if isinstance(rule, Unscaled):
-        return config
-    return replace(config, lr=config.lr * rule.factor(connectivity(network, example), connectivity(base, example)))
-
-
-def scaled_in(
-    config: TrainingConfig, network: nn.Module, space: Space, build: Build, example: Tensor
-) -> TrainingConfig:
-    """`scaled`, with the largest network of a space as the base: a rate is found for the supernet that trains it."""
-    if isinstance(scaling(config.scaling), Unscaled):
-        return config
-    return scaled(config, network, build_skeleton(build, space.largest()), example)
-
-
-def initialised(build: Build, arch: Architecture, config: TrainingConfig, example: Tensor) -> nn.Module:
-    """The module of an architecture with the values its own initialisation gives under the seed of its training, which
-    are scaled where `config.scaling` says so."""
-    module = build_initialised(build, arch, config.seed)
-    return scale_variance(module, example) if scaling(config.scaling).variance else module
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from search_spaces import Architecture, Space
 from supernets import calibrate
 from supernets.ranking import RankingReport, Row, report
-from supernets.scaling import initialised, scaled_in
+from supernets.scaled import initialised, scaled_in
 from supernets.strategies import Course, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import Task

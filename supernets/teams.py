@@ -308,4 +308,5 @@ class _WholeBatchNorm(TorchFunctionMode):
                 running_var.lerp_((var * float(count / (count - 1))).to(running_var.dtype), momentum)
         normed = centred * (var + eps).rsqrt().view(shape)
         normed = normed if weight is None else normed * weight.view(shape)
-        return (normed if bias is None else normed + bias.view(shape)).to(input.dtype)
+        shifted: Tensor = normed if bias is None else normed + bias.view(shape)
+        return shifted.to(input.dtype)

@@ -29,7 +29,7 @@ from benchmarks.methods.report import put
 from nas.correction import tau
 from nas.data import digits
 from search_spaces import Architecture, Space, choice
-from supernets.scaling import initialised, scaled_in
+from supernets.scaled import initialised, scaled_in
 from supernets.structure import stack
 from supernets.tasks import Classification
 from supernets.training import TrainingConfig, TrainingError, train_network

@@ -22,7 +22,7 @@ from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from search_spaces import Architecture, Space
 from supernets import calibrate, checkpoints
-from supernets.scaling import initialised, scaled_in
+from supernets.scaled import initialised, scaled_in
 from supernets.skeleton import Build
 from supernets.tasks import Task
 from supernets.training import TrainingConfig, train_network

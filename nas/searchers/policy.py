@@ -89,7 +89,9 @@ class PolicySearch:
             return self.space.sample_many(size, rng, weights=weights)
 
         parents = [evaluation.arch for evaluation in self._history.best_first(n)]
-        return pick(self.space, n, rng, self._history.digests, self.feasible, (drawn, _TRIES * n), parents=parents)
+        return pick(
+            self.space, n, rng, self._history.digests, self.feasible, (drawn, _TRIES * n, "policy"), parents=parents
+        )
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)

@@ -21,7 +21,7 @@ class Head(nn.Module):
 
     def __init__(self, in_width: int, width: int, num_classes: int, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.convolution = convolution(in_width, width, 1, 1, activation)
+        self.convolution = convolution(in_width, width, 1, 1, nn.BatchNorm2d, activation)
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,12 +62,12 @@ def build(
         return [*layers, Head(widths[-1], head, num_classes, made)]
 
     first, *others = (path(arch[name]) for name in ("first", "second", "third", "fourth") if name in arch)
-    return nn.Sequential(convolution(in_channels, stem, 3, 1, made), ensemble(first, *others))
+    return nn.Sequential(convolution(in_channels, stem, 3, 1, nn.BatchNorm2d, made), ensemble(first, *others))
 
 
 def _layer(op: str, in_width: int, width: int, stride: int, activation: type[nn.Module]) -> nn.Module:
     keeps = in_width == width and stride == 1
-    block = partial(Block, in_width, width, stride=stride, activation=activation, residual=keeps)
+    block = partial(Block, in_width, width, stride=stride, norm=nn.BatchNorm2d, activation=activation, residual=keeps)
     options: Mapping[str, Callable[[], nn.Module]] = {
         "skip": nn.Identity if keeps else partial(_shortcut, in_width, width, stride),
         **{

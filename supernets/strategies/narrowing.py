@@ -269,7 +269,7 @@ class _Narrowing(Plan):
 
     def _outputs(self, arch: Architecture, batch: Any) -> Tensor:
         task = self._course.task
-        network = calibrate.calibrated(self._course.supernet, arch, task.calibration(1))
+        network = calibrate.recalibrate(self._course.supernet.subnet(arch), task.calibration(1))
         with evaluating(network):
             return task.outputs(network, batch)
 

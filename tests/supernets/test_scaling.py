@@ -14,7 +14,8 @@ from toy import Digits, ToySpace, build
 from search_spaces import Architecture, Space, choice
 from supernets import standalone
 from supernets.connectivity import Connectivity, connectivity
-from supernets.scaling import Paths, Shortest, Unscaled, initialised, scale_variance, scaled, scaled_in, scaling
+from supernets.scaled import initialised, scaled, scaled_in
+from supernets.scaling import Paths, Shortest, Unscaled, scale_variance, scaling
 from supernets.skeleton import build_initialised
 from supernets.spelling import SpellingError
 from supernets.structure import stack
