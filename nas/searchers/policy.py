@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nas.aims import Aim
 from nas.errors import NasError
 from nas.limits import Limit
-from nas.records import Evaluation
+from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History, violations
@@ -89,9 +89,14 @@ class PolicySearch:
             return self.space.sample_many(size, rng, weights=weights)
 
         parents = [evaluation.arch for evaluation in self._history.best_first(n)]
-        return pick(
-            self.space, n, rng, self._history.digests, self.feasible, (drawn, _TRIES * n, "policy"), parents=parents
-        )
+        known, lineage = self._history.digests, self._history.lineage
+        lineage.begin()
+        source = (drawn, _TRIES * n, "policy")
+        return pick(self.space, n, rng, known, self.feasible, source, parents=parents, lineage=lineage)
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._history.add(evaluations)
