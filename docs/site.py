@@ -112,7 +112,7 @@ that machine. `make bench` runs the short ones, and each command below repeats o
 
 def repeated(path: Path) -> str:
     """The command that writes a page of results."""
-    written = re.search(r"`(python -m benchmarks[^`]*)`", path.read_text(encoding="utf-8"))
+    written = re.search(r"`(python -m (?:benchmarks|tests)[^`]*)`", path.read_text(encoding="utf-8"))
     name = path.stem.removesuffix("_cuda")
     return written[1] if written else f"python -m benchmarks.{name}"
 
