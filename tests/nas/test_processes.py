@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor
-from nas.processes import ProcessExecutor
+from nas.execution.executors import Deferred, Evaluate, Executor
+from nas.execution.processes import ProcessExecutor
 from search_spaces import Architecture
 from tests.contracts.executor import ExecutorContract, some
 
@@ -143,7 +143,7 @@ def test_work_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from functools import partial
-from nas.processes import ProcessExecutor
+from nas.execution.processes import ProcessExecutor
 from tests.contracts.executor import some
 from tests.nas.test_processes import waiting
 
