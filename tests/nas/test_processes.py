@@ -182,7 +182,7 @@ def alive(process: int) -> bool:
 
 
 def test_what_cannot_travel_is_an_error_that_says_what_can(two_processes: ProcessExecutor) -> None:
-    with pytest.raises(NasError, match=r"cannot be sent to workers: .* nas\.executors\.Deferred"):
+    with pytest.raises(NasError, match=r"cannot be sent to workers: .* nas\.execution\.executors\.Deferred"):
         list(two_processes.run(lambda arch: {"error": 1.0}, some(2)))
     assert len(list(two_processes.run(partial(troubled, Path(), 0, "hang"), some(2)))) == 2
 
