@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.executors import Evaluate, Executor, InProcess
-from nas.processes import ProcessExecutor
+from nas.execution.executors import Evaluate, Executor, InProcess
+from nas.execution.processes import ProcessExecutor
 from search_spaces import Architecture, Space, choice
 
 RESULTS = Path(__file__).parent / "results" / "executors.md"
@@ -63,7 +63,7 @@ def executors(ray: bool) -> dict[str, Executor]:
         "2 processes": ProcessExecutor(2),
     }
     if ray:
-        from nas.cluster import RayExecutor
+        from nas.execution.cluster import RayExecutor
 
         found |= {f"{n} Ray actor{'s' if n > 1 else ''}": RayExecutor("local", n) for n in (2, 1)}
     return found

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.report import machine, markdown
-from nas import pareto
 from nas.demos import image
-from nas.evaluators import SubnetEvaluator
+from nas.objectives import pareto
 from nas.records import Evaluation
 from nas.searchers import SEARCHERS
 from nas.searchers.spelled import read
+from nas.stages.evaluators import SubnetEvaluator
 from search_spaces import Architecture, Space, choice, constraint, derive
 from search_spaces.rexnet import linear_widths
 from supernets import Supernet

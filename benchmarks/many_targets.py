@@ -31,7 +31,7 @@ from benchmarks.report import machine, markdown
 from benchmarks.rows import append, missing, read
 from benchmarks.search_tables.problems import CIFAR100, Problem, cells
 from benchmarks.work import done, exit_status, reporting
-from nas.aims import for_targets, latency
+from nas.objectives.aims import for_targets, latency
 from nas.records import Evaluation
 from nas.searchers import SurrogateSearch
 from search_spaces import Architecture

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.report import machine, markdown
-from nas.propose import proposal
+from nas.commands.propose import proposal
 from nas.run import executed
 from supernets import Plan, Supernet
 

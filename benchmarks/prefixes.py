@@ -23,7 +23,7 @@ from rich.progress import track
 
 from benchmarks.report import machine, markdown
 from nas.demos import text
-from nas.evaluators import SubnetEvaluator
+from nas.stages.evaluators import SubnetEvaluator
 from search_spaces import Architecture, Space
 from search_spaces.mobilenet import MobileNetSpace
 from search_spaces.vit import ViTSpace

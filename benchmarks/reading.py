@@ -28,8 +28,8 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.report import machine, markdown
-from nas import front
 from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.results import front
 from nas.storage import Repository
 from search_spaces.mobilenet import MobileNetSpace
 

@@ -22,15 +22,15 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.report import machine, markdown
-from nas import pareto
 from nas.demos import image, text
-from nas.evaluators import SubnetEvaluator
+from nas.objectives import pareto
 from nas.records import Evaluation
 from nas.run import Run
 from nas.searchers import SEARCHERS
 from nas.searchers.spelled import read
+from nas.stages.evaluators import SubnetEvaluator
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
-from nas.workflow import Workflow
 from search_spaces import Architecture, Space
 
 RESULTS = Path("benchmarks/results/search_demos.md")

@@ -24,7 +24,7 @@ from benchmarks import truths
 from benchmarks.finding import find
 from benchmarks.report import machine, markdown
 from benchmarks.truths import Truth, Vector
-from nas.correction import tau
+from nas.results.correction import tau
 from supernets import calibrate
 from supernets.skeleton import build_initialised
 from supernets.supernet import Supernet

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.executors import Evaluate
-from nas.pool import Answer, Done, Pool, Ready, Workers
+from nas.execution.executors import Evaluate
+from nas.execution.pool import Answer, Done, Pool, Ready, Workers
 from search_spaces import Architecture, Space, choice
 
 RESULTS = Path(__file__).parent / "results" / "simulated_cluster.md"

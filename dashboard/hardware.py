@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from nas.objectives.units import metric, si
 from nas.records import Measurement, PredictorRecord, SpaceRecord, TargetRecord
-from nas.units import metric, si
 
 _NOTHING = "–"
 _MOST_DIFFERENCES = 3

@@ -8,8 +8,8 @@ import pandas as pd
 
 from dashboard import queries
 from dashboard.queries import Mask, StudyView
-from nas import aims
-from nas.limits import Limit
+from nas.objectives import aims
+from nas.objectives.limits import Limit
 
 MOST_POINTS = 2000
 """Of each kind that are drawn; others would lie on top of them. The browser draws them at once, without WebGL."""

@@ -11,8 +11,8 @@ import pandas as pd
 
 from dashboard import queries
 from dashboard.queries import StudyView, Values
-from nas import aims, pareto
-from nas.units import metric
+from nas.objectives import aims, pareto
+from nas.objectives.units import metric
 
 MOST_OBJECTIVES = 4
 """Of more, hypervolumes take too long to compute while someone waits."""

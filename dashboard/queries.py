@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas import aims, corrected, pareto
-from nas import limits as limits_module
 from nas.columns import Columns
-from nas.corrected import INHERITED, Corrected
-from nas.limits import Limit
+from nas.objectives import aims, pareto
+from nas.objectives import limits as limits_module
+from nas.objectives.limits import Limit
+from nas.objectives.units import metric
 from nas.records import CurvePoint, Evaluation, SpaceRecord, StudyRecord, Trust
+from nas.results import corrected
+from nas.results.corrected import INHERITED, Corrected
 from nas.storage import Repository
-from nas.units import metric
 from search_spaces import Architecture
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
@@ -140,7 +141,7 @@ def view(
     """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
 
     Metrics are the corrected ones, where there are any, and the inherited ones have names of their own.
-    As in `nas.front`, a network that was measured and breaks a limit dominates nothing.
+    As in `nas.results.front`, a network that was measured and breaks a limit dominates nothing.
 
     Raises:
         NasError: a limit of the study is none.

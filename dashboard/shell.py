@@ -9,11 +9,11 @@ import streamlit as st
 from dashboard import address, chart, progress, queries, text, theme
 from dashboard.progress import Unreadable
 from dashboard.queries import StudyView
-from nas import front as fronts
 from nas.errors import NasError
+from nas.objectives.units import metric
 from nas.records import SpaceRecord, StudyRecord
+from nas.results import front as fronts
 from nas.storage import Repository
-from nas.units import metric
 
 REFRESH_SECONDS = 3
 STYLE = """<style>

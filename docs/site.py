@@ -201,7 +201,7 @@ def command_line() -> str:
     sys.path.insert(0, str(ROOT))
     import typer.main
 
-    from nas.cli import app
+    from nas.commands.app import app
 
     root = typer.main.get_command(app)
     head = "# Command line\n\nGenerated from the program; `nas COMMAND --help` prints the same.\n"

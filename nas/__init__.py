@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares it with what there is
     from nas.errors import NasError
-    from nas.limits import Limit
-    from nas.placement import Placement
+    from nas.execution.placement import Placement
+    from nas.objectives.limits import Limit
     from nas.records import (
         CurvePoint,
         Distribution,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares i
         Trust,
     )
     from nas.run import Run
-    from nas.stages import Found, Listener, search
+    from nas.stages.search import Found, Listener, search
     from nas.storage import Repository
     from nas.study import Study
 
@@ -53,10 +53,10 @@ __all__ = [
 
 _MODULES = {
     "errors": ("NasError",),
-    "limits": ("Limit",),
-    "placement": ("Placement",),
+    "objectives.limits": ("Limit",),
+    "execution.placement": ("Placement",),
     "run": ("Run",),
-    "stages": ("Found", "Listener", "search"),
+    "stages.search": ("Found", "Listener", "search"),
     "storage": ("Repository",),
     "study": ("Study",),
 }  # all others are records

@@ -1,5 +1,5 @@
 """`python -m nas`: the same as `nas`."""
 
-from nas.cli import main
+from nas.commands.app import main
 
 main()

@@ -19,10 +19,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.aims import Aim, for_targets, latency, read_target
 from nas.errors import NasError
-from nas.hurdles import Hurdle
-from nas.limits import Limit, parse
+from nas.objectives.aims import Aim, for_targets, latency, read_target
+from nas.objectives.hurdles import Hurdle
+from nas.objectives.limits import Limit, parse
 from nas.records import Distribution, StudyRecord, SupernetRecord
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
@@ -167,7 +167,7 @@ class Run:
     trust: float = 0.3
     """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. From it follow the number
     of networks that are trained alone, and their steps: see `supernets.standalone.plan`. They judge the ranks and
-    correct the front: see `nas.correction`."""
+    correct the front: see `nas.results.correction`."""
     trust_networks: int | None = None
     """So many networks in place of what follows from the share."""
     trust_steps: int | None = None

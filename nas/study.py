@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from nas import aims
-from nas import limits as limits_module
 from nas.errors import NasError
-from nas.executors import Evaluate, Executor, InProcess
-from nas.limits import Limit
+from nas.execution.executors import Evaluate, Executor, InProcess
+from nas.objectives import aims
+from nas.objectives import limits as limits_module
+from nas.objectives.limits import Limit
+from nas.objectives.screening import Predict, Screen
 from nas.records import Distribution, Evaluation, Life, Origin, SpaceRecord, StudyRecord
-from nas.screening import Predict, Screen
 from nas.searchers import SEARCHERS, Searcher, SurrogateSearch
 from nas.storage import Repository
 from search_spaces import Architecture, Space

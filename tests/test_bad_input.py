@@ -19,20 +19,22 @@ import torch
 from torch import nn
 
 from dashboard import serve
-from nas import data, demos, front, limits
-from nas.cluster import RayExecutor
+from nas import data, demos
 from nas.data import DataError
 from nas.errors import NasError
+from nas.execution.cluster import RayExecutor
+from nas.execution.placement import Placement
 from nas.migrations import tables
-from nas.placement import Placement
+from nas.objectives import limits
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord
+from nas.results import front
 from nas.run import Run, RunError, as_trained, load
 from nas.searchers import DistributionSearch, EvolutionarySearch
 from nas.searchers.gradient.front import FrontConfig
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.study import Study
 from nas.targets import CPUTarget, TargetError
-from nas.workflow import Workflow
 from search_spaces import Architecture, Space, SpaceError, choice, constraint
 from supernets import Blocks, BuildError, MemoryLimitError, ShapeError, Supernet, SupernetError
 from supernets._sources import SourceError
@@ -131,7 +133,7 @@ def damaged(change: Callable[[Path], None], pattern: str) -> Callable[[Path], ob
     """Changes both checkpoints; what the workers of a cluster do then."""
 
     def opened(folder: Path) -> object:
-        from nas.evaluators import trained as found
+        from nas.stages.evaluators import trained as found
 
         small = replace(tiny(), space=Small(), build=build, training=TrainingConfig(steps=2))
         trained(folder)

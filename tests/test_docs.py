@@ -12,8 +12,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
     from nas.run import load
+    from nas.stages.workflow import Workflow
     from nas.storage import Repository
-    from nas.workflow import Workflow
 
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
@@ -29,8 +29,8 @@ def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
 
 
 def test_the_readmes_flags_are_for_its_run_file(tmp_path: Path) -> None:
-    from nas.evaluators import untrained
     from nas.run import changed, load
+    from nas.stages.evaluators import untrained
 
     code, command = re.search(r"```python\n(.*?)```", README, re.DOTALL), re.search(r"nas search .*--sharing.*", README)
     assert code is not None and command is not None
@@ -44,7 +44,7 @@ def test_the_readmes_flags_are_for_its_run_file(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from nas.cli import app
+    from nas.commands.app import app
 
     commands = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     for group in app.registered_groups:

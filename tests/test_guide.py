@@ -12,7 +12,7 @@ import click
 import pytest
 import typer.main
 
-from nas.cli import app
+from nas.commands.app import app
 from nas.examples import KINDS
 from tests.nas.command import Nas, caller
 

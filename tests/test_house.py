@@ -17,22 +17,22 @@ PACKAGES = ("search_spaces", "supernets", "nas", "dashboard")
 
 # The only files of `nas` that know supernets.
 BRIDGES = (
-    "check_command",
-    "evaluators",
+    "commands/check",
+    "stages/evaluators",
     "examples/*",
-    "exporting",
+    "stages/exporting",
     "fidelity/architectures",
     "fidelity/forecasting",
-    "learning",
+    "stages/learning",
     "searchers/gradient/*",
     "targets/*",
-    "trainers",
-    "tuning",
-    "workflow",
+    "execution/trainers",
+    "stages/tuning",
+    "stages/workflow",
     "run",
-    "session",
-    "compressing",
-    "propose",
+    "commands/session",
+    "stages/compressing",
+    "commands/propose",
     "demos/*",
 )
 
@@ -43,20 +43,32 @@ OURS = {
     "supernets/structure.py": [],
     "supernets/models/*": ["supernets.structure", "supernets.models"],
     "supernets/*": ["search_spaces", "supernets"],
-    "nas/cli.py": ["search_spaces", "supernets", "nas", "dashboard.serve"],
+    "nas/commands/app.py": ["search_spaces", "supernets", "nas", "dashboard.serve"],
     **{f"nas/{name}.py": ["search_spaces", "supernets", "nas"] for name in BRIDGES},
     "nas/*": ["search_spaces", "nas"],
     "dashboard/*": [
         "search_spaces",
         "dashboard",
-        *(f"nas.{name}" for name in ("storage", "records", "pareto", "limits", "aims", "errors", "units", "front")),
-        *("nas.trust", "nas.corrected", "nas.columns"),
+        *(
+            f"nas.{name}"
+            for name in (
+                "storage",
+                "records",
+                "objectives.pareto",
+                "objectives.limits",
+                "objectives.aims",
+                "errors",
+                "objectives.units",
+                "results.front",
+            )
+        ),
+        *("nas.results.trust", "nas.results.corrected", "nas.columns"),
     ],
 }
 
 # Which files may import these of others, at any place in them.
 THIRD_PARTIES = {
-    "ray": ["nas/cluster/*"],
+    "ray": ["nas/execution/cluster/*"],
     "sqlalchemy": ["nas/storage/*", "nas/migrations/*"],
     "alembic": ["nas/storage/*", "nas/migrations/*"],
     "streamlit": ["dashboard/*"],
@@ -235,11 +247,14 @@ def _bound(alias: ast.alias) -> str:
         ("nas", ["ray", "streamlit", "torch"]),
         ("nas.records", ["ray", "streamlit", "torch"]),
         ("nas.storage", ["ray", "streamlit", "torch"]),
-        ("nas.pareto", ["ray", "streamlit", "torch"]),
-        ("nas.limits", ["ray", "streamlit", "torch"]),
+        ("nas.objectives.pareto", ["ray", "streamlit", "torch"]),
+        ("nas.objectives.limits", ["ray", "streamlit", "torch"]),
         ("nas.searchers", ["ray", "streamlit", "torch"]),
-        ("nas.cli", ["ray", "streamlit", "torch", "optuna", "sklearn", "sqlalchemy", "numpy", "pandas", "alembic"]),
-        ("nas.front", ["ray", "streamlit", "torch", "scipy", "networkx", "alembic"]),
+        (
+            "nas.commands.app",
+            ["ray", "streamlit", "torch", "optuna", "sklearn", "sqlalchemy", "numpy", "pandas", "alembic"],
+        ),
+        ("nas.results.front", ["ray", "streamlit", "torch", "scipy", "networkx", "alembic"]),
         ("search_spaces", ["torch", "ray", "streamlit", "sqlalchemy", "networkx"]),
         ("supernets", ["ray", "streamlit", "sqlalchemy"]),
     ],

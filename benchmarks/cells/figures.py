@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from benchmarks.cells.rows import Outcome
 from benchmarks.cells.tables import TARGETS, Tables, Vector
-from nas import pareto
+from nas.objectives import pareto
 
 NUM_DRAWS = 10_000
 NUM_FRONTS = 300

@@ -17,7 +17,7 @@ from benchmarks.cells.rows import EVOLUTION, FRONT, LIMITS, METHODS, Job, Outcom
 from benchmarks.cells.setting import NUM_CALIBRATION, Setting
 from benchmarks.cells.tables import TARGETS, metric
 from benchmarks.gradient import methods
-from nas.limits import Limit
+from nas.objectives.limits import Limit
 from nas.records import Distribution
 from nas.searchers import EvolutionarySearch
 from nas.searchers.gradient.collapse import relative_entropy

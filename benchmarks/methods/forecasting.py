@@ -21,10 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.methods.report import put
-from nas.correction import tau
 from nas.data import digits
 from nas.fidelity._forecaster import Forecaster, Logged, Question
 from nas.fidelity._weights import layers
+from nas.results.correction import tau
 
 ABOUT = """
 Claimed: weights tell more of where a training ends than its curve does. Tau of forecast and final validation loss,

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from benchmarks.methods.report import put
 from nas.data import digits
-from nas.evaluators import MeasureEvaluator
-from nas.hurdles import Cleared, Hurdle, rejections
+from nas.objectives.hurdles import Cleared, Hurdle, rejections
 from nas.searchers import EvolutionarySearch
+from nas.stages.evaluators import MeasureEvaluator
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Computation, LayerSpace, Space

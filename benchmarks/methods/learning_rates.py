@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from benchmarks import rows
 from benchmarks.methods.report import put
-from nas.correction import tau
 from nas.data import digits
+from nas.results.correction import tau
 from search_spaces import Architecture, Space, choice
 from supernets.scaled import initialised, scaled_in
 from supernets.structure import stack

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.methods.report import put
 from benchmarks.truths import Truth, find
-from nas.correction import tau
+from nas.results.correction import tau
 from search_spaces.narrowing import Closed, narrowed
 from supernets import Supernet, calibrate
 from supernets.training import train

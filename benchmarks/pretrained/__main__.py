@@ -27,7 +27,7 @@ from benchmarks.pretrained import ours, peers
 from benchmarks.pretrained.subjects import SUBJECTS, Subject
 from benchmarks.work import exit_status
 from nas.data import DataError
-from nas.evaluators import recalibrated
+from nas.stages.evaluators import recalibrated
 from nas.targets import CPUTarget
 from supernets import Supernet
 from supernets.compression.importance import SCORES

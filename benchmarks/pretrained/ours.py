@@ -9,10 +9,10 @@ import numpy as np
 from torch import nn
 
 from benchmarks.pretrained.subjects import Subject
-from nas.aims import Aim
-from nas.evaluators import CostModel, FastCosts, SubnetEvaluator, reconstructed
+from nas.objectives.aims import Aim
 from nas.records import Evaluation, SpaceRecord, SupernetRecord
 from nas.searchers import SEARCHERS
+from nas.stages.evaluators import CostModel, FastCosts, SubnetEvaluator, reconstructed
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture

@@ -23,7 +23,7 @@ from benchmarks.ranking.report import spread, unit
 from benchmarks.ranking.rows import read
 from benchmarks.report import machine, markdown
 from benchmarks.truths import Truth, Vector
-from nas.correction import Label, Network, correct, tau
+from nas.results.correction import Label, Network, correct, tau
 from supernets.standalone import trust_sample
 
 ROWS = Path("benchmarks/results/ranking.jsonl")
@@ -85,13 +85,13 @@ _HEAD = """\
 {machine}; written by `python -m benchmarks.ranking.correction`, which trains nothing: it reads the runs of
 ranking.jsonl with entangled weights.
 
-`nas.correction` with its defaults, the same for both tasks. Labels: the first training of each of 8, 16 or 32 networks,
-chosen as the trust report chooses them. Tau and gap (mean distance) of the networks without a label are held against
-the mean of both of their trainings, those of all networks against the second training alone, so no label is held
-against itself. "Without" is the same model, with the same labels, that knows choices and sizes and not the supernet.
-Figures are medians over 3 seeds x {draws} draws of labels, with quartiles. Gain: of tau over the raw one, run by run,
-with the worst of all. Refused: how often the correction was; the raw metrics then stand for it. Covered: how often the
-second training lies within 1.96 standard deviations of what was told.
+`nas.results.correction` with its defaults, the same for both tasks. Labels: the first training of each of 8, 16 or 32
+networks, chosen as the trust report chooses them. Tau and gap (mean distance) of the networks without a label are
+held against the mean of both of their trainings, those of all networks against the second training alone, so no label
+is held against itself. "Without" is the same model, with the same labels, that knows choices and sizes and not the
+supernet. Figures are medians over 3 seeds x {draws} draws of labels, with quartiles. Gain: of tau over the raw one,
+run by run, with the worst of all. Refused: how often the correction was; the raw metrics then stand for it. Covered:
+how often the second training lies within 1.96 standard deviations of what was told.
 
 **What it shows.** Sixteen labels are what a correction needs. With them the default strategy gains .05 of tau on image
 and .28 on text, and a supernet that came to nothing (`sandwich` on text) ranks as well as any other. Where inherited

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.search_tables.regression import Regression
 from benchmarks.tables import CELL_OPERATIONS, TableError, read
-from nas import pareto
+from nas.objectives import pareto
 from search_spaces import Architecture, Space, choice
 from search_spaces.nasbench201 import EDGES, NASBench201Space
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from nas import pareto
+from nas.objectives import pareto
 from search_spaces import Space
 
 Values = npt.NDArray[np.float64]

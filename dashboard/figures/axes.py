@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dashboard import text
-from nas.units import Metric
+from nas.objectives.units import Metric
 
 
 def axis(shown: Metric, log: bool = False) -> dict[str, Any]:

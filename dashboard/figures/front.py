@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from dashboard import planes, queries, text, theme
 from dashboard.figures import axes
 from dashboard.planes import Plane
-from nas.limits import Limit
-from nas.units import Metric, metric
+from nas.objectives.limits import Limit
+from nas.objectives.units import Metric, metric
 
 _FAR = 5  # times between the ends of fronts from which on they are drawn by ratio
 _FAINT_BARS = "rgba(86,180,233,0.45)"

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from dashboard import progress, text, theme
 from dashboard.figures import axes
-from nas.units import metric
+from nas.objectives.units import metric
 
 _PLAIN: dict[str, Any] = {"color": theme.PLAIN, "opacity": 0.55}
 _BROKEN: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import text, theme
-from nas.units import metric
+from nas.objectives.units import metric
 
 _ROW = 26  # pixels
 _MOST_LINES = 2000

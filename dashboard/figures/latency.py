@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard import theme
 from dashboard.figures import axes
-from nas.units import metric
+from nas.objectives.units import metric
 
 MOST_BARS = 150
 """More points than this are drawn without bars, which would hide them."""

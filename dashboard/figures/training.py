@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from dashboard import theme
 from dashboard.figures import axes
-from nas.units import metric
+from nas.objectives.units import metric
 
 _SIZES = ("smallest", "random", "largest")
 _SIZE_COLORS = {"smallest": theme.SKY, "random": theme.WARM, "largest": theme.ACCENT, "train": theme.MUTED}

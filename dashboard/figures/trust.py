@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from dashboard import theme
 from dashboard.figures import axes
+from nas.objectives.units import Metric, metric
 from nas.records import Trust
-from nas.units import Metric, metric
 
 _LEVEL_COLORS = {"reliable": theme.OTHER, "rough": theme.ACCENT, "unreliable": theme.PICKED, "unknown": theme.MUTED}
 

@@ -14,8 +14,8 @@ from dashboard.encoding import Encoded
 from dashboard.figures import drawing
 from dashboard.queries import StudyView
 from dashboard.views import layers, networks
+from nas.objectives.units import metric
 from nas.records import Evaluation, Origin
-from nas.units import metric
 
 _MOST_OFFERED = 200
 _MOST_READ = 10_000  # networks among which neighbours are looked for, the last ones

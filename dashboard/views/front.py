@@ -13,8 +13,8 @@ from dashboard.planes import Plane
 from dashboard.queries import StudyView
 from dashboard.views import networks
 from nas.errors import NasError
-from nas.limits import Limit, parse
-from nas.units import metric
+from nas.objectives.limits import Limit, parse
+from nas.objectives.units import metric
 
 _NONE = ""
 _ALL, _OVERLAY = "*", "**"  # of several targets; no name has a star in an address

@@ -8,8 +8,8 @@ from dashboard import address, blocks, choices, queries, shell, text
 from dashboard.choices import Choice
 from dashboard.figures import drawing, probabilities
 from dashboard.queries import StudyView
+from nas.objectives.units import metric
 from nas.records import Distribution
-from nas.units import metric
 
 _NONE = "This study began without a gradient search; `nas search --gradient drnas` learns a distribution first."
 _MOST_PANELS = 12  # more choices than this are shown as means of those that are alike, one at each position

@@ -10,9 +10,9 @@ import streamlit as st
 from dashboard import queries, text
 from dashboard.planes import Plane
 from dashboard.queries import StudyView
-from nas.limits import Limit
+from nas.objectives.limits import Limit
+from nas.objectives.units import metric
 from nas.records import Evaluation
-from nas.units import metric
 
 _NOTHING = "–"
 

@@ -11,7 +11,7 @@ from dashboard.closed import show_closed
 from dashboard.figures import importance as figures
 from dashboard.importance import Effects
 from dashboard.queries import StudyView
-from nas.units import metric
+from nas.objectives.units import metric
 
 _MOST_LATEST = 5000  # networks that are looked at, the last ones
 _MOST_METRICS = 4

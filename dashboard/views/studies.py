@@ -10,7 +10,7 @@ from dashboard import address, progress, queries, shell, text
 from dashboard.figures import front, history
 from dashboard.progress import Unreadable
 from dashboard.queries import StudyView
-from nas.units import metric
+from nas.objectives.units import metric
 
 _EMPTY = """This database has no studies yet. A first one takes about five minutes:
 

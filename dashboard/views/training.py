@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import address, queries, shell, text
 from dashboard.figures import training
 from dashboard.queries import StudyView
-from nas.units import metric
+from nas.objectives.units import metric
 
 _NO_SUPERNET = "This study has no supernet: its networks were trained or looked up one by one, so there is no curve."
 _NO_CURVE = "No training curve is stored for this study's supernet; `nas train` records one as it goes."

@@ -6,9 +6,9 @@ from dashboard import queries, shell, text
 from dashboard.figures import training
 from dashboard.figures import trust as figures
 from dashboard.queries import StudyView
+from nas.objectives.units import metric
 from nas.records import Trust
-from nas.trust import facts
-from nas.units import metric
+from nas.results.trust import facts
 
 _NO_SUPERNET = (
     "This study has no supernet: every network was judged by its own weights, so there are no ranks to doubt."

@@ -3,7 +3,7 @@
 `Hyperband` tries many configurations with small budgets and few with large ones, and its largest budget can be raised
 later; `nas.fidelity.architectures.architecture_search` runs it over the stand-alone trainings of a space. `Carbs` tunes
 the settings of trainings, cheap ones first, along the front of quality and cost; `nas.fidelity.settings.SettingsSearch`
-runs these, and goes on when it was stopped. `nas.tuning` does both for a run.
+runs these, and goes on when it was stopped. `nas.stages.tuning` does both for a run.
 """
 
 from nas.fidelity.carbs import Carbs

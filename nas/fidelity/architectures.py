@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from nas.errors import NasError
-from nas.executors import Deferred, Executor
+from nas.execution.executors import Deferred, Executor
 from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from search_spaces import Architecture, Space

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.execution.executors import Deferred, Evaluate, Executor, InProcess
 from nas.fidelity._forecaster import Forecaster, Logged, Question
 from nas.fidelity._weights import Layer, layers
 from nas.fidelity.acquisition import log_expected_improvement

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.execution.executors import Deferred, Evaluate, Executor, InProcess
 from nas.fidelity.deepening import REUSES, check_reuse
 from nas.fidelity.ledger import Ledger, Trial, of_evaluation
 from nas.fidelity.rungs import num_rungs_after_first, table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError
-from nas.executors import Evaluate, Executor, InProcess
+from nas.execution.executors import Evaluate, Executor, InProcess
 from nas.fidelity.carbs import Carbs
 from nas.fidelity.ledger import Ledger, Trial, of_evaluation
 from nas.fidelity.variables import Log, Logit, Variable

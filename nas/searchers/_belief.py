@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas import pareto
-from nas.limits import Limit
+from nas.objectives import pareto
+from nas.objectives.limits import Limit
 from nas.records import Evaluation
 from nas.searchers._costs import Known
 from nas.searchers._history import History, Part

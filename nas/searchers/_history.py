@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas import pareto
-from nas.aims import Aim
-from nas.limits import Limit
+from nas.objectives import pareto
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit
 from nas.records import Evaluation
 from nas.searchers._lineage import Lineage
 from nas.searchers._niches import directions, niched

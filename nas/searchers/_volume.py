@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas import pareto
+from nas.objectives import pareto
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from nas import pareto
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import Limit
+from nas.objectives import pareto
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit
 from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs, Known

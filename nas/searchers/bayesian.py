@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import Limit
 from nas.logs import quiet_optuna
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit
 from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs

@@ -11,9 +11,9 @@ from math import inf, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import Limit
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit
 from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import Limit
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit
 from nas.records import Distribution, Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs

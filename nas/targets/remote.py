@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from nas.cluster import Machine
+from nas.execution.cluster import Machine
 from nas.targets import networks
 from nas.targets.cpu import CPUTarget
 from nas.targets.cuda import CUDATarget

@@ -10,7 +10,7 @@ from benchmarks.finding import find
 from benchmarks.ranking import correction, rows
 from benchmarks.ranking.rows import Job, Outcome
 from benchmarks.truths import TOY
-from nas.correction import Correction, Label, Network, correct
+from nas.results.correction import Correction, Label, Network, correct
 
 
 def test_networks_without_a_label_are_held_against_the_mean_and_all_against_the_second_training() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor
+from nas.execution.executors import Deferred, Evaluate, Executor
 from search_spaces import Architecture, Space, choice
 
 

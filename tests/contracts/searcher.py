@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import Searcher
 from search_spaces import Architecture, Space, SpaceError, choice, constraint

@@ -4,7 +4,7 @@ import pytest
 
 from dashboard import queries
 from dashboard.queries import StudyView
-from nas import front as fronts
+from nas.results import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import seed_database
 

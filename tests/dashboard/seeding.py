@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas import front as fronts
 from nas.columns import Columns
 from nas.records import CurvePoint, Distribution, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
+from nas.results import front as fronts
 from nas.storage import Repository
 from search_spaces import Architecture, Space, choice
 from tests.dashboard import seeding_hardware

@@ -15,7 +15,7 @@ from dashboard.figures.front import MOST_BARS, front_figure, fronts_figure
 from dashboard.planes import Plane, plane
 from dashboard.queries import StudyView
 from dashboard.views import networks
-from nas.limits import parse
+from nas.objectives.limits import parse
 from tests.dashboard.test_queries import found, study, viewed
 
 AXES = ("latency_ms@cpu", "error")

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from dashboard import chart, importance, planes, text
 from dashboard.queries import StudyView
 from dashboard.serve import APP
-from nas import front as fronts
 from nas.records import Life, Origin, SpaceRecord, StudyRecord
+from nas.results import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import ConvSpace, evaluations
 

@@ -8,9 +8,9 @@ import pytest
 
 from dashboard import progress, queries
 from dashboard.queries import StudyView
-from nas import front as fronts
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.records import CurvePoint, Evaluation, StudyRecord, Trust
+from nas.results import front as fronts
 from nas.storage import Repository
 from tests.dashboard.seeding import ConvSpace, as_columns
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from nas.units import metric, si
+from nas.objectives.units import metric, si
 
 
 @pytest.mark.parametrize(

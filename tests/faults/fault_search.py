@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nas import faults
-from nas.cluster.watchdog import Family
-from nas.executors import Executor, InProcess
-from nas.processes import ProcessExecutor
+from nas.execution import faults
+from nas.execution.cluster.watchdog import Family
+from nas.execution.executors import Executor, InProcess
+from nas.execution.processes import ProcessExecutor
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture
@@ -34,7 +34,7 @@ def metrics(folder: Path, arch: Architecture) -> dict[str, float]:
 
 def executor(kind: str) -> Executor:
     if kind == "ray":
-        from nas.cluster import RayExecutor
+        from nas.execution.cluster import RayExecutor
 
         return RayExecutor("local", 2)
     return InProcess() if kind == "here" else ProcessExecutor(2)

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import append_line, lines
-from nas import front
-from nas.cluster.watchdog import Family
+from nas.execution.cluster.watchdog import Family
+from nas.results import front
 from nas.storage import Repository
 from tests.faults import fault_search
 from tests.faults.fault_search import MARK, command_of
@@ -111,7 +111,7 @@ class Whole(Search):
     name, evaluations, judged = "tiny", 30, 6
 
     def run(self, folder: Path) -> None:
-        from nas.cli import main
+        from nas.commands.app import main
 
         if not (folder / "variant_run.py").exists():
             variant(folder, "task=task", RUN)
@@ -166,11 +166,11 @@ class Whole(Search):
             }
 
     def warm_up(self) -> None:
-        import nas.cli
-        import nas.session
-        import nas.stages
-        import nas.workflow  # noqa: F401
-        from nas.evaluators import untrained
+        import nas.commands.app
+        import nas.commands.session
+        import nas.stages.search
+        import nas.stages.workflow  # noqa: F401
+        from nas.stages.evaluators import untrained
         from tests.nas.tiny_run import run
 
         untrained(run).profiles(run.task.example(), sample=1)  # for which torch imports much

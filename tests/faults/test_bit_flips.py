@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.check_command import check
+from nas.commands.check import check
 from nas.errors import NasError
 from supernets import checkpoints, export
 from supernets._load import SUMS, checked

@@ -92,7 +92,7 @@ def test_no_room_for_a_checkpoint_leaves_the_one_before(
 def test_no_room_for_an_export(form: str, searched: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     if form == "onnx":
         pytest.importorskip("onnxscript")
-    from nas.workflow import Workflow
+    from nas.stages.workflow import Workflow
 
     assert nas_("export", "tiny", "--to", "home", "--formats", "safetensors").status == 0
     before, export = contents(searched / "home"), Workflow.export

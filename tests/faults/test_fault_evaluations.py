@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from nas import front
-from nas.stages import find
+from nas.results import front
+from nas.stages.search import find
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
-from nas.workflow import Workflow
 from supernets.tasks import Classification
 from tests.nas.tiny_run import run
 

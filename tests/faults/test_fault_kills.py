@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.rows import lines
-from nas.cluster.watchdog import Family
+from nas.execution.cluster.watchdog import Family
 from tests.faults.fault_search import EVALUATIONS, MARK, evaluated, front, require_no_orphan, started, stored
 from tests.faults.many_kills import kill, went_wrong
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nas.executors import Executor, InProcess
+from nas.execution.executors import Executor, InProcess
 from nas.storage import Repository
 from nas.study import Study
 from search_spaces import Architecture
@@ -19,8 +19,8 @@ from tests.faults.fault_search import EVALUATIONS, metrics
 
 pytest.importorskip("ray", reason="ray is an extra")
 
-from nas.cluster import RayExecutor
-from nas.cluster.connection import import_ray
+from nas.execution.cluster import RayExecutor
+from nas.execution.cluster.connection import import_ray
 
 # Ray's client leaves sockets and files for the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from nas import display
-from nas.cli import main
+from nas.commands import display
+from nas.commands.app import main
 from nas.targets import TARGETS, CPUTarget
 
 TINY = Path(__file__).with_name("tiny_run.py")
@@ -28,7 +28,7 @@ def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's width, which would fold tables
     monkeypatch.setitem(TARGETS, "cpu", CPUTarget)  # which a `variant` replaces where it is loaded
 
-    monkeypatch.setattr("nas.display._verbose", False)  # as in a process of its own
+    monkeypatch.setattr("nas.commands.display._verbose", False)  # as in a process of its own
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])

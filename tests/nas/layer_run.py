@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from nas.hurdles import Hurdle
+from nas.objectives.hurdles import Hurdle
 from nas.run import Run
 from search_spaces import LayerSpace, Space
 from supernets.alone import Pushed, TrainedAlone

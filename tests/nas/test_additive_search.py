@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas import pareto
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import Limit, parse
+from nas.objectives import pareto
+from nas.objectives.aims import Aim
+from nas.objectives.limits import Limit, parse
 from nas.records import Evaluation
 from nas.run import load
 from nas.searchers import AdditiveSearch, Searcher
@@ -23,9 +23,9 @@ from nas.searchers.exact.guess import fit, judge, singles
 from nas.searchers.exact.model import Model, unreachable
 from nas.searchers.exact.program import Program
 from nas.searchers.exact.quiet import quiet
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.study import Study
-from nas.workflow import Workflow
 from search_spaces import Architecture, Space, choice, constraint
 from tests.contracts.searcher import OBJECTIVES, Blocks, SearcherContract, settings_are_refused
 from tests.nas.command import TINY

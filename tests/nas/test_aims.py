@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import aims, pareto
-from nas import front as fronts
-from nas.aims import Aim
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives import aims, pareto
+from nas.objectives.aims import Aim
+from nas.objectives.limits import parse
 from nas.records import Evaluation, SpaceRecord, StudyRecord
+from nas.results import front as fronts
 from nas.searchers import SEARCHERS
 from nas.storage import Repository
 from nas.study import Study

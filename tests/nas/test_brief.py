@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from nas import brief
-from nas.front import Row
+from nas.commands import brief
 from nas.records import StudyRecord, Trust
+from nas.results.front import Row
 from search_spaces import Space, choice
 
 

@@ -17,7 +17,7 @@ import torch
 
 import dashboard.serve
 import nas.demos
-from nas import display
+from nas.commands import display
 from nas.storage import Repository
 from supernets.occupied import occupied
 from tests.nas.command import TINY, Nas, caller, variant
@@ -47,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         patch.setattr(sys, "argv", ["nas", "search", str(TINY)])
         streams.setattr(sys, "stdout", out)
         with pytest.raises(SystemExit) as end:
-            from nas.cli import main
+            from nas.commands.app import main
 
             main()
     assert end.value.code in (0, None)
@@ -234,8 +234,8 @@ def test_the_demos_are_there(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["image", "text"])
 def test_networks_of_the_demos_run_without_this_package(task: str, tmp_path: Path) -> None:
-    from nas.evaluators import untrained
     from nas.run import load
+    from nas.stages.evaluators import untrained
     from supernets.export import export, rebuilt
 
     run = load(nas.demos.run_file(task))
@@ -333,8 +333,8 @@ def test_on_a_narrow_terminal_lines_wrap_and_nothing_is_cut(
 def test_a_front_with_predicted_and_measured_latency_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from nas.front import Row
     from nas.records import StudyRecord
+    from nas.results.front import Row
     from search_spaces import Architecture
 
     objectives, bounds = ("error", "latency_ms@cpu", "params"), ("latency_ms@cpu <= 0.6",)
@@ -364,7 +364,7 @@ def test_a_front_of_failures_says_how_they_failed(tmp_path: Path, nas_: Nas, mon
     fails = "def evaluate(*_):\n    raise ValueError('no such class')\n"
     path = variant(tmp_path, "training=replace(tiny.run.training, steps=2), evaluations=6, trust=0", fails)
     import tests.nas.tiny_run as tiny
-    from nas import evaluators
+    from nas.stages import evaluators
 
     def broken(self: object, arch: object) -> dict[str, float]:
         raise ValueError("no such class")
@@ -462,7 +462,7 @@ def test_an_error_is_one_line_and_verbose_gives_the_trace(here: Path, nas_: Nas)
 
 
 def test_ctrl_c_leaves_with_one_line(tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import evaluators
+    from nas.stages import evaluators
 
     monkeypatch.chdir(tmp_path)
     calls = 0
@@ -519,7 +519,7 @@ def test_shrinking_tells_the_evidence_and_searches_what_is_left(nas_: Nas, copie
 
 
 def test_help_names_every_command(nas_: Nas) -> None:
-    from nas.cli import app
+    from nas.commands.app import app
 
     status, out, _ = nas_("--help")
     assert status == 0
@@ -545,7 +545,7 @@ def test_a_wrong_option_is_a_usage_error(nas_: Nas) -> None:
 def test_help_waits_for_nothing_heavy() -> None:
     """In a process of its own: neither torch nor another large package is loaded."""
     code = (
-        "import sys\nfrom nas.cli import main\nsys.argv = ['nas', '--help']\n"
+        "import sys\nfrom nas.commands.app import main\nsys.argv = ['nas', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'optuna', 'sklearn', 'scipy', 'pandas', 'ray', 'streamlit'} & sys.modules.keys()\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
@@ -559,7 +559,11 @@ def test_help_waits_for_nothing_heavy() -> None:
 def test_modules_that_are_loaded_late_stand_torch() -> None:
     """Which looks into every module there is when it is imported, and so loads them in the middle of it."""
     done = subprocess.run(
-        [sys.executable, "-c", "import nas.cli, nas.run"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", "import nas.commands.app, nas.run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor
+from nas.execution.executors import Deferred, Evaluate, Executor
 from nas.records import Evaluation
 from nas.storage import Repository
 from nas.study import Study
@@ -22,8 +22,8 @@ from tests.contracts.executor import ExecutorContract, Pair, some
 
 pytest.importorskip("ray", reason="ray is an extra")
 
-from nas.cluster import RayExecutor
-from nas.cluster.watchdog import Family, marked
+from nas.execution.cluster import RayExecutor
+from nas.execution.cluster.watchdog import Family, marked
 from tests.nas.command import caller
 
 # Ray's client leaves sockets and files for the garbage collector.
@@ -41,7 +41,7 @@ def costly(arch: Architecture) -> dict[str, float]:
 SCRIPT = """
 import sys
 from functools import partial
-from nas.cluster import RayExecutor
+from nas.execution.cluster import RayExecutor
 from tests.contracts.executor import some
 from tests.nas.test_processes import waiting
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas import evaluators, front
-from nas.compressing import study_name
+from nas.results import front
 from nas.run import load
+from nas.stages import evaluators
+from nas.stages.compressing import study_name
 from nas.storage import Repository
 from supernets.export import rebuilt
 from tests.nas import tiny_run

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas import front as fronts
-from nas import session
-from nas.corrected import corrected, judged, of_study
+from nas.commands import session
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
+from nas.results import front as fronts
+from nas.results.corrected import corrected, judged, of_study
 from nas.storage import Repository
 from search_spaces import Architecture, Space, choice
 

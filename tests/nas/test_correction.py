@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from nas import correction
-from nas.correction import FEWEST, Label, Network, correct, encoded, tau
+from nas.results import correction
+from nas.results.correction import FEWEST, Label, Network, correct, encoded, tau
 from search_spaces import Architecture, Space, choice
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas import front
 from nas.errors import NasError
 from nas.records import StudyRecord, Trust
+from nas.results import front
 from nas.storage import Repository, rows
 from tests.contracts.repository import (
     CPU,

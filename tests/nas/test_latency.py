@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nas.errors import NasError
-from nas.latency import AT_FIRST, PATIENCE, Latency, Learner, measured_for, of_record, record, refusal, serves
 from nas.predictors import Ensemble, Ridge
 from nas.records import TargetRecord
+from nas.stages.latency import AT_FIRST, PATIENCE, Latency, Learner, measured_for, of_record, record, refusal, serves
 from search_spaces import Architecture, Space, choice
 
 Measure = Callable[[Sequence[Architecture]], list[float]]
@@ -62,7 +62,7 @@ def good() -> Latency:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many are measured and which is no matter of the predictor, so one that is fitted in no time does."""
-    monkeypatch.setattr("nas.latency.Ensemble", Ridge)
+    monkeypatch.setattr("nas.stages.latency.Ensemble", Ridge)
 
 
 def test_what_adds_up_is_learnt_from_few(good: Latency) -> None:

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from nas import learning, targets
+from nas import targets
 from nas.errors import NasError
-from nas.evaluators import CostModel
 from nas.records import Distribution
 from nas.run import Run, as_trained, load
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
+from nas.stages import learning
+from nas.stages.evaluators import CostModel
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
-from nas.workflow import Workflow
 from supernets.errors import SupernetError
 from supernets.relaxation import Mixture
 from tests.nas.command import TINY

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import NasError
-from nas.limits import Limit, parse
+from nas.objectives.limits import Limit, parse
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 limits = st.builds(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from nas import evaluators
 from nas.records import StudyRecord, SupernetRecord
 from nas.run import Run, RunError, as_trained, changed, load
 from nas.searchers.gradient import METHODS
+from nas.stages import evaluators
 from nas.storage import Repository
 from supernets.sharing import SHARINGS
 from supernets.strategies import STRATEGIES
@@ -215,7 +215,7 @@ def test_a_search_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: Na
 
 
 def test_warnings_of_a_gradient_search_are_shown(nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import learning as gradients
+    from nas.stages import learning as gradients
 
     search = gradients.search
     monkeypatch.setattr(
@@ -253,7 +253,7 @@ def test_methods_are_listed_with_settings_and_papers(nas_: Nas, monkeypatch: pyt
 
 def test_methods_fit_a_terminal_of_80_columns(nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    code = "import sys; from nas.cli import main; sys.argv = ['nas', 'methods']; main()"
+    code = "import sys; from nas.commands.app import main; sys.argv = ['nas', 'methods']; main()"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "sandwich" in out
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 80

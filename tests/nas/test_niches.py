@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nas import pareto
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives import pareto
+from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import SEARCHERS, BayesianSearch, EvolutionarySearch
 from nas.searchers._history import History

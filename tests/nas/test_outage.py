@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc
 
+from nas.commands.session import run_workflow
 from nas.errors import NasError
 from nas.migrations import opening
 from nas.run import RunError
-from nas.session import run_workflow
 from nas.storage import Repository, evaluations
 from search_spaces import Architecture
 from tests.contracts.repository import batch, with_study

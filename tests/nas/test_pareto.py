@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas import pareto
 from nas.errors import NasError
+from nas.objectives import pareto
 
 shapes = st.tuples(st.integers(0, 30), st.integers(1, 5))
 small_values = arrays(float, shapes, elements=st.integers(-2, 3).map(float))  # few values: many duplicates and ties

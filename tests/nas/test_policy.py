@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import PolicySearch, Searcher
 from nas.storage import Repository

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor
-from nas.processes import ProcessExecutor
+from nas.execution.executors import Deferred, Evaluate, Executor
+from nas.execution.processes import ProcessExecutor
 from search_spaces import Architecture
 from tests.contracts.executor import ExecutorContract, some
 
@@ -143,7 +143,7 @@ def test_work_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from functools import partial
-from nas.processes import ProcessExecutor
+from nas.execution.processes import ProcessExecutor
 from tests.contracts.executor import some
 from tests.nas.test_processes import waiting
 
@@ -182,7 +182,7 @@ def alive(process: int) -> bool:
 
 
 def test_what_cannot_travel_is_an_error_that_says_what_can(two_processes: ProcessExecutor) -> None:
-    with pytest.raises(NasError, match=r"cannot be sent to workers: .* nas\.executors\.Deferred"):
+    with pytest.raises(NasError, match=r"cannot be sent to workers: .* nas\.execution\.executors\.Deferred"):
         list(two_processes.run(lambda arch: {"error": 1.0}, some(2)))
     assert len(list(two_processes.run(partial(troubled, Path(), 0, "hang"), some(2)))) == 2
 

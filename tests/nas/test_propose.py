@@ -16,9 +16,9 @@ transformers = pytest.importorskip("transformers", reason="the extra is not inst
 import pretrained  # noqa: E402 - it needs transformers
 from command import Nas, caller  # noqa: E402
 
-from nas.evaluators import untrained  # noqa: E402
-from nas.propose import proposal  # noqa: E402
+from nas.commands.propose import proposal  # noqa: E402
 from nas.run import RunError, load  # noqa: E402
+from nas.stages.evaluators import untrained  # noqa: E402
 
 FAMILIES = list(pretrained.EXAMPLES)
 

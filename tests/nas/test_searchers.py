@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas import pareto
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives import pareto
+from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import (
     LEARNS_FROM,

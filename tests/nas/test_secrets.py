@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas import session
+from nas.commands import session
 from nas.errors import NasError
 from nas.migrations import opening
 from nas.storage import Repository

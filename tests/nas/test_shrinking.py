@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas import pareto
-from nas.aims import Aim, for_targets
-from nas.corrected import Corrected, Estimate
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives import pareto
+from nas.objectives.aims import Aim, for_targets
+from nas.objectives.limits import parse
 from nas.records import Evaluation
+from nas.results.corrected import Corrected, Estimate
+from nas.results.shrinking import Shrunk, shrink
 from nas.run import load
-from nas.shrinking import Shrunk, shrink
 from search_spaces import Architecture, Space, SpaceError, choice, constraint
 from search_spaces.narrowing import Closed, narrowed
 from tests.nas.command import TINY

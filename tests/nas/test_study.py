@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas import pareto
 from nas.errors import NasError
-from nas.executors import Evaluate, Executor, InProcess, evaluate_one
+from nas.execution.executors import Evaluate, Executor, InProcess, evaluate_one
+from nas.objectives import pareto
 from nas.records import Evaluation, Origin
 from nas.searchers import SEARCHERS, RandomSearch, Searcher
 from nas.storage import Repository

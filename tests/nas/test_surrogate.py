@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from nas import pareto
-from nas.limits import parse
+from nas.objectives import pareto
+from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import SurrogateSearch
 from nas.searchers._metrics import manner

@@ -11,10 +11,10 @@ import pytest
 
 from nas.records import Measurement
 from nas.run import load
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from nas.targets.target import LatencyResult
-from nas.workflow import Workflow
 from tests.nas.command import TINY, Nas, caller
 
 

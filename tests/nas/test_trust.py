@@ -3,7 +3,7 @@
 import pytest
 
 from nas.records import Trust
-from nas.trust import Fact, brief, facts, percent, planned
+from nas.results.trust import Fact, brief, facts, percent, planned
 
 FULL = Trust(
     "Words.",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import tuning
 from nas.errors import NasError
+from nas.stages import tuning
 from search_spaces import Architecture
 from tests.nas.command import TINY, Nas, caller
 from tests.nas.tiny_run import run

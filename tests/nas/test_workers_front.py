@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nas import front
+from nas.results import front
 from nas.storage import Repository
 from tests.nas.command import TINY, Nas, caller
 
@@ -63,7 +63,7 @@ def test_two_workers_find_the_front_that_one_process_finds(
 def test_a_search_may_change_from_one_process_to_workers(
     tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas import evaluators
+    from nas.stages import evaluators
 
     evaluate, calls = evaluators.SubnetEvaluator.__call__, 0
 

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from nas import evaluators, front, targets
+from nas import targets
 from nas.errors import NasError
-from nas.evaluators import COSTS
-from nas.placement import Placement
+from nas.execution.placement import Placement
 from nas.predictors import Predictor, Ridge
 from nas.records import Evaluation
+from nas.results import front
 from nas.run import Run, RunError, load
+from nas.stages import evaluators
+from nas.stages.evaluators import COSTS
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
-from nas.workflow import Workflow
 from search_spaces import Architecture
 from supernets import calibrate, standalone, training
 from supernets.checkpoints import CheckpointError
@@ -51,7 +53,7 @@ def place(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures for a moment, and what is learnt from it is fitted in no time."""
     monkeypatch.setitem(targets.TARGETS, "cpu", partial(CPUTarget, budget_s=0.02, warmup=1))  # type: ignore[arg-type]
-    monkeypatch.setattr("nas.latency.Ensemble", Ridge)
+    monkeypatch.setattr("nas.stages.latency.Ensemble", Ridge)
 
 
 def opened(run: Run, folder: Path) -> Workflow:

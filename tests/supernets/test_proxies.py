@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from benchmarks.proxies import learnt
-from nas.cli import app
-from nas.evaluators import ProxyEvaluator, evaluator, load_evaluator, untrained
+from nas.commands.app import app
 from nas.run import Run, RunError, load
+from nas.stages.evaluators import ProxyEvaluator, evaluator, load_evaluator, untrained
+from nas.stages.workflow import Workflow
 from nas.storage import Repository
-from nas.workflow import Workflow
 from supernets.proxies import PROXIES, ProxyError, activation_kernel, grad_norm, naswot, proxies, synaptic_flow, synflow
 from supernets.tasks import LanguageModelling
 from tests.nas.command import TINY

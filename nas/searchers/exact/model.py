@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from nas.limits import Limit
+from nas.objectives.limits import Limit
 from nas.searchers.exact.cases import Case, Cases
 from nas.searchers.exact.columns import Codes, FloatArray
 from nas.searchers.exact.program import SLACK, AtMost, Program

@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from nas.errors import NasError
-from nas.limits import Limit
+from nas.objectives.limits import Limit
 from nas.searchers.gradient.bounds import AugmentedLagrangian, Bound, excess
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.logits import Condition, Logits

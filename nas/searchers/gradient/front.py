@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from nas.limits import Limit
+from nas.objectives.limits import Limit
 from nas.records import Distribution
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.constraints import Measured

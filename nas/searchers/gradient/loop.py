@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.limits import Limit
+from nas.objectives.limits import Limit
 from nas.records import Distribution
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError
 from nas.searchers.gradient.constraints import Constraints, Measured

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas import tuning
 from nas.errors import NasError
 from nas.fidelity._forecaster import Forecaster, Logged, Question
 from nas.fidelity._weights import Reader, layers
 from nas.fidelity.forecasting import Forecasting
 from nas.fidelity.ledger import cost_going_on
+from nas.stages import tuning
 from search_spaces import Architecture, Space, choice
 from supernets import checkpoints
 from tests.nas.command import TINY, Nas, caller

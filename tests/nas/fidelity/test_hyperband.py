@@ -11,7 +11,7 @@ import pytest
 from configurations import Killed, KilledAt, draw, hyperband, noisy, sets, unrelated
 
 from nas.errors import NasError
-from nas.executors import Deferred, Evaluate, Executor, InProcess
+from nas.execution.executors import Deferred, Evaluate, Executor, InProcess
 from nas.fidelity import Hyperband, Ledger, Trial, cost, cost_going_on
 from nas.fidelity.rungs import bracket_size, num_rungs_after_first, rung_sizes, table
 from nas.records import Evaluation
@@ -207,7 +207,7 @@ def test_an_evaluator_may_be_deferred() -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
 def test_a_cluster_gives_the_same_run() -> None:
     pytest.importorskip("ray", reason="ray is an extra")
-    from nas.cluster import RayExecutor
+    from nas.execution.cluster import RayExecutor
 
     with RayExecutor("local", num_workers=2) as executor:
         search = Hyperband(Small().sample, by_a, "error", eta=2, executor=executor)

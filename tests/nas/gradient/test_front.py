@@ -11,7 +11,7 @@ import torch
 from gains import GAINS, Missing, Price
 
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.records import Distribution
 from nas.searchers.gradient.config import GradientSearchError
 from nas.searchers.gradient.front import FrontConfig, by_target, front, simplex

@@ -8,7 +8,7 @@ import torch
 from gains import Missing, Price
 from torch import Tensor
 
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.searchers.gradient.chance import NUM_DRAWN, Chance, ahead, differ
 from nas.searchers.gradient.front import FrontConfig, front
 from nas.searchers.gradient.loop import relax, search

@@ -18,7 +18,7 @@ from gains import Missing, Price
 from torch import Tensor
 
 from nas.errors import NasError
-from nas.limits import parse
+from nas.objectives.limits import parse
 from nas.records import Distribution
 from nas.searchers.gradient.adam import Adam
 from nas.searchers.gradient.config import GradientConfig, GradientSearchError

@@ -36,7 +36,7 @@ class Mine(nn.Linear):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from nas.cluster.connection import import_ray
+    from nas.execution.cluster.connection import import_ray
 
     ray = import_ray()
     ray.init(

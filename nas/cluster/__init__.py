@@ -1,6 +1,0 @@
-"""Ray clusters: evaluations on their workers, and work on one machine of them. Ray is imported here alone."""
-
-from nas.cluster.executor import Actors, RayExecutor
-from nas.cluster.machine import Machine
-
-__all__ = ["Actors", "Machine", "RayExecutor"]

@@ -1,0 +1,97 @@
+"""Work on one machine of a Ray cluster: an object that lives where a resource is."""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from typing import Any
+
+from nas.errors import NasError
+from nas.execution.cluster.connection import NO_CLUSTER, address_of, import_ray, joined, worker_environment
+
+
+class Machine:
+    """An object that lives on the machine of a cluster that carries a resource, `ray start --resources='{"pi5": 1}'`.
+
+    It takes the whole resource, so that whoever else wants the machine waits. What is sent to it takes its classes
+    along: those of a run file and its neighbours are not installed there.
+
+    Args:
+        make: makes the object there; it must be of an installed module.
+        address: "auto" for the cluster of `RAY_ADDRESS` or of this machine, or a Ray address such as "ray://head:10001".
+        timeout_s: how long the machine may take to answer.
+
+    Raises:
+        NasError: Ray is missing, no cluster answers, or no machine of it carries the resource.
+    """
+
+    def __init__(
+        self, resource: str, make: Callable[[], Any], address: str = "auto", num_gpus: int = 0, timeout_s: float = 300.0
+    ) -> None:
+        self._resource, self._timeout_s = resource, timeout_s
+        self._ray = ray = import_ray()
+        given = address_of(address)
+        if not ray.is_initialized() and (given == "local" or not joined(ray, given)):
+            start = "ray start --head --port=6379"
+            raise NasError(f"{NO_CLUSTER.format(given)}: run {start} here, and on {resource!r} {self._command('HERE')}")
+        if not ray.cluster_resources().get(resource):
+            head = ray.get_runtime_context().gcs_address
+            raise NasError(
+                f"no machine of the Ray cluster at {head} carries {resource!r}: run on it {self._command(head)}"
+            )
+        actor = ray.remote(_Holder).options(
+            num_cpus=0, num_gpus=num_gpus, resources={resource: 1}, runtime_env={"env_vars": worker_environment()}
+        )
+        self._actor = actor.remote(make)
+
+    def call(self, method: str, *arguments: Any, busy_s: float = 0.0) -> Any:
+        """What a method of the object returns; its NasErrors are raised here.
+
+        Args:
+            busy_s: how long the call may work, beside the time for its answer.
+        """
+        wait_s = self._timeout_s + busy_s
+        _ship_by_value(self._ray.cloudpickle)
+        try:
+            value, error = self._ray.get(self._actor.call.remote(method, arguments), timeout=wait_s)
+        except self._ray.exceptions.GetTimeoutError:
+            rule = "it is taken by another search, or too slow: wait, or give more time (timeout_s=...)"
+            raise NasError(f"{self._resource!r} did not answer within {wait_s:g} s: {rule}") from None
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            remedy = "see that this package and all that the network imports are installed on that machine"
+            raise NasError(f"{self._resource!r} failed: {reason}; {remedy}") from error
+        if error is not None:
+            raise error
+        return value
+
+    def _command(self, head: str) -> str:
+        return f"ray start --address={head}{'' if ':' in head else ':6379'} --resources='{{\"{self._resource}\": 1}}'"
+
+
+class _Holder:
+    """Runs inside a Ray actor."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+
+    def call(self, method: str, arguments: tuple[Any, ...]) -> tuple[Any, NasError | None]:
+        """What the method returned, or the error that a user can put right: Ray would wrap it in a page of text."""
+        try:
+            self._made = self._made or self._make()
+            return getattr(self._made, method)(*arguments), None
+        except NasError as error:
+            return None, error
+
+
+def _ship_by_value(cloudpickle: Any) -> None:
+    """Has classes and functions travel as code where their module is not an installed one, as a run file's are."""
+    installed = tuple(
+        {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    )
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        ours = name.partition(".")[0] in ("nas", "supernets", "search_spaces")
+        if file and not ours and name != "__main__" and not os.path.realpath(file).startswith(installed):
+            cloudpickle.register_pickle_by_value(module)

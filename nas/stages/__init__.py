@@ -1,0 +1,1 @@
+"""What a search does, stage by stage."""

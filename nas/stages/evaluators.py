@@ -1,0 +1,289 @@
+"""What an architecture is worth with inherited weights, and what it costs: the two halves of every evaluation.
+
+Quality depends on the weights and is computed where the supernet is; cost depends on the architecture alone: it is
+counted (`params`, `macs`, `activation_bytes`) or predicted (`latency_ms@TARGET`) by whoever asks, so that one
+evaluation of quality serves every target.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from nas.errors import NasError
+from nas.execution.executors import Evaluate
+from nas.objectives.hurdles import Cleared
+from nas.run import COSTS, MINUS, Run, load
+from nas.stages.latency import Latency
+from search_spaces import Architecture
+from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.compression.reconstruction import reconstructed as fitted
+from supernets.compression.sorting import sort_units
+from supernets.counting import Counts
+from supernets.proxies import proxies
+from supernets.sharing import Entangled, sharing
+from supernets.skeleton import Build
+
+if TYPE_CHECKING:
+    from supernets.tasks import Task
+    from supernets.training import TrainingConfig
+
+_logger = logging.getLogger(__name__)
+
+CALIBRATION_BATCHES = calibrate.NUM_BATCHES
+_COLUMNS = {"params": 0, "macs": 1}
+"""Of `Counts`."""
+
+
+class SubnetEvaluator:
+    """The task's metrics of an architecture with the supernet's weights, batch norm calibrated."""
+
+    def __init__(self, supernet: Supernet, task: Task, split: str = "valid") -> None:
+        self.supernet = supernet
+        self.task = task
+        self.split = split
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        return calibrate.evaluate(self.supernet, arch, self.task, self.split)
+
+
+class ProxyEvaluator:
+    """Zero-cost proxies of an architecture's own network, with the initial weights that `build` gives it by a seed.
+
+    Args:
+        names: metrics, each a proxy's name or that after `minus_`.
+        before: what else there is to evaluate, first; its metrics come along.
+    """
+
+    def __init__(
+        self, build: Build, task: Task, names: Sequence[str], seed: int = 0, before: Evaluate | None = None
+    ) -> None:
+        self.build = build
+        self.task = task
+        self.names = tuple(names)
+        self.seed = seed
+        self.before = before
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        found = dict(self.before(arch)) if self.before else {}
+        wanted = dict.fromkeys(name.removeprefix(MINUS) for name in self.names)
+        told = proxies(self.build, arch, self.task, wanted, self.seed)
+        signed = {
+            name: -told[name.removeprefix(MINUS)] if name.startswith(MINUS) else told[name] for name in self.names
+        }
+        return {**found, **signed}
+
+
+class MeasureEvaluator:
+    """A run's own metrics, each a function of an architecture.
+
+    Args:
+        before: what else there is to evaluate, first; its metrics come along.
+    """
+
+    def __init__(self, measures: Mapping[str, Callable[[Architecture], float]], before: Evaluate | None = None) -> None:
+        self.measures = dict(measures)
+        self.before = before
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        found = dict(self.before(arch)) if self.before else {}
+        return found | {name: tell(arch) for name, tell in self.measures.items()}
+
+
+def evaluator(run: Run, supernet: Supernet) -> Evaluate:
+    """What a run has to evaluate: quality by the trained supernet, where it asks for that, proxies and measures.
+
+    Of what does not pass its hurdles, nothing.
+    """
+    found: Evaluate | None = SubnetEvaluator(supernet, run.task) if run.trains else None
+    if run.measured_metrics:
+        found = MeasureEvaluator(run.measured_metrics, before=found)
+    if run.proxies or found is None:
+        found = ProxyEvaluator(run.build, run.task, run.proxies, run.seed, before=found)
+    return Cleared(run.hurdles, found) if run.hurdles else found
+
+
+class Costs(Mapping[str, np.ndarray]):
+    """The cost metrics of some architectures, each (n,), computed when asked for."""
+
+    def __init__(self, model: CostModel, archs: Sequence[Architecture]) -> None:
+        self._model = model
+        self._archs = archs
+
+    def __getitem__(self, metric: str) -> np.ndarray:
+        return self._model.metric(metric, self._archs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.names)
+
+    def __len__(self) -> int:
+        return len(self._model.names)
+
+
+class Bounds(Costs):
+    """The same metrics, of latencies the values that only `1 - coverage` of networks exceed as measured."""
+
+    def __init__(self, model: CostModel, archs: Sequence[Architecture], coverage: float) -> None:
+        super().__init__(model, archs)
+        self._coverage = coverage
+
+    def __getitem__(self, metric: str) -> np.ndarray:
+        return self._model.metric(metric, self._archs, self._coverage)
+
+
+class FastCosts:
+    """Costs of which tens of thousands are told in seconds: latencies, and what `counts` has tables of.
+
+    Args:
+        names: of metrics; others than these costs are left out.
+        extra: a run's own costs among them, each a function of an architecture.
+    """
+
+    def __init__(
+        self,
+        counts: Counts,
+        predictors: Mapping[str, Latency],
+        names: Sequence[str],
+        extra: Mapping[str, Callable[[Architecture], float]] | None = None,
+    ) -> None:
+        self._counts = counts
+        self._extra = {name: tell for name, tell in (extra or {}).items() if name in names}
+        self._predictors = {f"latency_ms@{target}": latency for target, latency in predictors.items()}
+        counted = [name for name in names if name in _COLUMNS]
+        self.names = [name for name in names if name in self._predictors]
+        self.names += counted if counted and counts.tabulated else []
+        self.names += self._extra
+
+    def __call__(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
+        """(n,) each."""
+        codes = self._counts.space.codes(archs)
+        found = {name: own.predict(codes)[0] for name, own in self._predictors.items() if name in self.names}
+        if counted := [name for name in self.names if name in _COLUMNS]:
+            rows = self._counts(codes).astype(float)
+            found |= {name: rows[:, _COLUMNS[name]] for name in counted}
+        return found | {name: np.array([tell(arch) for arch in archs]) for name, tell in self._extra.items()}
+
+
+class CostModel:
+    """Counts and predicts what architectures cost: the `predict` of a study, and its `bound`.
+
+    Args:
+        predictors: fitted, by target; each gives `latency_ms@TARGET`.
+        counted: which of `COSTS` to tell of every architecture. Counting all three takes as long as evaluating a small
+            network, parameters alone a tenth of that.
+        extra: costs of a run's own, each a function of an architecture.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        task: Task,
+        predictors: Mapping[str, Latency],
+        counted: Sequence[str] = COSTS,
+        extra: Mapping[str, Callable[[Architecture], float]] | None = None,
+    ) -> None:
+        self._supernet = supernet
+        self._example = task.example()
+        self._predictors = dict(predictors)
+        self._profiles: dict[str, Profile] = {}
+        self._extra = dict(extra or {})
+        self.names = (*counted, *self._extra, *(f"latency_ms@{target}" for target in self._predictors))
+
+    def __call__(self, archs: Sequence[Architecture]) -> Costs:
+        return Costs(self, archs)
+
+    def bounds(self, coverage: float, archs: Sequence[Architecture]) -> Bounds:
+        """What limits are to be checked on."""
+        return Bounds(self, archs, coverage)
+
+    def metric(self, name: str, archs: Sequence[Architecture], coverage: float | None = None) -> np.ndarray:
+        """(n,) values, of latencies with a `coverage` upper bounds; KeyError for what is no cost."""
+        if name == "params":
+            return np.array([self._supernet.count_parameters(arch) for arch in archs], dtype=float)
+        if name in COSTS:
+            return np.array([getattr(self.profile(arch), name) for arch in archs], dtype=float)
+        if name in self._extra:
+            return np.array([self._extra[name](arch) for arch in archs], dtype=float)
+        latency = self._predictors[name.removeprefix("latency_ms@")]
+        return latency.predict(archs)[0] if coverage is None else latency.upper(archs, coverage)
+
+    def profile(self, arch: Architecture) -> Profile:
+        """Of one architecture, counted once."""
+        if arch.digest not in self._profiles:
+            self._profiles[arch.digest] = self._supernet.profile(arch, self._example)
+        return self._profiles[arch.digest]
+
+
+def untrained(run: Run, *, sort: bool = True) -> Supernet:
+    """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise.
+
+    Weights are put in order before they are shared in another way than entangled.
+    """
+    example = run.task.example(2)  # fused axes that it shows are derived
+    made = partial(Supernet, run.space, run.build, layout=run.layout, example=example, seed=run.training.seed)
+    if not (sort and run.sort):
+        return made(sharing=sharing(run.sharing), init=run.init)
+    entangled = made(init=run.init)
+    sort_units(entangled, run.task, run.sort)
+    if isinstance(sharing(run.sharing), Entangled):
+        return entangled
+    return made(sharing=sharing(run.sharing), init=entangled.state_dict())
+
+
+def trained(run: Run, directory: Path | str) -> Supernet:
+    """The supernet of a run with the weights of its finished training.
+
+    Raises:
+        NasError: there is none.
+    """
+    if run.training.steps == 0:
+        return untrained(run)
+    found = checkpoints.newest(directory)
+    if found.step < run.training.steps:
+        why = f" ({found.rejected[0]})" if found.rejected else ""
+        raise NasError(f"{directory} holds no finished training of {run.name!r}{why}: train it with nas train")
+    supernet = untrained(run, sort=False)
+    prefix = "weights."
+    weights = {k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)}
+    with checkpoints.restoring(directory, found):
+        supernet.load_state_dict(weights)
+    return supernet
+
+
+def load_evaluator(
+    run_file: str, directory: str, sharing: str, training: TrainingConfig, seed: int | None = None
+) -> Evaluate:
+    """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint.
+
+    Args:
+        sharing, training, seed: those of the driver, which may not be the file's.
+    """
+    run = replace(load(run_file), sharing=sharing, training=training)
+    run = run if seed is None else replace(run, seed=seed)
+    return evaluator(run, trained(run, directory) if run.trains else untrained(run))
+
+
+def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:
+    """The network that an evaluation speaks of, on its own: extracted, its batch norm calibrated the same way."""
+    return recalibrated(supernet.extract(arch), task)
+
+
+def reconstructed(supernet: Supernet, task: Task, arch: Architecture, batches: int) -> nn.Module:
+    """The same with its layers fitted to those of the largest network on some batches; with none, `network`."""
+    if not batches:
+        return network(supernet, task, arch)
+    found, report = fitted(supernet, arch, task, batches)
+    _logger.info("%s, %s", arch.digest, report.table())
+    return recalibrated(found, task)
+
+
+def recalibrated(module: nn.Module, task: Task) -> nn.Module:
+    """The module itself, in evaluation mode, its batch norm calibrated as that of every network we evaluate."""
+    return calibrate.recalibrate(module, task.calibration(CALIBRATION_BATCHES))

@@ -1,0 +1,120 @@
+"""The gradient search of a run: what it is given, on which weights it works, and what its result is known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from nas.records import Distribution
+from nas.run import Run, is_cost
+from nas.searchers.gradient.front import FrontConfig, front
+from nas.searchers.gradient.loop import search
+from nas.stages import evaluators
+from nas.stages.evaluators import CostModel
+from search_spaces import Architecture
+from supernets import Supernet
+from supernets.relaxation import Cost, fitted
+from supernets.tasks import SamplingTask
+
+NUM_SAMPLED = 2000
+"""Architectures that a cost is fitted to where it is not counted."""
+LEAST_R2 = 0.9
+"""Of a fitted cost, below which it is warned of."""
+_COUNTED = ("params", "macs")
+
+
+def learn(
+    run: Run, supernet: Supernet, predict: CostModel, *, directory: Path | None = None, progress: bool = True
+) -> list[Distribution]:
+    """What the gradient search of a run learns; the supernet stays as it is.
+
+    Args:
+        predict: tells the costs that are predicted, not counted.
+        directory: for checkpoints.
+
+    Raises:
+        SupernetError: the model does not relax into what its networks compute.
+        NasError: a limit that no architecture keeps, or a search that came to nothing.
+    """
+    supernet.check_relaxation(run.task.example(2))
+    kept = [limit for limit in run.all_limits if is_cost(limit.metric)]
+    costs = expected(run, supernet, predict, [*run.cost_objectives, *(limit.metric for limit in kept)])
+    about: dict[str, Any] = {
+        "costs": costs,
+        "objectives": (run.task.metric, *run.cost_objectives),
+        "limits": kept,
+        "measured": partial(_measured, predict, tuple(costs)),
+        "directory": directory,
+        "progress": progress,
+    }
+    config, task = run.learning, cast(SamplingTask, run.task)  # the run has seen to it
+    if isinstance(config, FrontConfig):
+        trained = copied(run, supernet) if config.search.train_weights else supernet
+        found = front(trained, task, config, **about)
+    else:
+        found = search(copied(run, supernet) if config.train_weights else supernet, task, config, **about)
+    rough = tuple(_warning(name, cost) for name, cost in costs.items() if cost.r2 < LEAST_R2)
+    return [replace(one, warnings=(*one.warnings, *rough)) for one in found]
+
+
+def expected(run: Run, supernet: Supernet, predict: CostModel, metrics: Iterable[str]) -> dict[str, Cost]:
+    """Costs that have an expectation: counted exactly where they can be, else fitted to what is predicted."""
+    found: dict[str, Cost] = {}
+    for name in dict.fromkeys(metrics):
+        if name in _COUNTED:
+            found[name] = supernet.expected(name, run.task.example())
+        else:
+            rng = np.random.default_rng([run.seed, 4])
+            archs = run.space.sample_many(NUM_SAMPLED, rng, uniform="choices")
+            found[name] = fitted(run.space, archs, predict.metric(name, archs).tolist())
+    return found
+
+
+def copied(run: Run, supernet: Supernet) -> Supernet:
+    """Another supernet of the run with the same weights, to be trained further."""
+    copy = evaluators.untrained(run).to(supernet.device)
+    copy.load_state_dict(supernet.state_dict())
+    return copy
+
+
+def key(run: Run, weights: str) -> str:
+    """The digest of all that a gradient search depends on; how often it is saved is not part of it."""
+    settings = [type(run.learning).__name__, _plain(asdict(run.learning))]
+    about: list[Any] = [
+        run.space.digest,
+        weights,
+        run.task.digest,
+        run.all_objectives,
+        [*map(str, run.all_limits)],
+        settings,
+    ]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON, which has no infinity."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else "inf" if value == math.inf else value
+        for name, value in settings.items()
+        if name != "checkpoint_every"
+    }
+
+
+def _measured(predict: CostModel, names: tuple[str, ...], arch: Architecture) -> dict[str, float]:
+    """What the study will be told of an architecture's costs."""
+    return {name: float(predict.metric(name, [arch])[0]) for name in names}
+
+
+def _warning(name: str, cost: Cost) -> str:
+    return (
+        f"the expected {name} explains {cost.r2:.0%} of how networks differ in it, so the search sees it roughly: "
+        "measure more networks, or look at what the front says of it"
+    )
