@@ -60,11 +60,12 @@ def test_two_trainers_train_as_one_does(tmp_path: Path, nas_: Nas) -> None:
     assert again.status == 0 and "found trained" in again.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how, told",
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "killed, as a system does"),
-        pytest.param("raise ArithmeticError('of the data')", "ArithmeticError: of the data", marks=pytest.mark.slow),
+        ("raise ArithmeticError('of the data')", "ArithmeticError: of the data"),
     ],
 )
 def test_a_lost_trainer_ends_the_training_in_one_line_and_it_goes_on_with_the_same_bits(

@@ -166,7 +166,12 @@ def test_it_trains_each_path_and_comes_back_from_an_export(tmp_path: Path) -> No
     assert 0 <= told["error_alone"] <= 1 and told["error"] == task().evaluate(network)["error"]
     assert each.further_metrics == ("error_alone",)
     exported = export(
-        network, arch=chosen, build=partial(build, num_classes=3), example=images(2), directory=tmp_path / "net"
+        network,
+        arch=chosen,
+        build=partial(build, num_classes=3),
+        example=images(2),
+        directory=tmp_path / "net",
+        formats=("safetensors",),
     )
     back = rebuilt(exported.directory).eval()
     assert torch.equal(back(images(5)), network(images(5)))
