@@ -16,7 +16,10 @@ from tests.contracts.target import TargetContract
 
 pytest.importorskip("ray", reason="ray is an extra")
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+pytestmark = [
+    pytest.mark.slow,  # the first measurement on a Ray worker takes up to a minute
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray"),
+]
 
 QUICK: dict[str, Any] = {"budget_s": 0.02, "max_repeats": 20, "timeout_s": 900.0}
 NEIGHBOUR = "SCALE = 2.0\ndef scaled(x):\n    return SCALE * x\n"
