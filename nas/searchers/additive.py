@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,10 +12,10 @@ from nas.errors import NasError
 from nas.objectives import pareto
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Evaluation, Origin
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs, Known
-from nas.searchers._history import History, Part
+from nas.searchers._history import Part
+from nas.searchers._remembering import Remembering
 from nas.searchers._volume import Gains
 from nas.searchers.exact.cases import Cases, cases
 from nas.searchers.exact.columns import Codes, FloatArray, Table
@@ -29,7 +29,7 @@ _SLACKS = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8, 0.7)
 """Shares of an upper limit, tried in turn: what is checked against it may be a bound beyond what is predicted."""
 
 
-class AdditiveSearch:
+class AdditiveSearch(Remembering):
     """Single changes of the largest network first, then the best networks of the metrics that add up from these.
 
     The guess of a metric is its value at the largest network plus what each option did to it alone, as block-wise
@@ -69,21 +69,12 @@ class AdditiveSearch:
             )
         if points < 2:
             raise NasError(f"points is {points}; a front is solved for at 2 networks or more")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self.points = points
-        self._history = History(objectives, limits, aims)
         wanted = [n for part in self._history.parts for n in (*part.aim.objectives, *_limited(part.aim))]
         self._known = Known(space, costs, wanted)
         self._guessed = [name for name in dict.fromkeys(wanted) if name not in self._known.names]
         self._check_reach()
-
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         lineage = self._history.lineage

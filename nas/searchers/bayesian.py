@@ -4,7 +4,7 @@ Optuna only proposes. Its study lives in memory for the length of one `ask`, fil
 is ever stored; duplicates, which it makes many of, are removed here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from nas.errors import NasError
 from nas.logs import quiet_optuna
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Distribution, Evaluation, Origin
+from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History, objective_values, violations
 from nas.searchers._learnt import Learnt
+from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Slot, Space
 
 
@@ -37,7 +38,7 @@ SAMPLERS: dict[str, Callable[[int], Any]] = {"tpe": _tpe, "gp": _gp}
 """Optuna's, by a seed; none of them knows more than the trials it is shown."""
 
 
-class BayesianSearch:
+class BayesianSearch(Remembering):
     """Multi-objective TPE (Ozaki et al. 2022, doi:10.1613/jair.1.13188) as in optuna, for conditional spaces.
 
     Args:
@@ -69,13 +70,11 @@ class BayesianSearch:
             raise NasError(f"startup is {startup}; the model needs at least 2 evaluations")
         if memory < startup:
             raise NasError(f"memory is {memory}, less than startup, {startup}; the model would never be used")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self.sampler = sampler
         self.startup = startup
         self.memory = memory
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits, aims)
         self._slots = _Slots(space)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
@@ -102,13 +101,6 @@ class BayesianSearch:
                 (lambda size: mutants(parents, size, rng, self.space, lineage), 64 * n, "mutation"),
             )
             return pick(self.space, n, rng, known, self.feasible, *proposals, parents=parents, lineage=lineage)
-
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)
 
     def _remembered(self, ranked: Sequence[Evaluation]) -> list[Evaluation]:
         if len(ranked) <= self.memory:

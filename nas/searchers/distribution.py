@@ -1,21 +1,21 @@
 """Search among what a gradient search has learnt: its distributions are drawn from, their best architectures first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from nas.errors import NasError
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Distribution, Evaluation, Origin
+from nas.records import Distribution
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
-from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
+from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
 
-class DistributionSearch:
+class DistributionSearch(Remembering):
     """The derived architectures, then draws from all distributions alike, without repetition.
 
     Where little new turns up any more, the distributions are flattened step by step, in the end to a uniform one.
@@ -37,10 +37,8 @@ class DistributionSearch:
     ) -> None:
         if not distributions:
             raise NasError("distributions is empty; give what a gradient search has learnt, one distribution or more")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self._learnt = Learnt(space, distributions)
-        self._history = History(objectives, limits, aims)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         lineage = self._history.lineage
@@ -56,10 +54,3 @@ class DistributionSearch:
             parents=parents,
             lineage=lineage,
         )
-
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)

@@ -1,6 +1,6 @@
 """Evolution of a population towards the whole front: NSGA-II, NSGA-III or ageing, with the operators of the space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +8,14 @@ import numpy as np
 from nas.errors import NasError
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Distribution, Evaluation, Origin
+from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
-from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from nas.searchers._offspring import children, surroundings, winner
 from nas.searchers._pool import Pool
 from nas.searchers._promise import Promise
+from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
 SELECTIONS = ("nsga2", "nsga3", "ageing")
@@ -25,7 +25,7 @@ _MEMORY = 200  # evaluations that a model for screening is fitted to
 _LEARNT_FROM, _GROWTH = 60, 1.5  # of these, and how often: see `Manners`
 
 
-class EvolutionarySearch:
+class EvolutionarySearch(Remembering):
     """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017), with the best of everything told as its population.
 
     Keeping the best of parents and children in every generation keeps the best of all that was ever evaluated, so
@@ -69,15 +69,13 @@ class EvolutionarySearch:
         if screening < 0 or around < 0:
             name, value = ("screening", screening) if screening < 0 else ("around", around)
             raise NasError(f"{name} is {value}; it is a number of networks, 0 for none")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self.selection = selection
         self.population = population
         self.crossover = crossover
         self.screening = screening
         self.around = around
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits, aims)
         self._promise = (
             Promise(space, self._history, feasible, costs, population, _MEMORY, _LEARNT_FROM, _GROWTH)
             if screening or around
@@ -119,12 +117,8 @@ class EvolutionarySearch:
         )
         return screened + more
 
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)
+        super().tell(evaluations)
         if self._promise is not None:
             self._promise.tell(evaluations)
 

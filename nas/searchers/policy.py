@@ -14,10 +14,11 @@ import numpy.typing as npt
 from nas.errors import NasError
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Evaluation, Origin
+from nas.records import Evaluation
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
-from nas.searchers._history import History, violations
+from nas.searchers._history import violations
+from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
 FARTHEST = 4.0  # logits stay within: the least likely of two options keeps a chance of 3 in 10,000
@@ -27,7 +28,7 @@ _TRIES = 64  # draws for one network wanted
 Floats = npt.NDArray[np.float64]
 
 
-class PolicySearch:
+class PolicySearch(Remembering):
     """Draws networks from chances that each evaluation moves: up those of a network better than usual, down of a worse.
 
     The reward is minus the first objective, less `penalty` times each other one, both in standard deviations from the
@@ -60,11 +61,9 @@ class PolicySearch:
             raise NasError(f"penalty is {penalty}; the weight of costs is 0 or more")
         if not 0 < memory < 1:
             raise NasError(f"memory is {memory}; it is a share between 0 and 1, 0.95 say")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self.lr = lr
         self.penalty = penalty
-        self._history = History(objectives, limits, aims)
         self._limits = tuple(dict.fromkeys(limit for part in self._history.parts for limit in part.aim.limits))
         self._usual = {name: _Usual(memory) for name in self._history.objectives}
         self._logits = [np.zeros(len(slot.options)) for slot in space.slots]
@@ -94,12 +93,8 @@ class PolicySearch:
         source = (drawn, _TRIES * n, "policy")
         return pick(self.space, n, rng, known, self.feasible, source, parents=parents, lineage=lineage)
 
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)
+        super().tell(evaluations)
         for one in evaluations:
             self._learn(one.arch, self._advantage(one))
 

@@ -1,20 +1,20 @@
 """Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from nas.errors import NasError
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit
-from nas.records import Distribution, Evaluation, Origin
+from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
-from nas.searchers._history import History
 from nas.searchers._learnt import Learnt
 from nas.searchers._offspring import children, surroundings
 from nas.searchers._pool import Pool
 from nas.searchers._promise import Promise
+from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
 _TRIES = 64  # architectures asked about for each that is wanted
@@ -23,7 +23,7 @@ _CHILDREN = 32  # that are looked at for each network that is wanted
 _AROUND = 16  # best networks whose neighbours are looked at
 
 
-class SurrogateSearch:
+class SurrogateSearch(Remembering):
     """A Gaussian process for each objective and limit, with a kernel over the choices that differ.
 
     A batch is chosen one by one: each is the network whose hoped-for objectives, half a standard deviation better than
@@ -58,20 +58,14 @@ class SurrogateSearch:
             raise NasError(f"startup is {startup}; the models need at least 2 evaluations")
         if memory < startup:
             raise NasError(f"memory is {memory}, less than startup, {startup}; the models would never be used")
-        self.space = space
-        self.feasible = feasible
+        super().__init__(space, objectives, limits, feasible, aims)
         self.startup = startup
         self.memory = memory
         self._prior = Learnt(space, prior)
-        self._history = History(objectives, limits, aims)
         self._promise = Promise(space, self._history, feasible, costs, startup, memory)
 
-    @property
-    def origins(self) -> Mapping[str, Origin]:
-        return self._history.lineage.origins
-
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._history.add(evaluations)
+        super().tell(evaluations)
         self._promise.tell(evaluations)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
