@@ -1,14 +1,18 @@
 """Trainings of networks alone, with the rates and initial values that their `scaling` gives them."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
+from supernets import calibrate
 from supernets.connectivity import connectivity
 from supernets.scaling import Unscaled, scale_variance, scaling
 from supernets.skeleton import Build, build_initialised, build_skeleton
-from supernets.training import TrainingConfig
+from supernets.tasks import Task
+from supernets.training import TrainingConfig, train_network
 
 
 def scaled(config: TrainingConfig, network: nn.Module, base: nn.Module, example: Tensor) -> TrainingConfig:
@@ -37,3 +41,25 @@ def initialised(build: Build, arch: Architecture, config: TrainingConfig, exampl
     are scaled where `config.scaling` says so."""
     module = build_initialised(build, arch, config.seed)
     return scale_variance(module, example) if scaling(config.scaling).variance else module
+
+
+def train_alone(
+    module: nn.Module,
+    task: Task,
+    config: TrainingConfig,
+    space: Space,
+    build: Build,
+    *,
+    device: torch.device | str,
+    directory: Path | None,
+    progress: bool = False,
+) -> nn.Module:
+    """Train a network of a space on its own, at the rate that `config.scaling` gives it; its batch norm is calibrated.
+
+    Raises:
+        TrainingError: the training came to nothing.
+    """
+    own = scaled_in(config, module, space, build, task.example(2))
+    module = module.to(device)
+    train_network(module, task, own, directory=directory, progress=progress)
+    return calibrate.recalibrate(module, task.calibration(calibrate.NUM_BATCHES))

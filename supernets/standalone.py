@@ -24,11 +24,11 @@ import numpy.typing as npt
 from search_spaces import Architecture, Space
 from supernets import calibrate
 from supernets.ranking import RankingReport, Row, report
-from supernets.scaled import initialised, scaled_in
+from supernets.scaled import initialised, train_alone
 from supernets.strategies import Course, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import Task
-from supernets.training import TrainingConfig, TrainingError, train_network
+from supernets.training import TrainingConfig, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -308,16 +308,16 @@ class _Alone:
         """The metric of a new training, infinity where it came to nothing; and its seconds."""
         began = time.monotonic()
         config = replace(self.config, seed=seed)
-        build, example = self.supernet.build, self.task.example(2)
-        begun = self.supernet.extract(arch) if self.warm else initialised(build, arch, config, example)
-        config = scaled_in(config, begun, self.supernet.space, build, example)
-        module = begun.to(self.supernet.device)
+        space, build = self.supernet.space, self.supernet.build
+        begun = self.supernet.extract(arch) if self.warm else initialised(build, arch, config, self.task.example(2))
+        place, device = self._place(arch, seed), self.supernet.device
         try:
-            train_network(module, self.task, config, directory=self._place(arch, seed), progress=self.progress)
+            module = train_alone(
+                begun, self.task, config, space, build, device=device, directory=place, progress=self.progress
+            )
         except TrainingError as error:
             logger.warning("%s trained alone: %s", arch.json(), error)
             return math.inf, time.monotonic() - began
-        calibrate.recalibrate(module, self.task.calibration(calibrate.NUM_BATCHES))
         return self.task.evaluate(module, self.split)[self.task.metric], time.monotonic() - began
 
     def tidy(self, arch: Architecture, seed: int) -> None:

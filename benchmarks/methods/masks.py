@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.methods.report import put
+from benchmarks.pretrained.images import Block
 from benchmarks.truth.image import halved
 from nas.data import fashion_mnist
 from search_spaces import Architecture, Space, choice
@@ -57,22 +57,6 @@ class Networks8(Space):
 
     stages = choice(*range(2, 9), per=len(WIDTHS))
     middles = choice(*range(2, 9), per=len(WIDTHS) * BLOCKS)
-
-
-class Block(nn.Module):
-    """Two convolutions added to their input, which is brought to their shape where it has another."""
-
-    def __init__(self, before: int, middle: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(before, middle, 3, stride, 1, bias=False)
-        self.one_norm = nn.BatchNorm2d(middle)
-        self.two = nn.Conv2d(middle, after, 3, 1, 1, bias=False)
-        self.two_norm = nn.BatchNorm2d(after)
-        self.skip = nn.Conv2d(before, after, 1, stride, bias=False) if stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.two_norm(self.two(self.one_norm(self.one(x)).relu()))
-        return F.relu(self.skip(x) + y)
 
 
 def build(arch: Any) -> nn.Module:

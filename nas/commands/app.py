@@ -543,8 +543,8 @@ def compress(
 
     Searches its space under limits, fine-tunes what is found and exports it. The run file gives the trained weights as
     `init=`; the largest network is the parent. Other limits are another search of the same supernet, and the study is
-    named after them unless --name is given. A run that sorts by learnt gates,
-    sort="gates(sparsity=0.5)", begins with the network that these leave under its limits.
+    named after them unless --name is given. A run with sort="gates(sparsity=0.5)" begins with the network that these
+    gates leave under its limits.
     """
     from nas.run import load
     from nas.stages.compressing import begin_with_masks, compressed, require_parent, study_name, tuning

@@ -21,11 +21,11 @@ from nas.execution.executors import Deferred, Executor
 from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from search_spaces import Architecture, Space
-from supernets import calibrate, checkpoints
-from supernets.scaled import initialised, scaled_in
+from supernets import checkpoints
+from supernets.scaled import initialised, train_alone
 from supernets.skeleton import Build
 from supernets.tasks import Task
-from supernets.training import TrainingConfig, train_network
+from supernets.training import TrainingConfig
 
 _logger = logging.getLogger(__name__)
 
@@ -115,12 +115,9 @@ class StandAlone:
     def trained(self, arch: Architecture, budget: int) -> nn.Module:
         """The network, its batch norm calibrated."""
         config = self.config(budget)
-        example = self.task.example(2)
-        module = initialised(self.build, arch, config, example)
-        own = scaled_in(config, module, self.space, self.build, example)
-        module = module.to(self.device)
-        train_network(module, self.task, own, directory=self._place(arch, config), progress=False)
-        return calibrate.recalibrate(module, self.task.calibration(calibrate.NUM_BATCHES))
+        module = initialised(self.build, arch, config, self.task.example(2))
+        place = self._place(arch, config)
+        return train_alone(module, self.task, config, self.space, self.build, device=self.device, directory=place)
 
     def config(self, budget: int) -> TrainingConfig:
         """How a budget is trained: where trainings go on, the warm-up has as many steps whatever the budget."""

@@ -25,7 +25,7 @@ from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
 from search_spaces import Architecture
-from supernets import calibrate, standalone, training
+from supernets import calibrate, training
 from supernets.checkpoints import CheckpointError
 from supernets.distillation import Custom, Distilled, Observed
 from supernets.distillation.comparing import divergence
@@ -97,7 +97,7 @@ def test_a_second_call_computes_nothing_again(run: Run, place: Path, monkeypatch
     monkeypatch.setattr(training._Loop, "_step", never)
     monkeypatch.setattr(calibrate, "evaluate", never)
     monkeypatch.setattr(type(run.task), "evaluate", never)
-    monkeypatch.setattr(standalone, "train_network", never)
+    monkeypatch.setattr("supernets.scaled.train_network", never)
     with opened(run, place) as workflow:
         before = workflow.repository.evaluations("tiny"), workflow.repository.supernets()
         found = whole(workflow)
@@ -320,7 +320,7 @@ def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
         trained.append(module)
         raise training.TrainingError("no finite loss")
 
-    monkeypatch.setattr(standalone, "train_network", diverging)
+    monkeypatch.setattr("supernets.scaled.train_network", diverging)
     other = replace(run, training=replace(run.training, steps=3))
     for _ in range(2):
         with opened(other, tmp_path) as workflow:
@@ -351,7 +351,7 @@ def test_a_trust_report_costs_its_share(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_share_that_decides_nothing_is_not_spent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standalone, "train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr("supernets.scaled.train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
     with opened(replace(run, trust=0.1, trust_networks=None, trust_steps=None), tmp_path) as workflow:
         plan = workflow.trust_plan
         assert plan.refused.startswith("trust=0.1 pays for ") and "so none are trained; trust=" in plan.refused
@@ -360,7 +360,7 @@ def test_a_share_that_decides_nothing_is_not_spent(run: Run, tmp_path: Path, mon
 
 def test_labels_are_kept_when_the_front_moves(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of another front are not trained where as many are known."""
-    monkeypatch.setattr(standalone, "train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr("supernets.scaled.train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
     with opened(run, place) as workflow:
         known = {row["digest"] for row in stored_rows(workflow)}
         other = [arch for arch in run.space.enumerate() if arch.digest not in known][:5]
@@ -390,7 +390,7 @@ def test_a_stopped_trust_report_goes_on_and_trains_nothing_twice(
         trained.append((more["directory"].name.partition("-")[0], config.seed))
         return train_network(module, task, config, **more)
 
-    monkeypatch.setattr(standalone, "train_network", stopping)
+    monkeypatch.setattr("supernets.scaled.train_network", stopping)
     told: list[tuple[int, int]] = []
     for _ in range(2):
         with opened(run, tmp_path) as workflow, pytest.raises(Stopped):

@@ -20,7 +20,7 @@ from supernets.skeleton import build_initialised
 from supernets.spelling import SpellingError
 from supernets.structure import stack
 from supernets.supernet import Supernet
-from supernets.training import TrainingConfig
+from supernets.training import TrainingConfig, train_network
 
 FEATURES = torch.zeros(2, 6)
 IMAGES = torch.zeros(2, 3, 8, 8)
@@ -293,13 +293,13 @@ def test_initial_weights_are_scaled_only_where_asked() -> None:
 
 def test_a_report_trains_each_network_at_its_own_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {}
-    original = standalone.train_network
+    original = train_network
 
     def recording(module: nn.Module, task: Digits, config: TrainingConfig, **further: object) -> object:
         rates[sum(isinstance(own, nn.Linear) for own in module.modules())] = config.lr
         return original(module, task, config, **further)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(standalone, "train_network", recording)
+    monkeypatch.setattr("supernets.scaled.train_network", recording)
     supernet, archs = Supernet(Depths(), residual), list(Depths().enumerate())
     config = TrainingConfig(steps=2, lr=0.01, scaling="shortest", evaluate_every=0)
     report = standalone.measure(supernet, Digits(), archs, config, repeated=(), progress=False)
