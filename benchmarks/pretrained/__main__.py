@@ -28,7 +28,7 @@ from benchmarks.pretrained.subjects import SUBJECTS, Subject
 from benchmarks.work import exit_status
 from nas.data import DataError
 from nas.stages.evaluators import recalibrated
-from nas.targets import CPUTarget
+from nas.targets import CPUTarget, CUDATarget
 from supernets import Supernet
 from supernets.compression.importance import SCORES
 from supernets.compression.reconstruction import NUM_BATCHES
@@ -43,7 +43,7 @@ RECONSTRUCTED = ("unsorted", "hessian")
 """Orders of which prefixes are reconstructed too."""
 LATENCY = "latency"
 EVALUATIONS = 96
-STEPS = {"minilm": 40, "text": 80, "images": 150}
+STEPS = {"minilm": 40, "text": 80, "large-text": 80, "images": 150}
 Network = Callable[[], nn.Module]
 
 
@@ -54,7 +54,7 @@ class Bench:
         self.subject = subject
         self.folder = folder
         self.params = peers.parameters(subject.parent)
-        self.example = subject.task.example(16)
+        self.example = subject.task.example(subject.rows)
 
     def contenders(self) -> Iterator[tuple[str, float | str, Network]]:
         """The name, the size (a share of the parameters, or half the latency) and the network."""
@@ -127,7 +127,7 @@ class Bench:
         subject = self.subject
         make = peers.torch_pruning(
             subject.parent,
-            subject.task.example(2),
+            subject.task.example(2).to(subject.device),
             importance,
             self._loss,
             heads=subject.heads,
@@ -147,14 +147,14 @@ class Bench:
         def quality(model: nn.Module) -> float:
             return -float(task.evaluate(model, "valid")[task.metric])
 
-        batches = list(task.calibration(64))
+        batches = [batch.to(self.subject.device) for batch in task.calibration(64)]
         found = peers.fastnas(self.subject.parent, batches, quality, share, self.folder / f"fastnas {share}.pth")
         return recalibrated(found, task)
 
     def _loss(self, model: nn.Module) -> Tensor:
         """Of as many batches as our scores read."""
         task = self.subject.task
-        losses = [task.loss(task.outputs(model, batch), batch) for batch in (task.batch(i, 0) for i in range(8))]
+        losses = [task.loss(task.outputs(model, batch), batch) for batch in (self.subject.batch(i) for i in range(8))]
         return torch.stack(losses).mean()
 
     # --- judging
@@ -169,8 +169,9 @@ class Bench:
         return found
 
     def relative_latency(self, network: nn.Module) -> float:
-        """Milliseconds over the parent's, in interleaved rounds on one thread."""
-        one, other = CPUTarget(budget_s=0.4).measure([network, self.subject.parent], self.example)
+        """Milliseconds over the parent's, in interleaved rounds, on the parent's device; on one thread of a CPU."""
+        target = CPUTarget(budget_s=0.4) if self.subject.device.type == "cpu" else CUDATarget("cuda", budget_s=0.4)
+        one, other = target.measure([network, self.subject.parent], self.example)
         return one.median_ms / other.median_ms
 
     def as_found(self, network: nn.Module) -> dict[str, object]:
@@ -190,14 +191,16 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--subject", choices=list(SUBJECTS), required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/pretrained"), help="for trained parents and studies")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with matrix products in TF32")
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--only", default="", help="contenders whose name has this in it")
     parser.add_argument("--sizes", nargs="*", default=[*map(str, SHARES), LATENCY], help="those alone")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest" if given.device == "cpu" else "high")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     given.folder.mkdir(parents=True, exist_ok=True)
-    subject = SUBJECTS[given.subject](given.folder)
+    subject = SUBJECTS[given.subject](given.folder, given.device)
     folder = given.folder / given.subject
     folder.mkdir(exist_ok=True)
     bench, console = Bench(subject, folder), Console(stderr=True)

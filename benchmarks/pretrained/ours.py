@@ -25,7 +25,7 @@ Size = Callable[[Architecture], float]
 
 def opened(subject: Subject) -> Supernet:
     """The supernet with the parent's weights."""
-    return Supernet(subject.space, subject.build, init=subject.parent)
+    return Supernet(subject.space, subject.build, init=subject.parent, device=subject.device)
 
 
 def uniforms(subject: Subject) -> list[Architecture]:

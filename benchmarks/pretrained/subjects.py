@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.pretrained import encoder, images, peers, sentences, text
 from benchmarks.pretrained.retrieval import SCALE, Retrieval
 from search_spaces import Space
 from supernets.skeleton import Build
-from supernets.tasks import Task
+from supernets.tasks import Task, to_device
 
 
 def _none(model: nn.Module) -> dict[nn.Module, int]:
@@ -45,13 +46,23 @@ class Subject:
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
     prepare: Callable[[nn.Module], None] = _nothing
     settle: Callable[[nn.Module], None] = _nothing
+    rows: int = 16
+    """Examples in the batch that latencies are measured with."""
     searchable: bool = True
     """Whether FastNAS takes it; of BERT it says that it has no configurable hyperparameters."""
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parent is; so are all contenders."""
+        return next(self.parent.parameters()).device
+
+    def batch(self, step: int) -> Any:
+        return to_device(self.task.batch(step, 0), self.device)
+
     def distilled(self, model: nn.Module, step: int) -> Tensor:
         """The loss of one step of the training that every contender gets."""
-        batch: Any = self.task.batch(step, 0)
+        batch = self.batch(step)
         with torch.no_grad():
             wanted = self.task.outputs(self.parent, batch)
         found = self.task.outputs(model, batch)
@@ -63,8 +74,8 @@ class Subject:
         return {name: self.task.evaluate(model, "test")[name] for name in self.shown}
 
 
-def minilm(folder: Path) -> Subject:
-    parent = encoder.parent()
+def minilm(folder: Path, device: str) -> Subject:
+    parent = encoder.parent().to(device)
     task = Retrieval(encoder.tokenised(sentences.pairs()), parent)
     return Subject(
         "MiniLM, sentences",
@@ -82,27 +93,28 @@ def minilm(folder: Path) -> Subject:
     )
 
 
-def language(folder: Path) -> Subject:
-    task = text.task()
-    parent = text.trained(task, folder / "text").eval()
+def language(folder: Path, device: str, scale: text.Scale = text.SMALL, name: str = "text") -> Subject:
+    task = scale.task()
+    parent = scale.trained(task, folder / name, device).eval()
     return Subject(
         "GPT, King James Bible",
-        text.Models(),
-        text.build,
+        scale.space,
+        scale.build,
         task,
         parent,
-        1e-3,
+        scale.lr / 2,
         ("loss", "error"),
         _divergence,
+        rows=scale.rows,
         heads=peers.gpt_heads,
         prepare=peers.prepare_gpt,
         settle=peers.settle_gpt,
     )
 
 
-def pictures(folder: Path) -> Subject:
+def pictures(folder: Path, device: str) -> Subject:
     task = images.task()
-    parent = images.trained(task, folder / "images").eval()
+    parent = images.trained(task, folder / "images").eval().to(device)
     return Subject(
         "ResNet, Fashion-MNIST",
         images.Networks(),
@@ -116,7 +128,12 @@ def pictures(folder: Path) -> Subject:
     )
 
 
-SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {"minilm": minilm, "text": language, "images": pictures}
+SUBJECTS: Mapping[str, Callable[[Path, str], Subject]] = {
+    "minilm": minilm,
+    "text": language,
+    "large-text": partial(language, scale=text.LARGE, name="large-text"),
+    "images": pictures,
+}
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
@@ -129,6 +146,6 @@ def _affinity(found: Tensor, wanted: Tensor) -> Tensor:
     rows = []
     for embeddings in (found, wanted):
         unit = F.normalize(embeddings.float(), dim=-1)
-        others = ~torch.eye(len(unit), dtype=torch.bool)
+        others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
         rows.append((SCALE * unit @ unit.T)[others].view(len(unit), -1))
     return _divergence(*rows)

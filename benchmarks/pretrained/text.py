@@ -1,10 +1,13 @@
-"""A language model of 2.7 million parameters, trained here on the King James Bible, as a space of smaller ones."""
+"""Language models trained here on the King James Bible, 2.7 and 28 million parameters, as spaces of smaller ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from nas.data import bible
@@ -13,9 +16,7 @@ from supernets.models import gpt
 from supernets.tasks import LanguageModelling
 from supernets.training import TrainingConfig, train_network
 
-CONTEXT, BLOCKS, HEAD = 64, 6, 32
-VALIDATION = 16_384
-"""Characters that networks are chosen by, and as many to judge them by."""
+BLOCKS, LARGE_BLOCKS = 6, 9
 
 
 class Models(Space):
@@ -26,18 +27,49 @@ class Models(Space):
     ratio = choice(1, 2, 3, 4, per=BLOCKS)
 
 
-def task() -> LanguageModelling:
-    text = bible()
-    splits = (text.train, text.valid[:VALIDATION], text.test[:VALIDATION])
-    return LanguageModelling(*splits, context=CONTEXT, batch_size=16, vocab=len(text.vocabulary), name="bible")
+class LargeModels(Space):
+    """The same choices with ten times the parameters."""
+
+    width = choice(256, 320, 384, 448, 512)
+    heads = choice(3, 4, 5, 6, 8, per=LARGE_BLOCKS)
+    ratio = choice(1, 2, 3, 4, per=LARGE_BLOCKS)
 
 
-build = partial(gpt.build, vocab=78, context=CONTEXT, head_size=HEAD, positions="learned")
+@dataclass(frozen=True)
+class Scale:
+    """A space of language models and how its largest network is trained."""
+
+    space: Space
+    context: int
+    head: int
+    batch: int
+    rows: int
+    """Windows in the batch that latencies are measured with; a GPU waits for its processor with few."""
+    held_out: int
+    """Characters that networks are chosen by, and as many to judge them by."""
+    steps: int
+    lr: float
+    precision: str
+
+    @property
+    def build(self) -> Callable[..., nn.Module]:
+        return partial(gpt.build, vocab=78, context=self.context, head_size=self.head, positions="learned")
+
+    def task(self) -> LanguageModelling:
+        text = bible()
+        splits = (text.train, text.valid[: self.held_out], text.test[: self.held_out])
+        return LanguageModelling(
+            *splits, context=self.context, batch_size=self.batch, vocab=len(text.vocabulary), name="bible"
+        )
+
+    def trained(self, task: LanguageModelling, folder: Path, device: str) -> nn.Module:
+        """The largest network, trained alone; a finished training is found again in `folder`."""
+        torch.manual_seed(0)
+        model = self.build(self.space.largest()).to(device)
+        config = TrainingConfig(steps=self.steps, lr=self.lr, precision=self.precision, evaluate_every=0)
+        train_network(model, task, config, directory=folder / "parent")
+        return model
 
 
-def trained(task: LanguageModelling, folder: Path, steps: int = 2000) -> nn.Module:
-    """The largest network, trained alone; a finished training is found again in `folder`."""
-    model = build(Models().largest())
-    config = TrainingConfig(steps=steps, lr=2e-3, precision="fp32", evaluate_every=0)
-    train_network(model, task, config, directory=folder / "parent")
-    return model
+SMALL = Scale(Models(), 64, 32, batch=16, rows=16, held_out=16_384, steps=2000, lr=2e-3, precision="fp32")
+LARGE = Scale(LargeModels(), 128, 64, batch=64, rows=128, held_out=65_536, steps=2500, lr=1e-3, precision="auto")

@@ -320,10 +320,9 @@ def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
     factor, fault = torch.linalg.cholesky_ex(products)
     if int(fault) == 0 and ridge > 0:
         return torch.cholesky_solve(sums, factor)
-    solution: Tensor = torch.linalg.lstsq(
-        products, sums, driver="gelsd" if products.device.type == "cpu" else None
-    ).solution
-    return solution
+    # gelsd takes any rank and runs on a CPU alone
+    solution: Tensor = torch.linalg.lstsq(products.cpu(), sums.cpu(), driver="gelsd").solution
+    return solution.to(sums.device)
 
 
 def _inputs(layer: nn.Module, given: Tensor) -> Tensor:
