@@ -19,7 +19,20 @@ ROWS = Path("benchmarks/results/pretrained.jsonl")
 RESULT = Path("benchmarks/results/pretrained.md")
 PICTURE = Path("benchmarks/results/pretrained.png")
 SIZES = (0.75, 0.5, 0.25, "latency")
-TITLES = {"minilm": "MiniLM on sentences", "text": "GPT on the King James Bible", "images": "ResNet on Fashion-MNIST"}
+TITLES = {
+    "minilm": "MiniLM on sentences",
+    "text": "GPT on the King James Bible",
+    "large-text": "GPT of 28 million parameters on the King James Bible, on an NVIDIA H200",
+    "images": "ResNet on Fashion-MNIST",
+}
+
+STYLES: dict[str, dict[str, Any]] = {
+    "FastNAS": {"linestyle": ":", "marker": "s", "markersize": 4},
+    "Torch-Pruning": {"linestyle": ":", "marker": "^", "markersize": 4},
+    "prefix": {"linestyle": "--", "marker": ".", "linewidth": 1},
+    "search": {"linestyle": "-", "marker": "."},
+}
+"""Lines of a kind of contender."""
 
 Found = dict[tuple[str, str, Any], dict[str, Any]]
 """By subject, contender and size what its rows say, those before and after training together."""
@@ -70,27 +83,35 @@ def _cell(row: dict[str, Any] | None, metric: str) -> str:
 
 
 def draw(found: Found, path: Path) -> None:
-    """Scores as found against the share of the parameters, a panel a subject."""
+    """Scores as found against the share of the parameters, a panel a subject; a contender looks the same in all."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     subjects = list(dict.fromkeys(subject for subject, _, _ in found))
-    figure, axes = pyplot.subplots(1, len(subjects), figsize=(5.2 * len(subjects), 4), squeeze=False)
-    for subject, panel in zip(subjects, axes[0], strict=True):
+    names = sorted({name for _, name, _ in found} - {"parent"}, key=lambda name: (_kind(name), name))
+    looks = {name: {"color": f"C{number % 10}", **STYLES[_kind(name)]} for number, name in enumerate(names)}
+    figure, axes = pyplot.subplots(2, (len(subjects) + 1) // 2, figsize=(9, 8), squeeze=False)
+    for subject, panel in zip(subjects, axes.flat, strict=False):
         parent = found[subject, "parent", 1.0]["before"]
         metric = next(iter(parent))
-        for name in dict.fromkeys(name for own, name, _ in found if own == subject and name != "parent"):
+        for name in names:
             rows = [found[subject, name, size] for size in SIZES[:3] if (subject, name, size) in found]
             rows = [row for row in rows if "before" in row]
-            style = {"T": ":", "F": ":", "p": "--", "s": "-"}[name[0]]
-            panel.plot([r["params"] for r in rows], [r["before"][metric] for r in rows], style, marker=".", label=name)
+            panel.plot([r["params"] for r in rows], [r["before"][metric] for r in rows], label=name, **looks[name])
         panel.axhline(parent[metric], color="grey", linewidth=0.8)
-        panel.set(title=TITLES[subject], xlabel="share of the parameters", ylabel=f"{metric}, before training")
-        panel.legend(fontsize=6)
-    figure.tight_layout()
+        title = TITLES[subject].partition(",")[0]
+        panel.set(title=title, xlabel="share of the parameters", ylabel=f"{metric}, before training")
+        panel.title.set_fontsize(10)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.set_layout_engine("constrained")
     figure.savefig(path, dpi=110)
+
+
+def _kind(name: str) -> str:
+    return name.partition(" ")[0].partition(",")[0]
 
 
 def main(words: Sequence[str] | None = None) -> None:
