@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from supernets.errors import SupernetError
 from supernets.layout import Axes
 from supernets.optim import Optimizer, OptimizerConfig
+from supernets.parametrized import innermost
 from supernets.store import SharedTensor, Store, Touched
 
 
@@ -93,7 +94,7 @@ def listening(network: nn.Module) -> Iterator[Heard]:
         if _ranks(module):
             heard.layer, heard.into = module, inputs[0] if inputs else None
 
-    hooks = [module.register_forward_hook(hear) for module in network.modules() if not any(module.children())]
+    hooks = [module.register_forward_hook(hear) for module in innermost(network)]
     try:
         yield heard
     finally:
@@ -102,9 +103,11 @@ def listening(network: nn.Module) -> Iterator[Heard]:
 
 
 def _ranks(module: nn.Module) -> list[int]:
-    """The number of axes of each of a module's own parameters, also of those that are computed when they are read."""
-    computed = module.__dict__.get("_computed", {}).values()
-    return [len(one.shape) for one in (*module._parameters.values(), *computed) if one is not None]
+    """The number of axes of each of an innermost module's parameters, also of those that are computed when read."""
+    parts = list(module.modules())
+    computed = [one for part in parts for one in part.__dict__.get("_computed", {}).values()]
+    own = [one for part in parts for one in part._parameters.values() if one is not None]
+    return [len(one.shape) for one in (*own, *computed)]
 
 
 # --- the map to the teacher's width -------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from supernets.errors import ShapeError, SupernetError
 from supernets.layout import Shape
+from supernets.parametrized import Spectral, deviation, orthogonal_bases, spectral_norms
 from supernets.skeleton import Build, build_skeleton
 from supernets.store import Store
 from supernets.survey import Survey
@@ -24,6 +26,8 @@ from supernets.weight_files import Source, Weights, source
 
 _NARROWER = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 2}
 """Floating types that hold weights as they are, and how coarse each is."""
+CONVERGED = 1e-2
+"""Singular vectors of a parent may give a spectral norm that is so far, as a share, from that of its weight."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Opened:
     """Given names that are others' of a tied parameter, to the name the supernet keeps it by."""
     rebuilt: tuple[str, ...]
     """Given buffers that every network builds anew, found equal to what the largest builds."""
+    norms: Mapping[str, float]
+    """Weights with a spectral norm, to how far the norm by the given singular vectors is from theirs, as a share."""
     cast: Mapping[str, str]
     """Names whose type was converted, to how: "bfloat16 to float32"."""
     prefix: str
@@ -60,6 +66,7 @@ class Opened:
         lines += [f"initial values   {name}" for name in self.initial]
         lines += [f"tied             {name} is {own}" for name, own in self.tied.items()]
         lines += [f"built anew       {name}, equal" for name in self.rebuilt]
+        lines += [f"norm found anew  {name}, {share:.1e} from the parent's" for name, share in self.norms.items()]
         kinds = Counter(self.cast.values())
         lines += [f"converted        {number} tensors, {kind}" for kind, number in kinds.items()]
         return "\n".join([self.summary(), *lines])
@@ -76,8 +83,8 @@ def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) ->
         WeightsError: they cannot be read.
         ShapeError: no name is known, a shape is another, or a layer or size of theirs has no place in the largest
             architecture.
-        SupernetError: names of one tied parameter differ, a buffer is another than what is built, a type holds no
-            plain weights, or two prefixes fit alike.
+        SupernetError: names of one tied parameter differ, a buffer is another than what is built, singular vectors
+            are not those of their weight, a type holds no plain weights, or two prefixes fit alike.
     """
     given = source(weights)
     known = _Known.of(store, surveyed, build)
@@ -95,6 +102,7 @@ def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) ->
         tuple(name for name in given.names if targets[name] not in known.names),
         filling.tied,
         tuple(filling.rebuilt),
+        filling.norms(),
         filling.cast,
         prefix,
     )
@@ -125,6 +133,10 @@ class _Known:
     stored: Mapping[str, Tensor]
     aliases: Mapping[str, str]
     buffers: Mapping[str, Tensor]
+    spectral: Mapping[str, Spectral]
+    """By the name of what each norm is of."""
+    bases: Mapping[str, str]
+    """Of orthogonal weights, to these."""
     ignored: tuple[str, ...]
     """Patterns of names that the model's own class says it leaves out."""
 
@@ -133,19 +145,28 @@ class _Known:
         stored = dict(store.named_tensors())
         aliases: dict[str, str] = {}
         buffers: dict[str, Tensor] = {}
+        spectral: dict[str, Spectral] = {}
+        bases: dict[str, str] = {}
         ignored: dict[str, None] = {}
         for arch in dict.fromkeys([surveyed.variants[0].arch, *(surveyed.source(n).arch for n in surveyed.shapes)]):
             module = build_skeleton(build, arch)
             aliases = dict(_aliases(module)) | aliases
             buffers = dict(module.named_buffers(remove_duplicate=False)) | buffers
+            spectral = {one.weight_name: one for one in spectral_norms(module)} | spectral
+            bases |= dict(orthogonal_bases(module))
             ignored |= dict.fromkeys(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
         aliases = {name: own for name, own in aliases.items() if own in stored and name not in stored}
         rebuilt = {name: buffer for name, buffer in buffers.items() if name not in stored and name not in aliases}
-        return cls(stored, aliases, rebuilt, tuple(ignored))
+        return cls(stored, aliases, rebuilt, spectral, bases, tuple(ignored))
 
     @property
     def names(self) -> frozenset[str]:
         return frozenset((*self.stored, *self.aliases, *self.buffers))
+
+    @cached_property
+    def vectors(self) -> frozenset[str]:
+        """Names of singular vectors, which each network finds from its own weights."""
+        return frozenset(name for one in self.spectral.values() for name in one.names)
 
 
 def _aliases(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -239,12 +260,17 @@ class _Filling:
     """Own names that have values, to the given name they have them from."""
     tied: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+    """Singular vectors, by their names here."""
     cast: dict[str, str] = field(default_factory=dict)
 
     def take(self, name: str, target: str, tensor: Tensor) -> None:
         """One given tensor, which is called `target` here."""
+        if target in self.known.vectors:
+            self.vectors[target] = tensor
+            return
         if target in self.known.buffers:
-            self._compare(name, tensor, self.known.buffers[target])
+            self._compare(name, tensor, target)
             return
         own = self.known.aliases.get(target, target)
         if own not in self.known.stored:
@@ -262,13 +288,39 @@ class _Filling:
         stored.copy_(tensor)
         self.used[own] = name
 
-    def _compare(self, name: str, tensor: Tensor, built: Tensor) -> None:
-        if tensor.shape != built.shape or not _alike(tensor.to(built.device), built):
+    def norms(self) -> dict[str, float]:
+        """How far spectral norms by given singular vectors are from those of the weights, which networks use."""
+        found: dict[str, float] = {}
+        for weight, one in self.known.spectral.items():
+            if weight not in self.used or any(name not in self.vectors for name in one.names):
+                continue
+            u, v = (self.vectors[name] for name in one.names)
+            stored = self.known.stored[weight]
+            found[weight] = share = deviation(one, stored, u, v)
+            if not share <= CONVERGED:
+                raise SupernetError(
+                    f"the singular vectors {one.names[0]} and {one.names[1]} of the given weights are not those of "
+                    f"{weight}: the norm they give is {share:.2g} away from its own, which networks use; run the "
+                    "parent in training mode until they are, or leave both out of init"
+                )
+        return found
+
+    def _compare(self, name: str, tensor: Tensor, target: str) -> None:
+        built = self.known.buffers[target]
+        if tensor.shape == built.shape and _alike(tensor.to(built.device), built):
+            self.rebuilt.append(name)
+        elif target in self.known.bases:
+            weight = self.known.bases[target]
+            raise SupernetError(
+                f"the orthogonal weight {weight} is turned from {name}, of which smaller networks have no part: open "
+                f"it as a plain weight, by torch.nn.utils.parametrize.remove_parametrizations in build and on the "
+                "parent"
+            )
+        else:
             raise SupernetError(
                 f"the buffer {name} is not what build gives the largest architecture, where every network builds its "
                 "own: give build the settings of the parent, or leave this name out of init"
             )
-        self.rebuilt.append(name)
 
     def _check_equal(self, name: str, tensor: Tensor, other: str, stored: Tensor) -> None:
         if not torch.equal(tensor.to(stored.device, stored.dtype), stored):

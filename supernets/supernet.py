@@ -14,7 +14,7 @@ from supernets.errors import MemoryLimitError, ShapeError, SupernetError
 from supernets.layout import Axes, Layouts, Shape
 from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
-from supernets.parametrized import keep_absent_rows, settle
+from supernets.parametrized import follow_weights, settle
 from supernets.planning import Example as Example  # others import it from here
 from supernets.planning import Plan
 from supernets.profile import Profile
@@ -133,7 +133,8 @@ class Supernet:
         Every parameter is the expectation of the padded slices that architectures read, blocks of a `stack` are gated,
         operations of a `one_of` are mixed, and layer, RMS and group norm are the mixture of the widths': a
         differentiable function of the mixture's probabilities at about the cost of the largest network. Where they are
-        one-hot it is the subnet. The module follows the mixture (`Mixture.update`); backward fills the shared gradients
+        one-hot it is the subnet. Weights that are computed from others (weight norm, spectral norm) are computed from
+        their expectations. The module follows the mixture (`Mixture.update`); backward fills the shared gradients
         as that of a subnet does. Source: TangleNAS (arXiv:2312.10440) for the idea, weights put together in another
         way.
 
@@ -154,7 +155,7 @@ class Supernet:
         def expected(name: str, shape: Shape) -> Reading:
             return self._anatomy.reading(name, self._store.parameters[name].leaf(self._survey.shapes[name]), mixture)
 
-        return keep_absent_rows(self._bind(self._anatomy.skeleton(mixture), expected, leading))
+        return follow_weights(self._bind(self._anatomy.skeleton(mixture), expected, leading))
 
     def check_relaxation(self, example: Example) -> None:
         """Make sure that `relax` is right for this model: where a mixture is one network, it computes that network.

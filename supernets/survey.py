@@ -13,6 +13,7 @@ from supernets.ends import Ends, ends
 from supernets.errors import ShapeError, SupernetError
 from supernets.layout import Axes, Blocks, Extent, Layouts, Shape, check_patterns
 from supernets.nesting import Cut, Nesting, cuts, nest
+from supernets.parametrized import spectral_norms
 from supernets.skeleton import Build, build_skeleton
 from supernets.store import leading
 
@@ -233,12 +234,13 @@ def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts
 
 
 def _persistent_buffers(module: nn.Module) -> set[str]:
+    own = {name for one in spectral_norms(module) for name in one.names}  # each network finds them for its weights
     return {
         f"{path}.{name}" if path else name
         for path, owner in module.named_modules()
         for name in owner._buffers
         if name not in owner._non_persistent_buffers_set
-    }
+    } - own
 
 
 def _union(variants: Iterable[Variant]) -> tuple[dict[str, Shape], dict[str, Variant]]:

@@ -205,7 +205,7 @@ def _walk(
     """
     runs = [[_looked(own, names, work) for work in those] for own, those in zip(networks, works, strict=True)]
     every = list(chain(*runs))
-    if not any(prod(shape) for run in every for shape in run.rows.values()):
+    if names and not any(prod(shape) for run in every for shape in run.rows.values()):
         raise ReconstructionError("no layer reads anything of the calibration batches: see that the data is not empty")
     summed = {
         name for name in names if all(run.order.count((name, True)) == 1 and name not in run.otherwise for run in every)

@@ -21,6 +21,7 @@ from search_spaces import Architecture
 from supernets.compression.units import Part, permuted
 from supernets.errors import SupernetError
 from supernets.layout import blocked_view
+from supernets.parametrized import follow_weights
 from supernets.planning import Example
 from supernets.store import leading
 from supernets.supernet import Supernet
@@ -56,7 +57,7 @@ class Networks:
             if whole - shown:
                 shown |= whole
                 archs.append(variant.arch)
-        return {arch: _in_float64(self.supernet.extract(arch)).eval() for arch in archs}
+        return {arch: follow_weights(_in_float64(self.supernet.extract(arch))).eval() for arch in archs}
 
     def outputs(self, values: Values) -> list[list[Tensor]]:
         """What each network gives with some weights, all floating-point tensors of it."""

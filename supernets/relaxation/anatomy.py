@@ -14,7 +14,7 @@ from torch import nn
 
 from search_spaces import Architecture, Space
 from supernets.layout import Shape
-from supernets.parametrized import spectral_norms
+from supernets.parametrized import unmixable
 from supernets.relaxation import modules
 from supernets.relaxation.buffers import Contents, pad_buffers
 from supernets.relaxation.grouped import Regrouped, keeps_groups
@@ -46,7 +46,7 @@ class Anatomy:
         self.tables = tabulate(space, self._observe)
         self._check_presence()
         self._check_classes()
-        self._check_spectral()
+        self._check_mixable()
         self.masks = self._masks()
 
     # --- looking
@@ -90,12 +90,11 @@ class Anatomy:
                     "with one_of, which gives each a name"
                 )
 
-    def _check_spectral(self) -> None:
-        """Singular vectors belong to one matrix, so a mixture of matrices has none that are each network's."""
-        for one in spectral_norms(build_skeleton(self.build, self.space.largest())):
+    def _check_mixable(self) -> None:
+        for path in unmixable(build_skeleton(self.build, self.space.largest())):
             raise RelaxationError(
-                f"the spectral norm of {one.path or 'the model'} is another in each network, so it cannot be relaxed: "
-                "build without it for a search by gradients, or search in another way"
+                f"{path} is orthogonal by Householder's reflections, whose signs are whole numbers, so it cannot be "
+                'relaxed: build it with orthogonal_map="matrix_exp" or "cayley", or search in another way'
             )
 
     def _masks(self) -> dict[str, Mask | Regrouped]:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from search_spaces import Architecture, Space, choice
-from supernets import Supernet
+from supernets import Supernet, SupernetError
+from supernets.parametrized import singular_vectors
 from supernets.relaxation.mixture import Mixture
 from supernets.relaxation.tables import RelaxationError
 
@@ -59,8 +62,6 @@ def rows() -> Tensor:
 def test_each_network_has_the_spectral_norm_of_its_own_weights(way: str, model: Callable[..., object]) -> None:
     net = Supernet(Wide(), model(SPECTRAL[way]), dtype=torch.float64)  # type: ignore[arg-type]
     stored = next(value for name, value in net.state_dict().items() if "orig" in name)
-    with torch.no_grad():
-        stored.add_(2.0)  # one singular value far above the others, so that the power method has converged
     for arch in Wide().enumerate():
         n = arch.width
         subnet, extracted = net.subnet(arch).eval(), net.extract(arch).eval()
@@ -75,11 +76,87 @@ def test_each_network_has_the_spectral_norm_of_its_own_weights(way: str, model: 
     assert any("orig" in name for name in net.gradients())
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**16), st.booleans())
+def test_singular_vectors_are_those_of_the_largest_singular_value(n: int, m: int, seed: int, low: bool) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(n, m, generator=rng, dtype=torch.float64)
+    if low:  # of rank 1, where the method has all there is after one step
+        matrix = matrix[:, :1] @ matrix[:1]
+    u, v = singular_vectors(matrix)
+    norm = torch.linalg.matrix_norm(matrix, 2)
+    assert torch.allclose(u @ matrix @ v, norm, rtol=1e-6)
+    assert torch.allclose(torch.stack([u.norm(), v.norm()]), torch.ones(2, dtype=torch.float64))
+    around = torch.nn.functional.pad(matrix, (0, 3, 0, 2))
+    assert torch.allclose(singular_vectors(around)[0][:n].abs(), u.abs(), atol=1e-6)
+
+
+def trained(build: Callable[[Architecture], nn.Module]) -> nn.Module:
+    """The largest network, its weights and singular vectors moved by training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = build(Wide().largest()).double()
+        optimizer = torch.optim.SGD(module.parameters(), 0.01)
+        for _ in range(60):
+            optimizer.zero_grad()
+            module(rows()).square().mean().backward()
+            optimizer.step()
+    return module.eval()
+
+
+@pytest.mark.parametrize("model", [linear, conv])
 @pytest.mark.parametrize("way", list(SPECTRAL))
-def test_a_spectral_norm_is_not_relaxed(way: str) -> None:
-    net = Supernet(Wide(), linear(SPECTRAL[way]))
-    with pytest.raises(RelaxationError, match=r"spectral norm of 2 is another in each network.*search in another way"):
-        net.relax(Mixture(net.space))
+def test_a_parent_with_spectral_norm_opens(way: str, model: Callable[..., object]) -> None:
+    build: Callable[[Architecture], nn.Module] = model(SPECTRAL[way])  # type: ignore[assignment]
+    parent = trained(build)
+    for weights in (parent, parent.state_dict()):
+        net = Supernet(Wide(), build, init=weights, dtype=torch.float64)
+        assert net.opened is not None and not net.opened.initial and not net.opened.unused
+        assert torch.allclose(net.extract(Wide().largest()).eval()(rows()), parent(rows()), rtol=1e-6, atol=1e-9)
+    (share,) = net.opened.norms.values()
+    assert share < 1e-3 and "norm found anew  " in net.opened.table()
+
+
+@pytest.mark.parametrize("way", list(SPECTRAL))
+def test_vectors_of_another_weight_are_refused(way: str) -> None:
+    parent = trained(linear(SPECTRAL[way]))
+    with torch.no_grad():
+        for buffer in parent.buffers():
+            buffer.copy_(F.normalize(torch.ones_like(buffer), dim=0))
+    with pytest.raises(
+        SupernetError, match=r"singular vectors .* are not those of 2\..*: the norm they give is .* away"
+    ):
+        Supernet(Wide(), linear(SPECTRAL[way]), init=parent)
+    weights = {name: value for name, value in parent.state_dict().items() if name in dict(parent.named_parameters())}
+    Supernet(Wide(), linear(SPECTRAL[way]), init=weights)  # each network finds its own, so none need be given
+
+
+@pytest.mark.parametrize("model", [linear, conv])
+@pytest.mark.parametrize("way", list(SPECTRAL))
+def test_a_spectral_norm_is_relaxed(way: str, model: Callable[..., object]) -> None:
+    """The weight of a mixture is the mixed one, divided by its own largest singular value."""
+    net = Supernet(Wide(), model(SPECTRAL[way]), dtype=torch.float64)  # type: ignore[arg-type]
+    net.check_relaxation(rows())
+    stored = next(value for name, value in net.state_dict().items() if "orig" in name)
+    chances = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64, requires_grad=True)
+    relaxed = net.relax(Mixture(net.space, {"width": chances}))
+    relaxed(rows())
+    mixed = torch.zeros_like(stored)
+    for chance, n in zip(chances, (4, 6, 8), strict=True):
+        mixed[:n, :n] += chance * stored[:n, :n]
+    wanted = mixed / torch.linalg.matrix_norm(mixed.flatten(1), 2)
+    assert torch.allclose(relaxed[2].weight, wanted, rtol=1e-9, atol=1e-12)
+    found, known = (torch.autograd.grad(one.sin().sum(), chances)[0] for one in (relaxed[2].weight, wanted))
+    assert torch.allclose(found, known, rtol=1e-8, atol=1e-10)
+    relaxed(rows()).square().mean().backward()
+    assert all(bool(gradient.isfinite().all()) for gradient in net.gradients().values())
+
+
+def test_a_search_step_under_autocast_finds_norms_in_full_precision() -> None:
+    net = Supernet(Wide(), linear(parametrizations.spectral_norm))
+    relaxed = net.relax(Mixture(net.space)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        relaxed(rows().float()).square().mean().backward()
+    assert all(bool(gradient.isfinite().all()) for gradient in net.gradients().values())
 
 
 @pytest.mark.parametrize("model", [linear, conv])
@@ -99,6 +176,33 @@ def test_a_build_that_needs_values_is_given_them() -> None:
     extracted = net.extract(arch)
     assert torch.equal(net.subnet(arch)(rows()), extracted(rows()))
     assert torch.allclose(extracted[2].weight @ extracted[2].weight.T, torch.eye(4, dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["matrix_exp", "cayley"])
+def test_an_orthogonal_weight_is_relaxed_but_not_by_reflections(way: str) -> None:
+    def orthogonal(module: nn.Module) -> nn.Module:
+        return parametrizations.orthogonal(module, orthogonal_map=way)
+
+    Supernet(Wide(), linear(orthogonal), dtype=torch.float64).check_relaxation(rows())
+    net = Supernet(Wide(), linear(lambda module: parametrizations.orthogonal(module, orthogonal_map="householder")))
+    with pytest.raises(RelaxationError, match=r"2\.weight is orthogonal by Householder.*whole numbers.*matrix_exp"):
+        net.relax(Mixture(net.space))
+
+
+def test_an_orthogonal_parent_opens_as_plain_weights() -> None:
+    def plain(arch: Architecture) -> nn.Module:
+        module = linear(parametrizations.orthogonal)(arch)
+        parametrize.remove_parametrizations(module[2], "weight")
+        return module
+
+    parent = trained(linear(parametrizations.orthogonal))
+    with pytest.raises(SupernetError, match=r"orthogonal weight 2\.weight is turned from .*remove_parametrizations"):
+        Supernet(Wide(), linear(parametrizations.orthogonal), init=parent)
+    with torch.no_grad():
+        before = parent(rows())
+    parametrize.remove_parametrizations(parent[2], "weight")
+    net = Supernet(Wide(), plain, init=parent, dtype=torch.float64)
+    assert torch.allclose(net.extract(Wide().largest())(rows()), before, rtol=1e-12)
 
 
 def test_a_parametrized_lstm_keeps_its_gates_apart() -> None:

@@ -143,7 +143,8 @@ class Seen:
 
     def _note(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def note(module: nn.Module, given: tuple[Tensor, ...], gave: Tensor) -> None:
-            self.given[path], self.gave[path] = given[0], gave
+            if given:  # what computes a weight takes it by its attribute
+                self.given[path], self.gave[path] = given[0], gave
 
         return note
 
@@ -224,6 +225,12 @@ def test_nothing_but_fitted_layers_changes(name: str) -> None:
     assert {key for key in before if not torch.equal(before[key], after[key])} <= fitted
     assert supernet.digest() == weights
     assert fitted, "no layer of the smallest network is fitted"
+
+
+def test_a_network_without_a_layer_that_can_be_fitted_is_left_as_it_is() -> None:
+    network, parent = (nn.Sequential(weight_norm(nn.Linear(3, 2))) for _ in range(2))
+    found = reconstruct(network, parent, [torch.randn(4, 3) for _ in range(2)], like(torch.zeros(1, 3)))
+    assert found == Reconstructed((), (("0", "its weight is computed"),))
 
 
 class Hidden(Space):

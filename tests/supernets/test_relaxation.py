@@ -18,7 +18,7 @@ from supernets.relaxation import Mixture, RelaxationError, fitted, frozen
 from tests.search_spaces.strategies import random_spaces
 from tests.supernets.zoo import ZOO
 
-RELAXABLE = ("conv", "grouped", "fused", "tied")
+RELAXABLE = ("conv", "grouped", "fused", "tied", "normed")
 
 
 def drawn(space: Space, seed: int = 0) -> dict[str, Tensor]:

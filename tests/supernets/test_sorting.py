@@ -88,6 +88,7 @@ GROUPS = {
     "tied": 2,
     "forked": 0,
     "copied": 0,
+    "normed": 2,
 }
 """How many are found at least."""
 

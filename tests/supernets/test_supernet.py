@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Blocks, BuildError, MemoryLimitError, OptimizerConfig, ShapeError, Supernet, SupernetError
+from supernets.parametrized import settle
 from supernets.profile import Layers
 from tests.supernets.zoo import ZOO, Case
 
@@ -149,6 +150,7 @@ def test_a_step_on_a_subnet_is_the_static_step_in_its_box(name: str, rule: str) 
     theirs = torch_optimizer(extracted, config)
     for _ in range(3):
         net.subnet(arch).train()(case.example()).square().mean().backward()
+        settle(extracted)  # of spectral norm, torch moves the singular vectors by a step of the power method alone
         extracted(case.example()).square().mean().backward()
         ours.step()
         theirs.step()
@@ -173,6 +175,7 @@ def test_the_largest_network_starts_as_the_users_own_initialisation(name: str) -
         torch.manual_seed(7)
         plain = case.build(case.space.largest())
     ours = net.extract(case.space.largest()).state_dict()
+    settle(plain)
     assert all(torch.equal(tensor, ours[key]) for key, tensor in plain.state_dict().items())
 
 

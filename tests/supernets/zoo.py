@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from search_spaces import Architecture, Space, choice
 from supernets import Blocks, ensemble, one_of, stack, tie
@@ -282,6 +283,28 @@ def copied(arch: Architecture) -> nn.Module:
     return nn.Sequential(nn.Linear(5, arch.width), stack(blocks), nn.Linear(arch.width, 4))
 
 
+# --- weights that are computed from others ---------------------------------------------------------------------------
+
+
+class NormedSpace(Space):
+    width = choice(4, 6, 8)
+    hidden = choice(4, 8, 12)
+
+
+def normed(arch: Architecture) -> nn.Module:
+    w, h = arch.width, arch.hidden
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(1, w, 3, padding=1)),
+        nn.ReLU(),
+        weight_norm(nn.Conv2d(w, h, 3, stride=2)),
+        nn.ReLU(),
+        spectral_norm(nn.ConvTranspose2d(h, w, 2), dim=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(w, 5),
+    )
+
+
 def images() -> Tensor:
     return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -304,4 +327,5 @@ ZOO = {
     "tied": Case(TiedSpace(), Tied, tokens),
     "copied": Case(CopiedSpace(), copied, sequences, {"*.qkv.*": Blocks(3), "*.gate_up.*": Blocks(2)}),
     "forked": Case(PathsSpace(), forked, images),
+    "normed": Case(NormedSpace(), normed, images),
 }
