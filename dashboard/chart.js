@@ -1,25 +1,12 @@
 // Draws a Plotly figure in place: what was drawn before is changed, so that a zoom stays.
 
-// The server says of the library neither when it was made nor how long it lasts: the browser is told to keep it.
-async function kept(address) {
-  if (!globalThis.caches) return address // a browser has none where pages come from another machine without https
-  const cache = await caches.open("plotly")
-  if (!(await cache.match(address))) {
-    for (const old of await cache.keys()) await cache.delete(old)
-    await cache.add(address)
-  }
-  return URL.createObjectURL(await (await cache.match(address)).blob())
-}
-
 function plotly(address) {
   globalThis.plotlyLoading ??= new Promise((done, failed) => {
     const script = document.createElement("script")
     script.onload = () => done(globalThis.Plotly)
     script.onerror = () => failed(new Error(`${address} cannot be loaded`))
-    kept(address).then(source => {
-      script.src = source
-      document.head.append(script)
-    }, failed)
+    script.src = address
+    document.head.append(script)
   })
   return globalThis.plotlyLoading
 }
@@ -29,7 +16,12 @@ async function draw(place, told, setTriggerValue) {
   if (!place.isConnected) return
   await Plotly.react(place, told.figure.data, told.figure.layout, told.config)
   if (place.watch) return
-  place.watch = new ResizeObserver(() => place.isConnected && Plotly.Plots.resize(place))
+  let width = place.clientWidth // an observer also tells the width that it finds
+  place.watch = new ResizeObserver(() => {
+    if (!place.isConnected || place.clientWidth === width) return
+    width = place.clientWidth
+    Plotly.Plots.resize(place)
+  })
   place.watch.observe(place)
   place.on("plotly_selected", event => {
     const points = (event?.points ?? []).map(point => point.customdata).filter(Number.isInteger)

@@ -11,17 +11,12 @@ from typing import Any
 
 import plotly
 import streamlit as st
-from streamlit.components.v1 import declare_component
 
 _JS = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 NAME = "nas_chart"
-_LIBRARY = "plotly.min.js"
-
-
-def _library() -> str:
-    """The address of Plotly's library on this server."""
-    folder = declare_component("plotly", path=str(Path(plotly.__file__).parent / "package_data"))
-    return f"/component/{folder.name}/{_LIBRARY}?{plotly.__version__}"
+LIBRARY = f"/plotly/{plotly.__version__}.js"
+"""The address of Plotly's library on this server."""
+LIBRARY_FILE = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
 def _component() -> Callable[..., Any]:
@@ -33,7 +28,7 @@ def _component() -> Callable[..., Any]:
 
 def begin_loading() -> None:
     """Lets the browser load Plotly's library while the page is still being made."""
-    _component()(key="plotly", data=json.dumps({"library": _library()}).encode())
+    _component()(key="plotly", data=json.dumps({"library": LIBRARY}).encode())
 
 
 def show(
@@ -52,7 +47,7 @@ def show(
         config: Plotly's, of the toolbar say.
         on_select: called with the `customdata` of the points, whole numbers, that are clicked or lie in a box or lasso.
     """
-    rest = json.dumps({"library": _library(), "alt": alt, "config": {"displaylogo": False, **config}})
+    rest = json.dumps({"library": LIBRARY, "alt": alt, "config": {"displaylogo": False, **config}})
     told = f'{{"figure":{figure},{rest[1:]}'.encode()
 
     def selected() -> None:

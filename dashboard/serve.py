@@ -10,7 +10,7 @@ from pathlib import Path
 from dashboard import theme
 from nas.errors import NasError
 
-APP = Path(__file__).with_name("app.py")
+SERVER = Path(__file__).with_name("server.py")
 STORAGE_VARIABLE = "NAS_STORAGE"
 
 
@@ -42,7 +42,7 @@ def command(url: str | None, host: str = "127.0.0.1", port: int = 8501, *, allow
             f"host {host!r} can be reached from other machines and the dashboard has no login; "
             "use 127.0.0.1, or allow remote access explicitly"
         )
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *_flags(host, port), *(["--", url] if url else [])]
+    return [sys.executable, "-m", "streamlit", "run", str(SERVER), *_flags(host, port), *(["--", url] if url else [])]
 
 
 def is_loopback(host: str) -> bool:
@@ -66,6 +66,7 @@ def _flags(host: str, port: int) -> Iterator[str]:
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",
         "logger.level": "warning",
+        "runner.magicEnabled": "false",
         **theme.SERVER_THEME,
     }
     for name, value in options.items():

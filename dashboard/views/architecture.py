@@ -68,7 +68,7 @@ def _pick(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
         state[key] = int(place)
 
     def label(place: int) -> str:
-        return _NOTHING if place < 0 else networks.label(shown, shown.at(place))
+        return _NOTHING if place < 0 else networks.label(shown, place)
 
     ask: dict[str, Any] = {"format_func": label, "on_change": _write, "args": (shown, keys)}
     left, right = st.columns(2)

@@ -393,7 +393,7 @@ def _pick_networks(shown: StudyView, plane: Plane, network: int, compared: int |
     options = [int(place) for place in dict.fromkeys([*places, network, *([] if compared is None else [compared])])]
 
     def label(place: int) -> str:
-        return "–" if place < 0 else networks.label(shown, shown.at(place))
+        return "–" if place < 0 else networks.label(shown, place)
 
     keys = {name: _key(shown, name) for name in ("network", "compared")}
     for name, place in (("network", network), ("compared", -1 if compared is None else compared)):
@@ -442,9 +442,11 @@ def _show_growth(shown: StudyView, plane: Plane) -> None:
     names = plane.objectives
     if len(names) > progress.MOST_OBJECTIVES or len(shown.table) < 3:
         return
-    with st.expander("Hypervolume over the evaluations"):
+    told = st.expander("Hypervolume over the evaluations", key=_key(shown, "grown"), on_change="rerun")
+    if told.open:
         grown = progress.hypervolume_history(plane.table, names)
-        shell.show_figure(history.hypervolume_figure(grown), _key(shown, "growth"))
+        with told:
+            shell.show_figure(history.hypervolume_figure(grown), _key(shown, "growth"))
 
 
 def _show_overlay(shown: StudyView) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,15 @@ from nas.records import Evaluation
 _NOTHING = "–"
 
 
-def label(shown: StudyView, one: Evaluation) -> str:
+def label(shown: StudyView, place: int) -> str:
     """A network in a list: its digest, its objectives, and whether it breaks a limit."""
-    values = [metric(name).text(one.metrics[name]) for name in shown.study.objectives if name in one.metrics]
-    broken = queries.broken_limits(one.metrics, shown.limits) or shown.broken_as_measured(one.arch.digest)
-    return "  ·  ".join([one.arch.digest[:8], *values[:3], *(["breaks a limit"] if broken else [])])
+
+    def cell(name: str) -> Any:
+        return shown.table.at[place, name]
+
+    known = {name: float(cell(name)) for name in shown.study.objectives if name in shown.table}
+    values = [metric(name).text(value) for name, value in known.items() if math.isfinite(value)]
+    return "  ·  ".join([cell("_digest")[:8], *values[:3], *([] if cell("_feasible") else ["breaks a limit"])])
 
 
 def show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:

@@ -266,6 +266,20 @@ def test_the_first_visitor_of_a_server_sees_the_page_asked_for(url: str, page: A
         assert page.get_by_test_id("stSidebarNav").count() == 0, "no list of files"
 
 
+def test_plotly_is_asked_for_with_the_page_and_kept(address: str, page: Any) -> None:
+    page.goto(f"{address}/front?study=digits-cnn")
+    chart(page)
+    told = """() => performance.getEntriesByType('resource').filter(one => one.name.includes('/plotly/'))
+                                 .map(one => [one.initiatorType, one.startTime])"""
+    (how, start), *_ = page.evaluate(told)
+    socket = "() => performance.getEntriesByType('resource').find(one => one.name.includes('_stcore')).startTime"
+    assert how == "link" and start < page.evaluate(socket), "before Streamlit itself asks for anything"
+    page.reload()
+    chart(page)
+    sizes = "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/plotly/'))"
+    assert page.evaluate(f"{sizes}.every(one => one.transferSize === 0)")
+
+
 def test_hostile_names_are_text(odd: str, page: Any) -> None:
     dialogs: list[str] = []
     page.on("dialog", lambda one: (dialogs.append(one.message), one.dismiss()))
@@ -314,7 +328,7 @@ def test_a_large_study_is_drawn_by_few_points_that_can_be_clicked(odd: str, page
     page.goto(f"{odd}/front?study=large")
     chart(page)
     sent = page.evaluate("() => document.querySelector('.js-plotly-plot')._fullData[0].x.length")
-    assert 500 < sent <= MOST_POINTS
+    assert MOST_POINTS / 4 < sent <= MOST_POINTS
     assert page.get_by_text(f"{LARGE:,} evaluations").count()
     click_point(page, "front", 2)
     page.wait_for_url(re.compile("architecture="))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard import app
 from dashboard.closed import table
-from dashboard.serve import APP
 from nas.records import SpaceRecord, StudyRecord
 from nas.storage import Repository
 from tests.dashboard.seeding import ConvSpace, evaluations
@@ -31,7 +31,7 @@ def test_the_page_says_what_is_left_out_and_why(
         repository.append_evaluations("narrow", evaluations(12, space=space), "none", "digits")
     monkeypatch.setenv("NAS_STORAGE", url)
     monkeypatch.setattr("sys.argv", ["app.py"])
-    test = AppTest.from_file(str(APP), default_timeout=30)
+    test = AppTest.from_file(app.__file__, default_timeout=30)
     test.switch_page("views/space.py")
     test.query_params["study"] = "narrow"
     test.run()

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import chart, importance, planes, text
+from dashboard import app, chart, importance, planes, text
 from dashboard.queries import StudyView
-from dashboard.serve import APP
 from nas.records import Life, Origin, SpaceRecord, StudyRecord
 from nas.results import front as fronts
 from nas.storage import Repository
@@ -41,7 +40,7 @@ def browse(url: str, monkeypatch: pytest.MonkeyPatch) -> Open:
     def open_page(page: str, study: str | None = None, *, storage: str = url, **address: str) -> AppTest:
         monkeypatch.setenv("NAS_STORAGE", storage)
         monkeypatch.setattr("sys.argv", ["app.py"])
-        test = AppTest.from_file(str(APP), default_timeout=30)
+        test = AppTest.from_file(app.__file__, default_timeout=30)
         if page != "studies":
             test.switch_page(f"views/{page}.py")
         for name, value in {**({"study": study} if study else {}), **address}.items():
