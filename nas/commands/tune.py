@@ -89,7 +89,7 @@ def tune(
             _hyperband(run, directory, budget.steps, largest, eta, reuse, executor, file)
         elif method == "forecast":
             epoch = replace(run.training, steps=steps or max(1, run.training.steps // largest))
-            _forecast(run, directory, epoch, largest, epochs, pool, executor, file)
+            _forecast(run, directory, epoch, largest, epochs, pool, placement.at_once, executor, file)
         else:
             names = [name.strip() for name in settings.split(",")]
             _carbs(run, directory, names, of, trials, placement.at_once, executor, file)
@@ -127,6 +127,7 @@ def _forecast(
     largest: int,
     epochs: int,
     pool: int,
+    at_once: int,
     executor: Executor,
     file: Path | None,
 ) -> None:
@@ -144,6 +145,7 @@ def _forecast(
             largest=largest,
             pool=pool,
             start=max(2, pool // 2),
+            at_once=at_once,
             executor=executor,
             run_file=file,
             on_trial=tell,

@@ -91,7 +91,7 @@ class Forecaster:
             self._weighted = torch.cholesky_solve((self._y - self._mean)[:, None], self._factor)
 
     def forecast(self, questions: Sequence[Question]) -> tuple[FloatArray, FloatArray]:
-        """(n,) expected values and standard deviations, those of the noise left out."""
+        """(n,) expected values and standard deviations, to which the `noise` of a single training comes."""
         with torch.no_grad():
             x, mean = self._model(self._inputs(questions))
             across = self._model.covariance(x, self._x)
@@ -99,6 +99,11 @@ class Forecaster:
             explained = torch.linalg.solve_triangular(self._factor, across.T, upper=False).square().sum(0)
             spread = (self._model.variance - explained).clamp(min=1e-10).sqrt()
         return expected.numpy() * self._scale + self._center, spread.numpy() * self._scale
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of what two trainings differ in that the model takes for equal."""
+        return float(self._model.noise.detach().sqrt()) * self._scale
 
     def _learn(self, steps: int) -> None:
         optimizer = torch.optim.Adam(self._model.parameters(), lr=_RATE)
@@ -170,6 +175,10 @@ class _Model(nn.Module):
     def variance(self) -> Tensor:
         return self.logs[0].exp()
 
+    @property
+    def noise(self) -> Tensor:
+        return self.logs[1].exp() + _LEAST_NOISE
+
     def covariance(self, some: Tensor, others: Tensor) -> Tensor:
         return self.variance * torch.exp(
             -(torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / 2
@@ -177,8 +186,8 @@ class _Model(nn.Module):
 
     def factor(self, x: Tensor) -> Tensor:
         squares = (x[:, None] - x[None]).square().sum(-1)  # differentiable where points coincide, unlike a distance
-        noise = self.logs[1].exp() + _LEAST_NOISE + _JITTER
-        found: Tensor = torch.linalg.cholesky(self.variance * torch.exp(-squares / 2) + noise * torch.eye(len(x)))
+        kernel = self.variance * torch.exp(-squares / 2) + (self.noise + _JITTER) * torch.eye(len(x))
+        found: Tensor = torch.linalg.cholesky(kernel)
         return found
 
     def surprise(self, inputs: _Inputs, y: Tensor) -> Tensor:

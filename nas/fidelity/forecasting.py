@@ -2,14 +2,16 @@
 
 A pool of networks is drawn once. Some of them are trained for one epoch; then a model of all that was seen
 (`_forecaster`) says of every network what one epoch more would bring, and the one with the largest expected improvement
-over the best value seen at so many epochs, or fewer, is trained for it. Nothing is trained twice: what is paid is the
-sum of the epochs added.
+over the best value seen at so many epochs, or fewer, is trained for it. Several may be trained beside one another: then
+the next ones are chosen when all of them have ended, so that what is chosen depends on how many run at once and never
+on which ends first. Nothing is trained twice: what is paid is the sum of the epochs added.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,15 @@ class Watched:
         return metrics
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A training to go on, to which epoch, and what is expected of it: the mean and its standard deviation."""
+
+    arch: Architecture
+    epoch: int
+    forecast: tuple[float, float] | None = None
+
+
 class Forecasting:
     """The search; `.run(60)` trains until sixty epochs have been paid for, called again with more it goes on.
 
@@ -59,6 +70,7 @@ class Forecasting:
         largest: epochs of the longest training.
         pool: networks to choose from; fewer where the space has fewer.
         start: of them, how many are trained for one epoch before there is a model.
+        at_once: trainings that are asked for together, which then run beside one another.
         path, identity, executor, on_trial: as of `Hyperband`.
 
     Raises:
@@ -75,6 +87,7 @@ class Forecasting:
         largest: int = 10,
         pool: int = 40,
         start: int = 20,
+        at_once: int = 1,
         seed: int = 0,
         executor: Executor | None = None,
         path: Path | str | None = None,
@@ -84,18 +97,26 @@ class Forecasting:
         for name, value, least in (("largest", largest, 2), ("pool", pool, 2), ("start", start, 2)):
             if value < least:
                 raise NasError(f"{name} is {value}: a model needs {least} or more")
+        if at_once < 1:
+            raise NasError(f"at_once is {at_once}: ask for 1 training or more at a time")
         self.space, self.objective, self.largest, self.seed = space, objective, largest, seed
-        self.start = min(start, pool)
+        self.at_once = at_once
         self._weights, self._on_trial = weights, on_trial
         self._executor = executor or InProcess()
         self._evaluate: Evaluate = at_budget(evaluate)
-        own = {"objective": objective, "largest": largest, "pool": pool, "start": start, "seed": seed}
+        own = {
+            "objective": objective,
+            "largest": largest,
+            "pool": pool,
+            "start": start,
+            "at_once": at_once,
+            "seed": seed,
+        }
         self.ledger = Ledger(path, {**own, "reads": weights is not None, **dict(identity or {})})
         self.pool = _drawn(space, pool, np.random.default_rng(seed))
+        self.start = min(start, len(self.pool))
         self._settings = dict(zip((a.digest for a in self.pool), space.encode(self.pool).astype(float), strict=True))
         self._read: dict[tuple[str, int], list[Layer]] = {}
-        self.forecasts: dict[tuple[str, int], float] = {}
-        """What the model said of each training that it chose, by digest and epoch, in this process."""
 
     def run(self, epochs: int) -> Trial | None:
         """The best training of all, seen at its last epoch; None where none succeeded.
@@ -105,8 +126,8 @@ class Forecasting:
         """
         if epochs < self.start:
             raise NasError(f"epochs = {epochs}: the start alone takes {self.start}; give more, or a smaller start")
-        while self.paid < epochs and (chosen := self._next()) is not None:
-            self._train(*chosen)
+        while self.paid < epochs and (chosen := self._next()):
+            self._train(chosen[: epochs - self.paid])
         found = [trial for trial in self.ledger.trials if trial.error is None]
         return min(found, key=lambda trial: trial.metrics[self.objective], default=None)
 
@@ -115,14 +136,11 @@ class Forecasting:
         """Epochs so far: each trial adds one."""
         return len(self.ledger.trials)
 
-    def curve(self, arch: Architecture) -> tuple[float, ...]:
-        """The objective after each epoch so far."""
-        trials = (self.ledger.get(arch, epoch) for epoch in range(1, self.largest + 1))
-        return tuple(one.metrics[self.objective] for one in trials if one is not None and one.error is None)
-
-    def logged(self, arch: Architecture) -> Logged:
-        """A training as the model sees it."""
-        curve = self.curve(arch)
+    def logged(self, arch: Architecture, trials: Sequence[Trial] | None = None) -> Logged:
+        """A training as the model sees it, after all trials or the first ones."""
+        trials = self.ledger.trials if trials is None else trials
+        own = [trial for trial in trials if trial.config == arch and trial.error is None]
+        curve = tuple(trial.metrics[self.objective] for trial in own)
         states = () if self._weights is None else tuple(self._state(arch, epoch + 1) for epoch in range(len(curve)))
         return Logged(self._settings[arch.digest], curve, states)
 
@@ -134,34 +152,53 @@ class Forecasting:
             self._read[key] = layers({name: found.tensors[name] for name in found.meta["names"]})
         return self._read[key]
 
-    def _next(self) -> tuple[Architecture, int] | None:
-        """The network to train on, and to which epoch; None where all are at their end."""
-        for arch in self.pool[: self.start]:
-            if self.ledger.get(arch, 1) is None:
-                return arch, 1
-        broken = {trial.config.digest for trial in self.ledger.trials if trial.error is not None}
-        trainings = {arch: self.logged(arch) for arch in self.pool if arch.digest not in broken}
+    def _next(self) -> list[_Chosen]:
+        """The trainings of this round that have not ended yet; empty where all networks are at their end."""
+        if self.paid < self.start:
+            return [_Chosen(arch, 1) for arch in self.pool[self.paid : self.start]]
+        before = self._before_round()
+        found = self._promising(self.ledger.trials[:before])[: self.at_once]
+        return found[self.paid - before :]
+
+    def _before_round(self) -> int:
+        """How many trials there were when the round was chosen of which some have ended, after a stop, or none."""
+        before = self.start
+        while 0 < (size := min(self.at_once, self._num_open(before))) <= self.paid - before:
+            before += size
+        return before
+
+    def _num_open(self, before: int) -> int:
+        ended = [trial for trial in self.ledger.trials[:before] if trial.error or trial.budget == self.largest]
+        return len(self.pool) - len(ended)
+
+    def _promising(self, trials: Sequence[Trial]) -> list[_Chosen]:
+        """One epoch more of every training that can go on, the one that promises most first."""
+        broken = {trial.config.digest for trial in trials if trial.error is not None}
+        trainings = {arch: self.logged(arch, trials) for arch in self.pool if arch.digest not in broken}
         begun = [one for one in trainings.values() if one.curve]
         open_ = [(arch, len(one.curve)) for arch, one in trainings.items() if len(one.curve) < self.largest]
         if not open_ or not begun:
-            return None
+            return []
         model = Forecaster(begun, self.largest, weights=self._weights is not None, seed=self.seed)
         mean, spread = model.forecast([Question(trainings[arch], now, now + 1) for arch, now in open_])
         best = np.array([_best(begun, now + 1) for _, now in open_])
-        place = int(np.argmax(log_expected_improvement(-mean, spread, -best)))
-        arch, now = open_[place]
-        self.forecasts[arch.digest, now + 1] = float(mean[place])
-        return arch, now + 1
+        order = np.argsort(-log_expected_improvement(-mean, spread, -best), kind="stable")
+        whole = np.hypot(spread, model.noise)  # what is seen has noise, and what is hoped for has none
+        return [
+            _Chosen(arch, now + 1, (float(mean[place]), float(whole[place])))
+            for place in order.tolist()
+            for arch, now in [open_[place]]
+        ]
 
-    def _train(self, arch: Architecture, epoch: int) -> None:
-        asked = Architecture("Trial", {"config": arch, "budget": epoch})
-        for evaluation in self._executor.run(self._evaluate, [asked]):
-            trial = of_evaluation(evaluation, arch, epoch, self.largest)
+    def _train(self, chosen: Sequence[_Chosen]) -> None:
+        asked = [Architecture("Trial", {"config": one.arch, "budget": one.epoch}) for one in chosen]
+        for one, evaluation in zip(chosen, self._executor.run(self._evaluate, asked), strict=True):
+            trial = of_evaluation(evaluation, one.arch, one.epoch, self.largest, one.forecast)
             if trial.error is None and self.objective not in trial.metrics:
                 raise NasError(f"the evaluator returned {', '.join(trial.metrics)} but not {self.objective!r}")
             self.ledger.add(trial)
             if trial.error is not None:
-                _logger.warning("epoch %d of %s failed: %s", epoch, arch.digest, trial.error)
+                _logger.warning("epoch %d of %s failed: %s", one.epoch, one.arch.digest, trial.error)
             if self._on_trial is not None:
                 self._on_trial(trial)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,16 @@ class Trial:
     """Why it failed; None where it did not."""
     seconds: float = 0.0
     worker: str = ""
+    forecast: tuple[float, float] | None = None
+    """What the objective was expected to be, and the standard deviation of that; None where nothing was forecast."""
 
 
-def of_evaluation(evaluation: Evaluation, config: Architecture, budget: int, run: int) -> Trial:
+def of_evaluation(
+    evaluation: Evaluation, config: Architecture, budget: int, run: int, forecast: tuple[float, float] | None = None
+) -> Trial:
     """The trial that an executor's answer makes."""
-    return Trial(config, budget, run, evaluation.metrics, evaluation.error, evaluation.seconds, evaluation.worker)
+    told = evaluation.metrics, evaluation.error, evaluation.seconds, evaluation.worker
+    return Trial(config, budget, run, *told, forecast)
 
 
 class Ledger:
@@ -77,20 +83,17 @@ class Ledger:
         self._known[trial.config.digest, trial.budget] = trial
 
     def _load(self, path: Path, header: dict[str, Any]) -> None:
-        rows = list(_rows(path))
-        if not rows:
+        there, rows = _read(path, cut=True)
+        if there is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(header)
             return
-        _check_same(path, rows[0], header)
-        for number, row in enumerate(rows[1:], start=2):
-            try:
-                if "run" in row and "config" not in row:
-                    self.runs.append(int(row["run"]))
-                else:
-                    self._remember(_trial(row))
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise NasError(f"{path}, line {number} is damaged ({error}): remove it, or begin a new file") from error
+        _check_same(path, there, header)
+        for row in rows:
+            if isinstance(row, Trial):
+                self._remember(row)
+            else:
+                self.runs.append(row)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         """Appends a line, to the disk."""
@@ -123,29 +126,53 @@ def cost_going_on(trials: Iterable[Trial], run: int | None = None) -> int:
     return paid
 
 
+def read(path: Path) -> tuple[dict[str, Any], list[Trial]]:
+    """The settings and the trials in a file, which stays as it is; a line that is just being written is left out.
+
+    Raises:
+        NasError: the file is damaged, or has not begun.
+    """
+    header, rows = _read(path)
+    if header is None:
+        raise NasError(f"{path} is empty: its search has only begun; look again when a training has ended")
+    return header, [row for row in rows if isinstance(row, Trial)]
+
+
 def _row(trial: Trial) -> dict[str, Any]:
     told = {"error": trial.error} if trial.error is not None else {"metrics": trial.metrics}
     where = {"seconds": round(trial.seconds, 6), "worker": trial.worker}
-    return {"config": trial.config.to_dict(), "budget": trial.budget, "run": trial.run, **told, **where}
+    forecast = {} if trial.forecast is None else {"forecast": list(trial.forecast)}
+    return {"config": trial.config.to_dict(), "budget": trial.budget, "run": trial.run, **told, **where, **forecast}
 
 
-def _trial(row: Mapping[str, Any]) -> Trial:
+def _told(row: Mapping[str, Any]) -> Trial | int:
+    """The trial in a line, or the largest budget of a run that began there."""
+    if "run" in row and "config" not in row:
+        return int(row["run"])
     config = Architecture.from_json(json.dumps(row["config"]))
-    told = dict(row.get("metrics", {})), row.get("error")
-    return Trial(config, int(row["budget"]), int(row["run"]), *told, float(row["seconds"]), str(row["worker"]))
+    told = dict(row.get("metrics", {})), row.get("error"), float(row["seconds"]), str(row["worker"])
+    mean, spread = row.get("forecast", (math.nan, math.nan))
+    forecast = (float(mean), float(spread)) if "forecast" in row else None
+    return Trial(config, int(row["budget"]), int(row["run"]), *told, forecast)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file; a last one that was cut off by a kill is removed."""
+def _read(path: Path, *, cut: bool = False) -> tuple[dict[str, Any] | None, list[Trial | int]]:
+    """The first line of a file, if it has one, and what the others tell; `cut` removes a last one cut off by a kill."""
     held = path.read_bytes() if path.exists() else b""
     end = held.rfind(b"\n") + 1
-    if end < len(held):
+    if cut and end < len(held):
         os.truncate(path, end)
+    header: dict[str, Any] | None = None
+    rows: list[Trial | int] = []
     for number, line in enumerate(filter(None, held[:end].split(b"\n")), start=1):
         try:
-            yield json_object(line)
-        except MalformedError as error:
+            if header is None:
+                header = json_object(line)
+            else:
+                rows.append(_told(json_object(line)))
+        except (MalformedError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise NasError(f"{path}, line {number} is damaged ({error}): remove it, or begin a new file") from error
+    return header, rows
 
 
 def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

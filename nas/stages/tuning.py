@@ -87,6 +87,7 @@ def forecast(
     largest: int = 10,
     pool: int = 40,
     start: int = 20,
+    at_once: int = 1,
     executor: Executor | None = None,
     run_file: Path | None = None,
     on_trial: OnTrial | None = None,
@@ -96,7 +97,7 @@ def forecast(
     Args:
         directory: as of `hyperband`.
         epoch: the training of one epoch; with a constant learning rate.
-        largest, pool, start, executor, on_trial: as of `Forecasting`.
+        largest, pool, start, at_once, executor, on_trial: as of `Forecasting`.
         run_file: as of `hyperband`.
 
     Raises:
@@ -113,6 +114,7 @@ def forecast(
         largest=largest,
         pool=pool,
         start=start,
+        at_once=at_once,
         seed=run.seed,
         executor=executor,
         on_trial=on_trial,

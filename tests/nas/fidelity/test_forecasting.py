@@ -1,6 +1,6 @@
 """Forecasts read settings, curves and weights; weights as graphs whose hidden units have no order; nothing leaks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import NasError
+from nas.execution.executors import InProcess
+from nas.execution.processes import ProcessExecutor
+from nas.fidelity import ledger
 from nas.fidelity._forecaster import Forecaster, Logged, Question
 from nas.fidelity._weights import Reader, layers
 from nas.fidelity.forecasting import Forecasting
 from nas.fidelity.ledger import cost_going_on
+from nas.records import Evaluation
 from nas.stages import tuning
 from search_spaces import Architecture, Space, choice
 from supernets import checkpoints
@@ -178,17 +182,74 @@ def test_epochs_are_paid_once_and_go_where_it_promises() -> None:
     assert all(trial.budget == 1 for trial in failed), "what failed does not go on"
 
 
-def test_a_stopped_search_goes_on_as_one_never_stopped(tmp_path: Path) -> None:
+def told(search: Forecasting) -> list[object]:
+    return [(t.config, t.budget, t.metrics, t.error, t.forecast) for t in search.ledger.trials]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_stopped_search_goes_on_as_one_never_stopped(tmp_path: Path, at_once: int) -> None:
+    """Wherever it stopped: 5 is in the middle of a round of three, and 14 in one that has two."""
+
     def made(path: Path) -> Forecasting:
-        return Forecasting(Numbers(), look_up, "error", largest=4, pool=10, start=4, path=path)
+        settings: dict[str, Any] = {"largest": 3, "pool": 6, "start": 4, "at_once": at_once, "path": path}
+        return Forecasting(Numbers(), look_up, "error", **settings)
 
     whole = made(tmp_path / "whole.jsonl")
-    whole.run(12)
-    made(tmp_path / "cut.jsonl").run(7)
-    cut = made(tmp_path / "cut.jsonl")
-    cut.run(12)
-    told = [[(t.config, t.budget, t.metrics) for t in one.ledger.trials] for one in (whole, cut)]
-    assert told[0] == told[1]
+    whole.run(20)
+    for stop in (5, 7, 11, 14, 20):
+        made(tmp_path / "cut.jsonl").run(stop)
+    assert told(made(tmp_path / "cut.jsonl")) == told(whole)
+    assert (tmp_path / "cut.jsonl").read_text().splitlines()[0] == (tmp_path / "whole.jsonl").read_text().split("\n")[0]
+
+
+class Backwards:
+    """An executor whose trainings end in the opposite order, as those of several workers may."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def run(self, evaluate: Any, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        self.sizes.append(len(archs))
+        found = {arch: next(iter(InProcess().run(evaluate, [arch]))) for arch in reversed(archs)}
+        yield from (found[arch] for arch in archs)
+
+
+def test_which_training_ends_first_changes_nothing() -> None:
+    settings: dict[str, Any] = {"largest": 4, "pool": 12, "start": 5, "at_once": 3}
+    there = Backwards()
+    one, other = (Forecasting(Numbers(), look_up, "error", executor=e, **settings) for e in (there, InProcess()))
+    one.run(19)
+    other.run(19)
+    assert told(one) == told(other)
+    assert there.sizes == [5, 3, 3, 3, 3, 2], "the start, rounds, and what is left to pay"
+    for first in range(5, 17, 3):
+        digests = {trial.config.digest for trial in one.ledger.trials[first : first + 3]}
+        assert len(digests) == 3, "no training waits for itself"
+
+
+def test_another_number_at_once_is_another_search(tmp_path: Path) -> None:
+    Forecasting(Numbers(), look_up, "error", path=tmp_path / "a.jsonl", start=2).run(3)
+    with pytest.raises(NasError, match="at_once is 1 there and 2 here"):
+        Forecasting(Numbers(), look_up, "error", path=tmp_path / "a.jsonl", start=2, at_once=2)
+
+
+def test_what_was_forecast_is_stored_beside_what_came_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    search = Forecasting(Numbers(), look_up, "error", largest=4, pool=10, start=4, path=path)
+    search.run(16)
+    header, trials = ledger.read(path)
+    assert header["objective"] == "error" and header["largest"] == 4
+    assert [replace(trial, seconds=0) for trial in trials] == [replace(one, seconds=0) for one in search.ledger.trials]
+    assert [trial.forecast is None for trial in trials] == [True] * 4 + [False] * 12, "the start was not chosen by it"
+    off = [(t.metrics["error"] - t.forecast[0]) / t.forecast[1] for t in trials if t.forecast and not t.error]
+    assert all(t.forecast[1] > 0 for t in trials if t.forecast)
+    assert np.median(np.abs(off)) < 3, "outcomes are about where they were expected"
+    before = path.read_bytes()
+    path.write_bytes(before + b'{"config": {"is"')
+    assert ledger.read(path)[1] == trials and path.read_bytes() != before, "a line half written is left where it is"
+    path.write_bytes(b"")
+    with pytest.raises(NasError, match=r"a\.jsonl is empty: its search has only begun"):
+        ledger.read(path)
 
 
 def test_all_trainings_come_to_their_end() -> None:
@@ -203,6 +264,7 @@ def test_all_trainings_come_to_their_end() -> None:
         ({"largest": 1}, "largest is 1: a model needs 2 or more"),
         ({"pool": 1}, "pool is 1: a model needs 2 or more"),
         ({"start": 0}, "start is 0: a model needs 2 or more"),
+        ({"at_once": 0}, "at_once is 0: ask for 1 training or more at a time"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(settings: dict[str, int], said: str) -> None:
@@ -221,7 +283,7 @@ def test_weights_are_kept_after_every_epoch_in_order(tmp_path: Path) -> None:
     epoch = replace(run.training, steps=2, schedule="constant", evaluate_every=0, warmup=0.0)
     search = tuning.forecast(run, tmp_path, epoch, largest=3, pool=3, start=2)
     search.run(5)
-    arch = max(search.pool, key=lambda one: len(search.curve(one)))
+    arch = max(search.pool, key=lambda one: len(search.logged(one).curve))
     logged = search.logged(arch)
     assert len(logged.states) == len(logged.curve) >= 2
     module = run.build(arch).state_dict()
@@ -240,5 +302,20 @@ def test_nas_tune_forecasts_and_goes_on(monkeypatch: Any, capsys: Any, tmp_path:
     assert "6 epochs of 2 steps paid for" in first.out and "best: " in first.out and "--epochs 12" in first.out
     more = nas(*words, "--epochs", 8, "--schedule", "constant")
     assert "8 epochs of 2 steps paid for" in more.out
+    others = nas(*words, "--epochs", 9, "--schedule", "constant", "--workers", 2)
+    assert others.status == 1 and "at_once is 1 there and 2 here" in others.err
     refused = nas(*words, "--epochs", 6)
     assert refused.status == 1 and "nas tune --schedule constant" in refused.err and refused.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_on_two_processes_it_finds_what_one_asking_for_two_finds(tmp_path: Path) -> None:
+    epoch = replace(run.training, steps=2, schedule="constant", evaluate_every=0, warmup=0.0)
+    settings: dict[str, Any] = {"largest": 3, "pool": 4, "start": 2, "at_once": 2}
+    here = tuning.forecast(run, tmp_path / "here", epoch, **settings)
+    here.run(7)
+    with ProcessExecutor(2, None) as executor:
+        file = Path(TINY).resolve()
+        there = tuning.forecast(run, tmp_path / "there", epoch, executor=executor, run_file=file, **settings)
+        there.run(7)
+    assert told(there) == told(here)
