@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.storage.writers import WRITERS, written
 from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import (
@@ -108,23 +109,6 @@ def with_study(repository: Repository, *names: str) -> Repository:
     for name in names or ("first",):
         repository.create_study(replace(STUDY, name=name))
     return repository
-
-
-MANY = """
-import sys, time
-from nas.records import Evaluation
-from nas.storage import Repository
-from search_spaces import Architecture
-repository, name = Repository(sys.argv[1]), sys.argv[2]
-took = []
-with repository.driving(name):
-    for number in range(int(sys.argv[3])):
-        arch = Architecture.from_json('{"is":"Net","width":%d,"of":"%s"}' % (number, name))
-        began = time.perf_counter()
-        repository.store_evaluations(name, {number: Evaluation(arch, {"error": 0.5})}, "w", "d")
-        took.append(time.perf_counter() - began)
-print(*took)
-"""
 
 
 class RepositoryContract:
@@ -261,17 +245,12 @@ class RepositoryContract:
 
     @pytest.mark.slow
     def test_eight_processes_write_ten_thousand_evaluations(self, url: str) -> None:
-        names = [f"study {number}" for number in range(8)]
-        with Repository(url) as repository:
-            with_study(repository, *names)
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            writers = [subprocess.Popen([sys.executable, "-c", MANY, url, name, "1250"], **pipes) for name in names]
-            said = [writer.communicate(timeout=300) for writer in writers]
-            assert [(writer.returncode, err) for writer, (_, err) in zip(writers, said, strict=True)] == [(0, "")] * 8
+        found = written(url, WRITERS, 1250)
+        assert found.errors == [] and len(found.seconds) == 10_000
+        with Repository(url, read_only=True) as repository:
+            names = [f"study {number}" for number in range(WRITERS)]
             assert repository.num_evaluations() == dict.fromkeys(names, 1250)
-            assert [len(repository.columns(name)) for name in names] == [1250] * 8
-        took = sorted(float(text) for out, _ in said for text in out.split())
-        print(f"seconds a commit: median {took[5000]:.4f}, 99 of 100 within {took[9900]:.4f}, most {took[-1]:.4f}")
+            assert [len(repository.columns(name)) for name in names] == [1250] * WRITERS
 
     def test_a_lease_is_renewed(self, url: str) -> None:
         with Repository(url) as one, Repository(url) as two, one.driving("first", seconds=0.4):
