@@ -136,6 +136,9 @@ class RepositoryContract:
             assert repository.lives("second") == {0: repository.life("second", 0)} == {0: Life(12.5)}
             assert repository.life("first", 0) == life and repository.life("first", 1) == Life()
             assert repository.evaluations("first") == repository.evaluations("second") == batch(0)
+            repository.store_evaluations("first", dict(enumerate(batch(1, 2), start=1)), "w", "d", {1: Life()})
+            assert repository.life("first", 1) == Life(), "nothing is known of a copied one"
+            assert repository.life("first", 2).stored is not None
 
     def test_spaces_supernets_and_targets_come_back(self, repository: Repository) -> None:
         repository.add_supernet(SUPERNET)
