@@ -30,6 +30,7 @@ def main() -> None:
     st.html(shell.STYLE)
     studies = st.Page("views/studies.py", title="Studies", icon=":material/list:", default=True)
     targets = st.Page("views/targets.py", title="Targets", icon=":material/memory:")
+    tuning = st.Page("views/tuning.py", title="Tuning", icon=":material/stacked_line_chart:")
     chosen = [
         st.Page("views/front.py", title="Front", icon=":material/scatter_plot:"),
         st.Page("views/architecture.py", title="Architecture", icon=":material/account_tree:"),
@@ -40,10 +41,10 @@ def main() -> None:
         st.Page("views/trust.py", title="Trust", icon=":material/verified:"),
         st.Page("views/settings.py", title="Settings", icon=":material/tune:"),
     ]
-    page = st.navigation([studies, targets, *chosen], position="hidden")
+    page = st.navigation([studies, targets, tuning, *chosen], position="hidden")
     try:
         shell.open_database(storage_url(sys.argv[1:], os.environ))
-        shell.show_sidebar([studies, targets], chosen, page)
+        shell.show_sidebar([studies, targets, tuning], chosen, page)
         page.run()
     except NasError as error:
         shell.show_error(error)

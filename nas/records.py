@@ -361,9 +361,11 @@ def _check_vectors(path: str, rows: Sequence[Sequence[float]], num_steps: int) -
 
 
 def _is_object(text: str) -> bool:
+    from search_spaces.reading import MalformedError, json_value
+
     try:
-        return isinstance(json.loads(text), dict)
-    except (TypeError, ValueError):
+        return isinstance(json_value(text), dict)
+    except MalformedError:
         return False
 
 

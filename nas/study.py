@@ -229,7 +229,8 @@ class Study:
         for evaluation in evaluations.values():
             self._check_metrics(evaluation)
         data = f"study {self.name}" if self.data is None else self.data
-        lives = {place: Life(origin=self._origins.get(one.arch.digest)) for place, one in evaluations.items()}
+        origins = {place: self._origins.get(one.arch.digest) for place, one in evaluations.items()}
+        lives = {place: Life(origin=origin) for place, origin in origins.items() if origin}
         self.repository.store_evaluations(self.name, evaluations, self.weights or "", data, lives)
         self._placed.update(evaluations)
         for position, evaluation in evaluations.items():

@@ -1,7 +1,7 @@
 """Weight-sharing supernets over plain PyTorch modules."""
 
 from supernets.errors import BuildError, MemoryLimitError, ShapeError, SupernetError
-from supernets.layout import Blocks, Centre, Grid
+from supernets.layout import Blocks, Centre, Grid, Parts
 from supernets.opening import Opened
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.planning import Plan
@@ -24,6 +24,7 @@ __all__ = [
     "Opened",
     "Optimizer",
     "OptimizerConfig",
+    "Parts",
     "Plan",
     "Profile",
     "Routed",

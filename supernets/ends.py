@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from supernets.joined import joined
+
 Ends = tuple[int | None, int | None]
 """Axes of the inputs and of the outputs."""
 
@@ -18,4 +20,6 @@ def ends(module: nn.Module) -> dict[str, Ends]:
             found[name] = (1, 0)
         elif type(owner).__name__ == "Conv1D" or isinstance(owner, nn.Embedding):
             found[name] = (0, 1)
+    for whole, _, parts in joined(module):
+        found |= dict.fromkeys(parts, found[whole]) if whole in found else {}
     return found

@@ -13,5 +13,9 @@ class ShapeError(SupernetError):
     """Two architectures give one parameter shapes that cannot share weights."""
 
 
+class UnequalPartsError(ShapeError):
+    """Parts of unequal sizes in one parameter move, so they must be held part by part."""
+
+
 class MemoryLimitError(SupernetError):
     """The supernet would not fit into the memory there is."""

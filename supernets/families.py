@@ -12,7 +12,8 @@ from math import prod
 
 from torch import nn
 
-from supernets.layout import Blocks, Centre, Grid, Layout, Uneven
+from supernets.joined import joined
+from supernets.layout import Blocks, Centre, Grid, Layout, Parts
 
 Found = Iterator[tuple[str, Layout]]
 """Of parameters below a module: the name and a layout of one axis."""
@@ -28,6 +29,9 @@ def implied(module: nn.Module) -> dict[str, list[Layout]]:
         for rule in RULES:
             for name, layout in rule(owner):
                 found[prefix + name].append(layout)
+    for _, join, names in joined(module):
+        for name, counts in zip(names, join.parts.grids, strict=True):
+            found[name] += [Grid(*counts, axis=join.parts.axis)] if counts else []
     return found
 
 
@@ -207,11 +211,30 @@ def _grouped_qkv(owner: nn.Module) -> Found:
     keys, groups = heads * size, out.inputs // (heads * size)
     if fused.outputs != out.inputs + 2 * keys or out.inputs != groups * keys:
         return
-    if groups == 1:
-        yield from fused.rows(lambda axis: Grid(3, heads, axis=axis))
-    else:
-        yield from fused.rows(lambda axis: Uneven((out.inputs, keys, keys), axis))
+    yield from fused.rows(lambda axis: _unequal(heads, groups, size, axis))
     yield from out.columns(lambda axis: Grid(heads, groups, axis=axis))
+
+
+def _unequal(heads: int, groups: int, size: int, axis: int, times: int = 1) -> Parts:
+    """Queries, keys and values of so many key heads of a size, each with a group of queries."""
+    keys = heads * size
+    return Parts(keys * groups, keys, keys, axis=axis, grids=((heads, groups), (heads,), (heads,)), groups=times)
+
+
+def _multi_query(owner: nn.Module) -> Found:
+    """GPT-BigCode's and Falcon's: one key for all queries behind them, or each group of queries with its key; where
+    every query has a key of its own, head after head, each [q|k|v]."""
+    fused, out = _layer(owner, "c_attn", "query_key_value"), _layer(owner, "c_proj", "dense")
+    heads, size = _number(owner, *HEADS), _number(owner, *HEAD_SIZES)
+    if not _of_transformers(owner) or not type(owner).__name__.startswith(("GPTBigCode", "Falcon")):
+        return
+    if fused is None or out is None or heads is None or size is None or out.inputs != heads * size:
+        return
+    keys, rest = divmod(fused.outputs - out.inputs, 2 * size)
+    if keys < 1 or rest or heads % keys:
+        return
+    yield from fused.rows(lambda axis: _unequal(keys, heads // keys, size, axis, times=keys))
+    yield from out.columns(lambda axis: Grid(keys, heads // keys, axis=axis))
 
 
 def _query_key_value(owner: nn.Module) -> Found:
@@ -223,6 +246,28 @@ def _query_key_value(owner: nn.Module) -> Found:
     if _of_transformers(owner) and fused.outputs == 3 * out.inputs and not out.inputs % heads:
         yield from fused.rows(lambda axis: Grid(heads, 3, axis=axis))
         yield from out.columns(lambda axis: Grid(heads, axis=axis))
+
+
+def _mamba2(owner: nn.Module) -> Found:
+    """Mamba 2's: [gate | state, B, C | steps] in one layer, of which B and C belong to no head; and what follows."""
+    fused, out, conv = _layer(owner, "in_proj"), _layer(owner, "out_proj"), owner._modules.get("conv1d")
+    heads, size = _number(owner, "num_heads"), _number(owner, "head_dim")
+    groups, states = _number(owner, "n_groups"), _number(owner, "ssm_state_size")
+    if None in (heads, size, groups, states) or fused is None or out is None or not _of_transformers(owner):
+        return
+    assert heads is not None and size is not None and groups is not None and states is not None
+    inner, signals = heads * size, groups * states
+    if out.inputs != inner or fused.outputs != 2 * (inner + signals) + heads or not isinstance(conv, nn.Conv1d):
+        return
+    rows, one = (inner, inner, signals, signals, heads), (heads,)
+    yield from fused.rows(lambda axis: Parts(*rows, axis=axis, grids=(one, one, (), (), ())))
+    for name, parameter in conv.named_parameters():
+        if parameter.shape[0] == inner + 2 * signals:
+            yield f"conv1d.{name}", Parts(inner, signals, signals, grids=(one, (), ()))
+    yield from (
+        (name, Grid(heads)) for name, own in owner.named_parameters() if name == "norm.weight" and len(own) == inner
+    )
+    yield from out.columns(lambda axis: Grid(heads, axis=axis))
 
 
 # --- what attention keeps -------------------------------------------------------------------------------------------
@@ -268,6 +313,6 @@ def _gated_experts(owner: nn.Module) -> Found:
 
 
 RULES: tuple[Callable[[nn.Module], Found], ...] = (
-    *(_attention, _output_beside_attention, _gpt2_attention, _qkv, _grouped_qkv, _query_key_value),
-    *(_gated, _gated_experts),
+    *(_attention, _output_beside_attention, _gpt2_attention, _qkv, _grouped_qkv, _multi_query, _query_key_value),
+    *(_mamba2, _gated, _gated_experts),
 )

@@ -13,11 +13,12 @@ from math import prod
 from torch import Tensor
 
 from search_spaces import Architecture, Space
+from supernets.apart import looked_at
 from supernets.errors import SupernetError
 from supernets.layout import Blocks, Layouts
 from supernets.ratios import pattern
 from supernets.skeleton import Build, build_initialised, build_skeleton
-from supernets.survey import Survey, Variant, survey
+from supernets.survey import Survey, Variant
 from supernets.tracing import Axis, Parts, trace
 
 Example = Tensor | tuple[Tensor, ...]
@@ -31,7 +32,7 @@ def find_fused(
     Raises:
         SupernetError: a network does not run on the example.
     """
-    return dict(proved(survey(space, build, layout or {}, also), build, example).proved)
+    return dict(proved(*looked_at(space, build, layout or {}, also), example).proved)
 
 
 def proved(surveyed: Survey, build: Build, example: Example) -> Survey:
@@ -57,7 +58,8 @@ def _uneven(name: str, axis: int, parts: Sequence[Parts]) -> str:
     sizes = " or ".join(" + ".join(map(str, own)) for own in dict.fromkeys(parts))
     return (
         f"{pattern(name)}: axis {axis} holds parts of {sizes}, which no slice of one tensor keeps apart, so smaller "
-        "networks read some of one part as another; build a layer for each part"
+        "networks read some of one part as another; give layout= a function of the architecture that returns Parts("
+        f"{', '.join(map(str, parts[0]))}{f', axis={axis}' if axis else ''}) for these sizes, or build a layer for each"
     )
 
 

@@ -4,7 +4,7 @@ A stored tensor is viewed with every fused axis split in two, ``(k * n, ...) -> 
 smaller tensor is a box: the leading part of a feature axis, the centre of a convolution kernel's axis.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -65,14 +65,49 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Uneven:
-    """Parts of unequal ``sizes`` fused along an axis, which no slice can keep apart: the axis must not move."""
+class Parts:
+    """Parts of unequal ``sizes`` fused along an axis, each cut on its own: [q|k|v] with fewer keys than queries.
+
+    Sizes that differ between architectures are given by a function of the architecture as the layout. ``grids`` holds
+    the counts of each part's slow levels, as a `Grid` takes them: ``((groups, queries), (groups,), (groups,))``. With
+    ``groups`` above 1 the axis is so many times a share of every part, one group after the other.
+    """
 
     sizes: tuple[int, ...]
-    axis: int = 0
+    axis: int
+    grids: tuple[tuple[int, ...], ...]
+    groups: int
+
+    def __init__(
+        self, *sizes: int, axis: int = 0, grids: Sequence[tuple[int, ...]] | None = None, groups: int = 1
+    ) -> None:
+        counts = ((),) * len(sizes) if grids is None else tuple(map(tuple, grids))
+        if not sizes or min(sizes) < 1 or len(counts) != len(sizes):
+            raise SupernetError(f"Parts{sizes}: give parts of 1 or more, and a grid for each or none at all")
+        if groups < 1 or any(size % groups or size % prod(own) for size, own in zip(sizes, counts, strict=True)):
+            raise SupernetError(f"Parts{sizes}: sizes do not divide into {groups} groups and the grids {counts}")
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "axis", axis)
+        object.__setattr__(self, "grids", counts)
+        object.__setattr__(self, "groups", groups)
+
+    @property
+    def equal(self) -> Grid | None:
+        """The grid that the axis is where all parts are alike; None where they are not."""
+        slow, *others = (tuple(n for n in own if n > 1) for own in self.grids)
+        if len(set(self.sizes)) > 1 or any(other != slow for other in others):
+            return None
+        if self.groups == 1:
+            return Grid(len(self.sizes), *slow, axis=self.axis)
+        return Grid(self.groups, len(self.sizes), *slow[1:], axis=self.axis) if slow[:1] == (self.groups,) else None
+
+    @property
+    def of_rows(self) -> "Parts":
+        """The same along a vector."""
+        return Parts(*self.sizes, groups=self.groups)
 
 
-Layout = Blocks | Centre | Grid | Uneven
+Layout = Blocks | Centre | Grid | Parts
 Given = Layout | tuple[Layout, ...]
 Layouts = Mapping[str, Given | Callable[[Any], Given]]
 """By name pattern; a function takes the architecture."""

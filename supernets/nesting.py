@@ -14,9 +14,10 @@ from math import prod
 from torch import nn
 
 from search_spaces import Architecture
-from supernets.errors import ShapeError, SupernetError
+from supernets.errors import ShapeError, SupernetError, UnequalPartsError
 from supernets.families import implied
-from supernets.layout import Axes, Blocks, Centre, Extent, Grid, Layout, Layouts, Shape, Uneven
+from supernets.joined import joined
+from supernets.layout import Axes, Blocks, Centre, Extent, Grid, Layout, Layouts, Parts, Shape
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Cut:
     shape: Shape
     counts: tuple[Shape, ...]
     centred: frozenset[int]
-    uneven: Mapping[int, Shape] = field(default_factory=dict)
+    parts: Mapping[int, Parts] = field(default_factory=dict)
+    """Axes that hold parts of unequal sizes."""
     given: frozenset[int] = frozenset()
     """Axes of which the user said so."""
     loose: frozenset[int] = frozenset()
@@ -52,24 +54,41 @@ def cuts(
         ShapeError: a fused axis does not divide into its blocks.
     """
     known = implied(module)
+    parts = {name for _, _, own in joined(module) for name in own}  # whose layouts are in that of the whole
     return {
-        name: _cut(name, tuple(parameter.shape), known.get(name, []), list(_given(name, layouts, arch)))
+        name: _cut(
+            name,
+            tuple(parameter.shape),
+            known.get(name, []),
+            [] if name in parts else list(_given(name, layouts, arch)),
+        )
         for name, parameter in module.named_parameters(remove_duplicate=False)
         if names is None or name in names
     }
 
 
+def unequal(module: nn.Module, layouts: Layouts, arch: Architecture) -> dict[str, Parts]:
+    """The parameters of a network that classes or users say are of unequal parts."""
+    known = implied(module)
+    found = {}
+    for name, _ in module.named_parameters():
+        for layout in (*known.get(name, []), *_given(name, layouts, arch)):
+            if isinstance(layout, Parts):
+                found[name] = layout
+    return found
+
+
 def _given(name: str, layouts: Layouts, arch: Architecture) -> Iterator[Layout]:
     for pattern, given in layouts.items():
         if fnmatchcase(name, pattern):
-            fixed = isinstance(given, tuple | Blocks | Centre | Grid | Uneven)
+            fixed = isinstance(given, tuple | Blocks | Centre | Grid | Parts)
             found = given if fixed else given(arch)  # type: ignore[operator] # what is no layout is a function
             for layout in found if isinstance(found, tuple) else (found,):
                 yield layout if fixed or not isinstance(layout, Blocks) else Grid(layout.count, axis=layout.axis)
 
 
 def _cut(name: str, shape: Shape, known: Sequence[Layout], given: Sequence[Layout]) -> Cut:
-    centred, fused = set[int](), dict[int, Blocks | Grid | Uneven]()
+    centred, fused = set[int](), dict[int, Blocks | Grid | Parts]()
     for layout in (*known, *given):
         for axis in layout.axes if isinstance(layout, Centre) else (layout.axis,):
             if not 0 <= axis < len(shape):
@@ -79,8 +98,15 @@ def _cut(name: str, shape: Shape, known: Sequence[Layout], given: Sequence[Layou
             if isinstance(layout, Centre):
                 centred.add(axis)
             else:
-                fused[axis] = layout
+                fused[axis] = (layout.equal or layout) if isinstance(layout, Parts) else layout
     counts = tuple(_counts(fused.get(axis)) for axis in range(len(shape)))
+    for layout in (*known, *given):
+        if isinstance(layout, Parts) and sum(layout.sizes) != shape[axis := layout.axis]:
+            raise ShapeError(
+                f"{name} has {shape[axis]} rows along axis {axis}, and its layout tells of parts of "
+                f"{', '.join(map(str, layout.sizes))}: give sizes that add up to them, as a function of the "
+                "architecture where they move"
+            )
     for axis, own in enumerate(counts):
         if shape[axis] % prod(own):
             raise ShapeError(
@@ -91,8 +117,8 @@ def _cut(name: str, shape: Shape, known: Sequence[Layout], given: Sequence[Layou
         shape,
         counts,
         frozenset(centred),
-        {axis: layout.sizes for axis, layout in fused.items() if isinstance(layout, Uneven)},
-        frozenset(axis for axis, layout in fused.items() if layout in given),
+        {axis: layout for axis, layout in fused.items() if isinstance(layout, Parts)},
+        frozenset(layout.axis for layout in given if not isinstance(layout, Centre)),
         frozenset(axis for axis, layout in fused.items() if not isinstance(layout, Blocks)),
     )
 
@@ -122,7 +148,7 @@ class AxisNesting:
     """Whether networks' levels do not all fit into one grid of the stored size: the fastest are one leading part."""
     told: bool = False
     """Whether a class or the user said how it is laid out."""
-    uneven: Shape | None = None
+    parts: Parts | None = None
 
     @property
     def counts(self) -> Shape:
@@ -136,7 +162,7 @@ class AxisNesting:
         levels = cut.levels(axis)
         if self.redivided:
             levels = _shallow(levels, len(self.full) - 1)
-        if cut.uneven.get(axis) != self.uneven or len(levels) != len(self.full):
+        if cut.parts.get(axis) != self.parts or len(levels) != len(self.full):
             return None
         if any(n > full for n, full in zip(levels, self.full, strict=True)) or not _keep(
             levels, self.full, self.groups
@@ -193,7 +219,8 @@ def nest(name: str, found: Sequence[Cut], stored: Shape, explored: bool) -> Nest
             still.
 
     Raises:
-        ShapeError: parts of unequal sizes move, or counts that the user gave do not fit into the stored size.
+        UnequalPartsError: parts of unequal sizes move.
+        ShapeError: counts that the user gave do not fit into the stored size.
     """
     return Nesting(
         tuple(_nest_axis(name, axis, found, size, explored) for axis, size in enumerate(stored)), found[0].centred
@@ -215,7 +242,7 @@ def _nest_axis(name: str, axis: int, found: Sequence[Cut], size: int, explored: 
     groups = _joined(fitting, full) if loose and explored else (1,) * len(full)
     varies = len({_grouped(own, groups)[:-1] for own in fitting}) > 1 or (loose and not explored and len(full) > 1)
     told = any(cut.counts[axis] or axis in cut.given or axis in cut.loose for cut in found)
-    return AxisNesting(full, groups, varies, loose, redivided, told, found[0].uneven.get(axis))
+    return AxisNesting(full, groups, varies, loose, redivided, told, found[0].parts.get(axis))
 
 
 def _fitting(levels: Sequence[Shape], size: int) -> list[Shape]:
@@ -270,11 +297,10 @@ def _grouped(levels: Shape, groups: Sequence[int]) -> Shape:
 
 
 def _check_even(name: str, axis: int, found: Sequence[Cut]) -> None:
-    parts = {cut.uneven.get(axis) for cut in found}
+    parts = {cut.parts.get(axis) for cut in found}
     if len(parts) > 1:
-        sizes = next(sizes for sizes in parts if sizes is not None)
-        raise ShapeError(
-            f"{name} fuses parts of {', '.join(map(str, sizes))} rows along axis {axis}, and choices move them: "
-            "unequal parts cannot be cut from one tensor; build the layer with a projection for each part, or leave "
-            "the numbers of heads and their size as they are"
+        sizes = next(own.sizes for own in parts if own is not None)
+        raise UnequalPartsError(
+            f"{name} fuses parts of {', '.join(map(str, sizes))} rows along axis {axis}, and choices move them: no "
+            "slice of one tensor keeps them apart"
         )

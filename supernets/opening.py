@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.errors import ShapeError, SupernetError
+from supernets.joined import Joined, joined
 from supernets.layout import Shape
 from supernets.parametrized import Spectral, deviation, orthogonal_bases, spectral_norms
 from supernets.skeleton import Build, build_skeleton
@@ -135,6 +136,8 @@ class _Known:
     buffers: Mapping[str, Tensor]
     spectral: Mapping[str, Spectral]
     """By the name of what each norm is of."""
+    joined: Mapping[str, tuple[Joined, tuple[str, ...]]]
+    """Parameters that are held part by part: what takes the largest's apart, and the names of the parts."""
     bases: Mapping[str, str]
     """Of orthogonal weights, to these."""
     ignored: tuple[str, ...]
@@ -147,6 +150,7 @@ class _Known:
         buffers: dict[str, Tensor] = {}
         spectral: dict[str, Spectral] = {}
         bases: dict[str, str] = {}
+        parts: dict[str, tuple[Joined, tuple[str, ...]]] = {}
         ignored: dict[str, None] = {}
         for arch in dict.fromkeys([surveyed.variants[0].arch, *(surveyed.source(n).arch for n in surveyed.shapes)]):
             module = build_skeleton(build, arch)
@@ -154,14 +158,15 @@ class _Known:
             buffers = dict(module.named_buffers(remove_duplicate=False)) | buffers
             spectral = {one.weight_name: one for one in spectral_norms(module)} | spectral
             bases |= dict(orthogonal_bases(module))
+            parts = {name: (join, names) for name, join, names in joined(module)} | parts
             ignored |= dict.fromkeys(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
         aliases = {name: own for name, own in aliases.items() if own in stored and name not in stored}
         rebuilt = {name: buffer for name, buffer in buffers.items() if name not in stored and name not in aliases}
-        return cls(stored, aliases, rebuilt, spectral, bases, tuple(ignored))
+        return cls(stored, aliases, rebuilt, spectral, parts, bases, tuple(ignored))
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset((*self.stored, *self.aliases, *self.buffers))
+        return frozenset((*self.stored, *self.aliases, *self.buffers, *self.joined))
 
     @cached_property
     def vectors(self) -> frozenset[str]:
@@ -266,6 +271,9 @@ class _Filling:
 
     def take(self, name: str, target: str, tensor: Tensor) -> None:
         """One given tensor, which is called `target` here."""
+        if target in self.known.joined:
+            self._take_parts(name, target, tensor)
+            return
         if target in self.known.vectors:
             self.vectors[target] = tensor
             return
@@ -287,6 +295,19 @@ class _Filling:
             self.cast[own] = f"{_spelled(tensor)} to {_spelled(stored)}"
         stored.copy_(tensor)
         self.used[own] = name
+
+    def _take_parts(self, name: str, target: str, tensor: Tensor) -> None:
+        """One that is held part by part here."""
+        join, names = self.known.joined[target]
+        stored = [self.known.stored[own] for own in names]
+        shape = tuple(join(*stored).shape)
+        if tuple(tensor.shape) != shape:
+            raise ShapeError(
+                f"{name} is {tuple(tensor.shape)} in the given weights and {shape} in the supernet; it must be at the "
+                "size of the largest architecture, which is the parent's own"
+            )
+        for own, part in zip(names, join.right_inverse(tensor), strict=True):
+            self.take(name, own, part)
 
     def norms(self) -> dict[str, float]:
         """How far spectral norms by given singular vectors are from those of the weights, which networks use."""

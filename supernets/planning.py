@@ -13,13 +13,15 @@ from dataclasses import replace
 import numpy as np
 
 from search_spaces import Architecture, Space
+from supernets.apart import looked_at
 from supernets.fused import Example as Example  # others import it from here
 from supernets.fused import proved
+from supernets.joined import whole
 from supernets.layout import Layouts
 from supernets.profile import Profile, profile_network
 from supernets.ratios import notes
 from supernets.skeleton import Build, build_skeleton
-from supernets.survey import Coverage, survey
+from supernets.survey import Coverage
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +52,9 @@ class Plan:
         also: Sequence[Architecture] = (),
     ) -> None:
         self.space = space
-        self.build = build
-        self.survey = survey(space, build, layout or {}, also)
+        self.survey, self.build = looked_at(space, build, layout or {}, also)
         if example is not None:
-            self.survey = proved(self.survey, build, example)
+            self.survey = proved(self.survey, self.build, example)
             for note in self.survey.notes:
                 logger.warning("%s", note)
 
@@ -73,7 +74,7 @@ class Plan:
 
     def profile(self, arch: Architecture, example: Example) -> Profile:
         """Parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
-        return profile_network(build_skeleton(self.build, arch), example)
+        return profile_network(whole(build_skeleton(self.build, arch)), example)
 
     def profiles(self, example: Example, sample: int = 3, seed: int = 0) -> dict[str, Profile]:
         """The smallest, the largest and some uniformly sampled architectures."""

@@ -22,7 +22,7 @@ from supernets.skeleton import build_skeleton
 
 WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads", "decoder_attention_heads")
-GROUPS = ("num_key_value_heads",)
+GROUPS = ("num_key_value_heads", "num_kv_heads")
 HEAD_SIZE = ("head_dim", "d_kv")
 LAYERS = (
     *("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers"),
@@ -229,6 +229,8 @@ def _admit(
             kept, moved = [option, *kept], found
     if len(kept) == 1 and len(dimension.options) > 1:
         proposal.fixed.append(f"{dimension.name} ({settings[0].key}): {why or 'it moves no parameter'}")
+    elif len(dimension.options) == 1:
+        proposal.fixed.append(f"{dimension.name} ({settings[0].key}): nothing smaller keeps whole what stays together")
     elif len(kept) > 1:
         proposal.dimensions.append(Dimension(dimension.name, tuple(kept), dimension.comment, dimension.per))
         proposal.settings += settings
@@ -293,7 +295,8 @@ def _width(probe: _Probe, proposal: Proposal, width: str, heads: Sequence[str]) 
         return
     if heads:
         unit = size // counts.pop()
-        groups = {probe.keys[heads[0]] // probe.keys[key]: key for key in probe.all(GROUPS)}
+        shared = [key for key in probe.all(GROUPS) if probe.keys[key] > 1]  # one key for all queries stays
+        groups = {probe.keys[heads[0]] // probe.keys[key]: key for key in shared}
         settings += [Setting(key, "width", over=unit) for key in heads]
         settings += [Setting(key, "width", over=unit * queries) for queries, key in groups.items()]
         comment = f"{width}; attention divides it, so heads of {unit} follow it"
@@ -322,13 +325,7 @@ def _attention(probe: _Probe, proposal: Proposal, heads: Sequence[str]) -> None:
         settings = [Setting(key, "heads"), *([Setting(groups, "heads")] if groups and pairs > 1 else [])]
         moved = _admit(probe, proposal, Dimension("heads", shares(count), key), settings)
     size = next(probe.given[name] for name in HEAD_SIZE if name in probe.given)
-    fused = any("qkv_proj" in name for name in moved)
-    if fused and pairs not in (0, count):
-        proposal.dimensions.pop()
-        proposal.settings = [setting for setting in proposal.settings if setting not in settings]
-        proposal.fixed.append("heads: queries, keys and values are unequal parts of one matrix, which no layout says")
-    else:
-        _fused(probe, proposal, moved, count * size, 3)
+    _fused(probe, proposal, moved, count * size, 3)
 
 
 def _experts(probe: _Probe, proposal: Proposal) -> None:

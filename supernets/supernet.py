@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space
 from supernets.errors import MemoryLimitError, ShapeError, SupernetError
+from supernets.joined import whole
 from supernets.layout import Axes, Layouts, Shape
 from supernets.opening import Opened, open_into
 from supernets.optim import Optimizer, OptimizerConfig
@@ -84,14 +85,15 @@ class Supernet:
         self.device = torch.device(device)
         self._dtype = dtype
         self.plan = Plan(space, build, layout=layout, example=example, also=also)
+        self._build = self.plan.build  # whose modules have the names of the stored tensors
         self._survey = self.plan.survey
         self._check_memory(memory_limit)
 
         def initial(index: int) -> dict[str, Tensor]:
-            return _initial_values(self._survey, build, seed + index * SEED_STRIDE, dtype)
+            return _initial_values(self._survey, self._build, seed + index * SEED_STRIDE, dtype)
 
         self._store = _allocate(self._survey, initial(0), dtype)
-        self.opened: Opened | None = None if init is None else open_into(self._store, self._survey, build, init)
+        self.opened: Opened | None = None if init is None else open_into(self._store, self._survey, self._build, init)
         self.weights = self.sharing.bind(Ground(space, self._store, self._survey, seed, initial))
         self._store.to(self.device)
 
@@ -113,19 +115,25 @@ class Supernet:
         Args:
             route: of a sharing with several whole models, which one; None is the one the architecture belongs to.
         """
-        skeleton = build_skeleton(self.build, arch)
+        skeleton = build_skeleton(self._build, arch)
         return self._bind(skeleton, self._readings(skeleton, arch, route), leading)
 
-    def extract(self, arch: Architecture) -> nn.Module:
-        """An independent ordinary module of ``arch`` with its own copy of the weights, dense where they are mixed."""
-        skeleton = build_skeleton(self.build, arch)
+    def extract(self, arch: Architecture, *, apart: bool = False) -> nn.Module:
+        """An independent ordinary module of ``arch`` with its own copy of the weights, dense where they are mixed.
+
+        Args:
+            apart: leave parts of unequal sizes apart that the module's own class has in one parameter; they are called
+                as the supernet's tensors then.
+        """
+        skeleton = build_skeleton(self._build, arch)
         read = self._readings(skeleton, arch)
 
         def parameter(name: str, shape: Shape) -> nn.Parameter:
             value = _value(read(name, shape)).clone(memory_format=torch.contiguous_format)
             return nn.Parameter(value.view(shape), self._survey.trainable[name])
 
-        return self._bind(skeleton, parameter, lambda *stored: leading(*stored).clone())
+        bound = self._bind(skeleton, parameter, lambda *stored: leading(*stored).clone())
+        return bound if apart else whole(bound)
 
     def relax(self, mixture: Mixture) -> nn.Module:
         """The module of the largest architecture, computing the expectation over a mixture of architectures.
@@ -164,7 +172,7 @@ class Supernet:
             RelaxationError: it does not; the message names what in the model stands against it.
         """
         parts = example if isinstance(example, tuple) else (example,)
-        check(self.space, self.build, self.subnet, self.relax, tuple(part.to(self.device) for part in parts))
+        check(self.space, self._build, self.subnet, self.relax, tuple(part.to(self.device) for part in parts))
 
     def expected(self, metric: str, example: Example | None = None) -> Cost:
         """The cost "params", or "macs" of an ``example``, whose expectation over a mixture is exact.
@@ -180,7 +188,7 @@ class Supernet:
 
     @cached_property
     def _anatomy(self) -> Anatomy:
-        return Anatomy(self.space, self.build, self._survey)
+        return Anatomy(self.space, self._build, self._survey)
 
     def route(self, arch: Architecture) -> int:
         """Which of several whole models an architecture belongs to now; 0 where there is one."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from search_spaces import Architecture, Space
 from supernets.ends import Ends, ends
 from supernets.errors import ShapeError, SupernetError
+from supernets.joined import joined
 from supernets.layout import Axes, Blocks, Extent, Layouts, Shape, check_patterns
 from supernets.nesting import Cut, Nesting, cuts, nest
 from supernets.parametrized import spectral_norms
@@ -30,6 +31,7 @@ class Variant:
     cuts: dict[str, Cut]
     ends: dict[str, Ends]
     buffers: dict[str, Tensor]  # the persistent ones
+    joined: tuple[str, ...] = ()  # parameters that are held part by part
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def survey(space: Space, build: Build, layouts: Layouts, also: Sequence[Architec
         raise SupernetError(
             f"build({labelled[0][1].json()}) has no parameters; a supernet shares the weights of a model that has some"
         )
-    check_patterns(layouts, shapes)
+    check_patterns(layouts, [*shapes, *{name for variant in variants for name in variant.joined}])
     return Survey(
         tuple(variants),
         shapes,
@@ -230,6 +232,7 @@ def _look(choice: str | None, arch: Architecture, build: Build, layouts: Layouts
         cuts(module, layouts, arch),
         ends(module),
         {name: buffer for name, buffer in module.named_buffers() if name in persistent},
+        tuple(name for name, _, _ in joined(module)),
     )
 
 

@@ -65,6 +65,7 @@ OURS = {
             )
         ),
         *("nas.results.trust", "nas.results.corrected", "nas.columns"),
+        "nas.fidelity.ledger",
     ],
 }
 

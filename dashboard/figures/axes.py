@@ -1,11 +1,13 @@
-"""What axes of all figures have in common: titles with units, and ticks."""
+"""What axes of all figures have in common: titles with units, ticks, and the line where two agree."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
-from dashboard import text
+from dashboard import text, theme
 from nas.objectives.units import Metric
 
 
@@ -15,6 +17,18 @@ def axis(shown: Metric, log: bool = False) -> dict[str, Any]:
     if shown.tick_format:
         found["tickformat"] = shown.tick_format
     return found
+
+
+def diagonal(span: Sequence[float]) -> go.Scatter:
+    """The line on which both axes agree."""
+    return go.Scatter(
+        x=span,
+        y=span,
+        mode="lines",
+        line={"color": theme.FAINT, "width": 1.3, "dash": "dash"},
+        name="both agree",
+        hoverinfo="skip",
+    )
 
 
 def log_ticks(values: "pd.Series[float]", log: bool) -> dict[str, Any]:

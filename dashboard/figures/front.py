@@ -83,7 +83,7 @@ def front_figure(
     figure.update_layout(
         template=theme.TEMPLATE,
         height=540,
-        margin={"l": 12, "r": 24, "t": 56, "b": 12},
+        margin={"l": 72, "r": 24, "t": 64, "b": 60},  # what axes and legend need: Plotly draws twice to make more room
         dragmode="zoom",
         clickmode="event+select",
         uirevision=f"{shown.axes} {logs}",

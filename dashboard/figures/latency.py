@@ -26,17 +26,7 @@ def predictions_figure(rows: pd.DataFrame) -> go.Figure:
     log = 0 < 10 * low <= high
     pad = (high / low) ** 0.04 if log else (high - low) * 0.05 or 1.0
     span = [low / pad, high * pad] if log else [low - pad, high + pad]
-    figure = go.Figure()
-    figure.add_trace(
-        go.Scatter(
-            x=span,
-            y=span,
-            mode="lines",
-            line={"color": theme.FAINT, "width": 1.3, "dash": "dash"},
-            name="both agree",
-            hoverinfo="skip",
-        )
-    )
+    figure = go.Figure(axes.diagonal(span))
     kept, late = rows[~rows["above"]], rows[rows["above"]]
     bars = len(rows) <= MOST_BARS
     figure.add_trace(_predictions(kept, "held back", bars, size=8, color=theme.ACCENT, opacity=0.8))

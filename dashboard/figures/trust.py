@@ -24,17 +24,8 @@ def ranks_figure(rows: pd.DataFrame, name: str = "error", noise: float | None = 
     low, high = (float(end) for end in (np.nanmin([*inherited, *standalone]), np.nanmax([*inherited, *standalone])))
     pad = (high - low) * 0.06 or 1.0
     ticks = {"dtick": axes.step((high - low) / 5 or 1.0)}
-    figure = go.Figure()
-    figure.add_trace(
-        go.Scatter(
-            x=[low - pad, high + pad],
-            y=[low - pad, high + pad],
-            mode="lines",
-            line={"color": theme.FAINT, "width": 1.3, "dash": "dash"},
-            name="both agree",
-            hoverinfo="skip",
-        )
-    )
+    span = [low - pad, high + pad]
+    figure = go.Figure(axes.diagonal(span))
     if again.notna().any():
         figure.add_trace(_trained_again(rows["digest"], inherited, again, named))
     figure.add_trace(
@@ -53,7 +44,6 @@ def ranks_figure(rows: pd.DataFrame, name: str = "error", noise: float | None = 
         )
     )
     figure.update_layout(template=theme.TEMPLATE, height=430)
-    span = [low - pad, high + pad]
     figure.update_xaxes(
         title={"text": f"trained alone: {named.axis}"}, range=span, constrain="domain", constraintoward="left", **ticks
     )

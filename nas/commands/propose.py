@@ -21,12 +21,13 @@ from torch import nn
 from nas.errors import NasError
 from nas.run import executed
 from search_spaces.reading import MalformedError, file_bytes, json_object
+from supernets.apart import looked_at
 from supernets.errors import SupernetError
+from supernets.joined import whole
 from supernets.opening import missing_names
 from supernets.proposal_text import Parent, build_text, text
 from supernets.proposing import Dimension, admitted, propose, shares, skeleton
 from supernets.skeleton import build_skeleton
-from supernets.survey import survey
 
 
 class ProposalError(NasError):
@@ -185,9 +186,12 @@ def _tried(written: str, parent: nn.Module, within: str = "model.") -> str:
         file = Path(folder) / "proposal.py"
         file.write_text(written, encoding="utf-8")
         found = executed(file)
-    surveyed = survey(found["space"], found["build"], found["LAYOUT"])
-    names = surveyed.variants[0].shapes
-    largest = {name.removeprefix(within): surveyed.shapes[name] for name in names}  # no option may go beyond it
+    surveyed, build = looked_at(found["space"], found["build"], found["LAYOUT"])
+    network = build_skeleton(build, found["space"].largest())
+    sizes = {name: surveyed.shapes[name] for name, _ in network.named_parameters()}
+    beyond = {name: size for name, size in sizes.items() if size != network.get_parameter(name).shape}
+    shapes = {name: tuple(own.shape) for name, own in whole(network).named_parameters()} | beyond
+    largest = {name.removeprefix(within): shape for name, shape in shapes.items()}
     expected = {name: tuple(p.shape) for name, p in parent.named_parameters()}
     if largest != expected:
         other = min(name for name, _ in largest.items() ^ expected.items())

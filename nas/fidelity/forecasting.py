@@ -128,7 +128,8 @@ class Forecasting:
             raise NasError(f"epochs = {epochs}: the start alone takes {self.start}; give more, or a smaller start")
         while self.paid < epochs and (chosen := self._next()):
             self._train(chosen[: epochs - self.paid])
-        found = [trial for trial in self.ledger.trials if trial.error is None]
+        ends = {trial.config: trial for trial in self.ledger.trials}  # the last trial of each
+        found = [trial for trial in ends.values() if trial.error is None]
         return min(found, key=lambda trial: trial.metrics[self.objective], default=None)
 
     @property

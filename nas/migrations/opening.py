@@ -23,6 +23,9 @@ from nas.migrations.address import shown as shown
 
 _BUSY_SECONDS = 30
 _TURN_S = 0.0005, 0.003  # between tries to become the writer
+_AGEING_S, _HURRY = 0.01, 4.0  # tries come twice as often after so long, and at most so many times as often
+_CROWDED_S = 0.05  # after waiting for a turn, how long others are taken to be waiting too
+_WAITED = "waited"
 # A server that is gone without a word is noticed within half a minute rather than hours.
 _VANISHED: dict[str, Any] = {
     "connect_timeout": 10,
@@ -85,22 +88,33 @@ def _begin_to_write(connection: sa.Connection) -> None:
     """Begins as the one writer, waiting for others by itself.
 
     SQLite's own wait sleeps longer and longer, up to a tenth of a second, in which whoever writes in a row comes first
-    again and again; short waits of random lengths give all the same chance.
+    again and again. Here waits are short and random, they become shorter the longer one has waited, and who had to wait
+    for its last turn lets the others go first.
     """
-    held, until = connection.connection.driver_connection, time.monotonic() + _BUSY_SECONDS
+    held = connection.connection.driver_connection
     assert isinstance(held, sqlite3.Connection)
     held.execute("PRAGMA busy_timeout = 0")
+    if time.monotonic() - connection.info.get(_WAITED, -_CROWDED_S) < _CROWDED_S:
+        time.sleep(random.uniform(*_TURN_S))
+    began = time.monotonic()
     try:
-        while True:
-            try:
-                held.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
-                    raise exc.DBAPIError.instance("BEGIN IMMEDIATE", (), error, sqlite3.Error) from error
-            time.sleep(random.uniform(*_TURN_S))
+        while (error := _tried(held)) is not None:
+            waited = time.monotonic() - began
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited >= _BUSY_SECONDS:
+                raise exc.DBAPIError.instance("BEGIN IMMEDIATE", (), error, sqlite3.Error) from error
+            connection.info[_WAITED] = time.monotonic()
+            time.sleep(random.uniform(*_TURN_S) / min(1 + waited / _AGEING_S, _HURRY))
     finally:
         held.execute(f"PRAGMA busy_timeout = {round(1e3 * _BUSY_SECONDS)}")
+
+
+def _tried(held: sqlite3.Connection) -> sqlite3.OperationalError | None:
+    """Begins as the writer; what stood against it."""
+    try:
+        held.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        return error
+    return None
 
 
 def _in_memory(url: sa.URL) -> bool:

@@ -120,7 +120,8 @@ class Evaluations(Architectures, Lives):
         Args:
             weights: Digest of the weights that were evaluated.
             data: Digest of the data and the settings of the evaluation.
-            lives: What is known of where they come from; what is stored now needs no time.
+            lives: What is known of where they come from. What is stored now needs no time and no life; `Life()` says
+                that nothing is known, not even when it was stored first.
 
         Raises:
             NasError: The study is unknown, another process drives it, a position holds another evaluation, or the study

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.errors import NasError
+from nas.migrations import tables
 from nas.records import Distribution, Evaluation, Life, Origin, StudyRecord
 from nas.storage import Repository
 from nas.storage.keeping import Context
@@ -31,6 +32,8 @@ _MOST_BYTES = 2**30
 _METRIC = "metrics."
 _COLUMNS = ("position", "architecture", "weights", "data", "error", "seconds", "worker", "stored", "origin")
 _OPTIONAL = ("error", "stored", "origin")
+_LATER = ("stored", "origin")
+"""Columns that tables of revisions before 0005 lack: of their evaluations that is not known."""
 _REMEDY = "export the study again, or copy its whole folder again"
 
 
@@ -44,6 +47,8 @@ class _Document:
     distributions: list[Distribution]
     distributions_key: str
     surroundings: Surroundings
+    revision: str = ""
+    """Of the database that it comes from; empty before 0005 told it."""
 
 
 def export_study(source: Repository, name: str, folder: Path) -> int:
@@ -59,7 +64,13 @@ def export_study(source: Repository, name: str, folder: Path) -> int:
     record = source.study(name)
     found = findings(source, record)
     document = _Document(
-        1, record, found.verified, found.distributions, found.distributions_key, surroundings(source, record)
+        format=1,
+        study=record,
+        verified=found.verified,
+        distributions=found.distributions,
+        distributions_key=found.distributions_key,
+        surroundings=surroundings(source, record),
+        revision=tables.VERSION,
     )
     files = {JSON: json.dumps(asdict(document), indent=1).encode(), TABLE: _table(found)}
     files[SUMS] = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
@@ -126,7 +137,7 @@ def _document(path: Path, content: bytes) -> _Document:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        json_value(content, most_bytes=_MOST_BYTES)
+        _refuse_newer(path, json_value(content, most_bytes=_MOST_BYTES))
         return TypeAdapter(_Document).validate_json(content, strict=True)
     except MalformedError as error:
         reason = str(error)
@@ -135,6 +146,13 @@ def _document(path: Path, content: bytes) -> _Document:
         place = ".".join(map(str, first["loc"]))
         reason = f"has at {place or 'its root'} what a study has not ({first['msg']})"
     raise NasError(f"{path} {reason}; {_REMEDY}")
+
+
+def _refuse_newer(path: Path, value: Any) -> None:
+    revision = value.get("revision") if isinstance(value, dict) else None
+    if isinstance(revision, str) and revision > tables.VERSION:
+        newer = f"is of revision {revision}, newer than {tables.VERSION}, the last this package knows"
+        raise NasError(f"{path} {newer}; run: pip install --upgrade nas")
 
 
 # -- the table of evaluations
@@ -201,8 +219,8 @@ def _evaluations(content: bytes) -> tuple[dict[Context, dict[int, Evaluation]], 
 
 def _life(stored: float | None, origin: str | None, place: str) -> Life:
     try:
-        told = None if origin is None else json.loads(origin)
-    except ValueError:
+        told = None if origin is None else json_value(origin)
+    except MalformedError:
         told = ()
     if told is not None and not (isinstance(told, list) and told and all(isinstance(one, str) for one in told)):
         raise MalformedError(f"has no origin {place}: {str(origin)[:80]}")
@@ -217,7 +235,8 @@ def _rows(content: bytes) -> Iterator[dict[str, Any]]:
     try:
         file = parquet.ParquetFile(pa.BufferReader(content))
         schema = file.schema_arrow
-        if tuple(schema.names[: len(_COLUMNS)]) != _COLUMNS or len(set(schema.names)) < len(schema.names):
+        columns = tuple(name for name in _COLUMNS if name in schema.names or name not in _LATER)
+        if tuple(schema.names[: len(columns)]) != columns or len(set(schema.names)) < len(schema.names):
             raise MalformedError(f"has the columns {', '.join(schema.names[:9])}, not those of evaluations")
         for field in schema:
             if field.type != _type(field.name) or not (field.name in _COLUMNS or field.name.startswith(_METRIC)):
@@ -225,13 +244,15 @@ def _rows(content: bytes) -> Iterator[dict[str, Any]]:
         groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
         if sum(group.total_byte_size for group in groups) > _MOST_BYTES:
             raise MalformedError(f"is larger than the {_MOST_BYTES:,} bytes that are read")
-        names = {name: json.loads(f'"{name.removeprefix(_METRIC)}"') for name in schema.names[len(_COLUMNS) :]}
+        names = {name: json_value(f'"{name.removeprefix(_METRIC)}"') for name in schema.names[len(columns) :]}
         for batch in file.iter_batches():
             for row in batch.to_pylist():
-                missing = [name for name in _COLUMNS if row[name] is None and name not in _OPTIONAL]
+                missing = [name for name in columns if row[name] is None and name not in _OPTIONAL]
                 if missing:
                     raise MalformedError(f"has a row without {missing[0]!r}")
-                yield {name: row[name] for name in _COLUMNS} | {"metrics": {names[name]: row[name] for name in names}}
+                yield {name: row.get(name) for name in _COLUMNS} | {
+                    "metrics": {names[name]: row[name] for name in names}
+                }
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, MalformedError):
             raise

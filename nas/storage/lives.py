@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from nas.migrations import tables
 from nas.records import Life, Origin
 from nas.storage.patience import patient
-from nas.storage.sealed import loads
+from nas.storage.sealed import damaged, loads
 from nas.storage.studies import Studies
 
 _link = tables.study_evaluations.c
@@ -49,17 +49,25 @@ class Lives(Studies):
     def _origin(self, text: str | None) -> Origin | None:
         if text is None:
             return None
-        how, *parents = loads(text, list, "how an architecture was proposed", self.url)
-        return Origin(how, tuple(parents))
+        what = "how an architecture was proposed"
+        told = loads(text, list, what, self.url)
+        if not told or not all(isinstance(one, str) for one in told):
+            raise damaged(what, self.url)
+        return Origin(told[0], tuple(told[1:]))
 
     def _linking(self) -> sa.Insert:
-        """Insertion of rows with `life_of` in them: the time is the database's where none is given."""
-        stored: sa.ColumnElement[float] = sa.func.coalesce(sa.bindparam("at", type_=sa.Double()), self._clock)
-        return sa.insert(tables.study_evaluations).values(stored=stored)
+        """Insertion of rows with `life_of` in them: what is stored now has its time from the database."""
+        at: sa.BindParameter[float] = sa.bindparam("at", type_=sa.Double())
+        is_new: sa.BindParameter[bool] = sa.bindparam("is_new", type_=sa.Boolean())
+        return sa.insert(tables.study_evaluations).values(stored=sa.case((is_new, self._clock), else_=at))
 
 
 def life_of(life: Life | None) -> dict[str, Any]:
-    """What is stored of it."""
+    """What is stored of it. One without a time is new, unless nothing at all is known of it, as of a copied one."""
     origin = life.origin if life else None
     text = json.dumps([origin.how, *origin.parents]) if origin else None
-    return {"at": life.stored if life else None, "origin": text}
+    return {
+        "at": life.stored if life else None,
+        "origin": text,
+        "is_new": life != Life() and (life is None or life.stored is None),
+    }

@@ -52,7 +52,7 @@ def saliency(supernet: Supernet, task: Task, groups: Sequence[Group], by: str | 
     }
 
     def worth(arch: Architecture) -> float:
-        shapes = shapes_of(supernet.build, arch)
+        shapes = shapes_of(supernet.plan.build, arch)
         kept = ((own, _units(group, shapes)) for group, own in sums.items())
         return sum(float(own[units - 1]) for own, units in kept if units)
 

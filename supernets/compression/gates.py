@@ -72,7 +72,7 @@ def unit_gates(supernet: Supernet, groups: Sequence[Group], norms: bool = False)
     A closed unit still counts in the statistics of a layer norm, so the network without it computes something else than
     the one in which it is closed.
     """
-    largest = supernet.extract(supernet.space.largest())
+    largest = supernet.extract(supernet.space.largest(), apart=True)
     named = dict(largest.named_parameters(remove_duplicate=False))
     gates = []
     for group in groups:
@@ -118,7 +118,7 @@ def sublayer_gates(supernet: Supernet, patterns: Sequence[str], example: Example
         DistillationError: a pattern names no module.
         SupernetError: a module is no linear layer or convolution.
     """
-    largest = supernet.extract(supernet.space.largest())
+    largest = supernet.extract(supernet.space.largest(), apart=True)
     gates = []
     for name in (name for pattern in patterns for name in matching(largest, pattern, "the largest network")):
         layer = largest.get_submodule(name)

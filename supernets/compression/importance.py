@@ -87,7 +87,7 @@ class Calibration:
         return {name: value / self.batches for name, value in sums.items()}
 
     def _largest(self) -> nn.Module:
-        return self.supernet.extract(self.supernet.space.largest()).eval()
+        return self.supernet.extract(self.supernet.space.largest(), apart=True).eval()
 
     def _data(self) -> Iterator[Any]:
         for number in range(self.batches):

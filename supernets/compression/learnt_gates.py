@@ -236,7 +236,7 @@ def gates_of(
     Raises:
         SupernetError: there is nothing, or nothing that costs anything.
     """
-    example, largest = task.example(2), supernet.extract(supernet.space.largest())
+    example, largest = task.example(2), supernet.extract(supernet.space.largest(), apart=True)
     groups, _ = coupled(Networks(supernet, example))
     gates = [*unit_gates(supernet, groups, norms), *sublayer_gates(supernet, sublayers, example)]
     if not gates:
@@ -264,7 +264,7 @@ class _Learning:
         prices: Prices | None,
     ) -> None:
         self.supernet, self.task, self.config, self.gates = supernet, task, config, gates
-        self.network = supernet.extract(supernet.space.largest()).train()
+        self.network = supernet.extract(supernet.space.largest(), apart=True).train()
         self.shapes, self.prices = shapes, prices
         device = supernet.device
         self.logits = nn.ParameterList(nn.Parameter(torch.full((gate.units,), BOUND, device=device)) for gate in gates)

@@ -87,7 +87,7 @@ def left_by(gates: Gates, supernet: Supernet, costs: Costs, limits: Mapping[str,
     """
 
     def worth(arch: Architecture) -> float:
-        return gates.kept(shapes_of(supernet.build, arch))
+        return gates.kept(shapes_of(supernet.plan.build, arch))
 
     return fitted(supernet, worth, costs, limits)
 

@@ -26,6 +26,9 @@ from search_spaces import Architecture
 from supernets.compression.importance import reads
 from supernets.compression.side_by_side import Pass, Stop, watched
 from supernets.errors import SupernetError
+from supernets.joined import Joined, joined
+from supernets.layout import Shape
+from supernets.skeleton import build_skeleton
 from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 from supernets.views import tensors
@@ -99,15 +102,27 @@ def reconstructed(
 def kept_units(supernet: Supernet, arch: Architecture, network: nn.Module) -> dict[str, Tensor]:
     """By the name of each layer that multiplies by a matrix, which of the largest one's outputs a network keeps."""
     survey = supernet.survey
-    extents = survey.extents(network, arch)
     found = {}
+    skeleton, largest = (build_skeleton(supernet.plan.build, one) for one in (arch, supernet.space.largest()))
+    extents = survey.extents(skeleton, arch)
+    whole = {name: join.parts for name, join, _ in joined(largest)}
+    apart = {name: (join.parts, names) for name, join, names in joined(skeleton)}
+
+    def kept(name: str, shape: Shape) -> Tensor:
+        out = survey.ends[name][1]
+        assert out is not None
+        return survey.axes[name].kept(out, extents.get(name, shape), survey.shapes[name])
+
     for path, layer in network.named_modules():
         name = f"{path}.weight".lstrip(".")
         if reads(layer) is not None and name in survey.shapes:
-            out = survey.ends[name][1]
-            assert out is not None
-            shape = extents.get(name, tuple(layer.weight.shape))
-            found[path] = survey.axes[name].kept(out, shape, survey.shapes[name])
+            found[path] = kept(name, tuple(layer.weight.shape))
+        elif name in apart:
+            parts, names = apart[name]
+            shapes = [tuple(skeleton.get_parameter(one).shape) for one in names]
+            rows = Joined(whole[name].of_rows).right_inverse(torch.arange(sum(whole[name].sizes)))
+            left = [one[kept(part, shape)] for one, part, shape in zip(rows, names, shapes, strict=True)]
+            found[path] = Joined(parts.of_rows)(*left)
     return found
 
 

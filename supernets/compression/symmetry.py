@@ -57,7 +57,7 @@ class Networks:
             if whole - shown:
                 shown |= whole
                 archs.append(variant.arch)
-        return {arch: follow_weights(_in_float64(self.supernet.extract(arch))).eval() for arch in archs}
+        return {arch: follow_weights(_in_float64(self.supernet.extract(arch, apart=True))).eval() for arch in archs}
 
     def outputs(self, values: Values) -> list[list[Tensor]]:
         """What each network gives with some weights, all floating-point tensors of it."""

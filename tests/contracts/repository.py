@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.storage.writers import WRITERS, written
 from nas.errors import NasError
 from nas.migrations import tables
 from nas.records import (
@@ -110,23 +111,6 @@ def with_study(repository: Repository, *names: str) -> Repository:
     return repository
 
 
-MANY = """
-import sys, time
-from nas.records import Evaluation
-from nas.storage import Repository
-from search_spaces import Architecture
-repository, name = Repository(sys.argv[1]), sys.argv[2]
-took = []
-with repository.driving(name):
-    for number in range(int(sys.argv[3])):
-        arch = Architecture.from_json('{"is":"Net","width":%d,"of":"%s"}' % (number, name))
-        began = time.perf_counter()
-        repository.store_evaluations(name, {number: Evaluation(arch, {"error": 0.5})}, "w", "d")
-        took.append(time.perf_counter() - began)
-print(*took)
-"""
-
-
 class RepositoryContract:
     @pytest.fixture
     def url(self) -> str:
@@ -152,6 +136,9 @@ class RepositoryContract:
             assert repository.lives("second") == {0: repository.life("second", 0)} == {0: Life(12.5)}
             assert repository.life("first", 0) == life and repository.life("first", 1) == Life()
             assert repository.evaluations("first") == repository.evaluations("second") == batch(0)
+            repository.store_evaluations("first", dict(enumerate(batch(1, 2), start=1)), "w", "d", {1: Life()})
+            assert repository.life("first", 1) == Life(), "nothing is known of a copied one"
+            assert repository.life("first", 2).stored is not None
 
     def test_spaces_supernets_and_targets_come_back(self, repository: Repository) -> None:
         repository.add_supernet(SUPERNET)
@@ -261,17 +248,12 @@ class RepositoryContract:
 
     @pytest.mark.slow
     def test_eight_processes_write_ten_thousand_evaluations(self, url: str) -> None:
-        names = [f"study {number}" for number in range(8)]
-        with Repository(url) as repository:
-            with_study(repository, *names)
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            writers = [subprocess.Popen([sys.executable, "-c", MANY, url, name, "1250"], **pipes) for name in names]
-            said = [writer.communicate(timeout=300) for writer in writers]
-            assert [(writer.returncode, err) for writer, (_, err) in zip(writers, said, strict=True)] == [(0, "")] * 8
+        found = written(url, WRITERS, 1250)
+        assert found.errors == [] and len(found.seconds) == 10_000
+        with Repository(url, read_only=True) as repository:
+            names = [f"study {number}" for number in range(WRITERS)]
             assert repository.num_evaluations() == dict.fromkeys(names, 1250)
-            assert [len(repository.columns(name)) for name in names] == [1250] * 8
-        took = sorted(float(text) for out, _ in said for text in out.split())
-        print(f"seconds a commit: median {took[5000]:.4f}, 99 of 100 within {took[9900]:.4f}, most {took[-1]:.4f}")
+            assert [len(repository.columns(name)) for name in names] == [1250] * WRITERS
 
     def test_a_lease_is_renewed(self, url: str) -> None:
         with Repository(url) as one, Repository(url) as two, one.driving("first", seconds=0.4):

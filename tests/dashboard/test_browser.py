@@ -1,40 +1,23 @@
 """What a reader does, in a real browser: Streamlit's test driver has no charts, no addresses and no way back."""
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.browsing import CHROMIUM, FLAGS, served
 from dashboard import text
 from dashboard.planes import MOST_POINTS
 from dashboard.queries import StudyView
-from dashboard.serve import command
 from nas.storage import Repository
 from tests.dashboard.seeding import ConvSpace, evaluations, seed_database
 from tests.dashboard.seeding_odd import EMOJI, HTML, MARKDOWN, RIGHT_TO_LEFT, SQL, add, seed_odd
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 WAIT = 60_000  # ms; a chart takes seconds where the machine is busy
 LARGE = 20_000
 
@@ -44,43 +27,10 @@ pytestmark = [
 ]
 
 
-@contextmanager
-def served(url: str, **environment: str) -> Iterator[str]:
-    """A server of its own on a free port, ended with the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parents[2]
-    server = subprocess.Popen(
-        command(url, port=port),
-        env={**os.environ, "PYTHONPATH": str(root), **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        base = f"http://127.0.0.1:{port}"
-        wait_until_healthy(base, server)
-        yield base
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def wait_until_healthy(base: str, server: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{base}/_stcore/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise AssertionError(f"the server at {base} did not come up within {seconds} s")
-
-
 @pytest.fixture(scope="module")
 def address(url: str) -> Iterator[str]:
-    with served(url) as base:
-        yield base
+    with served(url) as server:
+        yield server.base
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +39,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     seed_odd(url, 40)
     with Repository(url) as repository:
         add(repository, ConvSpace(), "large", LARGE, seed=99)
-    with served(url) as base:
-        yield base
+    with served(url) as server:
+        yield server.base
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +209,8 @@ def test_a_zoom_stays_when_a_point_is_clicked(address: str, shown: StudyView, pa
 
 
 def test_the_first_visitor_of_a_server_sees_the_page_asked_for(url: str, page: Any) -> None:
-    with served(url) as base:
-        page.goto(f"{base}/trust?study=digits-cnn")
+    with served(url) as server:
+        page.goto(f"{server.base}/trust?study=digits-cnn")
         page.get_by_role("heading", name="Trust", exact=True).wait_for()
         page.get_by_text("can be trusted").first.wait_for()
         assert page.get_by_test_id("stSidebarNav").count() == 0, "no list of files"
@@ -342,8 +292,8 @@ def test_a_broken_database_is_one_line(tmp_path: Path, page: Any) -> None:
     with path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 200_000)
-    with served(f"sqlite:///{path}") as base:
-        page.goto(f"{base}/front?study=digits-cnn")
+    with served(f"sqlite:///{path}") as server:
+        page.goto(f"{server.base}/front?study=digits-cnn")
         alert = page.get_by_test_id("stAlert").first
         alert.wait_for()
         said = alert.inner_text()
@@ -353,8 +303,8 @@ def test_a_broken_database_is_one_line(tmp_path: Path, page: Any) -> None:
 def test_a_running_search_is_followed_without_losing_what_was_chosen(url: str, tmp_path: Path, page: Any) -> None:
     path = tmp_path / "live.db"
     shutil.copy(url.removeprefix("sqlite:///"), path)
-    with served(f"sqlite:///{path}") as base, Repository(f"sqlite:///{path}") as repository:
-        page.goto(f"{base}/front?study=digits-cnn-wide")
+    with served(f"sqlite:///{path}") as server, Repository(f"sqlite:///{path}") as repository:
+        page.goto(f"{server.base}/front?study=digits-cnn-wide")
         chart(page)
         page.get_by_text("60 evaluations").first.wait_for()
         click_point(page, "front (3 objectives)", 1)
@@ -430,8 +380,8 @@ def test_an_export_that_exists_is_downloaded_by_an_id(shown: StudyView, url: str
     folder = tmp_path / "runs" / "digits-cnn" / "best"
     folder.mkdir(parents=True)
     (folder / "architecture.json").write_text(json.dumps({"architecture": best.to_dict(), "metadata": {}}))
-    with served(url, NAS_RUNS=str(tmp_path / "runs")) as base:
-        page.goto(f"{base}/architecture?study=digits-cnn&architecture={best.digest[:12]}")
+    with served(url, NAS_RUNS=str(tmp_path / "runs")) as server:
+        page.goto(f"{server.base}/architecture?study=digits-cnn&architecture={best.digest[:12]}")
         with page.expect_download() as found:
             page.get_by_role("button", name=re.compile("Download export")).click()
         assert found.value.suggested_filename == f"{best.digest[:8]}.zip"

@@ -96,6 +96,49 @@ def regnet() -> nn.Module:
     return transformers.RegNetForImageClassification(transformers.RegNetConfig(**sizes))
 
 
+def phi3() -> nn.Module:
+    """Queries, keys and values in one matrix, of which keys and values are fewer."""
+    return transformers.Phi3ForCausalLM(transformers.Phi3Config(**DECODER, **SPECIAL))
+
+
+def falcon() -> nn.Module:
+    """One key for all queries, behind them."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 30}
+    return transformers.FalconForCausalLM(transformers.FalconConfig(**sizes, bos_token_id=1, eos_token_id=2))
+
+
+def grouped_falcon() -> nn.Module:
+    """Each group of queries with its key and value."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_kv_heads": 2, "vocab_size": 30}
+    config = transformers.FalconConfig(**sizes, new_decoder_architecture=True, bos_token_id=1, eos_token_id=2)
+    return transformers.FalconForCausalLM(config)
+
+
+def bigcode() -> nn.Module:
+    sizes = {"n_positions": 16, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 48}
+    return transformers.GPTBigCodeForCausalLM(transformers.GPTBigCodeConfig(vocab_size=30, **sizes, **SPECIAL))
+
+
+def mamba2() -> nn.Module:
+    """State spaces: five parts in one projection, two of which belong to no head."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 4, "head_dim": 8, "num_heads": 8, "n_groups": 1}
+    return transformers.Mamba2ForCausalLM(transformers.Mamba2Config(vocab_size=30, **sizes, **SPECIAL))
+
+
+def gemma3() -> nn.Module:
+    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**DECODER, head_dim=8))
+
+
+def mistral() -> nn.Module:
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**DECODER, head_dim=8))
+
+
+def distilbert() -> nn.Module:
+    sizes = {"dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4}
+    config = transformers.DistilBertConfig(vocab_size=30, max_position_embeddings=16, **sizes)
+    return transformers.DistilBertForMaskedLM(config)
+
+
 def plain(width: int = 16, depth: int = 2, classes: int = 3) -> nn.Module:
     """No model of transformers: its sizes are arguments."""
     blocks = nn.Sequential(*(nn.Sequential(nn.Linear(width, width), nn.GELU()) for _ in range(depth)))
@@ -119,7 +162,7 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-ONE_OF_A_KIND = {"gpt2", "llama", "bert", "vit", "whisper", "mixtral", "resnet", "plain"}
+ONE_OF_A_KIND = {"gpt2", "llama", "bert", "vit", "whisper", "mixtral", "resnet", "phi3", "plain"}
 """Fused, grouped, bidirectional and image attention, encoder and decoder, experts, convolutions, and none of these."""
 
 
@@ -130,6 +173,8 @@ def one_of_a_kind(families: Iterable[str]) -> list[Any]:
 
 EXAMPLES: dict[str, Callable[[], tuple[Tensor, ...]]] = {
     **dict.fromkeys(["gpt2", "llama", "qwen3", "bert", "mixtral", "qwen3_moe", "deepseek"], lambda: (tokens(),)),
+    **dict.fromkeys(["phi3", "falcon", "grouped_falcon", "bigcode", "mamba2"], lambda: (tokens(),)),
+    **dict.fromkeys(["gemma3", "mistral", "distilbert"], lambda: (tokens(),)),
     "t5": lambda: (tokens(), tokens()[:, :5]),
     "vit": lambda: (noise(2, 3, 16, 16),),
     "whisper": lambda: (noise(2, 8, 20), tokens()[:, :5]),

@@ -12,12 +12,15 @@ import pytest
 from pyarrow import parquet
 
 from nas.errors import NasError
+from nas.migrations import tables
+from nas.records import Life
 from nas.storage import Repository
 from nas.storage.checking import problems
 from nas.storage.folders import JSON, SUMS, TABLE, _sha256, export_study, import_study
 from tests.contracts.repository import STUDY, evaluation, with_study
 from tests.nas.command import Nas, caller
 from tests.nas.test_keeping import content, full
+from tests.nas.test_migrations import REVISIONS
 
 
 @pytest.fixture
@@ -132,6 +135,39 @@ def column(name: str, values: list[Any], kind: Any) -> Callable[[Path], None]:
     return apply
 
 
+def as_written_at(revision: str, folder: Path) -> None:
+    """Makes of a folder what an export at an earlier revision of the database wrote."""
+    document = json.loads((folder / JSON).read_text())
+    del document["revision"]
+    if revision < "0004":
+        del document["study"]["wanted"]
+    (folder / JSON).write_text(json.dumps(document, indent=1))
+    if revision < "0005":
+        table = parquet.read_table(folder / TABLE)
+        parquet.write_table(table.drop_columns(["stored", "origin"]), folder / TABLE)
+    seal(folder)
+
+
+@pytest.mark.parametrize("revision", [revision for revision in REVISIONS if revision >= "0003"])
+def test_what_earlier_revisions_exported_is_imported(revision: str, folder: Path) -> None:
+    with Repository("sqlite://") as now, Repository("sqlite://") as there:
+        import_study(folder, now)
+        as_written_at(revision, folder)
+        assert import_study(folder, there) == ("second", 2)
+        assert there.placed_evaluations("second") == now.placed_evaluations("second")
+        assert there.contexts("second") == now.contexts("second") and list(problems(there)) == []
+        known = now.lives("second") if revision >= "0005" else dict.fromkeys(range(2), Life())
+        assert there.lives("second") == known
+
+
+def test_what_a_newer_revision_exported_is_refused(folder: Path) -> None:
+    changed(lambda document: document.update(revision="9999", study="of another kind"))(folder)
+    seal(folder)
+    newer = rf"study.json is of revision 9999, newer than {tables.VERSION}, .*; run: pip install --upgrade nas"
+    with Repository("sqlite://") as there, pytest.raises(NasError, match=newer):
+        import_study(folder, there)
+
+
 MALFORMED = {
     "no JSON": (lambda folder: (folder / JSON).write_text("{"), "study.json is not JSON"),
     "deep JSON": (lambda folder: (folder / JSON).write_text("[" * 100_000), "study.json is nested deeper than 100 lev"),
@@ -148,6 +184,7 @@ MALFORMED = {
     "missing": (column("worker", ["a", None], pa.string()), "has a row without 'worker'"),
     "no architecture": (column("architecture", ["[]", "{}"], pa.string()), "has no architecture"),
     "infinite": (column("seconds", [1.0, float("inf")], pa.float64()), "has a number that is not finite at position 1"),
+    "no origin": (column("origin", ["[" * 100_000, "[1]"], pa.string()), "has no origin at position"),
     "both": (column("error", ["bad", None], pa.string()), "has no evaluation at position 0"),
 }
 

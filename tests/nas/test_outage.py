@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc
 
+from benchmarks.postgresql import Server
 from nas.commands.session import run_workflow
 from nas.errors import NasError
 from nas.migrations import opening
@@ -20,7 +21,7 @@ from nas.storage import Repository, evaluations
 from search_spaces import Architecture
 from tests.contracts.repository import batch, with_study
 from tests.nas.command import variant
-from tests.nas.postgresql import Server
+from tests.nas.postgresql import throw_away
 from tests.nas.test_study import evaluate, found, study
 
 
@@ -100,7 +101,7 @@ def test_a_commit_whose_answer_is_lost_is_not_stored_twice(url: str, monkeypatch
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server.throw_away() as running:
+    with throw_away() as running:
         yield running
 
 

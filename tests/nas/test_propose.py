@@ -114,6 +114,27 @@ def test_fewer_and_narrower_experts_keep_router_rows_and_gates(family: str, hidd
     assert torch.equal(small.experts.down_proj, theirs.experts.down_proj[:2, :16, :narrow])
 
 
+@pytest.mark.parametrize(
+    ("family", "smaller", "path", "kept"),
+    [
+        ("phi3", {"groups": 1}, "model.layers.0.self_attn.qkv_proj", [0, 1, 4, 6]),
+        ("falcon", {"width": 16}, "transformer.h.0.self_attention.query_key_value", [0, 1, 4, 5]),
+        ("grouped_falcon", {"width": 16}, "transformer.h.0.self_attention.query_key_value", [0, 1, 2, 3]),
+        ("bigcode", {"width": 16}, "transformer.h.0.attn.c_attn", [0, 1, 4, 5]),
+    ],
+)
+def test_fewer_fused_heads_are_read_from_their_own_part(
+    family: str, smaller: dict[str, int], path: str, kept: list[int], tmp_path: Path
+) -> None:
+    """Half of the queries; half of the keys and values too, where there are two, else the only ones."""
+    run, net = opened(family, tmp_path)
+    theirs, small = (
+        one.get_submodule(path) for one in (run.INIT, net.extract(net.space.at(**smaller).largest()).model)
+    )
+    heads = theirs.weight.view(-1, 8, 32)[kept].flatten(0, 1)
+    assert torch.equal(small.weight, heads[:, : small.weight.shape[1]])
+
+
 def test_a_grouped_convolution_keeps_whole_groups(tmp_path: Path) -> None:
     run, net = opened("hubert", tmp_path)
     small = net.extract(net.space.smallest()).model.encoder.pos_conv_embed.conv
@@ -138,6 +159,9 @@ def test_every_family_has_the_choices_it_can_have() -> None:
         "whisper": {"width", "encoder_depth", "decoder_depth", "encoder_hidden", "decoder_hidden"},
         "mixtral": {"width", "groups", "experts", "depth", "hidden"},
         "resnet": {f"{word}_{stage}" for word in ("width", "blocks") for stage in (1, 2, 3)},
+        "phi3": {"width", "groups", "depth", "hidden"},
+        "falcon": {"width", "depth", "hidden"},
+        "bigcode": {"width", "depth", "hidden"},
         "plain": {"width", "depth", "classes"},
     }
     for family, names in expected.items():

@@ -23,6 +23,9 @@ LEFT = {
     "whisper": {"proj_out": "tied"},
     "hubert": {"conv": "by groups"},
     "mixtral": {},
+    "phi3": {},
+    "falcon": {"lm_head": "tied"},
+    "mamba2": {"lm_head": "tied", "conv1d": "by groups"},
     "resnet": {},
     "convnext": {"": "by groups"},
 }

@@ -16,7 +16,7 @@ from nas.migrations import opening, tables
 from nas.storage import Repository
 from nas.storage.copying import copy
 from tests.contracts.repository import STUDY, RepositoryContract, batch, with_study
-from tests.nas.postgresql import Server
+from tests.nas.postgresql import throw_away
 from tests.nas.test_keeping import check_copies, content
 from tests.nas.test_migrations import REVISIONS, check_upgrade
 
@@ -35,7 +35,7 @@ def begun(url):
 @pytest.fixture(scope="session")
 def server():
     """The URL of a throw-away PostgreSQL server, up to the name of the database."""
-    with Server.throw_away() as running:
+    with throw_away() as running:
         yield running.url
 
 

@@ -1,0 +1,44 @@
+"""A build whose modules hold parameters of unequal parts part by part, so that each part is cut as any parameter is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from search_spaces import Architecture, Space
+from supernets.errors import UnequalPartsError
+from supernets.joined import take_apart
+from supernets.layout import Layouts
+from supernets.nesting import unequal
+from supernets.skeleton import Build
+from supernets.survey import Survey, survey
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The modules of a build, taken apart where their classes or the user's layouts tell of unequal parts."""
+
+    build: Build
+    layouts: Layouts
+
+    def __call__(self, arch: Architecture) -> nn.Module:
+        module = self.build(arch)
+        for name, parts in unequal(module, self.layouts, arch).items():
+            path, _, attribute = name.rpartition(".")
+            take_apart(module.get_submodule(path), attribute, parts)
+        return module
+
+
+def looked_at(space: Space, build: Build, layouts: Layouts, also: Sequence[Architecture] = ()) -> tuple[Survey, Build]:
+    """The survey of a space's networks, and the build whose modules have its names: unequal parts that move are apart.
+
+    Raises:
+        ShapeError, SupernetError: as `survey`.
+    """
+    try:
+        return survey(space, build, layouts, also), build
+    except UnequalPartsError:
+        taken = Apart(build, layouts)
+        return survey(space, taken, layouts, also), taken
