@@ -29,6 +29,7 @@ from nas.run import Run
 from nas.searchers import SEARCHERS
 from nas.searchers.spelled import read
 from nas.stages.evaluators import SubnetEvaluator
+from nas.stages.predicting import latencies
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from search_spaces import Architecture, Space
@@ -64,7 +65,7 @@ class Table:
 def table(run: Run, runs: Path, storage: str) -> Table:
     """Trains, measures and evaluates where that was not done before."""
     with Workflow(run, Repository(storage), runs / run.name) as workflow:
-        latency = workflow.measure()["cpu"]
+        latency = latencies(workflow)["cpu"]
         evaluate = SubnetEvaluator(workflow.supernet, run.task)
         archs = list(run.space.enumerate())
         bar = track(archs, f"evaluating all of {run.name}", console=Console(stderr=True))

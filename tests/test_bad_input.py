@@ -31,6 +31,7 @@ from nas.results import front
 from nas.run import Run, RunError, as_trained, load
 from nas.searchers import DistributionSearch, EvolutionarySearch
 from nas.searchers.gradient.front import FrontConfig
+from nas.stages.studying import open_study
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.study import Study
@@ -188,7 +189,7 @@ def began_otherwise(folder: Path) -> object:
     for changed in (quick, replace(quick, searcher="gradient")):
         repository = Repository(f"sqlite:///{folder / 'nas.db'}")
         with Workflow(changed, repository, folder / "tiny", progress=False) as workflow:
-            workflow.study({})
+            open_study(workflow, {})
     return None
 
 

@@ -12,6 +12,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
     from nas.run import load
+    from nas.stages.predicting import latencies
+    from nas.stages.studying import open_study
     from nas.stages.workflow import Workflow
     from nas.storage import Repository
 
@@ -22,7 +24,7 @@ def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
     run = load(file)
     quick = replace(run, training=replace(run.training, steps=40), evaluations=10, batch=5, measured=6, limits=())
     workflow = Workflow(quick, Repository(f"sqlite:///{tmp_path}/nas.db"), tmp_path / "runs", file, progress=False)
-    study = workflow.study(workflow.measure())
+    study = open_study(workflow, latencies(workflow))
     front = study.run(quick.evaluations)
     assert len(study.evaluations) == 10
     assert front and all("latency_ms@cpu" in evaluation.metrics for evaluation in front)

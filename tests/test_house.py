@@ -21,6 +21,8 @@ BRIDGES = (
     "stages/evaluators",
     "examples/*",
     "stages/exporting",
+    "stages/networks",
+    "stages/trust",
     "fidelity/architectures",
     "fidelity/forecasting",
     "stages/learning",

@@ -190,8 +190,9 @@ def demo(
 
 
 def _demo(workflow: Workflow) -> None:
-    """What a newcomer is told."""
+    """Print what a newcomer needs to see."""
     from nas.commands import brief
+    from nas.stages.exporting import exported_scores
 
     repository, name = workflow.repository, workflow.run.name
     session.introduce(workflow, detailed=False)
@@ -201,17 +202,20 @@ def _demo(workflow: Workflow) -> None:
     limit = brief.middle(record, rows)
     row = fronts.best(repository, name, [limit] if limit else [])
     exported = _export(workflow, row, workflow.directory / "best")
-    display.results([brief.taken_home(row, limit, exported.directory, workflow.exported_scores(exported))])
+    display.results([brief.taken_home(row, limit, exported.directory, exported_scores(workflow, exported))])
 
 
 def _demo_in_full(workflow: Workflow) -> None:
+    from nas.stages.exporting import exported_scores
+    from nas.stages.verifying import dominated_share
+
     study = session.search(workflow)
-    share = workflow.dominated_share(study)
+    share = dominated_share(workflow, study)
     display.say(f"\nthe front dominates or equals {share:.0%} of 100 uniformly sampled networks, evaluated alike")
     row = fronts.best(workflow.repository, study.name)
     exported = _export(workflow, row, workflow.directory / "best")
     display.exported(exported, row)
-    display.agreement(workflow.exported_scores(exported), row.values())
+    display.agreement(exported_scores(workflow, exported), row.values())
 
 
 @app.command()
@@ -261,12 +265,14 @@ def search(
 
     Does what is still missing: a search that was stopped is resumed by the same command.
     """
+    from nas.stages import studying
+
     change = session.change(strategy, sharing, name, searcher, gradient, limits=limit)
     with session.run_workflow(
         run_file, change, storage, runs, Placement(cluster, workers, timeout, trainers)
     ) as workflow:
         if begin_with:
-            workflow.begin_with(begin_with)
+            studying.begin_with(workflow, begin_with)
         session.search(workflow)
         session.outlook(workflow.run.name, storage, runs)
 
@@ -507,14 +513,16 @@ def finetune(
     Starts from the weights that the network inherits from the supernet.
     """
     from nas.stages.compressing import tuning
+    from nas.stages.networks import finetune as trained_further
+    from nas.stages.networks import scores
 
     with session.study_workflow(study, storage, runs) as workflow:
         row = session.chosen(workflow.repository, study, architecture, where, target)
         config = tuning(workflow.run, steps, lr)
         workflow.require_trained(study)
-        before = workflow.scores(workflow.taken(row.arch))
-        network, _ = workflow.finetune(row.arch, config)
-        after = workflow.scores(network)
+        before = scores(workflow, workflow.taken(row.arch))
+        network, _ = trained_further(workflow, row.arch, config)
+        after = scores(workflow, network)
         display.finetuned(before, after)
         display.exported(_export(workflow, row, to, formats, network, after), row)
 

@@ -39,10 +39,12 @@ def shrink(
     """
     if to and as_json:
         raise NasError("--json tells what would be closed and --to searches: give one of them")
+    from nas.stages import studying
+
     with session.study_workflow(study, storage, runs) as workflow:
         if to in {known.name for known in workflow.repository.studies()}:
             raise NasError(f"there is a study {to!r} already: go on with nas resume {to}, or give another name")
-        found = workflow.shrunk(study, tolerance=tolerance, confidence=confidence, least=least)
+        found = studying.shrunk(workflow, study, tolerance=tolerance, confidence=confidence, least=least)
         if as_json:
             sys.stdout.write(json.dumps(found.as_json(), indent=2) + "\n")
             return
@@ -56,6 +58,6 @@ def shrink(
         if workflow.run.trains:
             workflow.require_trained(study)
         workflow.run = replace(workflow.run, name=to)
-        workflow.within(found, study)
+        studying.search_within(workflow, found, study)
         session.search(workflow)
         session.outlook(to, storage, runs)

@@ -83,14 +83,16 @@ def measure(
     """
     from nas import targets
     from nas.stages.latency import refusal, serves
+    from nas.stages.measuring import measured
+    from nas.stages.predicting import latency as latency_of
 
     with _workflow(run_file, storage, runs) as workflow:
         target = _target(workflow, name)
         version = targets.target_record(target).version
         before = {m.arch_digest for m in workflow.repository.measurements(name, version=version)}
         with display.bar(f"measuring on {name}") as tick:
-            latency = workflow.latency(target, networks, tick, again=again)
-        found = workflow.measured(target, workflow.run.space.decode(latency.codes))
+            latency = latency_of(workflow, target, networks, tick, again=again)
+        found = measured(workflow, target, workflow.run.space.decode(latency.codes))
         display.measured(
             workflow.repository.target(name), found, sum(again or m.arch_digest not in before for m in found)
         )
@@ -196,8 +198,10 @@ def _measured_before(workflow: Workflow, now: TargetRecord) -> tuple[TargetRecor
 
 def _is_of(workflow: Workflow, measurement: Measurement) -> bool:
     """Whether it is of a network of this run, rather than of another one with the same choices."""
+    from nas.stages.measuring import fingerprint
+
     arch = _architecture(measurement)
-    return arch in workflow.run.space and workflow.fingerprint(arch) == measurement.network
+    return arch in workflow.run.space and fingerprint(workflow, arch) == measurement.network
 
 
 def _architecture(measurement: Measurement) -> Architecture:

@@ -13,6 +13,8 @@ from nas.errors import NasError
 from nas.results.front import Row
 from nas.run import Run
 from nas.stages import evaluators
+from nas.stages.networks import finetune, scores
+from nas.stages.parent import settle_limits
 from nas.stages.workflow import Workflow
 from supernets.compression.fitting import FitError
 from supernets.compression.learnt_gates import COSTS, learn_gates
@@ -72,7 +74,7 @@ def begin_with_masks(workflow: Workflow) -> None:
     chosen = score(run.sort) if run.sort else None
     if not isinstance(chosen, LearntGates):
         return
-    workflow.settle_limits()
+    settle_limits(workflow)
     most = {limit.metric: limit.value for limit in workflow.run.all_limits if limit.is_upper and limit.metric in COSTS}
     if not most:
         return
@@ -99,10 +101,10 @@ def compressed(
     require_parent(run)
     config = tuning(run, steps, lr)
     largest = evaluators.untrained(run, sort=False).extract(run.space.largest())
-    parent = workflow.scores(evaluators.recalibrated(largest, run.task))
+    parent = scores(workflow, evaluators.recalibrated(largest, run.task))
     for row in rows:
         network = workflow.taken(row.arch)
-        before = workflow.scores(network)
+        before = scores(workflow, network)
         if config.steps:
-            network, _ = workflow.finetune(row.arch, config)
-        yield row, Compressed(network, parent, before, workflow.scores(network) if config.steps else before)
+            network, _ = finetune(workflow, row.arch, config)
+        yield row, Compressed(network, parent, before, scores(workflow, network) if config.steps else before)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from nas.errors import NasError
 from nas.results.front import Row
+from nas.stages.networks import scores as scores_of
 from nas.stages.workflow import Workflow
-from supernets.export import FORMATS, Exported, available_formats
+from search_spaces import Architecture
+from supernets import export as files
+from supernets.export import FORMATS, Exported, Format, available_formats
 
 
 def export(
@@ -35,7 +39,7 @@ def export(
     workflow.require_trained(workflow.run.name)
     taken = network if network is not None else workflow.taken(row.arch)
     if network is None and workflow.run.reconstruct:
-        scores = workflow.scores(taken)
+        scores = scores_of(workflow, taken)
     chosen = tuple(name for name in FORMATS if name in formats) if formats else available_formats(taken)
     metadata = {
         "study": workflow.run.name,
@@ -44,4 +48,29 @@ def export(
         "reconstructed": workflow.run.reconstruct,
         "metrics": {**row.values(), **(scores or {})},
     }
-    return workflow.export(row.arch, to, chosen, metadata, taken)
+    return write(workflow, row.arch, to, chosen, metadata, taken)
+
+
+def write(
+    workflow: Workflow,
+    arch: Architecture,
+    directory: Path,
+    formats: Sequence[Format],
+    metadata: dict[str, Any],
+    network: nn.Module | None = None,
+) -> Exported:
+    """Write the network of an architecture, or one made from it, such as a fine-tuned one, as files."""
+    return files.export(
+        network if network is not None else workflow.taken(arch),
+        arch=arch,
+        build=workflow.run.build,
+        example=workflow.run.task.example(2),
+        directory=directory,
+        formats=formats,
+        metadata=metadata,
+    )
+
+
+def exported_scores(workflow: Workflow, exported: Exported) -> dict[str, float]:
+    """Return the scores of the network that an export's own load.py makes."""
+    return scores_of(workflow, files.rebuilt(exported.directory))

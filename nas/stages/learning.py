@@ -1,11 +1,9 @@
-"""The gradient search of a run: what it is given, on which weights it works, and what its result is known by."""
+"""The gradient search of a run: what it is given, on which weights it works, and how its result is found again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +11,17 @@ from typing import Any, cast
 
 import numpy as np
 
+from nas.errors import NasError
 from nas.records import Distribution
 from nas.run import Run, is_cost
 from nas.searchers.gradient.front import FrontConfig, front
 from nas.searchers.gradient.loop import search
 from nas.stages import evaluators
+from nas.stages.digests import digest
 from nas.stages.evaluators import CostModel
+from nas.stages.latency import Latency
+from nas.stages.parent import settle_limits
+from nas.stages.workflow import Workflow
 from search_spaces import Architecture
 from supernets import Supernet
 from supernets.relaxation import Cost, fitted
@@ -29,6 +32,43 @@ NUM_SAMPLED = 2000
 LEAST_R2 = 0.9
 """Of a fitted cost, below which it is warned of."""
 _COUNTED = ("params", "macs")
+
+
+def distributions(workflow: Workflow, predictors: Mapping[str, Latency], name: str | None = None) -> list[Distribution]:
+    """Return what the run's gradient search has learned for its study, learned now if need be; [] without one.
+
+    Raises:
+        NasError: the study exists and began with something else.
+    """
+    settle_limits(workflow)
+    run, repository = workflow.run, workflow.repository
+    if not run.gradient:
+        return []
+    study, known_as = name or run.name, key(run, workflow.weights)
+    found = repository.known_distributions(known_as)
+    if not found or _digests(found) != _digests(repository.distributions(study)):
+        _refuse_begun(workflow, study)
+        repository.put_distributions(study, known_as, found or _learned(workflow, predictors, known_as))
+    return repository.distributions(study)
+
+
+def _learned(workflow: Workflow, predictors: Mapping[str, Latency], known_as: str) -> list[Distribution]:
+    run, place = workflow.run, workflow.directory / "gradient" / known_as
+    predict = CostModel(workflow.supernet, run.task, predictors)
+    return learn(run, workflow.supernet, predict, directory=place, progress=workflow.progress)
+
+
+def _refuse_begun(workflow: Workflow, study: str) -> None:
+    """Raise NasError if the study exists: its beginning is never replaced."""
+    if study in {record.name for record in workflow.repository.studies()}:
+        raise NasError(
+            f"study {study!r} is there and began otherwise than with what {workflow.run.gradient!r} learns now: "
+            "give this one a name of its own (--name NAME), or the settings that one was begun with"
+        )
+
+
+def _digests(found: Sequence[Distribution]) -> list[str]:
+    return [one.digest for one in found]
 
 
 def learn(
@@ -96,7 +136,7 @@ def key(run: Run, weights: str) -> str:
         [*map(str, run.all_limits)],
         settings,
     ]
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(about)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nas.run import Run
     from nas.stages.latency import Latency
+    from nas.stages.trust import TrustStage
     from nas.stages.workflow import Workflow
     from nas.study import Study
     from supernets.export import Exported
@@ -65,44 +66,51 @@ def find(workflow: Workflow, listener: Listener | None = None) -> Study:
 
 
 def _found(workflow: Workflow, listener: Listener) -> Study:
-    run = workflow.run
+    from nas.stages.learning import distributions
+    from nas.stages.studying import open_study
+    from nas.stages.trust import TrustStage
+    from nas.stages.verifying import verify
+
+    run, trust = workflow.run, TrustStage(workflow)
     judged = bool(run.trust) and run.trains
     fresh = judged and not workflow.checkpoints.exists()
-    if fresh:  # what the report will cost is said before anything is trained
-        listener.planned(workflow.foretold())
+    if fresh:  # the cost of the report is known before anything is trained
+        listener.planned(trust.planned())
     predictors = measure(workflow, listener) if run.target_names else {}
     if run.trains:
-        _ = workflow.weights  # trains, goes on or finds it done
+        _ = workflow.weights  # trains, resumes or finds it done
         listener.trained(workflow)
     else:
         listener.not_trained()
     if run.gradient:
-        listener.learnt(workflow.distributions(predictors))
+        listener.learnt(distributions(workflow, predictors))
     with listener.progress(f"searching ({run.searcher})") as tick:
-        study = workflow.study(predictors, on_batch=lambda study, _: tick(len(study.evaluations), run.evaluations))
+        study = open_study(workflow, predictors, lambda study, _: tick(len(study.evaluations), run.evaluations))
         tick(len(study.evaluations), run.evaluations)
         with gracefully(listener.stopping):
             study.run(run.evaluations)
     if judged:
-        _judge(workflow, listener, told=fresh)
+        _judge(trust, listener, announced=fresh)
     with listener.progress("verifying the front") as tick:
-        workflow.verify(study.name, tick)
+        verify(workflow, study.name, tick)
     return study
 
 
 def measure(workflow: Workflow, listener: Listener) -> dict[str, Latency]:
     """Before training: where limits cannot be kept for want of a predictor, that is known in a minute."""
+    from nas.stages.predicting import latencies
+
     with listener.progress("measuring networks") as tick:
-        latencies = workflow.measure(tick)
-    listener.measured(latencies)
-    return latencies
+        found = latencies(workflow, tick)
+    listener.measured(found)
+    return found
 
 
-def _judge(workflow: Workflow, listener: Listener, *, told: bool) -> None:
-    if not told and (workflow.trust_plan.refused or not workflow.trust_is_known()):
-        listener.planned(workflow.trust_plan)
+def _judge(trust: TrustStage, listener: Listener, *, announced: bool) -> None:
+    if not announced and (trust.plan.refused or not trust.is_known()):
+        listener.planned(trust.plan)
     with listener.progress("training alone, for the trust report") as tick:
-        workflow.trust(tick)
+        trust.run(tick)
 
 
 @dataclass(frozen=True)

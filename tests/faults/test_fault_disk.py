@@ -92,16 +92,16 @@ def test_no_room_for_a_checkpoint_leaves_the_one_before(
 def test_no_room_for_an_export(form: str, searched: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     if form == "onnx":
         pytest.importorskip("onnxscript")
-    from nas.stages.workflow import Workflow
+    from nas.stages import exporting
 
     assert nas_("export", "tiny", "--to", "home", "--formats", "safetensors").status == 0
-    before, export = contents(searched / "home"), Workflow.export
+    before, export = contents(searched / "home"), exporting.write
 
     def without_room(*arguments: object) -> object:
         with room_for(1_000):
             return export(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Workflow, "export", without_room)
+    monkeypatch.setattr(exporting, "write", without_room)
     for place in ("home", "elsewhere"):
         status, _, err = nas_("export", "tiny", "--to", place, "--formats", form)
         assert status == 1

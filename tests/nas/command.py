@@ -28,7 +28,7 @@ def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's width, which would fold tables
     monkeypatch.setitem(TARGETS, "cpu", CPUTarget)  # which a `variant` replaces where it is loaded
 
-    monkeypatch.setattr("nas.commands.display._verbose", False)  # as in a process of its own
+    monkeypatch.setattr("nas.commands.display.terminal._verbose", False)  # as in a process of its own
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])

@@ -23,6 +23,8 @@ from nas.searchers.exact.guess import fit, judge, singles
 from nas.searchers.exact.model import Model, unreachable
 from nas.searchers.exact.program import Program
 from nas.searchers.exact.quiet import quiet
+from nas.stages.predicting import latencies
+from nas.stages.studying import open_study
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.study import Study
@@ -358,9 +360,9 @@ def test_a_run_searches_below_limits_that_the_largest_network_breaks(tmp_path: P
     with Workflow(
         run, Repository(f"sqlite:///{tmp_path / 'nas.db'}"), tmp_path / "run", TINY, progress=False
     ) as workflow:
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         found = study.run(40)
-        study = workflow.study({})
+        study = open_study(workflow, {})
     assert (study.record.searcher, study.record.settings["points"]) == ("additive", 8)
     stored = study.evaluations
     opening = singles(run.space)

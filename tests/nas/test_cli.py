@@ -321,7 +321,7 @@ def test_on_a_narrow_terminal_lines_wrap_and_nothing_is_cut(
     from rich.console import Console
 
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(display, "_out", Console(highlight=False, width=columns))
+    monkeypatch.setattr(display.terminal, "_out", Console(highlight=False, width=columns))
     with Repository("sqlite:///nas.db") as repository:
         digest = repository.evaluations("tiny")[0].arch.digest
     for command in (["studies"], ["show", "tiny"], ["show", "tiny", digest]):
@@ -344,13 +344,13 @@ def test_a_front_with_predicted_and_measured_latency_fits_80_columns(monkeypatch
     seen = {"latency_ms@cpu": 0.6123, "test_error": 0.0425}
     monkeypatch.delenv("COLUMNS", raising=False)
     wide = io.StringIO()
-    monkeypatch.setattr(display, "_out", Console(file=wide, highlight=False, width=80))
+    monkeypatch.setattr(display.terminal, "_out", Console(file=wide, highlight=False, width=80))
     display.front(record, [Row(arch, told, seen, ("latency_ms@cpu <= 0.6",))], 300)
     assert "  latency on cpu predicted → measured  " in wide.getvalue(), "in a pipe nothing needs to wrap"
 
     monkeypatch.setenv("COLUMNS", "80")
     out = io.StringIO()
-    monkeypatch.setattr(display, "_out", Console(file=out, highlight=False, width=80))
+    monkeypatch.setattr(display.terminal, "_out", Console(file=out, highlight=False, width=80))
     display.front(record, [Row(arch, told, seen, ("latency_ms@cpu <= 0.6",))], 300)
     text = out.getvalue()
     assert "front of digits: 1 of 300 evaluated architectures under latency_ms@cpu <= 0.6" in text
@@ -587,8 +587,8 @@ def test_a_line_every_half_minute_where_no_bar_can_be_drawn(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 1.0, 20.0, 41.0, 50.0, 75.0, 80.0])
-    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
-    tick = display._lines("searching")
+    monkeypatch.setattr(display.terminal.time, "monotonic", lambda: next(clock))
+    tick = display.terminal.log_lines("searching")
     for done, total in ((10, 300), (20, 300), (90, 300), (100, 300), (200, 300), (300, 300)):
         tick(done, total)
     assert capsys.readouterr().err == (

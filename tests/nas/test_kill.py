@@ -46,15 +46,19 @@ Moment = Callable[[Path], bool]
 
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from nas.stages.predicting import latencies
+    from nas.stages.studying import open_study
+    from nas.stages.trust import TrustStage
+    from nas.stages.verifying import verify
     from nas.stages.workflow import Workflow
     from tests.nas.tiny_run import run
 
     folder = tmp_path_factory.mktemp("never_stopped")
     with Workflow(run, stored(folder), folder / "runs" / run.name, progress=False) as workflow:
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         study.run(run.evaluations)
-        workflow.verify(study.name)
-        workflow.trust()
+        verify(workflow, study.name)
+        TrustStage(workflow).run()
     return folder
 
 

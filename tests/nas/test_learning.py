@@ -19,6 +19,9 @@ from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
 from nas.stages import learning
 from nas.stages.evaluators import CostModel
+from nas.stages.learning import distributions
+from nas.stages.predicting import latencies
+from nas.stages.studying import open_study
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
@@ -50,7 +53,7 @@ def opened(run: Run, folder: Path) -> Workflow:
 def searched(run: Run, folder: Path) -> tuple[list[Distribution], list[Any]]:
     """What was learnt for a run, and the architectures of its study."""
     with opened(run, folder) as workflow:
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         study.run(run.evaluations)
         return workflow.repository.distributions(run.name), [e.arch for e in study.evaluations]
 
@@ -84,7 +87,7 @@ def test_a_study_begins_with_what_was_learnt_and_learns_it_once(
 def test_the_trained_weights_stay_as_they_are(run: Run, tmp_path: Path, train_weights: bool) -> None:
     with opened(replace(run, gradient_search=replace(QUICK, train_weights=train_weights)), tmp_path) as workflow:
         before = workflow.weights
-        assert workflow.distributions({})[0].settings["train_weights"] is train_weights
+        assert distributions(workflow, {})[0].settings["train_weights"] is train_weights
         assert workflow.supernet.digest() == before
 
 
@@ -123,7 +126,7 @@ def test_what_differs_is_learnt_anew_and_never_in_place_of_another(
             opened(replace(run, **changes), tmp_path) as workflow,
             pytest.raises(NasError, match=r"study 'tiny' is there and began otherwise .* a name of its own"),
         ):
-            workflow.distributions({})
+            distributions(workflow, {})
     (other,), _ = searched(replace(run, name="other", **changes), tmp_path)
     with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
         assert stored.distributions("tiny") == [first]
@@ -148,7 +151,7 @@ def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkey
     monkeypatch.setitem(targets.TARGETS, "cpu", partial(CPUTarget, budget_s=0.02, warmup=1))  # type: ignore[arg-type]
     timed = replace(run, objectives=("error", "latency_ms@cpu"))
     with opened(timed, tmp_path) as workflow:
-        predictors = workflow.measure()
+        predictors = latencies(workflow)
         model = CostModel(workflow.supernet, run.task, predictors)
         costs = learning.expected(timed, workflow.supernet, model, ["latency_ms@cpu", "params", "latency_ms@cpu"])
         archs = run.space.sample_many(50, np.random.default_rng(0))
@@ -160,7 +163,7 @@ def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkey
         )
         assert np.square(fit - told).sum() < 0.1 * np.square(told - told.mean()).sum()
         assert costs["latency_ms@cpu"](Mixture(run.space)).item() > 0
-        (found,) = workflow.distributions(predictors)
+        (found,) = distributions(workflow, predictors)
     assert found.settings["objectives"] == ["error", "latency_ms@cpu"]
 
 
@@ -170,7 +173,7 @@ def test_a_rough_fit_is_warned_of(run: Run, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(learning, "NUM_SAMPLED", 20)
     few = replace(run, objectives=("error", "activation_bytes"))
     with opened(few, tmp_path) as workflow:
-        (found,) = workflow.distributions({})
+        (found,) = distributions(workflow, {})
     assert found.warnings[-1].startswith("the expected activation_bytes explains 42% of how networks differ in it")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from nas.records import Measurement
 from nas.run import load
+from nas.stages import measuring
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
@@ -56,7 +57,7 @@ def measured(tmp_path: Path, slowed: Callable[[float], None]) -> list[Measuremen
     run = load(TINY)
     archs = run.space.sample_many(12, np.random.default_rng(0), distinct=True)
     with Workflow(run, stored(tmp_path), tmp_path / "runs") as workflow:
-        return workflow.measured(CPUTarget(), archs)
+        return measuring.measured(workflow, CPUTarget(), archs)
 
 
 # --- add

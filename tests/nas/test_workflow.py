@@ -15,12 +15,21 @@ import torch
 from nas import targets
 from nas.errors import NasError
 from nas.execution.placement import Placement
-from nas.predictors import Predictor, Ridge
+from nas.predictors import Ridge
 from nas.records import Evaluation
 from nas.results import front
 from nas.run import Run, RunError, load
-from nas.stages import evaluators
+from nas.stages import evaluators, studying, verifying
 from nas.stages.evaluators import COSTS
+from nas.stages.exporting import write
+from nas.stages.latency import Latency
+from nas.stages.measuring import measured
+from nas.stages.networks import finetune, scores
+from nas.stages.parent import settle_limits
+from nas.stages.predicting import latencies
+from nas.stages.studying import open_study
+from nas.stages.trust import TrustStage
+from nas.stages.verifying import dominated_share, verify
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from nas.targets import CPUTarget
@@ -63,10 +72,10 @@ def opened(run: Run, folder: Path) -> Workflow:
 
 def whole(workflow: Workflow) -> list[Evaluation]:
     """All steps; the front."""
-    study = workflow.study(workflow.measure())
+    study = open_study(workflow, latencies(workflow))
     found = study.run(workflow.run.evaluations)
-    workflow.verify(study.name)
-    workflow.trust()
+    verify(workflow, study.name)
+    TrustStage(workflow).run()
     return found
 
 
@@ -119,7 +128,7 @@ def test_another_study_of_the_same_weights_takes_over_what_is_known(
     monkeypatch.setattr(evaluators.SubnetEvaluator, "__call__", counting)
     with opened(run, place) as workflow:
         known = {e.arch.digest for e in workflow.repository.evaluations("tiny")}
-        study = workflow.study({}, name="tiny again")
+        study = open_study(workflow, {}, name="tiny again")
         study.run(40)
     assert len(study.evaluations) == 40
     assert set(asked) == {e.arch.digest for e in study.evaluations} - known
@@ -132,11 +141,11 @@ def test_what_the_front_says_is_what_the_exported_network_does(run: Run, place: 
         normed = 0
         for row in front.front(workflow.repository, "tiny"):
             network = workflow.network(row.arch)
-            exported = workflow.export(row.arch, tmp_path / row.arch.digest, ("safetensors",), row.values())
+            exported = write(workflow, row.arch, tmp_path / row.arch.digest, ("safetensors",), row.values())
             taken_home = rebuilt(exported.directory)
             assert "supernets" not in type(taken_home).__module__
             told = {"error": row.metrics["error"], "test_error": row.verified["test_error"]}
-            assert workflow.scores(taken_home) == told
+            assert scores(workflow, taken_home) == told
             for split in ("valid", "test"):
                 inputs = run.task.splits[split].inputs  # type: ignore[attr-defined]
                 with torch.inference_mode():
@@ -183,22 +192,22 @@ def test_a_latency_is_measured_once_for_each_network_and_machine(
 ) -> None:
     timed = replace(run, objectives=LATENCY)
 
-    def latencies(run: Run) -> dict[str, Predictor]:
+    def predictors(run: Run) -> dict[str, Latency]:
         with opened(run, tmp_path) as workflow:
-            return workflow.measure()
+            return latencies(workflow)
 
-    assert set(latencies(timed)) == {"cpu"}
+    assert set(predictors(timed)) == {"cpu"}
     assert measuring.networks == 6
-    latencies(timed)
-    latencies(replace(timed, seed=0, name="namesake"))
+    predictors(timed)
+    predictors(replace(timed, seed=0, name="namesake"))
     assert measuring.networks == 6
     wider = replace(
         timed, name="wider", build=lambda arch: torch.nn.Sequential(run.build(arch), torch.nn.Linear(10, 10))
     )
-    latencies(wider)
+    predictors(wider)
     assert measuring.networks == 12, "the same choices in another model are another network"
     monkeypatch.setattr(CPUTarget, "describe", lambda self: {"processor": "another one"})
-    latencies(wider)
+    predictors(wider)
     assert measuring.networks == 18, "the same name on another machine is another target"
 
 
@@ -206,12 +215,12 @@ def test_latencies_of_another_batch_are_others(run: Run, tmp_path: Path, quick_t
     run = replace(run, objectives=("error", "latency_ms@cpu"))
     archs = run.space.sample_many(3, np.random.default_rng(0), distinct=True)
     with opened(run, tmp_path) as workflow:
-        one = workflow.measured(workflow.targets["cpu"], archs)
-        workflow.study(workflow.measure())
+        one = measured(workflow, workflow.targets["cpu"], archs)
+        open_study(workflow, latencies(workflow))
     with opened(replace(run, latency_batch=4), tmp_path) as workflow:
-        four = workflow.measured(workflow.targets["cpu"], archs)
+        four = measured(workflow, workflow.targets["cpu"], archs)
         with pytest.raises(NasError, match="latency_batch"):
-            workflow.study({})
+            open_study(workflow, {})
     assert [m.conditions["batch"] for m in (*one, *four)] == [1] * 3 + [4] * 3
 
 
@@ -220,9 +229,9 @@ def test_predicted_latencies_are_objectives_and_the_front_is_measured(
 ) -> None:
     timed = replace(run, objectives=LATENCY, evaluations=6, trust=0)
     with opened(timed, tmp_path) as workflow:
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         found = study.run(6)
-        verified = workflow.verify(study.name)
+        verified = verify(workflow, study.name)
         (target,) = workflow.repository.targets()
     assert target.name == "cpu"
     assert all(e.metrics["latency_ms@cpu"] > 0 for e in found)
@@ -243,10 +252,10 @@ class Thrice:
 def test_limits_are_checked_on_bounds_of_the_coverage_asked_for(
     bound: float, keeps: bool, run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Workflow, "settle_limits", lambda self: None)
+    monkeypatch.setattr(studying, "settle_limits", lambda workflow: None)
     limited = replace(run, limits=(f"latency_ms@cpu <= {bound}",), coverage=0.8)
     with opened(limited, place) as workflow:
-        study = workflow.study({"cpu": Thrice()}, name=f"bounded {bound}")  # type: ignore[dict-item]
+        study = open_study(workflow, {"cpu": Thrice()}, name=f"bounded {bound}")  # type: ignore[dict-item]
         assert study._screen is not None
         assert study._screen([run.space.smallest(), run.space.largest()]).tolist() == [keeps] * 2
 
@@ -256,15 +265,15 @@ def test_a_network_that_breaks_a_limit_as_measured_gives_its_place_to_the_next(
 ) -> None:
     asked: list[Architecture] = []
 
-    def measured(self: Workflow, arch: Architecture) -> dict[str, float]:
+    def as_measured(workflow: Workflow, arch: Architecture) -> dict[str, float]:
         asked.append(arch)
         return {"params": 2e6 if len(asked) <= 2 else 1.0}
 
-    monkeypatch.setattr(Workflow, "_verified", measured)
+    monkeypatch.setattr(verifying, "_verified", as_measured)
     limited = replace(run, objectives=("error", "params"), limits=("params <= 1e6",), evaluations=20, trust=0)
     with opened(limited, tmp_path) as workflow:
-        first = workflow.study({}).run(20)
-        verified = workflow.verify("tiny")
+        first = open_study(workflow, {}).run(20)
+        verified = verify(workflow, "tiny")
         rows = front.front(workflow.repository, "tiny")
     assert [arch.digest for arch in asked] == list(verified) == list(dict.fromkeys(verified))
     assert {e.arch for e in first} <= set(asked)
@@ -279,20 +288,20 @@ def test_a_network_that_breaks_a_limit_as_measured_gives_its_place_to_the_next(
 def test_a_search_for_networks_that_keep_their_limits_ends(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Workflow, "_verified", lambda self, arch: {"params": 2e6})
+    monkeypatch.setattr(verifying, "_verified", lambda workflow, arch: {"params": 2e6})
     limited = replace(run, objectives=("error", "params"), limits=("params <= 1e6",), trust=0)
     with opened(limited, tmp_path) as workflow:
-        num_first = len(workflow.study({}).run(30))
-        assert len(workflow.verify("tiny")) == min(30, max(10, 2 * num_first))
+        num_first = len(open_study(workflow, {}).run(30))
+        assert len(verify(workflow, "tiny")) == min(30, max(10, 2 * num_first))
 
 
 def test_latencies_are_predicted_from_counts_too(run: Run, tmp_path: Path, quick_target: None) -> None:
     timed = replace(run, objectives=LATENCY)
     with opened(timed, tmp_path) as workflow:
-        found = workflow.measure()["cpu"]
+        found = latencies(workflow)["cpu"]
         (stored,) = workflow.repository.predictors("cpu")
         assert '"features":"counts"' in stored.content
-        again = workflow.measure()["cpu"]
+        again = latencies(workflow)["cpu"]
     archs = run.space.sample_many(5, np.random.default_rng(0))
     assert np.array_equal(found.codes, again.codes)
     np.testing.assert_allclose(found.predict(archs)[0], again.predict(archs)[0])
@@ -304,7 +313,7 @@ def test_a_space_smaller_than_what_is_to_be_measured_is_measured_whole(
     space = run.space.at(depth=0)
     small = replace(run, space=space, objectives=LATENCY, measured=40)
     with opened(small, tmp_path) as workflow:
-        workflow.measure()
+        latencies(workflow)
         assert len(workflow.repository.measurements("cpu")) == space.count() == 8
 
 
@@ -324,7 +333,7 @@ def test_a_training_alone_that_diverges_is_stored_and_not_repeated(
     other = replace(run, training=replace(run.training, steps=3))
     for _ in range(2):
         with opened(other, tmp_path) as workflow:
-            report = workflow.trust()
+            report = TrustStage(workflow).run()
             stored = workflow.repository.trust(workflow.weights)
         assert report is not None
         assert stored is not None and [row["standalone"] for row in stored.rows] == [None] * 3
@@ -338,10 +347,10 @@ def test_a_trust_report_costs_its_share(run: Run, tmp_path: Path) -> None:
     longer = replace(run.training, steps=60)
     shared = replace(run, trust=5.0, trust_networks=None, trust_steps=None, training=longer)
     with opened(shared, tmp_path) as workflow:
-        plan = workflow.trust_plan
-        assert plan.archs == workflow.foretold().archs, "without a study there is no front"
+        plan = TrustStage(workflow).plan
+        assert plan.archs == TrustStage(workflow).planned().archs, "without a study there is no front"
         assert len(plan.archs) >= 8 and plan.steps >= 50 and 3 < plan.share <= 5
-        report = workflow.trust()
+        report = TrustStage(workflow).run()
         stored = workflow.repository.trust(workflow.weights)
         assert report is not None
         assert stored is not None and stored.share == pytest.approx(plan.share) and stored.steps == plan.steps
@@ -353,9 +362,9 @@ def test_a_trust_report_costs_its_share(run: Run, tmp_path: Path) -> None:
 def test_a_share_that_decides_nothing_is_not_spent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("supernets.scaled.train_network", lambda *_, **__: pytest.fail("nothing is to be trained"))
     with opened(replace(run, trust=0.1, trust_networks=None, trust_steps=None), tmp_path) as workflow:
-        plan = workflow.trust_plan
+        plan = TrustStage(workflow).plan
         assert plan.refused.startswith("trust=0.1 pays for ") and "so none are trained; trust=" in plan.refused
-        assert workflow.trust() is None and workflow.repository.trust(workflow.weights) is None
+        assert TrustStage(workflow).run() is None and workflow.repository.trust(workflow.weights) is None
 
 
 def test_labels_are_kept_when_the_front_moves(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,10 +373,10 @@ def test_labels_are_kept_when_the_front_moves(run: Run, place: Path, monkeypatch
     with opened(run, place) as workflow:
         known = {row["digest"] for row in stored_rows(workflow)}
         other = [arch for arch in run.space.enumerate() if arch.digest not in known][:5]
-        monkeypatch.setattr(workflow, "_inherited_front", lambda: other)
-        assert {arch.digest for arch in workflow.trust_plan.archs} != known
-        assert workflow.trust_is_known()
-        workflow.trust()
+        monkeypatch.setattr(TrustStage, "_front", lambda self: other)
+        assert {arch.digest for arch in TrustStage(workflow).plan.archs} != known
+        assert TrustStage(workflow).is_known()
+        TrustStage(workflow).run()
         assert {row["digest"] for row in stored_rows(workflow)} == known
 
 
@@ -394,17 +403,17 @@ def test_a_stopped_trust_report_goes_on_and_trains_nothing_twice(
     told: list[tuple[int, int]] = []
     for _ in range(2):
         with opened(run, tmp_path) as workflow, pytest.raises(Stopped):
-            assert not workflow.trust_is_known()
-            workflow.trust(lambda done, total: told.append((done, total)))
+            assert not TrustStage(workflow).is_known()
+            TrustStage(workflow).run(lambda done, total: told.append((done, total)))
     with opened(run, tmp_path) as workflow:
-        workflow.trust(lambda done, total: told.append((done, total)))
-        assert workflow.trust_is_known()
+        TrustStage(workflow).run(lambda done, total: told.append((done, total)))
+        assert TrustStage(workflow).is_known()
         found = stored_rows(workflow)
     assert told == [(done, 6) for done in (0, 1, 2, 2, 3, 4, 4, 5, 6)]
     assert trained == [(row["digest"], seed) for seed in (0, 1) for row in found]
     (tmp_path / "whole").mkdir()
     with opened(run, tmp_path / "whole") as workflow:
-        workflow.trust()
+        TrustStage(workflow).run()
         whole = stored_rows(workflow)
     assert [{**row, "seconds": 0} for row in found] == [{**row, "seconds": 0} for row in whole]
 
@@ -413,10 +422,10 @@ def test_a_larger_trust_report_takes_over_what_is_known_and_other_steps_nothing(
     with opened(run, place) as workflow:
         known = {row["digest"] for row in stored_rows(workflow)}
     with opened(replace(run, trust_networks=104), place) as workflow:
-        assert known <= {arch.digest for arch in workflow.trust_plan.archs}
-        assert set(workflow._known_rows()) == known and not workflow.trust_is_known()
+        assert known <= {arch.digest for arch in TrustStage(workflow).plan.archs}
+        assert set(TrustStage(workflow).known_rows()) == known and not TrustStage(workflow).is_known()
     with opened(replace(run, trust_steps=6), place) as workflow:
-        assert workflow._known_rows() == {} and not workflow.trust_is_known()
+        assert TrustStage(workflow).known_rows() == {} and not TrustStage(workflow).is_known()
 
 
 def stored_rows(workflow: Workflow) -> list[dict[str, Any]]:
@@ -433,9 +442,9 @@ def test_fine_tuning_goes_on_only_with_its_own_settings(run: Run, place: Path, m
     with opened(run, place) as workflow:
         arch = front.best(workflow.repository, "tiny").arch
         config = replace(run.training, steps=4, lr=1e-3)
-        first, result = workflow.finetune(arch, config)
-        again, found = workflow.finetune(arch, config)
-        other, _ = workflow.finetune(arch, replace(config, steps=6))
+        first, result = finetune(workflow, arch, config)
+        again, found = finetune(workflow, arch, config)
+        other, _ = finetune(workflow, arch, replace(config, steps=6))
     assert (result.resumed_from, found.resumed_from) == (0, 4)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
@@ -443,11 +452,11 @@ def test_fine_tuning_goes_on_only_with_its_own_settings(run: Run, place: Path, m
 
 def test_a_front_is_compared_with_networks_drawn_at_random(run: Run, place: Path) -> None:
     with opened(run, place) as workflow:
-        study = workflow.study({})
-        assert 0.5 < workflow.dominated_share(study, 20) <= 1
-        assert workflow.dominated_share(study, 20) == workflow.dominated_share(study, 20)
+        study = open_study(workflow, {})
+        assert 0.5 < dominated_share(workflow, study, 20) <= 1
+        assert dominated_share(workflow, study, 20) == dominated_share(workflow, study, 20)
         study._placed.clear()
-        assert workflow.dominated_share(study, 20) == 0
+        assert dominated_share(workflow, study, 20) == 0
 
 
 def test_weights_that_are_not_those_of_the_study_are_refused(run: Run, place: Path, tmp_path: Path) -> None:
@@ -490,8 +499,8 @@ def test_workers_need_a_run_file_and_a_cluster_ray(run: Run, monkeypatch: pytest
 def test_progress_is_told(run: Run, place: Path) -> None:
     ticks: list[tuple[int, int]] = []
     with opened(run, place) as workflow:
-        workflow.trust(lambda done, total: ticks.append((done, total)))
-        workflow.verify("tiny", lambda done, total: ticks.append((done, total)))
+        TrustStage(workflow).run(lambda done, total: ticks.append((done, total)))
+        verify(workflow, "tiny", lambda done, total: ticks.append((done, total)))
     assert ticks[0] == (6, 6) and ticks[-1][0] == ticks[-1][1] > 2
 
 
@@ -519,14 +528,14 @@ def test_limits_relative_to_the_parent_are_kept_and_known_to_the_study(run: Run,
     halved = replace(run, limits=("params <= 0.5x",), evaluations=12)
     with opened(halved, tmp_path) as workflow:
         parent = workflow.initial.count_parameters(run.space.largest())
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         study.run(12)
         assert workflow.run.limits == (f"params <= {parent / 2:.6g}".removesuffix(".0"),)
         assert all(evaluation.metrics["params"] <= parent / 2 for evaluation in study.evaluations)
         rows = front.front(workflow.repository, "tiny", where=("params <= 0.25x",))
         assert rows and all(row.metrics["params"] <= parent / 4 for row in rows)
     with opened(halved, tmp_path) as again:
-        assert len(again.study(again.measure()).evaluations) == 12
+        assert len(open_study(again, latencies(again)).evaluations) == 12
 
 
 @pytest.mark.parametrize("searcher", ["surrogate", "additive"])
@@ -544,7 +553,7 @@ def test_a_cost_of_ones_own_is_limited_and_an_objective(run: Run, searcher: str,
         evaluations=8,
     )
     with opened(own, tmp_path) as workflow:
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         study.run(8)
         assert workflow.run.limits == (f"places <= {largest / 2:.6g}",)
         assert all(e.metrics["places"] == cost(e.arch) for e in study.evaluations)
@@ -552,7 +561,7 @@ def test_a_cost_of_ones_own_is_limited_and_an_objective(run: Run, searcher: str,
         assert any(kept) if searcher == "additive" else all(kept)  # additive looks at options of the parent first
     other = replace(own, extra_costs={"places": lambda arch: cost(arch) + 1})
     with opened(other, tmp_path) as again, pytest.raises(NasError, match=r"places"):
-        again.study(again.measure())
+        open_study(again, latencies(again))
 
 
 def test_a_cost_of_ones_own_needs_a_name_a_function_and_finite_numbers(run: Run) -> None:
@@ -575,9 +584,9 @@ def test_a_limit_relative_to_the_parents_latency_is_a_multiple_of_what_was_measu
 ) -> None:
     relative = replace(run, objectives=LATENCY, targets=("cpu <= 0.9x",))
     with opened(relative, tmp_path) as workflow:
-        workflow.settle_limits()
+        settle_limits(workflow)
         (bound,) = (limit.value for limit in workflow.run.all_limits)
-        (parent,) = workflow.measured(workflow.targets["cpu"], [run.space.largest()])
+        (parent,) = measured(workflow, workflow.targets["cpu"], [run.space.largest()])
         assert bound == pytest.approx(0.9 * parent.median_ms, rel=1e-5)
 
 
@@ -586,20 +595,20 @@ def test_a_limit_relative_to_the_error_of_untrained_weights_is_refused(run: Run,
         opened(replace(run, limits=("error <= 1.1x",)), tmp_path) as workflow,
         pytest.raises(NasError, match=r"relative to the parent's error, and .* not trained: write init="),
     ):
-        workflow.measure()
+        latencies(workflow)
 
 
 def test_weights_may_stay_as_they_are(run: Run, tmp_path: Path) -> None:
     kept = replace(run, training=replace(run.training, steps=0), trust=0.3, evaluations=8)
     with opened(kept, tmp_path) as workflow:
         before = workflow.initial.digest()
-        study = workflow.study(workflow.measure())
+        study = open_study(workflow, latencies(workflow))
         study.run(8)
         assert workflow.weights == before and workflow.run.trust == 0
         assert {point.step for point in workflow.result.curve} == {0}
         workflow.require_trained("tiny")
     with opened(kept, tmp_path) as again:
-        assert len(again.study(again.measure()).evaluations) == 8
+        assert len(open_study(again, latencies(again)).evaluations) == 8
 
 
 def test_a_run_whose_task_is_taught_distils_in_all_it_trains(run: Run, tmp_path: Path) -> None:
@@ -620,7 +629,7 @@ def test_a_run_whose_task_is_taught_distils_in_all_it_trains(run: Run, tmp_path:
         assert all(heard) and len(heard) >= 40
         trained = len(heard)
         config = replace(taught.training, steps=3, strategy="uniform")
-        network, result = workflow.finetune(found[0].arch, config)
+        network, result = finetune(workflow, found[0].arch, config)
         assert len(heard) == trained + 3 and result.losses[-1] < 2
         assert type(network) is type(parent)
 

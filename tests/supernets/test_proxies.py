@@ -16,6 +16,8 @@ from benchmarks.proxies import learnt
 from nas.commands.app import app
 from nas.run import Run, RunError, load
 from nas.stages.evaluators import ProxyEvaluator, evaluator, load_evaluator, untrained
+from nas.stages.studying import open_study
+from nas.stages.verifying import verify
 from nas.stages.workflow import Workflow
 from nas.storage import Repository
 from supernets.proxies import PROXIES, ProxyError, activation_kernel, grad_norm, naswot, proxies, synaptic_flow, synflow
@@ -277,9 +279,9 @@ def opened(run: Run, folder: Path) -> Workflow:
 def test_a_search_over_proxies_trains_nothing(untaught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("supernets.training.train", lambda *_, **__: pytest.fail("it trained"))
     with opened(untaught, tmp_path) as workflow:
-        study = workflow.study({})
+        study = open_study(workflow, {})
         front = study.run(untaught.evaluations)
-        workflow.verify(study.name)
+        verify(workflow, study.name)
         assert workflow.repository.study("tiny").supernet_digest is None and workflow.repository.supernets() == []
         assert not workflow.checkpoints.exists()
         assert front and len(study.evaluations) == 12
@@ -298,7 +300,7 @@ def test_what_is_known_is_not_told_again(untaught: Run, tmp_path: Path, monkeypa
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         changed = replace(untaught, name=name, seed=seed, searcher="random")
         with opened(changed, tmp_path) as workflow:
-            workflow.study({}).run(12)
+            open_study(workflow, {}).run(12)
         counts.append(len(asked))
     assert counts == [12, 12, 24]
 
