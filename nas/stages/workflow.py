@@ -57,6 +57,7 @@ from search_spaces import Architecture, Space
 from search_spaces.narrowing import Closed, narrowed, together
 from supernets import Supernet, ranking, standalone, training
 from supernets.checkpoints import CheckpointError, newest
+from supernets.compression.learnt_gates import Gates
 from supernets.counting import Counts
 from supernets.export import Exported, Format, export, rebuilt
 from supernets.scaled import scaled_in
@@ -93,6 +94,8 @@ class Workflow:
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
     """Those that objectives and limits speak of, by name."""
+    gates: Gates | None = field(default=None, init=False, repr=False)
+    """Learnt already, for a run that sorts by them."""
     _taken: dict[Architecture, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ class Workflow:
         Units are put in order once: a training that goes on from a checkpoint has them from there.
         """
         begun = bool(self.run.sort) and newest(self.checkpoints).step > 0
-        return evaluators.untrained(self.run, sort=not begun)
+        return evaluators.untrained(self.run, sort=not begun, gates=self.gates)
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -190,7 +193,7 @@ class Workflow:
                 f"study {study!r} was searched without trained weights, so its networks have none: search with an "
                 f"objective that needs them, {self.run.task.metric!r} say, under another name"
             )
-        supernet = evaluators.trained(self.run, self.checkpoints)
+        supernet = evaluators.trained(self.run, self.checkpoints) if self.run.training.steps else self.initial
         if supernet.digest() != record.supernet_digest:
             raise NasError(
                 f"study {study!r} was searched with the weights {record.supernet_digest}, and {self.checkpoints} holds "
