@@ -571,8 +571,8 @@ def _warn(text: str) -> None:
     _out.print(f"[bold yellow]{escape(text)}[/]", soft_wrap=True)
 
 
-def architecture(found: Evaluation, row: Row) -> None:
-    """One architecture: its values, what was found, what is expected of it alone and what was verified."""
+def architecture(found: Evaluation, row: Row, life: Mapping[str, Any]) -> None:
+    """One architecture: its values, what was found, what is expected of it alone and what was verified; its life."""
     headline(f"{found.arch.kind} {found.arch.digest}")
     sys.stdout.write(json.dumps(found.arch.to_dict(), indent=2) + "\n")
     told = {name: estimate.value for name, estimate in row.corrected.items()}
@@ -585,6 +585,16 @@ def architecture(found: Evaluation, row: Row) -> None:
         _out.print(f"failed: {escape(found.error or '')}", soft_wrap=True)
     else:
         _show(table)
+    _show_life(life)
+
+
+def _show_life(told: Mapping[str, Any]) -> None:
+    """Which evaluation it was, how it was proposed and of which others, when it was stored and what it took."""
+    parents = " and ".join(digest[:_DIGEST] for digest in told["parents"])
+    proposed = [f"proposed as: {told['proposed']}{f' of {parents}' if parents else ''}"] if told["proposed"] else []
+    stored = [f"stored {told['stored']}"] if told["stored"] else []
+    took = f"took {told['seconds']:.3g} s on {told['worker'] or 'this machine'}"
+    _out.print(escape("; ".join([f"evaluation {told['evaluation']:,}", *proposed, *stored, took])), soft_wrap=True)
 
 
 def comparison(first: Evaluation, second: Evaluation) -> None:
