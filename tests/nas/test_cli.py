@@ -308,7 +308,7 @@ def test_one_study_and_one_architecture(here: Path, nas_: Nas) -> None:
     assert re.search(r"^error +[\d.]+ % +-$", out, re.MULTILINE)
     assert re.search(r"^test error +- +[\d.]+ %$", out, re.MULTILINE)
     life = best["life"]
-    assert f"evaluation {life['evaluation']}; proposed as: {life['proposed']}" in out
+    assert f"evaluation {life['evaluation']}\nproposed as: {life['proposed']}" in out
     assert f"stored {life['stored']}; took {life['seconds']:.3g} s on " in out
 
 

@@ -124,16 +124,16 @@ def architecture(found: Evaluation, row: Row, life: Mapping[str, Any]) -> None:
         results([f"failed: {found.error or ''}"])
     else:
         show(table)
-    results([_told(life)])
+    results(_life(life))
 
 
-def _told(life: Mapping[str, Any]) -> str:
+def _life(life: Mapping[str, Any]) -> list[str]:
     """Which evaluation it was, how it was proposed and from which parents, when it was stored and how long it took."""
     parents = " and ".join(digest[:DIGEST] for digest in life["parents"])
     proposed = [f"proposed as: {life['proposed']}{f' of {parents}' if parents else ''}"] if life["proposed"] else []
     stored = [f"stored {life['stored']}"] if life["stored"] else []
     took = f"took {life['seconds']:.3g} s on {life['worker'] or 'this machine'}"
-    return "; ".join([f"evaluation {life['evaluation']:,}", *proposed, *stored, took])
+    return [f"evaluation {life['evaluation']:,}", *proposed, *stored, took]
 
 
 def comparison(first: Evaluation, second: Evaluation) -> None:
