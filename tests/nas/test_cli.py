@@ -234,7 +234,7 @@ def test_the_demos_are_there(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["image", "text"])
 def test_networks_of_the_demos_run_without_this_package(task: str, tmp_path: Path) -> None:
-    from nas.run import load
+    from nas.run_file import load
     from nas.stages.evaluators import untrained
     from supernets.export import export, rebuilt
 

@@ -130,14 +130,14 @@ def test_a_row_that_is_no_json_object_is_one_line(path: Path, column: str, read:
 @pytest.mark.parametrize("text", ["", "{", "7", "[]", "[1]", "[" * 100_000])
 def test_an_origin_that_is_none_is_one_line(path: Path, text: str) -> None:
     change(path, "UPDATE study_evaluations SET origin = ?", text)
-    wrong = pytest.raises(NasError, match="how an architecture was proposed .* is not what was stored")
+    wrong = pytest.raises(NasError, match=r"how an architecture was proposed .* is not what was stored")
     with Repository(f"sqlite:///{path}", read_only=True) as repository, wrong:
         repository.lives("first")
 
 
 def test_a_derived_architecture_nested_deep_is_one_line(path: Path) -> None:
     change(path, "UPDATE distributions SET content = json_set(content, '$.derived', ?)", "[" * 100_000)
-    wrong = pytest.raises(NasError, match="a distribution that was learnt by gradients .* is not what was stored")
+    wrong = pytest.raises(NasError, match=r"a distribution that was learnt by gradients .* is not what was stored")
     with Repository(f"sqlite:///{path}", read_only=True) as repository, wrong:
         repository.distributions("first")
 
