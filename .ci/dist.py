@@ -20,7 +20,7 @@ SMALL = """
 from dataclasses import replace
 import nas
 from nas.examples import run_file
-from nas.run import load
+from nas.run_file import load
 run = load(run_file("tabular"))
 run = replace(run, training=replace(run.training, steps=20), evaluations=10, trust_networks=3, trust_steps=2)
 print(len(nas.search(run).front), "networks on the front")

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from benchmarks.report import machine, markdown
 from nas.commands.propose import proposal
-from nas.run import executed
+from nas.run_file import executed
 from supernets import Plan, Supernet
 
 RESULTS = Path("benchmarks/results/planning.md")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares i
         Trust,
     )
     from nas.run import Run
+    from nas.run_file import load
     from nas.stages.search import Found, Listener, search
     from nas.storage import Repository
     from nas.study import Study
@@ -48,6 +49,7 @@ __all__ = [
     "SupernetRecord",
     "TargetRecord",
     "Trust",
+    "load",
     "search",
 ]
 
@@ -56,6 +58,7 @@ _MODULES = {
     "objectives.limits": ("Limit",),
     "execution.placement": ("Placement",),
     "run": ("Run",),
+    "run_file": ("load",),
     "stages.search": ("Found", "Listener", "search"),
     "storage": ("Repository",),
     "study": ("Study",),

@@ -7,34 +7,27 @@ The file is ordinary Python: it declares the space, the model and the data, or i
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError
 from nas.objectives.aims import Aim, for_targets, latency, read_target
 from nas.objectives.hurdles import Hurdle
 from nas.objectives.limits import Limit, parse
-from nas.records import Distribution, StudyRecord, SupernetRecord
+from nas.objectives.units import COSTS, MINUS, is_cost
 from nas.searchers import LEARNS_FROM, SEARCHERS
 from nas.searchers.gradient.config import GradientConfig
-from nas.searchers.gradient.front import FrontConfig
+from nas.searchers.gradient.front import FrontConfig, loop_of, with_loop
 from nas.searchers.gradient.methods import method
 from nas.searchers.spelled import read
-from nas.searchers.spelled import spell as spell_searcher
 from nas.targets import TargetError, check_name
 from search_spaces import Architecture, Space, SpaceError
 from search_spaces.narrowing import Closed, narrowed
 from supernets.compression.scores import score
-from supernets.errors import SupernetError
 from supernets.proxies import PROXIES
 from supernets.sharing import sharing
 from supernets.spelling import spell
@@ -48,11 +41,6 @@ if TYPE_CHECKING:
     from supernets.tasks import Task
     from supernets.weight_files import Weights
 
-
-COSTS = ("params", "macs", "activation_bytes")
-"""Metrics that are counted."""
-MINUS = "minus_"
-"""Before the name of a zero-cost proxy, of which more is better, as an objective, which is minimised."""
 
 _TASK = ("name", "digest", "metric", "example", "batch", "outputs", "loss", "evaluate", "calibration")
 _SAMPLING = ("num_train", "batch_size", "select", "losses")
@@ -222,7 +210,7 @@ class Run:
     def _check_gradient(self) -> None:
         if not self.gradient and self.searcher_name != "gradient":
             return
-        config = _loop(self.learning)
+        config = loop_of(self.learning)
         object.__setattr__(self, "gradient", config.method)
         if self.closed:
             rule = f"distributions are learnt over all of {self.space.name}: close nothing, or search without gradients"
@@ -397,7 +385,7 @@ class Run:
         """`gradient_search`, or what stands for None, by the method of `gradient`."""
         usual = _FRONT if self.cost_objectives else _ALONE
         config = self.gradient_search or usual
-        return _with_loop(config, method=self.gradient or _loop(config).method)
+        return with_loop(config, method=self.gradient or loop_of(config).method)
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:
@@ -420,180 +408,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def changed(
-    run: Run,
-    *,
-    strategy: str = "",
-    sharing: str = "",
-    name: str = "",
-    searcher: str = "",
-    gradient: str = "",
-    seed: int | None = None,
-    limits: Sequence[str] = (),
-) -> Run:
-    """The run with another strategy, way to share weights, name, searcher, gradient method or seed, and further limits.
-
-    Another searcher leaves the gradient method of the run aside.
-    """
-    training = replace(run.training, strategy=strategy) if strategy else run.training
-    training = training if seed is None else replace(training, seed=seed)
-    kept = run.gradient if searcher in ("", run.searcher) else ""
-    return replace(
-        run,
-        training=training,
-        sharing=sharing or run.sharing,
-        name=name or run.name,
-        searcher=searcher or run.searcher,
-        gradient=gradient or kept,
-        seed=run.seed if seed is None else seed,
-        limits=(*run.limits, *limits),
-    )
-
-
-def as_trained(
-    run: Run, study: StudyRecord, supernet: SupernetRecord | None, distributions: Sequence[Distribution] = ()
-) -> Run:
-    """The run as a study was begun with, whatever the command line or the file said since: its supernet, its searcher.
-
-    Args:
-        supernet: None where the study has none.
-        distributions: what had been learnt for the study.
-
-    Raises:
-        RunError: it searches another space now.
-    """
-    run = replace(run, closed=tuple(map(Closed.stored, study.settings.get("closed", ()))))
-    if run.searched.digest != study.space_digest:
-        raise RunError(
-            f"the run file now has another space than study {study.name!r} was searched in: bring back the file it was "
-            "started with"
-        )
-    return replace(
-        run,
-        name=study.name,
-        sharing=supernet.sharing if supernet else run.sharing,
-        training=_training(supernet) if supernet else run.training,
-        searcher=_searcher(study),
-        limits=study.limits,
-        targets=tuple(_spelled_target(name, own) for name, own in study.settings.get("targets", {}).items()),
-        first=tuple(study.settings.get("first", ())),
-        gradient=distributions[0].method if distributions else "",
-        gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
-    )
-
-
-def _spelled_target(name: str, limits: Sequence[str]) -> str:
-    return " ".join([name, *(limit.partition(" ")[2] for limit in limits)])
-
-
-def _training(supernet: SupernetRecord) -> TrainingConfig:
-    names = {setting.name for setting in fields(TrainingConfig)}
-    settings = {name: value for name, value in supernet.settings.items() if name in names}
-    settings |= {"clip": math.inf} if settings.get("clip", 0.0) is None else {}  # JSON has none
-    return TrainingConfig(**settings)
-
-
-def _searcher(study: StudyRecord) -> str:
-    """As a run spells it."""
-    return spell_searcher(study.searcher, SEARCHERS[study.searcher], study.settings)
-
-
-def is_cost(metric: str) -> bool:
-    """Whether a metric is a cost that every run knows: it depends on the architecture alone."""
-    return metric in COSTS or metric.startswith("latency_ms@")
-
-
 def _check_target(metric: str, name: str) -> None:
     """Whether there is a target of this name, the database tells."""
     try:
         check_name(name)
     except TargetError as error:
         raise RunError(f"{metric!r}: {error}") from None
-
-
-def _loop(config: GradientConfig | FrontConfig) -> GradientConfig:
-    return config.search if isinstance(config, FrontConfig) else config
-
-
-def _with_loop(config: GradientConfig | FrontConfig, **changes: Any) -> GradientConfig | FrontConfig:
-    """The settings with changes of those that all gradient searches have."""
-    if isinstance(config, FrontConfig):
-        return replace(config, search=replace(config.search, **changes))
-    return replace(config, **changes)
-
-
-def _as_learnt(
-    config: GradientConfig | FrontConfig, distributions: Sequence[Distribution]
-) -> GradientConfig | FrontConfig:
-    """The settings that distributions were learnt with."""
-    names = {setting.name for setting in fields(GradientConfig)}
-    settings: dict[str, Any] = {name: value for name, value in distributions[0].settings.items() if name in names}
-    settings |= {name: math.inf for name, value in settings.items() if value == "inf"}
-    return _with_loop(config, **settings)
-
-
-def load(path: Path | str) -> Run:
-    """The `run` of a Python file, which is executed.
-
-    Raises:
-        RunError: there is no such file, it fails, or it has no `run`.
-    """
-    path = Path(path).resolve()
-    if path.suffix != ".py" or not path.is_file():
-        what = "is not a Python file" if path.exists() else "does not exist"
-        raise RunError(f"{path} {what}: give the .py file that has `run = Run(...)` in it")
-    run = executed(path).get("run")
-    if not isinstance(run, Run):
-        found = "has no variable `run`" if run is None else f"has a `run` of type {type(run).__name__}"
-        raise RunError(f"{path.name} {found}: end it with run = Run(name=..., space=..., build=..., task=...)")
-    return run
-
-
-def executed(path: Path) -> dict[str, Any]:
-    """The variables of a Python file once it has run; it may import its neighbours, as when it is started itself."""
-    name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # functions of the file can then be found again by name
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # also a sys.exit() of the file
-        del sys.modules[name]
-        raise RunError(blame(error, path)) from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return vars(module)
-
-
-@contextmanager
-def blaming(path: Path) -> Iterator[None]:
-    """An exception that code of a run file let happen, in one line with the place; others pass, ours as they are."""
-    try:
-        yield
-    except (NasError, SpaceError, SupernetError):
-        raise
-    except Exception as error:
-        if _line_of(error, path.resolve()) is None:
-            raise
-        raise RunError(f"{blame(error, path.resolve())} (nas --verbose shows the trace)") from error
-
-
-def blame(error: BaseException, path: Path) -> str:
-    """What was raised, and by which line of a file."""
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    line = _line_of(error, path)
-    place = path.name if line is None else f"{path.name}, line {line}"
-    if isinstance(error, NasError | SpaceError | SupernetError):
-        return f"{place}: {text}"
-    return f"{place} raised {type(error).__name__}{': ' if text else ''}{text}"
-
-
-def _line_of(error: BaseException, path: Path) -> int | None:
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return error.lineno
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] if lines else None

@@ -28,7 +28,9 @@ from nas.migrations import tables
 from nas.objectives import limits
 from nas.records import Evaluation, SpaceRecord, StudyRecord, SupernetRecord
 from nas.results import front
-from nas.run import Run, RunError, as_trained, load
+from nas.run import Run, RunError
+from nas.run_file import load
+from nas.run_variants import as_trained
 from nas.searchers import DistributionSearch, EvolutionarySearch
 from nas.searchers.gradient.front import FrontConfig
 from nas.stages.studying import open_study

@@ -11,7 +11,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
-    from nas.run import load
+    from nas.run_file import load
     from nas.stages.predicting import latencies
     from nas.stages.studying import open_study
     from nas.stages.workflow import Workflow
@@ -31,7 +31,8 @@ def test_the_readmes_run_file_finds_networks(tmp_path: Path) -> None:
 
 
 def test_the_readmes_flags_are_for_its_run_file(tmp_path: Path) -> None:
-    from nas.run import changed, load
+    from nas.run_file import load
+    from nas.run_variants import changed
     from nas.stages.evaluators import untrained
 
     code, command = re.search(r"```python\n(.*?)```", README, re.DOTALL), re.search(r"nas search .*--sharing.*", README)

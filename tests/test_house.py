@@ -32,6 +32,8 @@ BRIDGES = (
     "stages/tuning",
     "stages/workflow",
     "run",
+    "run_file",
+    "run_variants",
     "commands/session",
     "stages/compressing",
     "commands/propose",

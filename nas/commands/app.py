@@ -556,7 +556,7 @@ def compress(
     named after them unless --name is given. A run with sort="gates(sparsity=0.5)" begins with the network that these
     gates leave under its limits.
     """
-    from nas.run import load
+    from nas.run_file import load
     from nas.stages.compressing import begin_with_masks, compressed, require_parent, study_name, tuning
 
     base = load(run_file)

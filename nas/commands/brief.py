@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from nas.objectives.units import metric
+from nas.objectives.units import is_cost, metric
 from nas.records import StudyRecord, Trust
 from nas.results.front import Row
 from nas.results.trust import cost
-from nas.run import is_cost
 
 
 def lines(study: StudyRecord, rows: Sequence[Row], num_evaluations: int, trust: Trust | None) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from nas.errors import NasError
-from nas.run import executed
+from nas.run_file import executed
 from search_spaces.reading import MalformedError, file_bytes, json_object
 from supernets.apart import looked_at
 from supernets.errors import SupernetError

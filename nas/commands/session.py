@@ -42,7 +42,7 @@ def change(
     limits: Sequence[str] = (),
 ) -> Change:
     """What the flags of a command make of a run file's run."""
-    from nas.run import changed
+    from nas.run_variants import changed
 
     trained = partial(changed, strategy=strategy, sharing=sharing, seed=seed)
     return partial(trained, name=name, searcher=searcher, gradient=gradient, limits=limits)
@@ -58,7 +58,7 @@ def run_workflow(
     folder: Path | None = None,
 ) -> Iterator[Workflow]:
     """The workflow of a run file, its files in a folder below `runs` or in one that is given."""
-    from nas.run import load
+    from nas.run_file import load
 
     run = change(load(run_file))
     with workflow_of(run, run_file, storage, folder or runs / run.name, placement) as workflow:
@@ -70,7 +70,7 @@ def workflow_of(
     run: Run, run_file: Path, storage: str, folder: Path, placement: Placement = HERE
 ) -> Iterator[Workflow]:
     """The workflow of a run that was read from a file."""
-    from nas.run import blaming
+    from nas.run_file import blaming
     from nas.stages.workflow import Workflow
 
     repository, shown = Repository(storage, patience=run.patience_s), not display.quiet()
@@ -84,7 +84,7 @@ def workflow_of(
 @contextmanager
 def study_workflow(study: str, storage: str, runs: Path, placement: Placement = HERE) -> Iterator[Workflow]:
     """The workflow that a study in the database came from, its supernet made as the database says."""
-    from nas.run import as_trained
+    from nas.run_variants import as_trained
 
     with reading(storage) as repository:
         record = repository.study(study)

@@ -164,7 +164,7 @@ def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> Non
 
 @contextmanager
 def _workflow(run_file: Path, storage: str, runs: Path) -> Iterator[Workflow]:
-    from nas.run import blaming, load
+    from nas.run_file import blaming, load
     from nas.stages.workflow import Workflow
 
     run = load(run_file)

@@ -73,7 +73,7 @@ def tune(
 
     Hyperband trains many networks briefly and few for long; CARBS searches training settings. Both resume when stopped.
     """
-    from nas.run import blaming, load
+    from nas.run_file import blaming, load
 
     if method not in _METHODS:
         raise NasError(f"method {method!r} is unknown: choose one of {', '.join(_METHODS)}")

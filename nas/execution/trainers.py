@@ -14,7 +14,8 @@ from nas.errors import NasError
 from nas.execution.executors import Deferred, Evaluate
 from nas.execution.placement import Placement
 from nas.execution.pool import START_TIMEOUT_S, Answer, Died, Ready, Workers
-from nas.run import Run, load
+from nas.run import Run
+from nas.run_file import load
 from nas.stages import evaluators
 from search_spaces import Architecture
 from supernets import training

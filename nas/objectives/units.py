@@ -6,6 +6,10 @@
 import math
 from dataclasses import dataclass
 
+COSTS = ("params", "macs", "activation_bytes")
+"""Metrics that are counted."""
+MINUS = "minus_"
+"""Before the name of a zero-cost proxy, of which more is better, as an objective, which is minimised."""
 _SUFFIXES = {
     "ms": "ms",
     "us": "µs",
@@ -21,6 +25,11 @@ _SUFFIXES = {
 _COUNTS = {"params": "parameters", "macs": "MACs", "flops": "FLOPs"}
 _SHARES = ("error", "accuracy", "top1_error", "top5_error")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def is_cost(name: str) -> bool:
+    """Return whether a metric is a cost that every run knows: it depends on the architecture alone."""
+    return name in COSTS or name.startswith("latency_ms@")
 
 
 @dataclass(frozen=True, slots=True)

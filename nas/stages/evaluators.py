@@ -20,7 +20,9 @@ from torch import nn
 from nas.errors import NasError
 from nas.execution.executors import Evaluate
 from nas.objectives.hurdles import Cleared
-from nas.run import COSTS, MINUS, Run, load
+from nas.objectives.units import COSTS, MINUS
+from nas.run import Run
+from nas.run_file import load
 from nas.stages.latency import Latency
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints

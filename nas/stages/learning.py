@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from nas.errors import NasError
+from nas.objectives.units import is_cost
 from nas.records import Distribution
-from nas.run import Run, is_cost
+from nas.run import Run
 from nas.searchers.gradient.front import FrontConfig, front
 from nas.searchers.gradient.loop import search
 from nas.stages import evaluators

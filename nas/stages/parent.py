@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.errors import NasError
-from nas.run import COSTS
+from nas.objectives.units import COSTS
 from nas.stages import evaluators
 from nas.stages.measuring import measured
 from nas.stages.workflow import Workflow

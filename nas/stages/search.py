@@ -179,7 +179,7 @@ def search(
     Raises:
         NasError: what a user can put right, in one line.
     """
-    from nas.run import blaming, load
+    from nas.run_file import blaming, load
     from nas.stages.workflow import Workflow
 
     file = Path(run).resolve() if isinstance(run, str | Path) else None

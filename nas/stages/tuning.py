@@ -22,7 +22,8 @@ from nas.fidelity.forecasting import Forecasting, Watched, forecasting
 from nas.fidelity.hyperband import Hyperband
 from nas.fidelity.ledger import Trial
 from nas.fidelity.settings import TUNABLE, SettingsSearch, variables
-from nas.run import Run, load
+from nas.run import Run
+from nas.run_file import load
 from nas.stages import evaluators
 from search_spaces import Architecture
 from supernets import calibrate, training

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 
+from nas.objectives.units import COSTS
 from nas.progress import Tick, silent
 from nas.results import front as fronts
-from nas.run import COSTS
 from nas.stages.measuring import measurable, measure_all, measured
 from nas.stages.networks import has_test
 from nas.stages.workflow import Workflow

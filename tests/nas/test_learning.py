@@ -14,7 +14,9 @@ from torch import nn
 from nas import targets
 from nas.errors import NasError
 from nas.records import Distribution
-from nas.run import Run, as_trained, load
+from nas.run import Run
+from nas.run_file import load
+from nas.run_variants import as_trained
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
 from nas.stages import learning

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from nas.records import StudyRecord, SupernetRecord
-from nas.run import Run, RunError, as_trained, changed, load
+from nas.run import Run, RunError
+from nas.run_file import load
+from nas.run_variants import as_trained, changed
 from nas.searchers.gradient import METHODS
 from nas.stages import evaluators
 from nas.storage import Repository

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.run import RunError, load
+from nas.run import RunError
+from nas.run_file import load
 from nas.storage import Repository
 from tests.nas.command import Nas, caller, variant
 

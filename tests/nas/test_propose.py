@@ -17,7 +17,8 @@ import pretrained  # noqa: E402 - it needs transformers
 from command import Nas, caller  # noqa: E402
 
 from nas.commands.propose import proposal  # noqa: E402
-from nas.run import RunError, load  # noqa: E402
+from nas.run import RunError  # noqa: E402
+from nas.run_file import load  # noqa: E402
 from nas.stages.evaluators import untrained  # noqa: E402
 
 FAMILIES = list(pretrained.EXAMPLES)

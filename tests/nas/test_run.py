@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.run import Run, RunError, blaming, load
+from nas.run import Run, RunError
+from nas.run_file import blaming, load
 from search_spaces import SpaceError
 from supernets.errors import SupernetError
 from supernets.tasks import Regression

@@ -13,7 +13,7 @@ from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.results.corrected import Corrected, Estimate
 from nas.results.shrinking import Shrunk, shrink
-from nas.run import load
+from nas.run_file import load
 from search_spaces import Architecture, Space, SpaceError, choice, constraint
 from search_spaces.narrowing import Closed, narrowed
 from tests.nas.command import TINY

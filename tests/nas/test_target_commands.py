@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nas.records import Measurement
-from nas.run import load
+from nas.run_file import load
 from nas.stages import measuring
 from nas.stages.workflow import Workflow
 from nas.storage import Repository

@@ -18,7 +18,8 @@ from nas.execution.placement import Placement
 from nas.predictors import Ridge
 from nas.records import Evaluation
 from nas.results import front
-from nas.run import Run, RunError, load
+from nas.run import Run, RunError
+from nas.run_file import load
 from nas.stages import evaluators, studying, verifying
 from nas.stages.evaluators import COSTS
 from nas.stages.exporting import write

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from benchmarks.proxies import learnt
 from nas.commands.app import app
-from nas.run import Run, RunError, load
+from nas.run import Run, RunError
+from nas.run_file import load
 from nas.stages.evaluators import ProxyEvaluator, evaluator, load_evaluator, untrained
 from nas.stages.studying import open_study
 from nas.stages.verifying import verify

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from nas.objectives.limits import Limit
 from nas.records import Distribution
@@ -55,6 +56,18 @@ class FrontConfig:
         ):
             if not holds:
                 raise GradientSearchError(f"{name} = {getattr(self, name)!r}: it must be {rule}")
+
+
+def loop_of(config: GradientConfig | FrontConfig) -> GradientConfig:
+    """Return the settings that all gradient searches have."""
+    return config.search if isinstance(config, FrontConfig) else config
+
+
+def with_loop(config: GradientConfig | FrontConfig, **changes: Any) -> GradientConfig | FrontConfig:
+    """Return the settings, with some of those changed that all gradient searches have."""
+    if isinstance(config, FrontConfig):
+        return replace(config, search=replace(config.search, **changes))
+    return replace(config, **changes)
 
 
 def front(
