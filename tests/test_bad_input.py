@@ -388,8 +388,8 @@ MISTAKES: dict[str, Mistake] = {
     "model: pretrained values of another size": Mistake(
         supernet(build, init={"0.weight": torch.zeros(4, 64)}),
         ShapeError,
-        "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; they must be at the size "
-        "of the largest architecture, which is the parent's own",
+        "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; the largest architecture is larger than "
+        "the parent: leave out options of width with which axis 0 is longer than 4",
     ),
     "distillation: no such layer": Mistake(
         lambda folder: Distilled(tiny().task, build(Small().largest()), [Hidden(every("blocks.*"))]),
@@ -812,7 +812,8 @@ MISTAKES: dict[str, Mistake] = {
     "study: no network keeps the limit": Mistake(
         reading(lambda stored: front.best(stored, "done", ["error < 0.05"])),
         NasError,
-        "no network of study 'done' keeps error < 0.05; loosen a limit or search longer",
+        "no network of study 'done' keeps error < 0.05 (the nearest of 3 evaluated have error 0.1); loosen a limit or "
+        "search longer",
     ),
     "study: architecture unknown": Mistake(
         reading(lambda stored: front.find(stored, "done", "zz")),

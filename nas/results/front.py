@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.columns import Columns
 from nas.errors import NasError
-from nas.objectives import aims
+from nas.objectives import aims, limits
 from nas.objectives.aims import Aim
 from nas.records import Evaluation, Lived, StudyRecord
 from nas.results.corrected import Corrected, Estimate, judged, judged_columns, of_study
@@ -208,11 +208,17 @@ def best(repository: Repository, name: str, where: Sequence[str] = (), target: s
     Raises:
         NasError: none does.
     """
-    return first_kept(front(repository, name, where, target), repository.study(name), where)
+    rows = front(repository, name, where, target)
+    return first_kept(rows, repository.study(name), where, repository.evaluations(name))
 
 
-def first_kept(rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = ()) -> Row:
+def first_kept(
+    rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = (), seen: Sequence[Evaluation] = ()
+) -> Row:
     """The first row of a front that breaks no limit as measured.
+
+    Args:
+        seen: the study's evaluations, to say what comes nearest.
 
     Raises:
         NasError: all do.
@@ -220,8 +226,21 @@ def first_kept(rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = (
     for found in rows:
         if not found.broken:
             return found
-    bounds = ", ".join((*study.limits, *where)) or "no limit"
-    raise NasError(f"no network of study {study.name!r} keeps {bounds}; loosen a limit or search longer")
+    bounds, evaluated = (*study.limits, *where), [one.metrics for one in seen if one.metrics]
+    if seen and not evaluated:
+        raise NasError(
+            f"study {study.name!r} has no network to take: all {len(seen)} evaluations failed, the first with "
+            f"{seen[0].error}; correct the run file and search under another name"
+        )
+    nearest = ", ".join(_nearest(limits.parse(bound), evaluated) for bound in bounds)
+    of = f" (the nearest of {len(evaluated)} evaluated have {nearest})" if nearest and evaluated else ""
+    kept = ", ".join(bounds) or "all limits"
+    raise NasError(f"no network of study {study.name!r} keeps {kept}{of}; loosen a limit or search longer")
+
+
+def _nearest(limit: limits.Limit, evaluated: Sequence[Mapping[str, float]]) -> str:
+    values = [metrics[limit.metric] for metrics in evaluated if limit.metric in metrics]
+    return f"{limit.metric} {(min if limit.is_upper else max)(values):.6g}" if values else f"no {limit.metric}"
 
 
 def lived(repository: Repository, name: str, rows: Sequence[Row]) -> dict[str, Lived]:
