@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from nas.errors import NasError
 from nas.results.front import Row
 from nas.stages.workflow import Workflow
+from supernets import SupernetError
 from supernets.export import FORMATS, Exported, available_formats
+from supernets.profile import profile_parts
+
+_logger = logging.getLogger(__name__)
 
 
 def export(
@@ -43,5 +49,20 @@ def export(
         "finetuned": network is not None,
         "reconstructed": workflow.run.reconstruct,
         "metrics": {**row.values(), **(scores or {})},
+        "parts": costs_by_part(taken, workflow.run.task.example()),
     }
     return workflow.export(row.arch, to, chosen, metadata, taken)
+
+
+def costs_by_part(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, dict[str, int]]:
+    """Parameters and multiply-accumulates of each module that has any, by its path, those inside it left out.
+
+    Empty where the network cannot be counted without computing.
+    """
+    try:
+        parts = profile_parts(copy.deepcopy(network), example)
+    except SupernetError as error:
+        _logger.info("parts are not counted: %s", error)
+        return {}
+    counts = {path: {"params": part.layers.params, "macs": part.layers.macs} for path, part in parts.items()}
+    return {path: found for path, found in counts.items() if any(found.values())}
