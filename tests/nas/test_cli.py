@@ -399,6 +399,9 @@ def test_export_writes_the_best_network(here: Path, nas_: Nas, tmp_path: Path) -
     record = json.loads((tmp_path / "net" / "architecture.json").read_text())
     assert {"weights.safetensors", "network.pt2", "load.py"} <= {path.name for path in (tmp_path / "net").iterdir()}
     assert best["metrics"].items() <= json.loads(json.dumps(record))["metadata"]["metrics"].items()
+    counted = {**best["metrics"], **best["verified"]}
+    for name in ("params", "macs"):
+        assert sum(part[name] for part in record["metadata"]["parts"].values()) == counted[name]
 
 
 def test_export_of_a_chosen_architecture_and_under_a_limit(here: Path, nas_: Nas, tmp_path: Path) -> None:
