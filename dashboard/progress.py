@@ -211,18 +211,26 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"_reason": "reason"}).sort_values("count", ascending=False, ignore_index=True)
 
 
-def timeline(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns worker, start, seconds, failed, place: each evaluation in the time that its worker has worked.
+def timeline(table: pd.DataFrame, stored: Sequence[float | None]) -> pd.DataFrame:
+    """Columns worker, end (UTC), seconds, failed, place: when each evaluation was stored, and how long it took.
 
-    The database holds how long an evaluation took and not when it was, so waiting is left out.
+    One that was taken over from another study took its time then: here it begins when the worker's last one ended.
+    Evaluations without a time are left out.
+
+    Args:
+        stored: when each row was stored, in seconds since 1970.
     """
-    start = table.groupby("_worker")["_seconds"].cumsum() - table["_seconds"]
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "worker": table["_worker"].replace("", "this machine"),
-            "start": start,
+            "end": np.array(stored, dtype=float),
             "seconds": table["_seconds"],
             "failed": table["_failed"],
-            "place": np.arange(1, len(table) + 1),
+            "place": table.index + 1,
         }
-    )
+    ).dropna(subset="end")
+    found = found.sort_values("end", kind="stable", ignore_index=True)
+    since = found["end"] - found.groupby("worker")["end"].shift()
+    found["seconds"] = found["seconds"].where(~(since < found["seconds"]), since)
+    found["end"] = pd.to_datetime(found["end"], unit="s", utc=True)
+    return found

@@ -145,6 +145,16 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Lived:
+    """What is known of one evaluation of a study beside its metrics: its position, and how long it took where."""
+
+    position: int
+    seconds: float
+    worker: str
+    life: Life
+
+
+@dataclass(frozen=True, slots=True)
 class TargetRecord:
     """A machine that latencies are measured on, as it is now: another fingerprint is another version of the target.
 

@@ -13,9 +13,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from search_spaces import Architecture
+from search_spaces import Architecture, Space
 from supernets import calibrate
 from supernets.errors import SupernetError
+from supernets.scaled import initialised, scaled_in
+from supernets.scaling import Unscaled, scaling
 from supernets.skeleton import Build, build_initialised
 from supernets.tasks import Task, to_device
 from supernets.training import TrainingConfig, TrainingError, train_network
@@ -28,18 +30,32 @@ class TrainedAlone:
 
     Args:
         config: of the training; its curves and checkpoints are left out.
+        space: whose largest network the rates of `config.scaling` are relative to.
+
+    Raises:
+        SupernetError: `config.scaling` scales rates, and there is no space.
     """
 
-    def __init__(self, build: Build, task: Task, config: TrainingConfig, split: str = "valid") -> None:
+    def __init__(
+        self, build: Build, task: Task, config: TrainingConfig, split: str = "valid", space: Space | None = None
+    ) -> None:
+        if space is None and not isinstance(scaling(config.scaling), Unscaled):
+            raise SupernetError(
+                f"scaling = {config.scaling!r} gives rates relative to those of a space's largest network: give "
+                "TrainedAlone(..., space=space), or leave scaling out"
+            )
         self.build = build
+        self.space = space
         self.task = task
         self.config = replace(config, evaluate_every=0, checkpoint_every=0)
         self.split = split
 
     def __call__(self, arch: Architecture) -> float:
-        module = build_initialised(self.build, arch, self.config.seed)
+        example = self.task.example(2)
+        module = initialised(self.build, arch, self.config, example)
+        config = scaled_in(self.config, module, self.space, self.build, example) if self.space else self.config
         try:
-            train_network(module, self.task, self.config, progress=False)
+            train_network(module, self.task, config, progress=False)
         except TrainingError as error:
             logger.info("%s trained alone: %s", arch.digest, error)
             return math.inf

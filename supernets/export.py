@@ -192,7 +192,7 @@ def available_formats(network: nn.Module) -> tuple[Format, ...]:
     if not all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript")):
         absent.add("onnx")
     try:
-        pretrained_folder.standard(network)
+        pretrained_folder.config_of(network)
     except pretrained_folder.NotUniformError:
         absent.add("transformers")
     return tuple(name for name in FORMATS if name not in absent)

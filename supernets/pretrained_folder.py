@@ -36,8 +36,8 @@ def within(network: nn.Module) -> tuple[str, nn.Module] | None:
     return next(found, None)
 
 
-def standard(network: nn.Module) -> nn.Module:
-    """The model within a network, built anew by its class from a config that says what it has become.
+def config_of(network: nn.Module) -> Any:
+    """The config that says what the model within a network has become, found on shapes alone.
 
     Raises:
         NotUniformError: the network holds no such model, or no config describes it.
@@ -45,9 +45,21 @@ def standard(network: nn.Module) -> nn.Module:
     found = within(network)
     if found is None:
         raise NotUniformError(f"{type(network).__name__} holds no model of transformers: leave the format {FOLDER} out")
+    model = found[1]
+    return _described(model, {name: tuple(tensor.shape) for name, tensor in _renumbered(model).items()})
+
+
+def standard(network: nn.Module) -> nn.Module:
+    """The model within a network, built anew by its class from a config that says what it has become.
+
+    Raises:
+        NotUniformError: as `config_of`.
+    """
+    config = config_of(network)
+    found = within(network)
+    assert found is not None
     model: Any = found[1]
     state = _renumbered(model)
-    config = _described(model, {name: tuple(tensor.shape) for name, tensor in state.items()})
     fresh = type(model)(config)
     dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:

@@ -91,8 +91,9 @@ def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[d
     A forward that looks at values fails on meta tensors. Some, as those of transformers, have another way for tensors
     that are being traced, which fake ones are to them; so these are the second attempt.
     """
-    inputs = tuple(tensor.to("meta") for tensor in (example if isinstance(example, tuple) else (example,)))
     module = module.to("meta").eval()
+    types = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    inputs = tuple(_as_taken(tensor, types) for tensor in (example if isinstance(example, tuple) else (example,)))
     try:
         return _run(module, inputs)
     except (NotImplementedError, RuntimeError) as error:
@@ -104,6 +105,12 @@ def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[d
                 f"cannot profile {type(module).__name__} on shapes alone: {str(error).splitlines()[0]}; its forward "
                 "must not depend on values, and plain tensor attributes should be registered as buffers"
             ) from error
+
+
+def _as_taken(tensor: Tensor, types: set[torch.dtype]) -> Tensor:
+    """An input on the meta device, in the type that all of a module's parameters have."""
+    (dtype,) = types if tensor.is_floating_point() and len(types) == 1 else {tensor.dtype}
+    return tensor.to("meta", dtype)
 
 
 def _run(

@@ -115,7 +115,7 @@ def growth_figure(histories: Mapping[str, NDArray[np.float64]]) -> go.Figure:
 
 
 def timeline_figure(rows: pd.DataFrame) -> go.Figure:
-    """A row a worker: its evaluations one after the other, the failed ones in another colour and shape.
+    """A row a worker: its evaluations at their time, the failed ones in another colour and shape.
 
     Columns as `progress.timeline` has them.
     """
@@ -128,19 +128,19 @@ def timeline_figure(rows: pd.DataFrame) -> go.Figure:
             continue
         figure.add_trace(
             go.Bar(
-                base=own["start"].to_numpy(float),
-                x=own["seconds"].to_numpy(float),
+                base=(own["end"] - pd.to_timedelta(own["seconds"], unit="s")).dt.tz_localize(None),
+                x=1000 * own["seconds"].to_numpy(float),  # along an axis of time, in milliseconds
                 y=[text.plot(worker, 30) for worker in own["worker"]],
                 orientation="h",
                 name=label,
                 marker={"color": color, "line": {"width": 0.5, "color": theme.PAPER}, "pattern": {"shape": pattern}},
-                customdata=own["place"].to_numpy(int),
-                hovertemplate=f"evaluation %{{customdata}}<br>%{{x:.3~g}} s<extra>{label}</extra>",
+                customdata=list(zip(own["place"], own["seconds"].round(3), strict=True)),
+                hovertemplate=f"evaluation %{{customdata[0]}}<br>%{{customdata[1]}} s<extra>{label}</extra>",
             )
         )
     figure.update_layout(
         template=theme.TEMPLATE, height=96 + 34 * max(1, len(names)), barmode="overlay", showlegend=True
     )
-    figure.update_xaxes(title={"text": "time a worker has worked (s)"})
+    figure.update_xaxes(title={"text": "time (UTC)"}, type="date")
     figure.update_yaxes(ticks="", showline=False, showgrid=False)
     return figure

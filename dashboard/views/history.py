@@ -67,13 +67,16 @@ def show_failures(shown: StudyView) -> None:
 
 
 def _show_timeline(shown: StudyView) -> None:
-    rows = progress.timeline(shown.table)
+    last = shown.table.tail(_MOST_BARS)
+    positions = shown.columns.positions[-len(last) :].tolist()
+    lives = shell.repository().lives(shown.study.name, positions[0])
+    rows = progress.timeline(last, [lives[at].stored if at in lives else None for at in positions])
     if not rows["seconds"].any():
         return
     st.subheader("Workers", anchor=False)
-    shell.show_figure(history.timeline_figure(rows.tail(_MOST_BARS)), "timeline")
-    more = f" The last {_MOST_BARS:,} evaluations." if len(rows) > _MOST_BARS else ""
-    st.caption(f"Each bar is an evaluation; waiting between them is not recorded.{more}")
+    shell.show_figure(history.timeline_figure(rows), "timeline")
+    more = f" The last {_MOST_BARS:,} evaluations." if len(shown.table) > _MOST_BARS else ""
+    st.caption(f"Each bar is an evaluation, up to the moment in which it was stored.{more}")
 
 
 def page() -> None:

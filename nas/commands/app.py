@@ -381,7 +381,8 @@ def front(
             near = fronts.compromises(repository, study) if compromises else None
             rows = fronts.front(repository, study, where, target) if near is None else near
         if as_json or as_csv:
-            sys.stdout.write(fronts.as_json(rows) + "\n" if as_json else fronts.as_csv(rows))
+            lives = fronts.lived(repository, study, rows)
+            sys.stdout.write(fronts.as_json(rows, lives) + "\n" if as_json else fronts.as_csv(rows, lives))
         elif compromises:
             display.compromises(repository.study(study), rows)
         else:
@@ -398,7 +399,8 @@ def show(
     with session.reading(storage) as repository:
         if architecture:
             found = fronts.find(repository, study, architecture)
-            display.architecture(found, fronts.row(repository, study, architecture))
+            row = fronts.row(repository, study, architecture)
+            display.architecture(found, row, fronts.told_life(fronts.lived(repository, study, [row])[row.arch.digest]))
         else:
             record = repository.study(study)
             supernet = repository.supernet(record.supernet_digest) if record.supernet_digest else None

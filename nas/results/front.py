@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from nas.columns import Columns
 from nas.errors import NasError
 from nas.objectives import aims
 from nas.objectives.aims import Aim
-from nas.records import Evaluation, StudyRecord
+from nas.records import Evaluation, Lived, StudyRecord
 from nas.results.corrected import Corrected, Estimate, judged, judged_columns, of_study
 from nas.storage import Repository
 from search_spaces import Architecture
@@ -223,25 +224,44 @@ def first_kept(rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = (
     raise NasError(f"no network of study {study.name!r} keeps {bounds}; loosen a limit or search longer")
 
 
-def as_json(rows: Sequence[Row]) -> str:
+def lived(repository: Repository, name: str, rows: Sequence[Row]) -> dict[str, Lived]:
+    """The lives of the networks of a study, by digest."""
+    return repository.lived(name, [row.arch.digest for row in rows])
+
+
+def as_json(rows: Sequence[Row], lives: Mapping[str, Lived]) -> str:
     """A JSON list, one object a network."""
-    return json.dumps([_plain(row) for row in rows], indent=2)
+    return json.dumps([_plain(row, lives[row.arch.digest]) for row in rows], indent=2)
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[Row], lives: Mapping[str, Lived]) -> str:
     """Comma-separated, one line a network, the architecture as JSON in the last column."""
     names = list(dict.fromkeys(name for row in rows for name in row.values()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["digest", *names, "broken_limits", "architecture"])
+    writer.writerow(["digest", *names, "broken_limits", *_LIFE, "architecture"])
     for row in rows:
         values: Mapping[str, float] = row.values()
         cells = [repr(values[name]) if name in values else "" for name in names]
-        writer.writerow([row.arch.digest, *cells, "; ".join(row.broken), row.arch.json()])
+        life = ["" if told is None else told for told in told_life(lives[row.arch.digest]).values()]
+        life = [" ".join(told) if isinstance(told, list) else told for told in life]
+        writer.writerow([row.arch.digest, *cells, "; ".join(row.broken), *life, row.arch.json()])
     return text.getvalue()
 
 
-def _plain(row: Row) -> dict[str, Any]:
+_LIFE = ("evaluation", "proposed", "parents", "stored", "seconds", "worker")
+
+
+def told_life(one: Lived) -> dict[str, Any]:
+    """The life of an evaluation in plain values: its number, counted from 1, how it was proposed and of which others,
+    when it was stored (ISO 8601, UTC), what it took (s) and where; None where that is not known."""
+    life = one.life
+    stored = None if life.stored is None else datetime.fromtimestamp(life.stored, UTC).isoformat(timespec="seconds")
+    how, parents = (life.origin.how, list(life.origin.parents)) if life.origin else (None, [])
+    return dict(zip(_LIFE, (one.position + 1, how, parents, stored, one.seconds, one.worker), strict=True))
+
+
+def _plain(row: Row, one: Lived) -> dict[str, Any]:
     return {
         "digest": row.arch.digest,
         "metrics": row.metrics,
@@ -249,5 +269,6 @@ def _plain(row: Row) -> dict[str, Any]:
         "verified": row.verified,
         "broken_limits": list(row.broken),
         **({"targets": list(row.targets)} if row.targets else {}),
+        "life": told_life(one),
         "architecture": row.arch.to_dict(),
     }

@@ -74,12 +74,12 @@ def begin_with_masks(workflow: Workflow) -> None:
     chosen = score(run.sort) if run.sort else None
     if not isinstance(chosen, LearntGates):
         return
+    supernet = evaluators.untrained(run, sort=False)
+    workflow.gates = gates = learn_gates(supernet, run.task, chosen.config())
     settle_limits(workflow)
     most = {limit.metric: limit.value for limit in workflow.run.all_limits if limit.is_upper and limit.metric in COSTS}
     if not most:
         return
-    supernet = evaluators.untrained(run, sort=False)
-    gates = learn_gates(supernet, run.task, chosen.config())
     try:
         arch = left_by(gates, supernet, counted(supernet, run.task), most)
     except FitError as error:

@@ -26,6 +26,7 @@ from nas.run_file import load
 from nas.stages.latency import Latency
 from search_spaces import Architecture
 from supernets import Profile, Supernet, calibrate, checkpoints
+from supernets.compression.learnt_gates import Gates
 from supernets.compression.reconstruction import reconstructed as fitted
 from supernets.compression.sorting import sort_units
 from supernets.counting import Counts
@@ -223,17 +224,20 @@ class CostModel:
         return self._profiles[arch.digest]
 
 
-def untrained(run: Run, *, sort: bool = True) -> Supernet:
+def untrained(run: Run, *, sort: bool = True, gates: Gates | None = None) -> Supernet:
     """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise.
 
     Weights are put in order before they are shared in another way than entangled.
+
+    Args:
+        gates: those that the run is to be sorted by, where they have been learnt.
     """
     example = run.task.example(2)  # fused axes that it shows are derived
     made = partial(Supernet, run.space, run.build, layout=run.layout, example=example, seed=run.training.seed)
     if not (sort and run.sort):
         return made(sharing=sharing(run.sharing), init=run.init)
     entangled = made(init=run.init)
-    sort_units(entangled, run.task, run.sort)
+    sort_units(entangled, run.task, gates or run.sort)
     if isinstance(sharing(run.sharing), Entangled):
         return entangled
     return made(sharing=sharing(run.sharing), init=entangled.state_dict())

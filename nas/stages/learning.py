@@ -121,7 +121,7 @@ def expected(run: Run, supernet: Supernet, predict: CostModel, metrics: Iterable
 
 def copied(run: Run, supernet: Supernet) -> Supernet:
     """Another supernet of the run with the same weights, to be trained further."""
-    copy = evaluators.untrained(run).to(supernet.device)
+    copy = evaluators.untrained(run, sort=False).to(supernet.device)
     copy.load_state_dict(supernet.state_dict())
     return copy
 

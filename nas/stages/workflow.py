@@ -35,6 +35,7 @@ from search_spaces import Architecture
 from search_spaces.narrowing import Closed, together
 from supernets import Supernet, training
 from supernets.checkpoints import CheckpointError, newest
+from supernets.compression.learnt_gates import Gates
 from supernets.counting import Counts
 from supernets.spelling import spell
 from supernets.teams import ALONE, Team
@@ -69,6 +70,8 @@ class Workflow:
     """Those that objectives and limits name, by name."""
     parent: dict[str, float] = field(default_factory=dict, init=False)
     """What relative limits are multiples of, once `parent.settle_limits` has run."""
+    gates: Gates | None = field(default=None, init=False, repr=False)
+    """Learnt already, for a run that sorts by them."""
     _taken: dict[Architecture, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +110,7 @@ class Workflow:
         Units are sorted once: a training that resumes from a checkpoint has their order from there.
         """
         begun = bool(self.run.sort) and newest(self.checkpoints).step > 0
-        return evaluators.untrained(self.run, sort=not begun)
+        return evaluators.untrained(self.run, sort=not begun, gates=self.gates)
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -163,7 +166,7 @@ class Workflow:
                 f"study {study!r} was searched without trained weights, so its networks have none: search with an "
                 f"objective that needs them, {self.run.task.metric!r} say, under another name"
             )
-        supernet = evaluators.trained(self.run, self.checkpoints)
+        supernet = evaluators.trained(self.run, self.checkpoints) if self.run.training.steps else self.initial
         if supernet.digest() != record.supernet_digest:
             raise NasError(
                 f"study {study!r} was searched with the weights {record.supernet_digest}, and {self.checkpoints} holds "

@@ -3,7 +3,8 @@
 A driver holds a lease with a token, and renews it as long as it lives. Whoever takes over, once the lease has ended or
 its process is seen to be gone, counts the token up; every transaction of a driver compares its own, so that what a
 process writes that was paused and woke up late never arrives: the token is what is called a fencing token. Time is the
-database's, so the clocks of several machines need not agree.
+database's, so the clocks of several machines need not agree. That clock may jump; so a lease that seems to have ended,
+of a process that is not seen to be gone, is first watched for as long as a renewal takes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ _logger = logging.getLogger(__name__)
 LEASE_SECONDS = 20.0
 """How long a driver may be silent before another may take its study over."""
 _RENEWALS = 4  # a lease
+_WATCHED = 1.5  # times from one renewal to the next: whoever has not renewed the lease meanwhile is silent
 
 _l = tables.leases.c
 _driving: set[tuple[str, str, int]] = set()  # url, study and token of every lease that this process holds
@@ -84,15 +87,34 @@ class Leases(Database):
                 held.released.set()
                 self._release(study, held)
 
-    @patient
     def _taken(self, study: str, seconds: float) -> _Held:
+        found = self._take(study, seconds)
+        if isinstance(found, _Held):
+            return found
+        watched_s = found.seconds / _RENEWALS * _WATCHED
+        _logger.info("who drove study %s seems silent; waiting for %.1f s to be sure", study, watched_s)
+        time.sleep(watched_s)
+        taken = self._take(study, seconds, silent=found)
+        assert isinstance(taken, _Held)
+        return taken
+
+    @patient
+    def _take(self, study: str, seconds: float, silent: Any = None) -> Any:
+        """The lease as `_Held`; or its row, where it seems to have ended and is to be watched.
+
+        Args:
+            silent: that row, once it was watched.
+        """
         with self._writing() as connection:
             first = {"study": study, "token": 0, "machine": "", "process": 0, "until": 0.0, "seconds": 0.0}
             connection.execute(self._insert_new(tables.leases), [first])
             query = sa.select(tables.leases, self._clock.label("now")).where(_l.study == study)
             found = connection.execute(query.with_for_update(of=tables.leases)).one()
-            if self._is_live(study, found):
-                raise NasError(_driven(study, found))
+            if self._may_live(study, found):
+                if _is_in_time(found) or (silent is not None and _differ(silent, found)):
+                    raise NasError(_driven(study, found))
+                if silent is None:
+                    return found
             mine = {"token": found.token + 1, "machine": _machine(), "process": os.getpid(), "seconds": seconds}
             values = mine | {"until": self._clock + seconds}
             connection.execute(sa.update(tables.leases).where(_l.study == study).values(values))
@@ -102,8 +124,8 @@ class Leases(Database):
     def _renew(self, study: str, held: _Held) -> None:
         """Runs in a thread of its own until the lease is released or lost."""
         mine = (_l.study == study) & (_l.token == held.token)
-        renewal = sa.update(tables.leases).where(mine).values(until=self._clock + held.seconds)
         while not held.released.wait(held.seconds / _RENEWALS):
+            renewal = sa.update(tables.leases).where(mine).values(until=self._clock + held.seconds)
             try:
                 with self._writing() as connection:
                     if not connection.execute(renewal).rowcount:
@@ -141,16 +163,29 @@ class Leases(Database):
         return study in self._leases or (lease.token is not None and self._is_live(study, lease))
 
     def _is_live(self, study: str, lease: Any) -> bool:
-        """By the database's clock; one that reaches further than it was taken for was left by a clock gone wrong."""
-        if not 0 < lease.until - lease.now <= lease.seconds:
+        return _is_in_time(lease) and self._may_live(study, lease)
+
+    def _may_live(self, study: str, lease: Any) -> bool:
+        """Whether a lease was not given back, and its process is not seen to be gone."""
+        if not lease.until > 0:
             return False
         if (lease.machine, lease.process) == (_machine(), os.getpid()):
             return (self.url, study, lease.token) in _driving
         return not _is_gone(lease.machine, lease.process)
 
 
+def _is_in_time(lease: Any) -> bool:
+    """By the database's clock; one that reaches further than it was taken for is of a clock gone wrong."""
+    return bool(0 < lease.until - lease.now <= lease.seconds)
+
+
+def _differ(before: Any, after: Any) -> bool:
+    """Whether a lease was renewed or taken meanwhile."""
+    return bool((before.token, before.until) != (after.token, after.until))
+
+
 def _driven(study: str, lease: Any) -> str:
-    left = lease.until - lease.now
+    left = min(max(lease.until - lease.now, 0.0), lease.seconds)  # of a clock that has just jumped it is anything
     who = f"process {lease.process} on {lease.machine.partition(' ')[0]}, heard of {lease.seconds - left:.0f} s ago"
     remedy = "stop that one, wait for it, or search under another name (--name)"
     return f"study {study!r} is driven by {who}: {remedy}; if it is dead, start again in {max(left, 1):.0f} s"

@@ -73,6 +73,14 @@ class Distilled(Around):
                 f"the layers of {self.task.name!r} learn from a parent already, and they can from one only: give that "
                 "task losses of outputs alone"
             )
+        if not getattr(self.task, "logits", True):
+            wrong = "a Logits() loss" if any(isinstance(term, Logits) for term in self.terms) else ""
+            wrong = wrong or ("fidelity='kl'" if self.fidelity == "kl" else "")
+            if wrong:
+                raise DistillationError(
+                    f"{wrong} compares outputs as distributions over classes, and those of {self.task.name!r} are "
+                    "numbers: give losses=[Embeddings()], their mean squared distance, and leave the fidelity out"
+                )
         if not self.terms:
             raise DistillationError("losses is empty: name what to imitate, as in losses=[Logits()]")
         if not 0 <= self.labels < float("inf"):

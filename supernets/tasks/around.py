@@ -21,6 +21,11 @@ class Around:
         return self.task.metric
 
     @property
+    def logits(self) -> bool:
+        """Whether outputs are logits of classes; so it is where the task says nothing."""
+        return getattr(self.task, "logits", True)
+
+    @property
     def batch_size(self) -> int:
         return self.task.batch_size
 

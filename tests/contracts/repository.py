@@ -111,6 +111,11 @@ def with_study(repository: Repository, *names: str) -> Repository:
     return repository
 
 
+def jump(repository: Repository, hours: float) -> None:
+    """Sets the database's clock, as this repository reads it."""
+    repository._clock = repository._clock + 3600.0 * hours
+
+
 class RepositoryContract:
     @pytest.fixture
     def url(self) -> str:
@@ -279,6 +284,32 @@ class RepositoryContract:
             assert repository.study("first").status == "stopped"
             with repository.driving("first"):
                 assert repository.study("first").status == "running"
+
+    @pytest.mark.parametrize("hours", [1, -1])
+    def test_a_clock_that_jumps_changes_no_driver(self, hours: float, url: str) -> None:
+        with Repository(url) as one, Repository(url) as two:
+            with_study(one)
+            with one.driving("first", seconds=1.0):
+                one.store_evaluations("first", {0: evaluation(0)}, "w", "d")
+                for repository in (one, two):
+                    jump(repository, hours)
+                with pytest.raises(NasError, match=r"heard of [01] s ago: .* start again in 1 s"):
+                    two.driving("first").__enter__()
+                one.store_evaluations("first", {1: evaluation(1)}, "w", "d")
+                one.set_status("first", "running")
+                assert two.study("first").status == "running", "renewed by the clock as it is now"
+            with two.driving("first"):
+                assert two.evaluations("first") == batch(0, 1)
+
+    def test_who_is_silent_is_followed_whatever_the_clock_says(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Repository, "_renew", lambda *_: None)  # as in a process that is paused
+        with Repository(url) as one, Repository(url) as two:
+            with_study(one)
+            with one.driving("first", seconds=1.0):
+                jump(two, -1)
+                late = pytest.raises(NasError, match="taken over while this process was silent")
+                with two.driving("first", seconds=1.0), late:
+                    one.append_evaluations("first", batch(0), "w", "d")
 
     def test_a_lease_left_by_a_clock_gone_wrong_is_none(self, repository: Repository) -> None:
         repository._taken("first", seconds=1.0)

@@ -35,7 +35,7 @@ def test_six_objectives_have_panels_of_a_size_to_be_read(shown: StudyView) -> No
 
 
 def test_failures_are_another_colour_on_the_timeline(shown: StudyView) -> None:
-    figure = history.timeline_figure(progress.timeline(shown.table))
+    figure = history.timeline_figure(progress.timeline(shown.table, [5.0 + place for place in shown.table.index]))
     assert len(trace(figure, "failed").x) == shown.num_failed
     assert len(trace(figure, "evaluated").x) == len(shown.table) - shown.num_failed
     bars = trace(figure, "evaluated")
@@ -43,10 +43,21 @@ def test_failures_are_another_colour_on_the_timeline(shown: StudyView) -> None:
 
 
 def test_no_bar_of_a_worker_begins_before_the_one_before_it_ends(shown: StudyView) -> None:
-    rows = progress.timeline(shown.table)
+    stored = np.cumsum(np.random.default_rng(0).uniform(0.1, 3, len(shown.table))).tolist()
+    rows = progress.timeline(shown.table, stored)
+    assert len(rows) == len(shown.table)
     for _, own in rows.groupby("worker"):
-        ends = (own["start"] + own["seconds"]).to_numpy(float)
-        assert own["start"].to_numpy(float)[1:] == pytest.approx(ends[:-1])
+        starts = own["end"] - pd.to_timedelta(own["seconds"], unit="s")
+        waited = starts.iloc[1:].reset_index(drop=True) - own["end"].iloc[:-1].reset_index(drop=True)
+        assert (waited >= -pd.Timedelta("1us")).all()
+    alone = rows[rows["seconds"] == shown.table["_seconds"].to_numpy()[rows["place"] - 1]]
+    assert 0 < len(alone) < len(rows), "some waited, and some were stored sooner than they can have taken here"
+
+
+def test_evaluations_without_a_time_are_no_bars(shown: StudyView) -> None:
+    rows = progress.timeline(shown.table, [None] * (len(shown.table) - 1) + [7.0])
+    assert rows["place"].tolist() == [len(shown.table)]
+    assert rows["end"].tolist() == [pd.Timestamp(7, unit="s", tz="UTC")]
 
 
 def test_every_colour_of_a_figure_has_a_partner_on_a_dark_ground(shown: StudyView) -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,12 @@ def test_the_front_in_three_forms(here: Path, nas_: Nas) -> None:
         assert row["metrics"]["error"] == float(line["error"])
         assert row["verified"]["test_error"] == float(line["test_error"])
         assert row["architecture"] == json.loads(line["architecture"])
+        life = row["life"]
+        assert 1 <= life["evaluation"] <= 30 and life["evaluation"] == int(line["evaluation"])
+        assert life["proposed"] and line["proposed"] == life["proposed"]
+        assert " ".join(life["parents"]) == line["parents"]
+        assert datetime.fromisoformat(life["stored"]).tzinfo and line["stored"] == life["stored"]
+        assert life["seconds"] == float(line["seconds"]) > 0
     errors = [row["metrics"]["error"] for row in rows]
     assert errors == sorted(errors)
 
@@ -300,6 +307,9 @@ def test_one_study_and_one_architecture(here: Path, nas_: Nas) -> None:
     assert json.loads(out[out.index("{") : out.rindex("}") + 1]) == best["architecture"]
     assert re.search(r"^error +[\d.]+ % +-$", out, re.MULTILINE)
     assert re.search(r"^test error +- +[\d.]+ %$", out, re.MULTILINE)
+    life = best["life"]
+    assert f"evaluation {life['evaluation']}\nproposed as: {life['proposed']}" in out
+    assert f"\nstored {life['stored']}\ntook {life['seconds']:.3g} s on " in out
 
 
 def test_two_architectures_compared(here: Path, nas_: Nas) -> None:

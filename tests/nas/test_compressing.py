@@ -8,9 +8,11 @@ import torch
 
 from nas.results import front
 from nas.run_file import load
-from nas.stages import evaluators
+from nas.stages import compressing, evaluators
 from nas.stages.compressing import study_name
 from nas.storage import Repository
+from supernets.compression import scores
+from supernets.compression.learnt_gates import Gates, learn_gates
 from supernets.export import rebuilt
 from tests.nas import tiny_run
 from tests.nas.command import TINY, Nas, caller
@@ -113,13 +115,24 @@ def test_what_cannot_be_done_is_one_line(nas: Nas, words: tuple[object, ...], li
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_sorted_by_learnt_gates_begins_with_what_they_leave(nas: Nas, tmp_path: Path) -> None:
+def test_a_run_sorted_by_learnt_gates_begins_with_what_they_leave(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt = []
+
+    def learn(*given: object) -> Gates:
+        learnt.append(given)
+        return learn_gates(*given)  # type: ignore[arg-type]
+
+    for module in (compressing, scores):
+        monkeypatch.setattr(module, "learn_gates", learn)
     run_file = tmp_path / "masked_run.py"
     text = RUN.read_text(encoding="utf-8").replace('name="smaller"', 'name="masked", sort="gates(steps=5)"')
     run_file.write_text(text, encoding="utf-8")
     asked = ["--limit", "params <= 0.6x", "--steps", "0", "--formats", "safetensors"]
     done = nas("compress", run_file, "--to", tmp_path / "out", *asked, *options(tmp_path))
     assert done.status == 0, done.err
+    assert len(learnt) == 1, "for the order of units and for the first network"
     with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
         (study,) = stored.studies()
         first = stored.evaluations(study.name)[0]

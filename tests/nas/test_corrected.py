@@ -101,14 +101,15 @@ def test_rows_write_both_values_and_the_spread() -> None:
     with repository(TRUST) as found:
         best = fronts.best(found, "toy")
         (chosen,) = [fronts.row(found, "toy", best.arch.digest)]
+        lives = fronts.lived(found, "toy", [best])
     estimate = best.corrected["error"]
     assert chosen == best
     assert best.values()["error"] == inherited(best.arch)
     assert best.values()["corrected_error"] == estimate.value
     assert best.values()["corrected_error_std"] == estimate.std > 0
-    (told,) = json.loads(fronts.as_json([best]))
+    (told,) = json.loads(fronts.as_json([best], lives))
     assert told["corrected"] == {"error": {"value": estimate.value, "std": estimate.std}}
-    assert "corrected_error,corrected_error_std" in fronts.as_csv([best])
+    assert "corrected_error,corrected_error_std" in fronts.as_csv([best], lives)
 
 
 def test_equal_records_give_equal_corrections() -> None:

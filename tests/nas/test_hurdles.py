@@ -19,8 +19,12 @@ from nas.study import Study
 from search_spaces import Architecture, LayerSpace, Space, choice
 from supernets.alone import OverModels, Pushed, TrainedAlone
 from supernets.errors import SupernetError
+from supernets.scaled import scaled_in
+from supernets.skeleton import build_initialised
+from supernets.training import TrainingConfig
 from tests.nas import layer_run
 from tests.nas.command import Nas, caller
+from tests.supernets import toy
 
 
 class Widths(Space):
@@ -137,6 +141,21 @@ def test_a_push_makes_the_gradient_grow_and_is_repeated() -> None:
     arch = layer("max(x, zero)")
     assert often(arch) > 1.5 * once(arch) > 0
     assert often(arch) == often(arch)
+
+
+def test_a_short_training_has_the_rate_that_scaling_gives() -> None:
+    """Relative to the largest network of the space, as every training alone."""
+    task, build, config = toy.Digits(), toy.build, TrainingConfig(steps=3, lr=0.05, precision="fp32")
+    space, scaled = toy.ToySpace(), replace(config, scaling="paths")
+    small = space.smallest()
+    with pytest.raises(SupernetError, match=r"'paths' gives rates relative .*TrainedAlone\(\.\.\., space=space\)"):
+        TrainedAlone(build, task, scaled)
+    rate = scaled_in(scaled, build_initialised(build, small, 0), space, build, task.example(2)).lr
+    assert rate != config.lr
+    found = TrainedAlone(build, task, scaled, space=space)(small)
+    assert (
+        found == TrainedAlone(build, task, replace(config, lr=rate))(small) != TrainedAlone(build, task, config)(small)
+    )
 
 
 def test_measures_over_models_are_averaged() -> None:

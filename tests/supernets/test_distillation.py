@@ -37,7 +37,7 @@ from supernets.distillation.layers import hearing, matching
 from supernets.distillation.terms import RELATIONS, pairs_of
 from supernets.features import FeatureError, FeatureHeads
 from supernets.optim import OptimizerConfig
-from supernets.tasks import Classification, Task
+from supernets.tasks import Classification, Regression, Task
 from supernets.training import TrainingConfig, TrainingResult, train, train_network
 
 
@@ -478,3 +478,15 @@ def test_a_map_is_wanted_of_layers_of_the_largest_only() -> None:
     heads = FeatureHeads(torch.device("cpu"), OptimizerConfig(), 0)
     with pytest.raises(FeatureError, match=r"'0\.blocks\.7' is not in the largest network"):
         heads("0.blocks.7", torch.ones(1, 2), torch.ones(1, 3))
+
+
+def test_outputs_of_a_regression_are_no_distributions() -> None:
+    rows = torch.rand(12, 3)
+    task, teacher = Regression((rows, rows[:, 0]), (rows, rows[:, 0])), nn.Linear(3, 1)
+    rule = r"compares outputs as distributions over classes, and those of .*losses=\[Embeddings\(\)\]"
+    for settings in ({}, {"losses": [Embeddings(), Logits()]}, {"losses": [Embeddings()], "fidelity": "kl"}):
+        for around in (task, Distilled(task, teacher, [Embeddings()])):
+            with pytest.raises(DistillationError, match=rule):
+                Distilled(around, teacher, **settings)
+    taught = Distilled(task, teacher, [Embeddings()], fidelity="cosine")
+    assert not taught.logits and Distilled(Digits(), parent()).logits

@@ -48,6 +48,9 @@ def test_a_plan_says_what_the_supernet_says(name: str) -> None:
     assert plan.num_parameters == net.num_parameters
     assert plan.count_parameters(arch) == sum(p.numel() for p in net.extract(arch).parameters())
     assert plan.profile(arch, example) == net.profile(arch, example)
+    assert plan.profile(arch, example.double() if example.is_floating_point() else example) == plan.profile(
+        arch, example
+    )
     assert plan.profiles(example, sample=1).keys() == {"smallest", "largest", "random 1"}
 
 

@@ -85,6 +85,19 @@ def test_from_pretrained_opens_what_one_config_describes(values: dict[str, objec
     assert config["intermediate_size"] == values.get("hidden", [16])[0]  # type: ignore[index]
 
 
+def test_formats_are_told_on_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second copy of the model's weights is made to find out what can be written."""
+    found, devices, build = network(hidden=[8, 8, 8]), set(), transformers.LlamaForCausalLM.__init__
+
+    def watched(self: nn.Module, config: object) -> None:
+        build(self, config)
+        devices.add(next(self.parameters()).device.type)
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "__init__", watched)
+    assert "transformers" in available_formats(found)
+    assert devices == {"meta"}
+
+
 def test_blocks_of_several_sizes_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     found = network(hidden=[8, 16, 16])
     assert "transformers" not in available_formats(found)

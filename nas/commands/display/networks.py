@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nas.commands.display.terminal import DIGEST, escape, headline, results, say, show, shown, table_of
 from nas.objectives.aims import latency
@@ -110,8 +110,8 @@ def _cell(row: Row, name: str) -> str:
     return " → ".join(texts) + (" !" if breaks else "") if texts else "-"
 
 
-def architecture(found: Evaluation, row: Row) -> None:
-    """One architecture: its values, what was found, what is expected of it alone and what was verified."""
+def architecture(found: Evaluation, row: Row, life: Mapping[str, Any]) -> None:
+    """One architecture: its values, what was found, what is expected of it alone and what was verified; its life."""
     headline(f"{found.arch.kind} {found.arch.digest}")
     sys.stdout.write(json.dumps(found.arch.to_dict(), indent=2) + "\n")
     told = {name: estimate.value for name, estimate in row.corrected.items()}
@@ -124,6 +124,16 @@ def architecture(found: Evaluation, row: Row) -> None:
         results([f"failed: {found.error or ''}"])
     else:
         show(table)
+    results(_life(life))
+
+
+def _life(life: Mapping[str, Any]) -> list[str]:
+    """Which evaluation it was, how it was proposed and from which parents, when it was stored and how long it took."""
+    parents = " and ".join(digest[:DIGEST] for digest in life["parents"])
+    proposed = [f"proposed as: {life['proposed']}{f' of {parents}' if parents else ''}"] if life["proposed"] else []
+    stored = [f"stored {life['stored']}"] if life["stored"] else []
+    took = f"took {life['seconds']:.3g} s on {life['worker'] or 'this machine'}"
+    return [f"evaluation {life['evaluation']:,}", *proposed, *stored, took]
 
 
 def comparison(first: Evaluation, second: Evaluation) -> None:
