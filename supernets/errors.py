@@ -1,7 +1,9 @@
 """The errors a user of supernets can meet, as a tree."""
 
+from search_spaces.errors import UserError
 
-class SupernetError(RuntimeError):
+
+class SupernetError(UserError, RuntimeError):
     """Something about a supernet, its model, its training or its files; the message names value, rule and remedy."""
 
 
