@@ -21,3 +21,11 @@ class UnequalPartsError(ShapeError):
 
 class MemoryLimitError(SupernetError):
     """The supernet would not fit into the memory there is."""
+
+
+class CompressionError(SupernetError):
+    """A trained network that cannot be scored, pruned, merged or reconstructed as asked."""
+
+
+class ExportError(SupernetError):
+    """A network, or the code that builds it, that cannot be written as files that run without this package."""
