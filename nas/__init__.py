@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares it with what there is
-    from nas.errors import NasError
+    from nas.errors import NasError, UserError
     from nas.execution.placement import Placement
     from nas.objectives.limits import Limit
     from nas.records import (
@@ -49,12 +49,13 @@ __all__ = [
     "SupernetRecord",
     "TargetRecord",
     "Trust",
+    "UserError",
     "load",
     "search",
 ]
 
 _MODULES = {
-    "errors": ("NasError",),
+    "errors": ("NasError", "UserError"),
     "objectives.limits": ("Limit",),
     "execution.placement": ("Placement",),
     "run": ("Run",),

@@ -1,5 +1,9 @@
-"""The root of what this package tells its users: every error is one line with the value, the rule and the remedy."""
+"""The root of the errors of this package; `search_spaces.errors` shows the tree of all."""
+
+from search_spaces.errors import UserError
+
+__all__ = ["NasError", "UserError"]
 
 
-class NasError(RuntimeError):
-    """Something a user can put right; the command line prints `error: <message>` and ends with status 1."""
+class NasError(UserError, RuntimeError):
+    """Something about a run, a study, a target or the database that a user can put right."""

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas.errors import NasError
+from nas.errors import UserError
 from nas.run import Run, RunError
-from search_spaces import SpaceError
-from supernets.errors import SupernetError
 
 
 def load(path: Path | str) -> Run:
@@ -59,7 +57,7 @@ def blaming(path: Path) -> Iterator[None]:
     """An exception that code of a run file let happen, in one line with the place; others pass, ours as they are."""
     try:
         yield
-    except (NasError, SpaceError, SupernetError):
+    except UserError:
         raise
     except Exception as error:
         if _line_of(error, path.resolve()) is None:
@@ -72,7 +70,7 @@ def blame(error: BaseException, path: Path) -> str:
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     line = _line_of(error, path)
     place = path.name if line is None else f"{path.name}, line {line}"
-    if isinstance(error, NasError | SpaceError | SupernetError):
+    if isinstance(error, UserError):
         return f"{place}: {text}"
     return f"{place} raised {type(error).__name__}{': ' if text else ''}{text}"
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supernets.errors import SupernetError
+from supernets.errors import ExportError
 
 OURS = frozenset({"search_spaces", "supernets", "nas", "dashboard"})
 STRUCTURE = "supernets.structure"
@@ -30,10 +30,6 @@ _STRUCTURE_NAMES = frozenset(
     {"Ensemble", "Kept", "OneOf", "Stack", "ensemble", "keep", "one_of", "recursive", "stack", "tie"}
 )
 _PACKAGE = f"from .structure import {', '.join(f'{name} as {name}' for name in sorted(_STRUCTURE_NAMES))}\n"
-
-
-class SourceError(SupernetError):
-    """The code of `build` cannot be taken along; the message says which part, and what to change."""
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Sources:
 def collect(build: Callable[..., Any]) -> Sources:
     """Find the files that `build` (a function or class of a module, or a partial of one with JSON arguments) needs.
 
-    Raises SourceError for what has no importable source: lambdas, nested functions, code typed into an interpreter;
+    Raises ExportError for what has no importable source: lambdas, nested functions, code typed into an interpreter;
     and for code that cannot run without this package.
     """
     target, arguments, keywords = _unwrap(build)
@@ -86,7 +82,7 @@ def _unwrap(build: Callable[..., Any]) -> tuple[Any, list[Any], dict[str, Any]]:
         if json.loads(json.dumps(plain)) != plain:
             raise TypeError("keys that are not strings would change")
     except (TypeError, ValueError) as error:
-        raise SourceError(f"the arguments of {build} must be JSON values to be exported: {error}") from None
+        raise ExportError(f"the arguments of {build} must be JSON values to be exported: {error}") from None
     return build.func, *plain
 
 
@@ -101,12 +97,12 @@ def _address(target: Any) -> tuple[str, str]:
     """Module and qualified name of a function or class, checked to lead back to it."""
     module, qualname = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or module not in sys.modules:
-        raise SourceError(f"build {target!r} has no name to find it by: export with a function or class of a module")
+        raise ExportError(f"build {target!r} has no name to find it by: export with a function or class of a module")
     found: Any = sys.modules[module]
     for part in qualname.split("."):
         found = getattr(found, part, None)
     if found is not target:
-        raise SourceError(f"build {module}:{qualname} cannot be imported by that name: define it at module level")
+        raise ExportError(f"build {module}:{qualname} cannot be imported by that name: define it at module level")
     return module, qualname
 
 
@@ -116,7 +112,7 @@ def _file(module: Any) -> Path:
     except TypeError:
         found = None
     if found is None or not Path(found).is_file():
-        raise SourceError(f"build is defined in {module.__name__!r}, which has no source file: move it into a .py file")
+        raise ExportError(f"build is defined in {module.__name__!r}, which has no source file: move it into a .py file")
     return Path(found)
 
 
@@ -187,7 +183,7 @@ def _add(sources: Sources, module: str, text: str, is_package: bool = False) -> 
     imports = _imports(ast.parse(text), module, is_package)
     for found in _foreign(imports):
         what = f"{found.module}.{found.name}" if found.name else found.module
-        raise SourceError(
+        raise ExportError(
             f"the code in {module} that builds the network imports {what}, which is not there where an export is "
             f"loaded: let model code import nothing of this package but {STRUCTURE}"
         )

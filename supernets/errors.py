@@ -1,7 +1,9 @@
 """The errors a user of supernets can meet, as a tree."""
 
+from search_spaces.errors import UserError
 
-class SupernetError(RuntimeError):
+
+class SupernetError(UserError, RuntimeError):
     """Something about a supernet, its model, its training or its files; the message names value, rule and remedy."""
 
 
@@ -19,3 +21,11 @@ class UnequalPartsError(ShapeError):
 
 class MemoryLimitError(SupernetError):
     """The supernet would not fit into the memory there is."""
+
+
+class CompressionError(SupernetError):
+    """A trained network that cannot be scored, pruned, merged or reconstructed as asked."""
+
+
+class ExportError(SupernetError):
+    """A network, or the code that builds it, that cannot be written as files that run without this package."""

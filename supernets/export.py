@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from search_spaces import Architecture
 from supernets import _load, _sources, pretrained_folder, views
 from supernets.disk import writing
-from supernets.errors import SupernetError
+from supernets.errors import ExportError
 
 Format = Literal["safetensors", "torch", "onnx", "transformers"]
 OF_ANY_MODEL: tuple[Format, ...] = ("safetensors", "torch", "onnx")
@@ -48,10 +48,6 @@ RECORD = "architecture.json"
 _ONE_FILE_BYTES = 1_500_000_000  # an ONNX file is a protobuf, which ends at 2 GiB: larger weights go beside it
 
 Inputs = tuple[Tensor, ...]
-
-
-class ExportError(SupernetError):
-    """A network cannot be exported as asked; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def export(
     Raises:
         ExportError: the module's weights are views of a supernet's, a format is unknown or lacks its packages, the
             directory holds something else, or a file's outputs differ by more than `tolerance`.
-        SourceError: the code of `build` cannot be taken along.
+        ExportError: the code of `build` cannot be taken along.
         NotUniformError: the format transformers is asked for, and no config of that library describes the network.
     """
     directory = Path(directory).absolute()

@@ -40,10 +40,10 @@ from nas.study import Study
 from nas.targets import CPUTarget, TargetError
 from search_spaces import Architecture, Space, SpaceError, choice, constraint
 from supernets import Blocks, BuildError, MemoryLimitError, ShapeError, Supernet, SupernetError
-from supernets._sources import SourceError
 from supernets.checkpoints import CheckpointError
 from supernets.distillation import DistillationError, Distilled, Hidden, every
-from supernets.export import ExportError, export
+from supernets.errors import ExportError
+from supernets.export import export
 from supernets.sharing import LowRank
 from supernets.spelling import SpellingError
 from supernets.tasks import Classification, LanguageModelling, TaskError
@@ -847,7 +847,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "export: build is a lambda": Mistake(
         exporting(lambda arch: nn.Linear(64, 10)),
-        SourceError,
+        ExportError,
         "build ...:<lambda> cannot be imported by that name: define it at module level",
     ),
     "export: a subnet": Mistake(

@@ -33,7 +33,7 @@ from nas.commands.shrink import shrink
 from nas.commands.storage import app as storage_app
 from nas.commands.target import app as target_app
 from nas.commands.tune import tune
-from nas.errors import NasError
+from nas.errors import NasError, UserError
 from nas.execution import faults
 from nas.execution.placement import Placement
 
@@ -95,8 +95,6 @@ _INTERRUPTED = 130  # what a shell makes of SIGINT
 
 def main() -> None:
     """Run the command line; every error a user can put right ends it with status 1 and one line."""
-    from search_spaces import SpaceError
-
     try:
         refuse_misplaced_urls(sys.argv[1:])
         faults.arm()
@@ -106,16 +104,11 @@ def main() -> None:
             display.stopped()
         _flush()
         raise
-    except (NasError, SpaceError) as error:
+    except UserError as error:
         _fail(error, str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(error, f"{place}{error.strerror or error}; see that the place exists, has room and may be written to")
-    except RuntimeError as error:
-        supernets = sys.modules.get("supernets")  # only loaded by the commands that train or build
-        if supernets is None or not isinstance(error, supernets.SupernetError):
-            raise
-        _fail(error, str(error))
 
 
 def _flush() -> None:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError
 from supernets.spelling import parse
 from supernets.tasks import Task, to_device
 
@@ -31,10 +31,6 @@ NUM_BATCHES = 8
 
 Change = Callable[[int, Tensor, Tensor], Tensor]
 """From a block's number, what it takes and what it returns, to what is taken for returned."""
-
-
-class BlockError(SupernetError):
-    """Blocks that cannot be scored: there are none, they do not keep shapes, or the data says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +47,7 @@ class Calibration:
         with _changed(self.blocks, change):
             loss = self.task.loss(self.task.outputs(self.network, batch), batch)
         if not bool(torch.isfinite(loss)):
-            raise BlockError(f"the loss of a calibration batch is {float(loss)}: scores need data without NaN")
+            raise CompressionError(f"the loss of a calibration batch is {float(loss)}: scores need data without NaN")
         return loss
 
 
@@ -123,7 +119,7 @@ class LearntGate(BlockScore):
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or self.penalty < 0:
             rule = "steps are 1 or more, lr is above 0 and penalty 0 or more"
-            raise BlockError(f"gate(steps={self.steps}, lr={self.lr}, penalty={self.penalty}): {rule}")
+            raise CompressionError(f"gate(steps={self.steps}, lr={self.lr}, penalty={self.penalty}): {rule}")
 
     def __call__(self, calibration: Calibration) -> Tensor:
         parameter = next(calibration.network.parameters())
@@ -165,18 +161,18 @@ def block_scores(
         batches: of the task's training data.
 
     Raises:
-        BlockError: no such list, a block that changes the shape, no batch, or a loss that is no number.
+        CompressionError: no such list, a block that changes the shape, no batch, or a loss that is no number.
         SpellingError: no such score, or one without such a setting.
     """
     method = parse(score, SCORES, "score of blocks") if isinstance(score, str) else score
     listed = dict(network.named_modules()).get(blocks)
     if not isinstance(listed, nn.ModuleList | nn.Sequential) or not len(listed):
         there = [path for path, part in network.named_modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
-        raise BlockError(
+        raise CompressionError(
             f"{blocks!r} is no list of blocks in the network: there are {', '.join(filter(None, there)) or 'none'}"
         )
     if batches < 1:
-        raise BlockError(f"batches = {batches}: scores need at least 1 batch to calibrate on")
+        raise CompressionError(f"batches = {batches}: scores need at least 1 batch to calibrate on")
     parameters = list(network.parameters())
     device = parameters[0].device if parameters else torch.device("cpu")
     data = [to_device(task.batch(step, seed), device) for step in range(batches)]
@@ -218,7 +214,7 @@ def _changed(blocks: Sequence[nn.Module], change: Change) -> Iterator[None]:
         returned = output if isinstance(output, Tensor) else output[0]
         if taken is None or taken.shape != returned.shape:
             shape = "nothing" if taken is None else tuple(taken.shape)
-            raise BlockError(
+            raise CompressionError(
                 f"block {number} takes {shape} and returns {tuple(returned.shape)}: only blocks that keep the shape "
                 "can be left out"
             )

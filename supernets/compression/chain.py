@@ -20,7 +20,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from supernets.compression.merging import (
-    DepthError,
     Kernel,
     Sizes,
     both_sides,
@@ -29,6 +28,7 @@ from supernets.compression.merging import (
     padding_of,
     total_padding,
 )
+from supernets.errors import CompressionError
 
 Shortcut = tuple[int, int]
 """From boundary to boundary."""
@@ -114,7 +114,7 @@ class Chain(nn.Module):
         kept: those of them whose activation stays. None: all.
 
     Raises:
-        DepthError: the ends are no such boundaries, a segment cannot be merged, or a shortcut cannot be added.
+        CompressionError: the ends are no such boundaries, a segment cannot be merged, or a shortcut cannot be added.
     """
 
     def __init__(
@@ -148,21 +148,23 @@ class Chain(nn.Module):
                 what the third one's convolution and batch norm give, before its activation.
 
         Raises:
-            DepthError: it does not begin with a convolution, one is of a sort that is not merged, or a shortcut is
-                between outputs of different shape.
+            CompressionError: it does not begin with a convolution, one is of a sort that is not merged, or a shortcut
+                joins outputs of different shape.
         """
         layers: list[Layer] = []
         for module in _opened(modules):
             if isinstance(module, _ConvNd):
                 layers.append(Layer(_unpadded(module), padding_of(module)))
             elif not layers:
-                raise DepthError(f"a chain begins with a convolution, not with {type(module).__name__}: leave it out")
+                raise CompressionError(
+                    f"a chain begins with a convolution, not with {type(module).__name__}: leave it out"
+                )
             elif isinstance(module, _BatchNorm) and not layers[-1].after and layers[-1].norm is None:
                 layers[-1] = replace(layers[-1], norm=module)
             else:
                 layers[-1] = replace(layers[-1], after=(*layers[-1].after, module))
         if not layers:
-            raise DepthError("a chain has no convolution: give the modules that hold some, in the order they run")
+            raise CompressionError("a chain has no convolution: give the modules that hold some, in the order they run")
         return cls(layers, shortcuts)
 
     @property
@@ -225,9 +227,11 @@ class Chain(nn.Module):
     def _check(self) -> None:
         length = len(self.layers)
         if not self.ends or sorted({*self.ends, length}) != list(self.ends) or self.ends[0] < 1:
-            raise DepthError(f"segments end at {self.ends}: give ascending boundaries from 1 on, the last one {length}")
+            raise CompressionError(
+                f"segments end at {self.ends}: give ascending boundaries from 1 on, the last one {length}"
+            )
         if inside := sorted(set(self.kept) - set(self.ends)):
-            raise DepthError(
+            raise CompressionError(
                 f"activations are kept at {inside}, where no segment ends: end one there, or leave them out"
             )
         for begin, end in self.shortcuts:
@@ -235,12 +239,12 @@ class Chain(nn.Module):
         for begin, end in self._spans():
             if not self.can_merge(begin, end):
                 rule = "a shortcut begins or ends inside, or what must stay lies there"
-                raise DepthError(f"layers {begin + 1} to {end} are no segment: {rule}; end segments there")
+                raise CompressionError(f"layers {begin + 1} to {end} are no segment: {rule}; end segments there")
 
     def _check_shortcut(self, begin: int, end: int) -> None:
         if not 0 <= begin < end <= len(self.layers):
             rule = f"give boundaries from 0 to {len(self.layers)}, the first one before the second"
-            raise DepthError(f"shortcut {(begin, end)} is not in a chain of {len(self.layers)} layers: {rule}")
+            raise CompressionError(f"shortcut {(begin, end)} is not in a chain of {len(self.layers)} layers: {rule}")
         branch = self.layers[begin:end]
         channels = branch[0].convolution.in_channels, branch[-1].convolution.out_channels
         kept = all(
@@ -250,7 +254,7 @@ class Chain(nn.Module):
         )
         if channels[0] != channels[1] or not kept or any(layer.bars for layer in branch[:-1]):
             rule = "all between must be convolutions and activations that keep channels and sizes"
-            raise DepthError(f"shortcut {(begin, end)} cannot be added as it is: {rule}; end the chain before it")
+            raise CompressionError(f"shortcut {(begin, end)} cannot be added as it is: {rule}; end the chain before it")
 
 
 def padded(layer: Layer) -> _ConvNd:

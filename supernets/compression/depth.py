@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.compression.chain import Chain, padded
-from supernets.compression.merging import DepthError
+from supernets.errors import CompressionError
 
 Span = tuple[int, int]
 """A stretch of layers, from boundary to boundary."""
@@ -57,13 +57,17 @@ class Tables:
     def __post_init__(self) -> None:
         missing = [span for span in _spans(self.length, 1) if span not in self.times]
         if self.length < 1 or missing:
-            raise DepthError(f"a chain of {self.length} layers has no times for {missing}: measure each single layer")
+            raise CompressionError(
+                f"a chain of {self.length} layers has no times for {missing}: measure each single layer"
+            )
         wrong = next((s for s, time in self.times.items() if not (math.isfinite(time) and time >= 0)), None)
         if wrong is not None:
-            raise DepthError(f"layers {wrong} take {self.times[wrong]}: give times that are finite and not negative")
+            raise CompressionError(
+                f"layers {wrong} take {self.times[wrong]}: give times that are finite and not negative"
+            )
         nan = next((case for case, value in self.values.items() if math.isnan(value)), None)
         if nan is not None:
-            raise DepthError(f"case {nan} is worth {self.values[nan]}: give a number, -inf for what cannot be")
+            raise CompressionError(f"case {nan} is worth {self.values[nan]}: give a number, -inf for what cannot be")
 
 
 @dataclass(frozen=True)
@@ -122,21 +126,23 @@ def solve(tables: Tables, budgets: Sequence[float], step: float | None = None) -
             unchanged chain has `STEPS`.
 
     Raises:
-        DepthError: nothing keeps a budget, or nothing at all is possible.
+        CompressionError: nothing keeps a budget, or nothing at all is possible.
     """
     single = [tables.times[span] for span in _spans(tables.length, 1)]
     step = (math.fsum(single) / STEPS or 1.0) if step is None else step
     if not step > 0:
-        raise DepthError(f"step = {step}: time is counted in steps above 0")
+        raise CompressionError(f"step = {step}: time is counted in steps above 0")
     stretches = _stretches(tables)
     horizon = sum(_steps(time, step) for time in single)  # no stretch takes longer than its layers one by one
     if horizon > _MOST_STEPS:
-        raise DepthError(
+        raise CompressionError(
             f"step = {step:g}: that makes {horizon:,} steps, and {_MOST_STEPS:,} are the most: take longer ones"
         )
     reached = _Reached(stretches, tables.length, step, horizon)
     if not reached.any():
-        raise DepthError("no way to keep activations has a value: give values of at least each single layer's cases")
+        raise CompressionError(
+            "no way to keep activations has a value: give values of at least each single layer's cases"
+        )
     return [reached.plan(budget) for budget in budgets]
 
 
@@ -177,7 +183,7 @@ class _Reached:
         value, steps, kept = max(found, default=(-math.inf, 0, 0))
         if value == -math.inf:
             fastest = self._stretches.times[0, self._length]
-            raise DepthError(
+            raise CompressionError(
                 f"nothing keeps a budget of {budget:g}: the fastest there is takes {fastest:g}, and times are rounded "
                 f"up to steps of {self._step:g}; allow more time or take smaller steps"
             )
@@ -186,7 +192,7 @@ class _Reached:
     def _num_steps(self, budget: float) -> int:
         """Whole steps within a budget, -1 for none; no more than any plan takes."""
         if math.isnan(budget):
-            raise DepthError(f"budget = {budget}: give a time, or infinity for none")
+            raise CompressionError(f"budget = {budget}: give a time, or infinity for none")
         horizon = len(self._best[0, 1]) - 1
         most = math.floor(max(-1.0, min(budget / self._step, horizon)))
         return max(-1, most if most * self._step <= budget else most - 1)  # the quotient may have been rounded up
@@ -242,7 +248,7 @@ def compress(
         budgets: of the sum of the segments' times, in what `measure` gives.
 
     Raises:
-        DepthError: as `solve`.
+        CompressionError: as `solve`.
     """
     known = times(chain, example, measure)
     plans = solve(Tables(len(chain.layers), known, values(chain, list(known), score, alpha)), budgets, step)

@@ -19,7 +19,7 @@ from search_spaces import Architecture, Space
 from supernets.compression.importance import NUM_BATCHES, Calibration, Score
 from supernets.compression.scores import score
 from supernets.compression.units import Group
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError
 from supernets.layout import Shape
 from supernets.skeleton import Build, build_skeleton
 from supernets.supernet import Supernet
@@ -31,7 +31,7 @@ Costs = Callable[[Architecture], Mapping[str, float]]
 """From an architecture to its costs by name: parameters, multiply-accumulates, predicted latencies."""
 
 
-class FitError(SupernetError):
+class FitError(CompressionError):
     """No network keeps the limits, or a limit says nothing."""
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.compression.units import Group, Part
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError
 from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 
@@ -22,20 +22,16 @@ NUM_BATCHES = 8
 """For calibration."""
 
 
-class ImportanceError(SupernetError):
-    """A score that ranks nothing: no data, or values that are no numbers."""
-
-
 class Calibration:
     """The largest network of a supernet on some training batches of a task: gradients, and what its layers read.
 
     Raises:
-        ImportanceError: there is no batch.
+        CompressionError: there is no batch.
     """
 
     def __init__(self, supernet: Supernet, task: Task, batches: int = NUM_BATCHES, seed: int = 0) -> None:
         if batches < 1:
-            raise ImportanceError(f"batches = {batches}: scores need at least 1 batch to calibrate on")
+            raise CompressionError(f"batches = {batches}: scores need at least 1 batch to calibrate on")
         self.supernet = supernet
         self.task = task
         self.batches = batches
@@ -51,7 +47,7 @@ class Calibration:
         """Of the loss of each batch, by parameter of the largest network, in evaluation mode.
 
         Raises:
-            ImportanceError: a loss is no number.
+            CompressionError: a loss is no number.
         """
         network = self._largest().requires_grad_(True)
         named = dict(network.named_parameters())
@@ -68,7 +64,7 @@ class Calibration:
         """The mean absolute value of what each matrix or kernel reads, (features,) by its name.
 
         Raises:
-            ImportanceError: one is no number.
+            CompressionError: one is no number.
         """
         network = self._largest()
         sums: dict[str, Tensor] = {}
@@ -116,7 +112,7 @@ def _adding(sums: dict[str, Tensor], name: str, layer: nn.Module) -> Callable[[n
 
 def _check(value: Tensor, what: str) -> None:
     if not bool(torch.isfinite(value).all()):
-        raise ImportanceError(
+        raise CompressionError(
             f"{what} is no finite number: see that the parent's weights and the data are, or score by magnitude"
         )
 

@@ -36,11 +36,11 @@ from supernets.compression.gates import (
     uses,
     whole_size,
 )
-from supernets.compression.importance import Calibration, ImportanceError
+from supernets.compression.importance import Calibration
 from supernets.compression.symmetry import Networks
 from supernets.compression.units import Group
 from supernets.distillation.task import unprojected
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError, SupernetError
 from supernets.layout import Shape
 from supernets.learners import Alone
 from supernets.occupied import occupied
@@ -220,7 +220,7 @@ def learn_gates(
     Raises:
         SupernetError: nothing can be gated, or nothing of it costs anything.
         CheckpointError: the directory holds another course.
-        ImportanceError: a loss is no finite number.
+        CompressionError: a loss is no finite number.
     """
     config = config or GateConfig()
     gates, shapes, prices = gates_of(supernet, task, config, sublayers, norms)
@@ -301,7 +301,7 @@ class _Learning:
         quality = self.task.loss(self.task.outputs(gated, batch) if outputs is None else outputs, batch)
         quality = quality if imitation is None else quality + imitation
         if not math.isfinite(quality.item()):
-            raise ImportanceError(f"the loss of step {step} is no finite number: see that weights and data are")
+            raise CompressionError(f"the loss of step {step} is no finite number: see that weights and data are")
         loss = quality + penalty(target, self._sparsity(), self.multipliers)
         loss.backward()  # type: ignore[no-untyped-call]
         assert self.multipliers.grad is not None

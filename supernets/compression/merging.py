@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError
 
 Sizes = tuple[int, ...]
 """One number for each spatial axis."""
@@ -30,10 +30,6 @@ CONVOLUTIONS: dict[type[_ConvNd], Callable[..., Tensor]] = {
     nn.Conv3d: F.conv_transpose3d,
 }
 """What can be merged; the adjoint of each multiplies kernels."""
-
-
-class DepthError(SupernetError):
-    """Layers that cannot be merged, or a budget that cannot be kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +101,7 @@ def folded(convolution: _ConvNd, norm: _BatchNorm | None = None) -> Kernel:
     """A convolution with the batch norm behind it, as that is in evaluation.
 
     Raises:
-        DepthError: the batch norm keeps no statistics.
+        CompressionError: the batch norm keeps no statistics.
     """
     weight = convolution.weight.detach().double()
     bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias.detach().double()
@@ -113,7 +109,7 @@ def folded(convolution: _ConvNd, norm: _BatchNorm | None = None) -> Kernel:
     if norm is None:
         return Kernel(_kind(convolution), weight, bias, stride, groups)
     if norm.running_mean is None or norm.running_var is None:
-        raise DepthError(
+        raise CompressionError(
             f"a {type(norm).__name__} keeps no running statistics, so it is not linear in evaluation and cannot be "
             "folded: give it track_running_stats=True and train it on, or leave its layer out"
         )
@@ -128,18 +124,20 @@ def padding_of(convolution: _ConvNd) -> Sizes:
     """Zeros on each side of each axis; checks that there is nothing about a convolution that is not merged.
 
     Raises:
-        DepthError: it is transposed or of a class of its own, dilated, or pads otherwise.
+        CompressionError: it is transposed or of a class of its own, dilated, or pads otherwise.
     """
     _kind(convolution)
     if any(step != 1 for step in convolution.dilation):
-        raise DepthError(f"{convolution} has dilation {convolution.dilation}: only convolutions with 1 are merged")
+        raise CompressionError(
+            f"{convolution} has dilation {convolution.dilation}: only convolutions with 1 are merged"
+        )
     padding = convolution.padding
     if padding == "valid":
         return (0,) * len(convolution.kernel_size)
     if padding == "same" and all(size % 2 for size in convolution.kernel_size):
         padding = tuple(size // 2 for size in convolution.kernel_size)
     if isinstance(padding, str) or (convolution.padding_mode != "zeros" and any(padding)):
-        raise DepthError(
+        raise CompressionError(
             f"{convolution} pads its sides differently or with other than zeros: only convolutions with as many zeros "
             "on both sides are merged"
         )
@@ -163,7 +161,7 @@ def both_sides(sizes: Sequence[int]) -> list[int]:
 def _kind(convolution: _ConvNd) -> type[_ConvNd]:
     if type(convolution) not in CONVOLUTIONS:
         known = ", ".join(kind.__name__ for kind in CONVOLUTIONS)
-        raise DepthError(
+        raise CompressionError(
             f"{type(convolution).__name__} is not merged: only {known} are, and not what derives from them"
         )
     return type(convolution)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.compression.chain import Chain
-from supernets.compression.merging import DepthError
+from supernets.errors import CompressionError
 
 
 def chain_of(network: nn.Module, names: Sequence[str], example: Tensor) -> Chain:
@@ -22,7 +22,7 @@ def chain_of(network: nn.Module, names: Sequence[str], example: Tensor) -> Chain
         example: an input of the network, on which it must give the same with the chain in place.
 
     Raises:
-        DepthError: there is no such module, the network runs others between them or in another order, or as
+        CompressionError: there is no such module, the network runs others between them or in another order, or as
             `Chain.read`.
     """
     chain = Chain.read([_named(network, name) for name in names])
@@ -33,7 +33,7 @@ def chain_of(network: nn.Module, names: Sequence[str], example: Tensor) -> Chain
         except RuntimeError:
             after = None
     if not isinstance(after, Tensor) or after.shape != before.shape or not torch.allclose(after, before, 1e-4, 1e-5):
-        raise DepthError(
+        raise CompressionError(
             f"modules {', '.join(names)} do not run one behind the other in {type(network).__name__}, for outputs "
             "differ: name all modules of the chain, in order, and none that runs twice"
         )
@@ -54,4 +54,4 @@ def _named(network: nn.Module, name: str) -> nn.Module:
     try:
         return network.get_submodule(name)
     except AttributeError:
-        raise DepthError(f"{type(network).__name__} has no module {name!r}: see its named_modules()") from None
+        raise CompressionError(f"{type(network).__name__} has no module {name!r}: see its named_modules()") from None

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from search_spaces import Architecture
 from supernets.compression.importance import reads
 from supernets.compression.side_by_side import Pass, Stop, watched
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError
 from supernets.joined import Joined, joined
 from supernets.layout import Shape
 from supernets.skeleton import build_skeleton
@@ -41,10 +41,6 @@ OTHER_ROWS = "it runs on other inputs than in the parent"
 Work = Callable[[], Any]
 _LEAST = 1e-300
 _AT_ONCE = 64  # examples of which the patches of a convolution are in memory together
-
-
-class ReconstructionError(SupernetError):
-    """Nothing can be fitted: no data, or values that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def reconstructed(
         batches: training batches of the task to fit and to judge by.
 
     Raises:
-        ReconstructionError: see `reconstruct`.
+        CompressionError: see `reconstruct`.
     """
     network, parent = supernet.extract(arch), supernet.extract(supernet.space.largest())
     data = [to_device(task.batch(number, seed), supernet.device) for number in range(batches)]
@@ -147,12 +143,12 @@ def reconstruct(
         ridge: see `RIDGE`.
 
     Raises:
-        ReconstructionError: too few batches, a ridge below 0, or layers that compute what is no finite number.
+        CompressionError: too few batches, a ridge below 0, or layers that compute what is no finite number.
     """
     if len(batches) < 2:
-        raise ReconstructionError(f"batches = {len(batches)}: give 2 or more, one to fit and one to judge by")
+        raise CompressionError(f"batches = {len(batches)}: give 2 or more, one to fit and one to judge by")
     if not 0 <= ridge < float("inf"):
-        raise ReconstructionError(f"ridge = {ridge!r}: it must be a number of 0 or more, 1e-3 say")
+        raise CompressionError(f"ridge = {ridge!r}: it must be a number of 0 or more, 1e-3 say")
     network.eval()
     parent.eval()
     works = [[partial(task.outputs, own, batch) for batch in batches] for own in (network, parent)]
@@ -216,12 +212,12 @@ def _walk(
     are fitted, with whether their outputs are only added to something; and of others why not.
 
     Raises:
-        ReconstructionError: one computes what is no finite number.
+        CompressionError: one computes what is no finite number.
     """
     runs = [[_looked(own, names, work) for work in those] for own, those in zip(networks, works, strict=True)]
     every = list(chain(*runs))
     if names and not any(prod(shape) for run in every for shape in run.rows.values()):
-        raise ReconstructionError("no layer reads anything of the calibration batches: see that the data is not empty")
+        raise CompressionError("no layer reads anything of the calibration batches: see that the data is not empty")
     summed = {
         name for name in names if all(run.order.count((name, True)) == 1 and name not in run.otherwise for run in every)
     }
@@ -262,7 +258,7 @@ def _looked(network: nn.Module, names: Sequence[str], work: Work) -> _Run:
 
 def _check(tensor: Tensor, name: str) -> None:
     if not bool(torch.isfinite(tensor).all()):
-        raise ReconstructionError(
+        raise CompressionError(
             f"what {name} computes on the calibration batches is no finite number: see that weights and data are"
         )
 

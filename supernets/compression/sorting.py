@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from supernets.compression.coupling import CHANGES, Left, coupled
-from supernets.compression.importance import NUM_BATCHES, Calibration, ImportanceError, Score
+from supernets.compression.importance import NUM_BATCHES, Calibration, Score
 from supernets.compression.scores import score
 from supernets.compression.symmetry import Networks, exact, same
 from supernets.compression.units import Group, permuted
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError, SupernetError
 from supernets.sharing import Entangled
 from supernets.spelling import spell
 from supernets.supernet import Supernet
@@ -131,11 +131,11 @@ def _order(group: Group, importance: Tensor) -> Tensor:
     """Units from the most important on; equals keep their places.
 
     Raises:
-        ImportanceError: as many numbers as units are wanted.
+        CompressionError: as many numbers as units are wanted.
     """
     if importance.shape != (group.units,) or not bool(torch.isfinite(importance).all()):
         shape = tuple(importance.shape)
-        raise ImportanceError(
+        raise CompressionError(
             f"the score of {group.label} is of shape {shape}, or holds what is no number: it must be {group.units} "
             "finite numbers, one a unit"
         )

@@ -150,11 +150,11 @@ def test_training_names_the_next_command(tmp_path: Path, nas_: Nas) -> None:
 
 
 def test_a_training_that_goes_on_says_from_where(tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
-    from supernets.training import _Loop
+    from supernets.training import Loop
 
     monkeypatch.chdir(tmp_path)
     path = variant(tmp_path, "training=replace(tiny.run.training, steps=8, checkpoint_every=3)")
-    step = _Loop._step
+    step = Loop._step
 
     def dies(self: Any, number: int, passes: Any) -> None:
         if number == 4:
@@ -162,7 +162,7 @@ def test_a_training_that_goes_on_says_from_where(tmp_path: Path, nas_: Nas, monk
         step(self, number, passes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "_step", dies)
+        patch.setattr(Loop, "_step", dies)
         status, _, err = nas_("train", path)
     remedy = "see that the place exists, has room and may be written to"
     assert (status, err) == (1, f"error: weights.part: No space left on device; {remedy}\n")

@@ -78,11 +78,11 @@ def test_settings_have_one_spelling(nas_: Nas, tmp_path: Path) -> None:
 def test_a_training_of_learning_methods_that_is_stopped_goes_on(
     nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from supernets.training import _Loop
+    from supernets.training import Loop
 
     path, flags = short(tmp_path, steps=8), ("--strategy", "pada", "--sharing", "balanced(models=2)")
     assert nas_("train", path, *flags, "--name", "whole", "--storage", "sqlite:///whole.db").status == 0
-    step = _Loop._step
+    step = Loop._step
 
     def dies(self: Any, index: int, passes: Any) -> None:
         if index == 7:
@@ -90,7 +90,7 @@ def test_a_training_of_learning_methods_that_is_stopped_goes_on(
         step(self, index, passes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "_step", dies)
+        patch.setattr(Loop, "_step", dies)
         assert nas_("train", path, *flags, "--name", "stopped").status == 1
     out = nas_("train", path, *flags, "--name", "stopped").out
     assert re.search(r"^supernet: went on from step 6 to 8 steps of 'pada'", out, re.MULTILINE)

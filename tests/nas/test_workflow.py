@@ -104,7 +104,7 @@ def test_a_second_call_computes_nothing_again(run: Run, place: Path, monkeypatch
     def never(*_: object, **__: object) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(training._Loop, "_step", never)
+    monkeypatch.setattr(training.Loop, "_step", never)
     monkeypatch.setattr(calibrate, "evaluate", never)
     monkeypatch.setattr(type(run.task), "evaluate", never)
     monkeypatch.setattr("supernets.scaled.train_network", never)

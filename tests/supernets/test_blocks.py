@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet, SupernetError, keep, one_of, stack, tie
-from supernets.compression.blocks import SCORES, BlockError, block_scores, rank_blocks
+from supernets.compression.blocks import SCORES, block_scores, rank_blocks
 from supernets.compression.inheritance import renamed
+from supernets.errors import CompressionError
 from supernets.spelling import SpellingError
 from supernets.structure import Kept, Stack
 from supernets.tasks import Classification
@@ -243,20 +244,20 @@ def test_blocks_of_transformers_are_ranked() -> None:
 
 def test_what_cannot_be_ranked_is_said() -> None:
     network, task = trained()
-    with pytest.raises(BlockError, match="'body' is no list of blocks in the network: there are 0"):
+    with pytest.raises(CompressionError, match="'body' is no list of blocks in the network: there are 0"):
         block_scores(network, "body", task)
-    with pytest.raises(BlockError, match="batches = 0: scores need at least 1"):
+    with pytest.raises(CompressionError, match="batches = 0: scores need at least 1"):
         block_scores(network, "0", task, batches=0)
     with pytest.raises(SpellingError, match="no score of blocks is called 'size': choose one of influence"):
         block_scores(network, "0", task, "size")
-    with pytest.raises(BlockError, match="steps are 1 or more"):
+    with pytest.raises(CompressionError, match="steps are 1 or more"):
         block_scores(network, "0", task, "gate(steps=0)")
     narrowing = nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 6)), nn.Linear(6, 3))
-    with pytest.raises(BlockError, match=r"block 0 takes \(16, 6\) and returns \(16, 5\): only blocks that keep"):
+    with pytest.raises(CompressionError, match=r"block 0 takes \(16, 6\) and returns \(16, 5\): only blocks that keep"):
         block_scores(narrowing, "0", task)
     with torch.no_grad():
         network[1].bias.fill_(torch.nan)  # type: ignore[index,union-attr,operator]
-    with pytest.raises(BlockError, match="the loss of a calibration batch is nan"):
+    with pytest.raises(CompressionError, match="the loss of a calibration batch is nan"):
         block_scores(network, "0", task, "loss")
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from supernets.compression.chain import Chain, Layer, padded
 from supernets.compression.depth import Plan, Tables, compress, solve, times, values
-from supernets.compression.merging import DepthError, folded, identity
+from supernets.compression.merging import folded, identity
 from supernets.compression.placing import chain_of, placed
+from supernets.errors import CompressionError
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -207,7 +208,7 @@ def test_what_is_given_is_copied() -> None:
     ],
 )
 def test_what_cannot_be_merged_is_refused(make: Any, line: str) -> None:
-    with pytest.raises(DepthError, match=line):
+    with pytest.raises(CompressionError, match=line):
         make()
 
 
@@ -257,7 +258,7 @@ def test_the_programmes_find_what_trying_everything_finds() -> None:
         within = [(value, -time) for value, time, _ in found if time <= budget]
         if not within:
             with pytest.raises(
-                DepthError, match="nothing keeps a budget of" if found else "no way to keep activations"
+                CompressionError, match="nothing keeps a budget of" if found else "no way to keep activations"
             ):
                 solve(tables, [budget], step=1.0)
             continue
@@ -334,7 +335,7 @@ def test_two_convolutions_may_be_faster_than_the_one_they_make() -> None:
     ],
 )
 def test_tables_and_budgets_that_cannot_be_are_refused(make: Any, line: str) -> None:
-    with pytest.raises(DepthError, match=line):
+    with pytest.raises(CompressionError, match=line):
         make()
 
 
@@ -435,13 +436,13 @@ def test_modules_of_a_network_are_found_and_replaced_by_name() -> None:
 def test_names_of_no_chain_are_refused(names: Any) -> None:
     net = lively(Named())
     with pytest.raises(
-        DepthError, match="do not run one behind the other in Named, for outputs differ: name all modul"
+        CompressionError, match="do not run one behind the other in Named, for outputs differ: name all modul"
     ):
         chain_of(net, names, torch.randn(2, 1, 6, 6).double())
 
 
 def test_a_name_of_nothing_is_refused() -> None:
-    with pytest.raises(DepthError, match=r"Named has no module 'fourth': see its named_modules\(\)"):
+    with pytest.raises(CompressionError, match=r"Named has no module 'fourth': see its named_modules\(\)"):
         chain_of(Named(), ("first", "fourth"), torch.randn(2, 1, 6, 6))
 
 

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice, derive
 from supernets import _load
-from supernets._sources import SourceError, prune
-from supernets.export import Exported, ExportError, export
+from supernets._sources import prune
+from supernets.errors import ExportError
+from supernets.export import Exported, export
 from tests.supernets.export_networks import ConvNet, LanguageModel, Recurrent, mlp
 
 ROOT = Path(__file__).parents[2]
@@ -330,7 +331,7 @@ def nested():
     ],
 )
 def test_builders_that_cannot_be_imported_are_refused(tmp_path: Path, build, message: str) -> None:
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(ExportError, match=message):
         export_mlp(tmp_path / "out", build=build)
 
 
@@ -414,7 +415,7 @@ def test_of_a_script_only_what_builds_is_taken_along(project: Path, tmp_path: Pa
 
 def test_code_that_needs_the_package_is_refused_by_name(project: Path, tmp_path: Path) -> None:
     script = importlib.import_module("research_search")
-    with pytest.raises(SourceError, match=r"imports search_spaces\.Space, which is not there .*supernets\.structure"):
+    with pytest.raises(ExportError, match=r"imports search_spaces\.Space, which is not there .*supernets\.structure"):
         export_mlp(tmp_path / "out", script.build(MLP), build=script.bad)
     assert not (tmp_path / "out").exists()
 

@@ -23,12 +23,12 @@ from supernets.compression.gates import (
     sublayer_gates,
     unit_gates,
 )
-from supernets.compression.importance import ImportanceError
 from supernets.compression.learnt_gates import GateConfig, Gates, _options, learn_gates, penalty
 from supernets.compression.scores import score
 from supernets.compression.sorting import sort_units
 from supernets.compression.symmetry import Networks
 from supernets.distillation import Affinity, DistillationError, Distilled
+from supernets.errors import CompressionError
 from supernets.tasks import Classification
 from tests.supernets.test_sorting import Inputs, made
 from tests.supernets.zoo import ZOO
@@ -364,5 +364,5 @@ def test_gate_mistakes_get_one_line(act: Callable[[], object], kind: type[Except
 def test_a_loss_that_is_no_number_ends_the_learning() -> None:
     data = task(torch.float32)
     data.splits["train"].inputs[50:].fill_(torch.inf)
-    with pytest.raises(ImportanceError, match="the loss of step 0 is no finite number"):
+    with pytest.raises(CompressionError, match="the loss of step 0 is no finite number"):
         learn_gates(supernet(torch.float32), data, GateConfig(steps=3))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
-from supernets.export import ExportError, available_formats, export
+from supernets.errors import ExportError
+from supernets.export import available_formats, export
 from supernets.pretrained_folder import NotUniformError, standard, within
 
 transformers = pytest.importorskip("transformers", reason="the extra is not installed: pip install nas[transformers]")

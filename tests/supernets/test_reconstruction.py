@@ -18,12 +18,12 @@ from supernets.compression.importance import reads
 from supernets.compression.reconstruction import (
     Fitted,
     Reconstructed,
-    ReconstructionError,
     kept_units,
     reconstruct,
     reconstructed,
 )
 from supernets.compression.side_by_side import Pass, watched
+from supernets.errors import CompressionError
 from tests.supernets.zoo import ZOO
 
 BATCHES = 4
@@ -385,14 +385,14 @@ def test_data_that_tells_nothing_is_refused(change: Callable[[list[Tensor]], lis
     before = copy.deepcopy(network.state_dict())
     task = like(torch.zeros(1, 6, dtype=torch.float64))
     batches = change([task.batch(number, 0) for number in range(BATCHES)])
-    with pytest.raises(ReconstructionError, match=line):
+    with pytest.raises(CompressionError, match=line):
         reconstruct(network, parent, batches, task)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_a_ridge_below_nothing_is_refused() -> None:
     supernet, parent = redundant()
-    with pytest.raises(ReconstructionError, match="ridge = -1"):
+    with pytest.raises(CompressionError, match="ridge = -1"):
         reconstruct(supernet.extract(supernet.space.smallest()), parent, [1, 2], like(torch.zeros(1, 6)), ridge=-1)
 
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from search_spaces import Architecture, Space, choice
 from supernets import Supernet
 from supernets.compression.coupling import coupled
-from supernets.compression.importance import SCORES, Calibration, ImportanceError
+from supernets.compression.importance import SCORES, Calibration
 from supernets.compression.sorting import Sorted, sort_units
 from supernets.compression.symmetry import Networks, Symmetry
 from supernets.compression.units import Group, candidates
-from supernets.errors import SupernetError
+from supernets.errors import CompressionError, SupernetError
 from supernets.sharing import Routed
 from supernets.spelling import SpellingError
 from supernets.tasks import Classification
@@ -327,12 +327,12 @@ def test_what_cannot_be_scored_is_one_line_and_changes_nothing() -> None:
         (lambda group, _: torch.ones(3), r"is of shape \(3,\), .* it must be 4 finite numbers"),
         (lambda group, _: torch.full((4,), math.nan), "holds what is no number"),
     ):
-        with pytest.raises(ImportanceError, match=line):
+        with pytest.raises(CompressionError, match=line):
             sort_units(supernet, broken, by)  # type: ignore[arg-type]
     broken.splits["train"].inputs.fill_(math.nan)
     with pytest.raises(SupernetError, match="give what is no finite number on the example"):
         sort_units(supernet, broken)
-    with pytest.raises(ImportanceError, match="batches = 0: scores need at least 1 batch"):
+    with pytest.raises(CompressionError, match="batches = 0: scores need at least 1 batch"):
         sort_units(supernet, task(), "taylor(batches=0)")
     with pytest.raises(SpellingError, match="no importance score is called 'luck': choose one of magnitude"):
         sort_units(supernet, task(), "luck")

@@ -1,18 +1,14 @@
 """Gradient search: weights and architecture learn in turn, each from its half of the training examples.
 
 DARTS (arXiv:1806.09055) and, by other methods, what came after it. What happens in a step depends on the state and on
-(seed, step) alone, so a search that was killed and is started again in the same directory ends with the same bits as
-one never stopped. (On a GPU as far as its kernels are deterministic.)
+(seed, step) alone; `supernets.resumable` runs and resumes it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,14 +29,13 @@ from nas.searchers.gradient.stepper import Draw, Stepper
 from nas.searchers.gradient.streams import rng
 from nas.searchers.gradient.watch import Watch
 from search_spaces import Architecture
-from supernets import Supernet, checkpoints
-from supernets.progress import Interruption, reporting
+from supernets import Supernet, resumable
+from supernets.checkpoints import Checkpoint
 from supernets.relaxation import Mixture
+from supernets.resumable import shapes, under
 from supernets.spelling import spell
 from supernets.tasks import SamplingTask
 from supernets.training import resolve_precision
-
-logger = logging.getLogger(__name__)
 
 
 def search(
@@ -162,7 +157,7 @@ def build(
 
 @dataclass
 class Loop:
-    """One search, from its newest checkpoint to its end."""
+    """One search, from its newest checkpoint to its end: see `supernets.resumable.Training`."""
 
     stepper: Stepper
     identity: dict[str, Any] = field(default_factory=dict)
@@ -175,28 +170,33 @@ class Loop:
     def run(self, directory: Path | str | None, measured: Measured | None, progress: bool) -> list[Distribution]:
         """Search to the end, and derive an architecture from each distribution."""
         began = time.monotonic()
-        done = 0 if directory is None else self._resume(directory)
-        with (
-            _own_random_numbers(),
-            Interruption() as interruption,
-            reporting("gradient search", done, self.config.steps, wanted=progress) as report,
-        ):
-            self.watch.look(done)
-            while done < self.config.steps and not self.watch.stopped:
-                loss = self.stepper.take(done)
-                done += 1
-                report(done, loss)
-                self.watch.look(done)
-                leaving = interruption.signal is not None
-                if directory is not None and (leaving or self._due(done)):
-                    checkpoints.write(directory, done, self._tensors(), self._meta())
-                if leaving:
-                    interruption.leave()
+        with resumable.resumed(self, directory) as found:
+            with resumable.own_random_numbers():
+                self.look(found.step)
+            resumable.run(self, found.step, directory, "gradient search", progress=progress)
         return [self._result(index, measured, began) for index in range(len(self.watched))]
 
-    def _due(self, done: int) -> bool:
-        every = self.config.checkpoint_every
-        return self.watch.stopped or done == self.config.steps or (every > 0 and done % every == 0)
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.config.steps
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+        return self.config.checkpoint_every
+
+    def take(self, index: int) -> float:
+        """Take a step; returns the last loss."""
+        return self.stepper.take(index)
+
+    def look(self, done: int) -> None:
+        """Record the distributions, and see whether they collapse."""
+        self.watch.look(done)
+
+    def is_over(self) -> bool:
+        """Return whether the search was stopped early."""
+        return self.watch.stopped
 
     def _result(self, index: int, measured: Measured | None, began: float) -> Distribution:
         condition = self.watched[index]
@@ -235,60 +235,41 @@ class Loop:
             "objectives": list(condition.objectives),
             "preference": list(condition.preference),
             "limits": [str(limit) for limit in self.stepper.constraints.limits],
-            "skipped": self.stepper.skipped,
+            "skipped": self.stepper.skipped.total,
             "scores": self.watch.scores[index],
         }
 
     # --- checkpoints
 
-    def _resume(self, directory: Path | str) -> int:
-        found = checkpoints.newest(directory)
-        for line in found.rejected:
-            logger.warning("%s", line)
-        if found.step > 0:
-            with checkpoints.restoring(directory, found):
-                checkpoints.require_same(directory, found.meta["settings"], self._settings())
-                self.stepper.load_state_dict(_under("stepper.", found.tensors), found.meta["stepper"])
-                self.watch.load_state_dict(_under("watch.", found.tensors), found.meta["watch"])
-            if found.step < self.config.steps:
-                logger.info("going on from step %d of %s", found.step, directory)
-        return found.step
+    def restore(self, found: Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+        self.stepper.load_state_dict(under("stepper.", found.tensors), found.meta["stepper"])
+        self.watch.load_state_dict(under("watch.", found.tensors), found.meta["watch"])
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that steps change."""
         return {
             **{f"stepper.{name}": tensor for name, tensor in self.stepper.state_dict().items()},
             **{f"watch.{name}": tensor for name, tensor in self.watch.state_dict().items()},
         }
 
-    def _meta(self) -> dict[str, Any]:
-        return {"settings": self._settings(), "stepper": self.stepper.meta(), "watch": self.watch.meta()}
+    def meta(self) -> dict[str, Any]:
+        """Return as JSON what else they change."""
+        return {"stepper": self.stepper.meta(), "watch": self.watch.meta()}
 
-    def _settings(self) -> dict[str, Any]:
-        """What must be equal for a search to go on; how often it is saved need not."""
+    def settings(self) -> dict[str, Any]:
+        """Return what must be equal to resume; how often the search is saved need not."""
         config, supernet = asdict(self.config), self.stepper.supernet
         del config["checkpoint_every"]
-        shapes = "".join(f"{name}{tuple(t.shape)}{t.dtype}\n" for name, t in sorted(supernet.state_dict().items()))
         return {
             **self.identity,
             "config": config,
             "space": supernet.space.digest,
             "sharing": spell(supernet.sharing),
             "task": self.stepper.relaxed.task.digest,
-            "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "shapes": shapes(supernet.state_dict()),
             "weights": "" if self.config.train_weights else supernet.digest(),
             "distributions": [asdict(condition) for condition in self.watched],
             "limits": [str(limit) for limit in self.stepper.constraints.limits],
             "costs": {name: asdict(found) for name, found in self.stepper.objectives.ranges.items()},
         }
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def _own_random_numbers() -> Iterator[None]:
-    """torch's global generators inside are the search's; the caller's come back as they were."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=devices):
-        yield

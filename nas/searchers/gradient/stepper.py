@@ -22,10 +22,9 @@ from nas.searchers.gradient.streams import entropy, generator
 from nas.searchers.gradient.unrolled import unrolled_gradient
 from supernets import OptimizerConfig
 from supernets.relaxation import frozen
+from supernets.resumable import MAX_SKIPPED_IN_A_ROW, Skipped
 
 logger = logging.getLogger(__name__)
-
-MAX_SKIPPED_IN_A_ROW = 20
 
 Draw = Callable[[int, str], Sequence[Condition]]
 """Under which conditions the "weights" (the first of them) and the "architecture" (all of them) take a step."""
@@ -43,8 +42,7 @@ class Stepper:
     draw: Draw
     objectives: Objectives
     constraints: Constraints
-    skipped: int = 0
-    in_a_row: dict[str, int] = field(default_factory=lambda: {"weights": 0, "architecture": 0})
+    skipped: Skipped = field(default_factory=Skipped)
 
     def __post_init__(self) -> None:
         config, supernet = self.config, self.relaxed.supernet
@@ -169,15 +167,13 @@ class Stepper:
 
     def _note(self, step: int, what: str, finite: bool) -> None:
         """Count steps left out; GradientSearchError after too many in a row."""
+        in_a_row = self.skipped.note(what, finite)
         if finite:
-            self.in_a_row[what] = 0
             return
-        self.skipped += 1
-        self.in_a_row[what] += 1
         logger.warning("step %d of the %s is left out: its loss or gradient is not finite", step, what)
-        if self.in_a_row[what] >= MAX_SKIPPED_IN_A_ROW:
+        if in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise GradientSearchError(
-                f"{self.in_a_row[what]} steps in a row, up to step {step}, had no finite loss or gradient: lower lr = "
+                f"{in_a_row} steps in a row, up to step {step}, had no finite loss or gradient: lower lr = "
                 f"{self.config.lr} or lr_arch = {self.config.lr_arch}, or look for NaN in the data"
             )
 
@@ -197,8 +193,7 @@ class Stepper:
         """What else they change, as JSON."""
         loss_range = self.objectives.loss_range
         return {
-            "skipped": self.skipped,
-            "in_a_row": self.in_a_row,
+            **self.skipped.meta(),
             "multipliers": self.constraints.state(),
             "loss_range": None if loss_range is None else [loss_range.low, loss_range.high],
         }
@@ -217,5 +212,5 @@ class Stepper:
         if self.config.train_weights:
             self.supernet.load_state_dict(parts["weights"])
             self.optimizer.load_state_dict(parts["optimizer"])
-        self.skipped, self.in_a_row = meta["skipped"], dict(meta["in_a_row"])
+        self.skipped.restore(meta)
         self.objectives.loss_range = None if meta["loss_range"] is None else Range(*meta["loss_range"])
