@@ -374,7 +374,7 @@ def test_a_front_of_failures_says_how_they_failed(tmp_path: Path, nas_: Nas, mon
     status, out, _ = nas_("search", path)
     assert status == 0
     assert "evaluations failed, for instance: ValueError: no such class" in out
-    assert nas_("export", "tiny", "--to", "x").err.startswith("error: no network of study 'tiny' keeps no limit")
+    assert nas_("export", "tiny", "--to", "x").err.startswith("error: study 'tiny' has no network on its front; loosen")
 
 
 # --- take home
