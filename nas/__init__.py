@@ -3,14 +3,14 @@
     found = nas.search("my_run.py")
     network = found.network(found.best)
 
-Importing this package loads none of its parts; a name is imported from its module on first use, so that a command which
-only reads the database never waits for torch or ray.
+Importing this package loads none of its parts; each name is imported from its module on first use, so that a command
+that only reads the database does not wait for torch or ray.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what type checkers see; tests/nas/test_public.py compares it with what there is
+if TYPE_CHECKING:  # for type checkers; tests/nas/test_public.py compares it with the names below
     from nas.errors import NasError
     from nas.execution.placement import Placement
     from nas.objectives.limits import Limit

@@ -1,5 +1,5 @@
-"""The root of what this package tells its users: every error is one line with the value, the rule and the remedy."""
+"""The base class of errors for users: every message is one line with the value, the rule and the remedy."""
 
 
 class NasError(RuntimeError):
-    """Something a user can put right; the command line prints `error: <message>` and ends with status 1."""
+    """An error that a user can fix; the command line prints `error: <message>` and exits with status 1."""
