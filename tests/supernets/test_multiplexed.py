@@ -184,3 +184,5 @@ def test_learnt_ties_decide_above_what_is_multiplexed() -> None:
         blocks = list(found[0])
         for place, copies in enumerate(copied):
             assert torch.equal(blocks[place](x), blocks[place + 1](x)) == copies
+        ratio = blocks[1][0].weight / blocks[0][0].weight
+        torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), msg="one matrix, and a factor for each row")
