@@ -4,7 +4,8 @@ Begin with `space.py`; the spaces that come ready-made are examples of declarati
 """
 
 from search_spaces.architecture import Architecture
-from search_spaces.computation import Computation, Computations, Primitive
+from search_spaces.computation import Computation
+from search_spaces.computations import Computations, Primitive
 from search_spaces.declaration import Choice, Constraint, choice, constraint
 from search_spaces.derived import Derived, derive
 from search_spaces.ensemble import EnsembleSpace
