@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
-    from search_spaces.computation import Computation, Computations, Primitive
+    from search_spaces.computation import Computation
+    from search_spaces.computations import Computations, Primitive
     from search_spaces.declaration import Choice, Constraint, choice, constraint
     from search_spaces.derived import Derived, derive
     from search_spaces.ensemble import EnsembleSpace
@@ -56,7 +57,8 @@ __all__ = [
 
 _MODULES = {
     "architecture": ("Architecture",),
-    "computation": ("Computation", "Computations", "Primitive"),
+    "computation": ("Computation",),
+    "computations": ("Computations", "Primitive"),
     "declaration": ("Choice", "Constraint", "choice", "constraint"),
     "derived": ("Derived", "derive"),
     "ensemble": ("EnsembleSpace",),

@@ -4,7 +4,7 @@ Built by `supernets.models.layers.GraphLayer`, which says what each primitive co
 other: ``layer = LayerSpace()``.
 """
 
-from search_spaces.computation import Computations, Primitive
+from search_spaces.computations import Computations, Primitive
 
 _AXES = ("bwh", "wh", "whc", "group")
 _MOMENTS = tuple(Primitive(f"{moment}_{axes}", 1) for moment in ("mean", "std", "rms") for axes in _AXES)

@@ -50,10 +50,11 @@ def section(method: str, held: list[dict[str, Any]]) -> str:
         values[row["subject"], row["way"]][row["measure"]][row["seed"]] = row["value"]
     measures = list(dict.fromkeys(row["measure"] for row in held))
     lines = [
-        [*key, *(_spread(list(own[measure].values())) for measure in measures)] for key, own in sorted(values.items())
+        [*key, str(max(map(len, own.values()))), *(_spread(list(own[measure].values())) for measure in measures)]
+        for key, own in sorted(values.items())
     ]
     return f"## {method.replace('_', ' ').capitalize()}\n\n{about(method)}\n\n" + markdown(
-        ["subject", "way", *measures], lines
+        ["subject", "way", "seeds", *measures], lines
     )
 
 

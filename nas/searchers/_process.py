@@ -18,6 +18,7 @@ from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 from search_spaces import Slot, Space
+from search_spaces.traits import GraphTraits, graph_traits
 
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
@@ -44,27 +45,36 @@ class Differences:
 
     Args:
         read: converts the codes of networks to the codes that columns use: identity or `Space.effective_codes`.
+        traits: columns in place of the slots of graphs.
     """
 
     def __init__(
-        self, slots: Sequence[Slot], domains: Sequence[Sequence[int]], read: Callable[[Codes], Codes] = _as_declared
+        self,
+        slots: Sequence[Slot],
+        domains: Sequence[Sequence[int]],
+        read: Callable[[Codes], Codes] = _as_declared,
+        traits: GraphTraits | None = None,
     ) -> None:
-        varying = [i for i, domain in enumerate(domains) if len(domain) > 1 or slots[i].conditions]
+        told = traits.slots if traits else frozenset()
+        varying = [i for i, one in enumerate(domains) if i not in told and (len(one) > 1 or slots[i].conditions)]
+        most = traits.most if traits else ()
         families: dict[str, list[int]] = {}
         for i in varying:
             families.setdefault(re.sub(r"\.\d+(?=\.|$)", "", slots[i].path), []).append(i)
         several = {name: members for name, members in families.items() if len(members) > 1}
         own = len(varying) <= _MOST_RATES
-        self._read = read
+        self._read, self._traits = read, traits
         self._slots = varying
         self._counts = [(ms, code) for ms in several.values() for code in range(len(slots[ms[0]].options))]
         names = [str(i) if own else name for name, members in families.items() for i in members]
         order = [i for members in families.values() for i in members]
         rate = dict(zip(order, names, strict=True))
         groups = [rate[i] for i in varying] + [f"{ms[0]} {code}" for ms, code in self._counts]
+        groups += [f"trait {place}" for place in range(len(most))]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
         self._groups = np.array([numbers[name] for name in groups], dtype=int)
         self._tables = [_table(slots[i], domains[i]) for i in varying] + [_spaced(len(ms)) for ms, _ in self._counts]
+        self._tables += [_spaced(one) for one in most]
         self.num_rates = len(numbers)
 
     def stacked(self, codes: Codes) -> FloatArray:
@@ -97,8 +107,9 @@ class Differences:
     def _columns(self, codes: Codes) -> list[npt.NDArray[np.int64]]:
         """Return the (n,) row indices into each table."""
         codes = self._read(codes)
+        traits = list(self._traits(codes).T) if self._traits else []
         counts = [(codes[:, members] == code).sum(axis=1) for members, code in self._counts]
-        return [codes[:, i].astype(np.int64) + 1 for i in self._slots] + counts
+        return [codes[:, i].astype(np.int64) + 1 for i in self._slots] + counts + traits
 
 
 def _spaced(most: int) -> FloatArray:
@@ -119,11 +130,14 @@ def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
 
 
 def readings(space: Space) -> list[Differences]:
-    """The available distances: by the choices as declared and, if the space defines them, by the effective ones."""
-    declared = Differences(space.slots, space.domains)
-    if type(space).effective_codes is Space.effective_codes:
-        return [declared]
-    return [declared, Differences(space.slots, space.domains, space.effective_codes)]
+    """Return the available distances: by the choices as declared, by the effective ones where the space defines them,
+    and by traits where it has graphs."""
+    found = [Differences(space.slots, space.domains)]
+    if type(space).effective_codes is not Space.effective_codes:
+        found.append(Differences(space.slots, space.domains, space.effective_codes))
+    if (traits := graph_traits(space)) is not None:
+        found.append(Differences(space.slots, space.domains, traits=traits))
+    return found
 
 
 @dataclass(frozen=True, eq=False)

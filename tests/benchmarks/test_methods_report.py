@@ -15,7 +15,7 @@ def test_a_page_has_the_last_value_of_each_seed(tmp_path: Path, monkeypatch: pyt
         report.put("masks", "a half", "one", "error, %", seed, value)
     report.main()
     page = report.PAGE.read_text(encoding="utf-8")
-    assert "| a half | one | 2 [1.5, 2.5] |" in page and "Claimed (CoFi" in page
+    assert "| a half | one | 3 | 2 [1.5, 2.5] |" in page and "Claimed (CoFi" in page
 
 
 def test_what_is_stored_is_what_the_page_shows() -> None:

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
+from scipy.stats import kendalltau
 
 from nas.objectives import pareto
 from nas.objectives.limits import parse
 from nas.records import Evaluation
 from nas.searchers import SurrogateSearch
-from nas.searchers._metrics import manner
+from nas.searchers._metrics import Metric, manner
 from nas.searchers._offspring import children, surroundings
 from nas.searchers._process import Differences, Process, _Posterior, learnt, prior_kernel, readings
 from nas.searchers._volume import Gains, beyond, reference
 from nas.searchers._warp import BENDS, Warp
-from search_spaces import Space, choice
+from search_spaces import LayerSpace, Space, choice
 from search_spaces.nasbench201 import NASBench201Space
 from tests.contracts.searcher import OBJECTIVES, Blocks, evaluate
 
@@ -249,3 +250,30 @@ def test_networks_like_those_that_failed_are_left_alone() -> None:
             ]
         )
     assert np.mean(asked[-3:]) <= 1 / 3
+
+
+def test_what_graphs_have_tells_more_than_where_their_nodes_stand() -> None:
+    """An error of what a graph does last, at whatever place, and how large it is: likelihood sees that traits tell."""
+    space, rng = LayerSpace(size=tuple(range(4, 11))), np.random.default_rng(0)
+    archs = space.sample_many(80, rng, distinct=True)
+    codes = space.codes(archs)
+    last = np.array([arch.op[-1] in ("mul", "div", "add", "max") for arch in archs])
+    values = last + 0.1 * np.array([arch.size for arch in archs]) + 0.05 * rng.standard_normal(80)
+    found = readings(space)
+    assert len(found) == 2
+    taus = []
+    for reading in found:
+        model = Metric(codes[:40], values[:40], manner([reading], codes[:40], values[:40]))
+        taus.append(float(kendalltau(model.expected(codes[40:])[0], values[40:])[0]))
+    assert taus[1] > taus[0] + 0.1 and taus[1] > 0.4
+    assert manner(found, codes[:40], values[:40]).differences is found[1]
+
+
+def test_differences_between_graphs_are_the_same_in_both_ways_of_computing_them() -> None:
+    space = LayerSpace()
+    codes = space.codes(space.sample_many(12, np.random.default_rng(1)))
+    for reading in readings(space):
+        rates = np.random.default_rng(2).random(reading.num_rates)
+        stacked = (rates @ reading.stacked(codes)).reshape(12, 12)
+        np.testing.assert_allclose(reading.between(codes, codes, rates), stacked, atol=1e-9)
+        assert (np.diag(stacked) == 0).all()

@@ -1,5 +1,6 @@
 """Weight multiplexing: what is shared, and the exact checks of its transforms."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from search_spaces.vit import ViTSpace
 from supernets import Blocks, Multiplexed, Supernet, SupernetError
 from supernets.models import vit
 from supernets.sharing.multiplexed import shared
-from supernets.structure import stack
+from supernets.structure import stack, tie
 from tests.contracts.sharing import shuffled
 
 
@@ -159,3 +160,29 @@ def test_mistakes_get_one_line() -> None:
         Supernet(Depths(), lambda arch: nn.Linear(arch.width, 2), sharing=Multiplexed())
     with pytest.raises(SupernetError, match=r"24 rows, which are no whole heads of 3: set head_size"):
         Supernet(Depths(), Plain, sharing=Multiplexed(transform="heads", head_size=3), layout={"*query*": Blocks(3)})
+
+
+class Copies(Space):
+    width = choice(4, 8)
+    copied = choice(True, False, per=3)
+
+
+def copying(arch: Architecture) -> nn.Module:
+    blocks = [nn.Sequential(nn.Linear(8, arch.width), nn.ReLU(), nn.Linear(arch.width, 8)) for _ in range(4)]
+    tie(blocks, arch.copied)
+    return nn.Sequential(stack(blocks), nn.Linear(8, 2))
+
+
+def test_learnt_ties_decide_above_what_is_multiplexed() -> None:
+    """A layer that copies has the matrix and the transform of the one it copies; one that does not has its own."""
+    supernet = shuffled(Supernet(Copies(), copying, sharing=Multiplexed(repeat=2)))
+    x = torch.randn(3, 8)
+    for copied in itertools.product((True, False), repeat=3):
+        arch = Copies().architecture({"width": 4, "copied": copied})
+        found = supernet.extract(arch)
+        torch.testing.assert_close(supernet.subnet(arch)(x), found(x), rtol=0, atol=1e-5)
+        blocks = list(found[0])
+        for place, copies in enumerate(copied):
+            assert torch.equal(blocks[place](x), blocks[place + 1](x)) == copies
+        ratio = blocks[1][0].weight / blocks[0][0].weight
+        torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), msg="one matrix, and a factor for each row")
