@@ -16,13 +16,13 @@ from torch import nn
 from search_spaces import Architecture, Space
 from search_spaces.narrowing import Closed, narrowed
 from supernets import calibrate
-from supernets.learners import Alone
 from supernets.spelling import spell
 from supernets.steps import Course, Pass, Plan, Step
 from supernets.strategies import Strategy, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import Task, teaches
 from supernets.teams import ALONE, Team
+from supernets.trainable import Alone
 from supernets.training.config import (
     PRECISIONS,
     SCHEDULES,
@@ -121,7 +121,7 @@ def train(
     course = Course(space, config.seed, config.steps, rate, supernet, task, teacher is not None)
     plan = supernet.weights.accompany(chosen.plan(course), course)
     loop = Loop(
-        learner=supernet,
+        trained=supernet,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, supernet.device, largest),
@@ -173,7 +173,7 @@ def train_network(
     config = config or TrainingConfig()
     alone = Alone(module)
     loop = Loop(
-        learner=alone,
+        trained=alone,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, alone.device, module),

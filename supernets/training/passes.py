@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from search_spaces import Architecture
 from supernets import calibrate
 from supernets.features import FeatureHeads, listening
-from supernets.learners import Learner
 from supernets.steps import Distil, Pass, Step
 from supernets.tasks import SamplingTask, Task, TeachingTask, evaluating, teaches, to_device
 from supernets.tasks.batches import full_precision
 from supernets.teams import Part, Team
+from supernets.trainable import Trainable
 from supernets.training.config import TrainingError
 
 NUM_BATCHES_FOR_A_SCORE = 1
@@ -51,7 +51,7 @@ class Ran:
 class Passes:
     """Runs the passes of a step, and holds what only they need: feature heads, and the frozen teacher."""
 
-    learner: Learner
+    trained: Trainable
     task: Task
     seed: int
     precision: str
@@ -64,7 +64,7 @@ class Passes:
 
     def freeze(self, arch: Architecture) -> None:
         """Make a copy of an architecture's network the teacher."""
-        teacher = self.learner.extract(arch)
+        teacher = self.trained.extract(arch)
         calibrate.recalibrate(teacher, self.task.calibration(calibrate.NUM_BATCHES))
         self.teacher, self.frozen = teacher.requires_grad_(False), arch
 
@@ -85,16 +85,16 @@ class Passes:
 
     def _part(self, batch: Any) -> Part:
         part = self.team.part(batch, self.task)
-        return replace(part, batch=to_device(part.batch, self.learner.device))
+        return replace(part, batch=to_device(part.batch, self.trained.device))
 
     def backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[Ran]:
-        """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
+        """What each pass gave, detached; gradients are left where the trained's optimiser finds them."""
         first: Forward | None = None
         ran = []
         deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
         for one, network, part in zip(step.passes, networks, self._parts(index, step), strict=False):
             with (
-                torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+                torch.autocast(self.trained.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
                 self.team.normalising(network),
             ):
                 said = self._forward(network, part.batch, deep, learns=one.task > 0)
@@ -122,7 +122,7 @@ class Passes:
 
         def project(name: str, own: Tensor, taught: Tensor) -> Tensor:
             if name not in self.heads:
-                network = self.learner.subnet(self.largest)
+                network = self.trained.subnet(self.largest)
                 with evaluating(network):
                     widths = task.widths(network, batch)
                 for layer, (widest, target) in widths.items():
@@ -160,7 +160,7 @@ class Passes:
             return distil.loss(said.outputs, taught.outputs)
         assert said.features is not None and taught.features is not None
         if "" not in self.heads:
-            network = self.learner.subnet(self.largest)
+            network = self.trained.subnet(self.largest)
             with evaluating(network):
                 widest = self._forward(network, batch, deep=True).features
             assert widest is not None
@@ -191,7 +191,7 @@ class Passes:
 
     def _score(self, index: int, one: Pass, network: nn.Module) -> float:
         if calibrate.has_batch_norm(network):  # the shared statistics are of whatever networks and models ran last
-            network = self.learner.subnet(one.arch, one.route)
+            network = self.trained.subnet(one.arch, one.route)
             network = calibrate.recalibrate(network, self.task.calibration(NUM_BATCHES_FOR_A_SCORE))
         return self._capable("score").score(network, index, self.seed)
 

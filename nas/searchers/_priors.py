@@ -17,7 +17,7 @@ _FIRST_TRIES = 64
 """Draws for one architecture wanted where nothing was learnt."""
 
 
-class Learnt:
+class Priors:
     """Some distributions over one space.
 
     Raises:

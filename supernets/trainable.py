@@ -14,7 +14,7 @@ from supernets.optim import Optimizer, OptimizerConfig
 from supernets.store import Touched
 
 
-class Learner(Protocol):
+class Trainable(Protocol):
     """What the loop needs of the thing it trains. A `Supernet` is one."""
 
     device: torch.device
