@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-import pandas as pd
-
 _DEPTH_NAMES = ("depth", "layers", "num_layers", "blocks", "num_blocks", "repeats")
 _SIZE_NAMES = ("width", "channels", "dim", "hidden", "embed", "size", "features", "filters", "units")
 
@@ -92,28 +90,6 @@ def _at(name: str, items: tuple[Any, ...], index: int) -> dict[str, Any]:
         return {} if item is None else {name: item}
     kinds = {getattr(other, "kind", "") for other in items}
     return {**({name: getattr(item, "kind", "")} if len(kinds) > 1 else {}), **item}
-
-
-def leaves(arch: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Every value of an architecture by its path: `stages.0.width`."""
-    found: dict[str, Any] = {}
-    for name, value in arch.items():
-        here = f"{path}{name}"
-        if isinstance(value, Mapping):
-            found |= leaves(value, f"{here}.")
-        elif isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value):
-            for index, item in enumerate(value):
-                found |= leaves(item, f"{here}.{index}.") if isinstance(item, Mapping) else {f"{here}.{index}": item}
-        else:
-            found[here] = value
-    return found
-
-
-def values_table(arch: Mapping[str, Any]) -> pd.DataFrame:
-    """Columns choice and value: every choice of an architecture by its path."""
-    found = leaves(arch)
-    texts = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in found.values()]
-    return pd.DataFrame({"choice": list(found), "value": texts})
 
 
 def settings(arch: Mapping[str, Any]) -> dict[str, Any]:

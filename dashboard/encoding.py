@@ -42,7 +42,7 @@ class Encoded:
 
 def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
     """The architectures that are at these positions of a study."""
-    rows = [dict(_choices(arch)) for arch in archs]
+    rows = [dict(chosen(arch)) for arch in archs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     codes = np.full((len(rows), len(names)), ABSENT, dtype=np.int16)
     options = []
@@ -54,7 +54,7 @@ def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
     return Encoded(np.array(places, dtype=np.intp), tuple(names), tuple(options), codes)
 
 
-def _choices(arch: Architecture) -> Iterator[tuple[str, Any]]:
+def chosen(arch: Architecture) -> Iterator[tuple[str, Any]]:
     """Every chosen value by its path: `early.kernel.0`; a nested network also tells its kind."""
     for path, value in arch.leaves():
         if path != "is" and value != ():

@@ -12,9 +12,13 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from nas.objectives.units import metric
 from search_spaces import Architecture
 from search_spaces.reading import file_bytes, json_object
 
@@ -92,20 +96,62 @@ def packed(asked: str, runs: Path) -> bytes:
     return buffer.getvalue()
 
 
-def parameters(export: Export) -> dict[str, int]:
-    """Parameters of each part of the network: `body.0`, `body.1`, `head`; empty where no weights were exported.
+def costs(export: Export) -> pd.DataFrame:
+    """Columns part, params and macs of the parts of a network, in order: `body.0`, `body.1`, `head`.
 
-    Parts are modules, to the first number in a name that is not its first word. Only the file's header is read.
+    Parts are modules, to the first number in a path that is not its first word. MACs are of one example, as they were
+    counted when it was exported; NaN in older exports, of whose weights only the header is read. Empty without either.
     """
-    counts: dict[str, int] = {}
-    for name, shape in _shapes(export.folder / WEIGHTS).items():
-        part = _part(name)
-        counts[part] = counts.get(part, 0) + math.prod(shape)
-    return dict(sorted(counts.items(), key=lambda item: [(len(word), word) for word in item[0].split(".")]))
+    found: dict[str, list[float]] = {}
+    for path, params, macs in _counted(export) or _weighed(export):
+        kept = found.setdefault(_part(path), [0.0, 0.0])
+        kept[0] += params
+        kept[1] += macs
+    order = sorted(found, key=lambda part: [(len(word), word) for word in part.split(".")])
+    rows = [(part or "(itself)", *found[part]) for part in order]
+    return pd.DataFrame(rows, columns=["part", "params", "macs"]).astype({"params": float, "macs": float})
 
 
-def _part(name: str) -> str:
-    words = name.split(".")[:-1] or [name]
+def side_by_side(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The costs of one network or two, by digest, written out: parts as rows, with their shares; of two, the change."""
+    order = list(dict.fromkeys(part for table in found.values() for part in table["part"]))
+    tables = {digest: table.set_index("part").reindex(order) for digest, table in found.items()}
+    columns = {"part": pd.Series(order, index=order)}
+    for name in ("params", "macs"):
+        told = {digest: table[name] for digest, table in tables.items() if found[digest][name].notna().all()}
+        for digest, values in told.items():
+            columns[f"{metric(name).axis} of {digest}"] = values.map(partial(_share, name, values.sum() or 1.0))
+        if len(told) > 1:
+            first, second = (values.fillna(0) for values in told.values())
+            columns[f"change of {metric(name).axis}"] = (second - first).map(partial(_signed, name))
+    return pd.DataFrame(columns)
+
+
+def _share(name: str, whole: float, value: float) -> str:
+    return "–" if math.isnan(value) else f"{metric(name).text(value)} ({value / whole:.0%})"
+
+
+def _signed(name: str, value: float) -> str:
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{metric(name).text(abs(value))}"
+
+
+def _counted(export: Export) -> list[tuple[str, float, float]]:
+    """Path, parameters and MACs of each module as the export's record has them; empty where it has none."""
+    try:
+        told = json_object(file_bytes(export.folder / RECORD)).get("metadata", {}).get("parts", {})
+        return [(path, float(one["params"]), float(one["macs"])) for path, one in told.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _weighed(export: Export) -> list[tuple[str, float, float]]:
+    """The same from the header of its weights, which tells nothing of MACs."""
+    shapes = _shapes(export.folder / WEIGHTS)
+    return [(name.rpartition(".")[0] or name, float(math.prod(shape)), math.nan) for name, shape in shapes.items()]
+
+
+def _part(path: str) -> str:
+    words = path.split(".")
     numbered = next((place for place, word in enumerate(words) if place and word.isdigit()), 0)
     return ".".join(words[: numbered + 1])
 

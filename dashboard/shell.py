@@ -28,8 +28,10 @@ STYLE = """<style>
 @media (min-width: 700px) { [data-testid="stSidebar"] { width: 248px !important; min-width: 248px; } }
 @media (max-width: 700px) {
   [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; }
-  [class*="st-key-drawing"], .st-key-derived, .st-key-best, .st-key-steps { overflow-x: auto; }
-  [class*="st-key-drawing"] > div, .st-key-derived > div, .st-key-best > div, .st-key-steps > div { min-width: 680px; }
+  [class*="st-key-drawing"], .st-key-derived, .st-key-best, .st-key-steps, .st-key-parallel { overflow-x: auto; }
+  [class*="st-key-drawing"] > div, .st-key-derived > div { min-width: 900px; }
+  .st-key-best > div, .st-key-steps > div, .st-key-parallel > div { min-width: 680px; }
+  .st-key-machines table { min-width: 980px; }
 }
 </style>"""
 """Less empty space, calmer numbers, and on narrow screens wide figures that scroll; all else is the theme's."""

@@ -14,7 +14,7 @@ _MEANT = re.compile(r"([\\`*_{}\[\]<>#!|~$:&@^]|^[-+]|(?<=^\d)[.)](?=\s))")
 """What Markdown, or Streamlit's own additions to it, may take for more than the sign itself."""
 _REPLACED = re.compile(
     r"(?<!\S)(?:<->|->|<-|--|>=|<=|~=)(?!\S)"  # by one sign
-    r"|:[\w+-]+:"  # by an emoji
+    r"|:(?!\d\d:)[\w+-]+:"  # by an emoji; the minutes of a time are none
     r"|(?<=http)://|(?<=https)://|(?<=www)\.|(?<=[\w.+-])@(?=[\w-]+\.\w)",  # by a link
     re.IGNORECASE,
 )

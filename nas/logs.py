@@ -1,4 +1,4 @@
-"""What is logged: to people on stderr, and to programs in a file, one JSON object a line."""
+"""Logging: to stderr for people, and to a file for programs, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 def set_up(levels: Mapping[str, int], file: Path | None) -> None:
-    """Writes to stderr what is of a package's level or above, and to a file all from INFO on.
+    """Log to stderr from each package's level on, and to a file from INFO on.
 
     Args:
-        levels: of stderr, by package; WARNING for those that are not named.
-        file: None for none; lines are added to one that is there.
+        levels: levels of stderr by package; WARNING for packages that are not named.
+        file: None writes no file; lines are appended to an existing one.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for package, level in levels.items():
@@ -47,7 +47,7 @@ class _AsJSON(logging.Formatter):
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Conditional spaces are marked experimental in optuna, and every study is announced on the standard error."""
+    """Silence optuna, which warns that conditional spaces are experimental and announces every study on stderr."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

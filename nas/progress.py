@@ -1,9 +1,9 @@
-"""How work of many parts reports its progress: to a function that is called with how many of how many are done."""
+"""Progress reports: a function that receives the numbers of finished and of all parts."""
 
 from collections.abc import Callable
 
 Tick = Callable[[int, int], None]
-"""Called with the number of parts done and the number of all parts."""
+"""Called with the number of finished parts and the number of all parts."""
 
 
 def silent(done: int, total: int) -> None:

@@ -1,7 +1,7 @@
-"""What is stored and handed round: frozen values made of plain Python, with no knowledge of any database.
+"""Records: the frozen values, in plain Python, that are stored and passed between modules, independent of any database.
 
-Dictionaries called `settings`, `declaration`, `description` or `conditions` hold JSON values; a tuple put into one
-comes back from the database as a list. Times are ISO 8601 strings in UTC. Digests are lower-case hexadecimal strings.
+Dictionaries called `settings`, `declaration`, `description` or `conditions` contain JSON values; the database returns a
+stored tuple as a list. Times are ISO 8601 strings in UTC. Digests are lower-case hexadecimal strings.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 Which = Literal["smallest", "random", "largest", "train"]
 Level = Literal["reliable", "rough", "unreliable", "unknown"]
-TOLERANCE = 1e-4  # by how much probabilities may miss a sum of 1: they were float32
-FLOOR = 1e-12  # of a probability when architectures are drawn: `Space.sample` wants weights above 0
+TOLERANCE = 1e-4  # allowed deviation of a sum of probabilities from 1: they were float32
+FLOOR = 1e-12  # smallest probability when sampling architectures: `Space.sample` requires weights above 0
 
 
 def now() -> str:
-    """The time in UTC as the records hold it: `2026-01-31T12:00:00+00:00`."""
+    """Return the current time in UTC in the format of the records: `2026-01-31T12:00:00+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -56,14 +56,14 @@ class SupernetRecord:
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """One search: what is minimised, under which limits, by whom and from which seed.
+    """One search: objectives, limits, searcher and seed.
 
-    `supernet_digest` is None for a study that trains or looks up each network on its own; `run_file` is the Python file
-    that started the study, where there is one; `status` is free text such as "running" or "finished";
-    `wanted` is how many evaluations it was last asked for, None before that.
+    `supernet_digest` is None for a study that trains or looks up each network separately; `run_file` is the Python file
+    that started the study, if any; `status` is free text such as "running" or "finished"; `wanted` is the number of
+    evaluations last requested, None before that.
 
     Raises:
-        NasError: a blank or unprintable name, no objective, or a seed that databases cannot hold.
+        NasError: the name is blank or unprintable, there is no objective, or databases cannot store the seed.
     """
 
     name: str
@@ -81,23 +81,23 @@ class StudyRecord:
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
-            raise NasError(f"a study's name is {self.name!r}; give it one of printable characters")
+            raise NasError(f"a study's name is {self.name!r}; give a name of printable characters")
         if not self.objectives:
             raise NasError(f"study {self.name!r} has no objective; name at least one metric to minimise")
         if not 0 <= self.seed < 2**63:
-            raise NasError(f"the seed of study {self.name!r} is {self.seed}; take one from 0 to 2**63 - 1")
+            raise NasError(f"the seed of study {self.name!r} is {self.seed}; give one from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one architecture was found to be worth: metrics, or the reason why there are none.
+    """The metrics of one architecture, or the reason why there are none.
 
-    Metric values become plain floats. A NaN or an infinity cannot be ranked and has no place in JSON, so metrics
-    holding one make this a failed evaluation that says so. This happens on construction, before anyone has seen the
-    value, so a searcher is told the same live as when a study is replayed from the database.
+    Metric values become plain floats. NaN and infinity cannot be ranked or stored in JSON, so they turn the evaluation
+    into a failed one that says so. The constructor does this, so a searcher receives the same values live as when a
+    study is replayed from the database.
 
     Raises:
-        NasError: metrics beside an error, or a metric that is not a number.
+        NasError: there are both metrics and an error, or a metric is not a number.
     """
 
     arch: Architecture
@@ -127,7 +127,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How an architecture came to be proposed, in a word or two, and from which others, by their digests."""
+    """How an architecture was proposed, in a few words, and the digests of its parents."""
 
     how: str
     parents: tuple[str, ...] = ()
@@ -135,9 +135,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """When a study stored an evaluation, in seconds since 1970 by the database's clock, and where it came from.
+    """When a study stored an evaluation, in seconds since 1970 by the database's clock, and the network's origin.
 
-    Both are None where nothing is known. No result depends on them.
+    Both are None if unknown. No result depends on them.
     """
 
     stored: float | None = None
@@ -156,10 +156,10 @@ class Lived:
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:
-    """A machine that latencies are measured on, as it is now: another fingerprint is another version of the target.
+    """A machine on which latencies are measured, in its current state: another fingerprint is another version.
 
-    `kind` and `settings` build it again (`nas.targets.build`); `description` is its fingerprint: processor, threads,
-    precision, versions of libraries. Latencies of one version can be compared.
+    `kind` and `settings` recreate the target (`nas.targets.build`); `description` is its fingerprint: processor,
+    threads, precision, versions of libraries. Latencies of one version are comparable.
     """
 
     name: str
@@ -174,7 +174,7 @@ class TargetRecord:
 
     @property
     def machine(self) -> str:
-        """What is behind it in words: device, processor or table, threads, precision; "" where that is not known."""
+        """The machine in words: device, processor or table, threads, precision; "" if unknown."""
         told = self.description
         named = next((str(told[name]) for name in ("device", "processor", "table") if told.get(name)), "")
         threads = told.get("threads")
@@ -188,14 +188,14 @@ class TargetRecord:
 
 
 STANDING_TARGETS = (TargetRecord("cpu", "cpu"), TargetRecord("onnx", "onnx"))
-"""Those that are there without being added: one thread of this machine, in PyTorch and in ONNX Runtime."""
+"""Built-in targets: one thread of this machine, with PyTorch and with ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The latency of one extracted network on one version of a target; `architecture` is its canonical JSON.
 
-    `network` is a fingerprint of what the choices leave open: two runs may build different networks from them.
+    `network` is a fingerprint of everything that the choices do not determine: two runs may build different networks.
     """
 
     arch_digest: str
@@ -209,19 +209,19 @@ class Measurement:
     conditions: dict[str, Any] = field(default_factory=dict)
     """Shapes and types of the input, batch size, threads, warm-up, load, share of outliers, drift."""
     peak_bytes: int | None = None
-    """Most bytes that weights, inputs and activations held at once; None where the target cannot tell."""
+    """Peak bytes of weights, inputs and activations; None if the target cannot measure them."""
     energy_mj: float | None = None
-    """Millijoules of one pass; None where the machine has no counter that may be read."""
+    """Millijoules of one pass; None if the machine has no readable counter."""
     notes: tuple[str, ...] = ()
-    """What was odd about it, in words."""
+    """Warnings in words."""
     created: str = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorRecord:
-    """A latency predictor, as data: what it was fitted to is in `content`, and a fit is deterministic.
+    """A latency predictor as data: `content` holds the measurements, and a fit is deterministic.
 
-    There is one for each target's version, space and kind of network (`network`: see `Measurement`).
+    There is one per version of a target, space and kind of network (`network`: see `Measurement`).
     """
 
     target: str
@@ -231,7 +231,7 @@ class PredictorRecord:
     kind: str
     """One of `nas.predictors.PREDICTORS`."""
     quality: dict[str, Any]
-    """On held-back measurements: the fields of `nas.predictors.quality.Quality`."""
+    """Quality on held-out measurements: the fields of `nas.predictors.quality.Quality`."""
     content: str
     """JSON of `nas.predictors.stored`."""
     warnings: tuple[str, ...] = ()
@@ -240,7 +240,7 @@ class PredictorRecord:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """A point on a training curve; a diverged training shows as a NaN or infinite `value`."""
+    """A point on a training curve; `value` is NaN or infinite for a diverged training."""
 
     step: int
     which: Which
@@ -250,19 +250,19 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How far a supernet's ranking can be believed, against a few stand-alone trainings.
+    """A trust report: how far a supernet's ranking agrees with a few stand-alone trainings.
 
-    The figures are those of `supernets.ranking.RankingReport` under their names there, which says what they mean; None
-    where one is not determined. They lie in the database as JSON. `gaps`, `baselines` and `rows` hold one dictionary
-    for each third by size, each way to rank by size, and each architecture.
+    The figures have the names and meanings of `supernets.ranking.RankingReport`; None if undetermined. The database
+    stores them as JSON. `gaps`, `baselines` and `rows` hold one dictionary for each third by size, each ranking by
+    size, and each architecture.
     """
 
     verdict: str
-    """One or two sentences for people."""
+    """One or two sentences for display."""
     level: Level
-    """Of the verdict, where a colour or a sign is to stand for it."""
+    """The verdict as a level, for a colour or a symbol."""
     banner: str = ""
-    """What must be read before all else; empty where there is nothing of the kind."""
+    """A warning to show first; usually empty."""
     metric: str = "error"
     """The metric that was compared."""
     tau: float | None = None
@@ -285,37 +285,37 @@ class Trust:
     baselines: tuple[dict[str, Any], ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
     steps: int = 0
-    """Of each stand-alone training."""
+    """Steps of each stand-alone training."""
     share: float | None = None
-    """What the stand-alone trainings cost, as a share of the cost of training the supernet."""
+    """Cost of the stand-alone trainings, as a share of the cost of training the supernet."""
     seconds: float = 0.0
-    """Of the stand-alone trainings."""
+    """Duration of the stand-alone trainings."""
     warm: bool = False
-    """Whether they began with inherited weights."""
+    """Whether the trainings started from inherited weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a gradient search has learnt: a probability for every option of every choice, followed over its steps.
+    """The result of a gradient search: a probability for every option of every choice, recorded over its steps.
 
-    A choice that is not active in an architecture takes no part in it, so probabilities are those given that it is.
-    Numbers become plain floats in tuples, so a distribution equals itself as it comes back from the database.
+    An inactive choice is not part of an architecture, so probabilities are conditional on the choice being active.
+    Numbers become plain floats in tuples, so a distribution equals the one that the database returns.
 
     Raises:
-        NasError: steps that do not ascend, a choice without a vector for each of them, vectors of different lengths, a
-            vector that does not sum to 1, or a derived architecture that is no JSON object.
+        NasError: the steps do not ascend, a choice has no vector for one of them, vectors have different lengths or do
+            not sum to 1, or the derived architecture is not a JSON object.
     """
 
     study: str
-    """Name of the study it was learnt for; empty as long as it belongs to none."""
+    """Name of the study for which it was learned; empty if it belongs to none."""
     method: str
-    """As it is spelled with its settings: "drnas(concentration=1.0)"."""
+    """The method with its settings: "drnas(concentration=1.0)"."""
     label: str
-    """Which of several that one search has learnt, as in "cpu 0.25"; empty where it is the only one."""
+    """Distinguishes several distributions of one search, as in "cpu 0.25"; empty if there is only one."""
     steps: tuple[int, ...]
-    """When it was looked at, ascending; the last is the end."""
+    """The recorded steps, ascending; the last is the end."""
     probabilities: Mapping[str, Sequence[Sequence[float]]]
-    """By path of a choice: for each of `steps` one probability an option of the declaration."""
+    """By path of a choice: for each of `steps`, one probability per option of the declaration."""
     derived: str
     """Canonical JSON of the derived architecture."""
     warnings: tuple[str, ...] = ()
@@ -345,17 +345,17 @@ class Distribution:
 
     @property
     def final(self) -> dict[str, tuple[float, ...]]:
-        """What was learnt in the end, by path."""
+        """The final probabilities, by path."""
         return {path: tuple(rows[-1]) for path, rows in self.probabilities.items()}
 
     @property
     def digest(self) -> str:
-        """Of what was learnt in the end: of equal ones the same search begins."""
+        """Digest of the final probabilities and the derived architecture: equal digests start equal searches."""
         text = json.dumps([self.derived, self.final], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def weights(self) -> dict[str, tuple[float, ...]]:
-        """`final` as `Space.sample(rng, weights=...)` takes it: above 0 everywhere."""
+        """Return `final` for `Space.sample(rng, weights=...)`: above 0 everywhere."""
         return {path: tuple(max(value, FLOOR) for value in vector) for path, vector in self.final.items()}
 
 
@@ -380,12 +380,12 @@ def _is_object(text: str) -> bool:
 
 
 def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Floats in place of ints, numpy scalars and one-element tensors."""
+    """Convert ints, numpy scalars and one-element tensors to floats."""
     plain = {}
     for name, value in metrics.items():
         try:
             if isinstance(value, str):
-                raise TypeError("text is no metric, even where it spells a number")
+                raise TypeError("text is not a metric, even if it spells a number")
             plain[str(name)] = float(value)
         except (TypeError, ValueError, OverflowError) as error:
             rule = "an evaluator returns one number for each metric"
@@ -394,5 +394,5 @@ def _plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _storable(text: str) -> str:
-    """Text every database takes: PostgreSQL refuses NUL, UTF-8 has no lone surrogates."""
+    """Escape characters that a database refuses: NUL in PostgreSQL, lone surrogates in UTF-8."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""A search described in a Python file: everything `nas train` and `nas search` need to know, in one value called `run`.
+"""A search described in a Python file: everything that `nas train` and `nas search` need, in one value called `run`.
 
     run = Run(name="digits", space=MySpace(), build=build, task=task, limits=("latency_ms@cpu <= 2",))
 
@@ -62,7 +62,7 @@ _FRONT = FrontConfig(replace(FrontConfig().search, train_weights=False))
 
 
 class RunError(NasError):
-    """A run file, or a value in it, that cannot be worked with."""
+    """A run file, or a value in it, is invalid."""
 
 
 @dataclass(frozen=True)
@@ -70,108 +70,107 @@ class Run:
     """One search, from training the supernet to the front.
 
     Raises:
-        RunError: a value that cannot be, named with its field and what it may be.
+        RunError: a value is invalid; the message names the field, the value and the rule.
     """
 
     name: str
-    """Of the study in the database and of the folder its files are in."""
+    """Name of the study in the database and of the folder of its files."""
     space: Space
     build: Callable[[Architecture], nn.Module]
-    """From an architecture to an ordinary module, weights uninitialised or not."""
+    """Makes an ordinary module from an architecture; its weights may be uninitialised."""
     task: Task
     """Data, loss and evaluation: see `supernets.tasks`."""
     objectives: tuple[str, ...] = ("error", "latency_ms@cpu")
-    """What is minimised: the task's metrics, `params`, `macs`, `latency_ms@TARGET`; `minus_synflow`, `minus_naswot` and
-    `minus_grad_norm`, the zero-cost proxies of `supernets.proxies`. Where neither objectives nor limits need trained
+    """Metrics to minimise: the task's metrics, `params`, `macs`, `latency_ms@TARGET`; `minus_synflow`, `minus_naswot`
+    and `minus_grad_norm`, the zero-cost proxies of `supernets.proxies`. If neither objectives nor limits need trained
     weights, none are trained."""
     extra_costs: Mapping[str, Callable[[Architecture], float]] = field(default_factory=dict)
-    """Costs of your own by name, each a function of the architecture alone, which objectives and limits may speak of:
-    ``{"memory_bytes": InferenceMemory(build, batch=8, length=4096)}``. The less, the better."""
+    """Your own costs by name, functions of the architecture alone, for use in objectives and limits:
+    ``{"memory_bytes": InferenceMemory(build, batch=8, length=4096)}``. Lower is better."""
     measures: Mapping[str, Callable[[Architecture], float]] = field(default_factory=dict)
-    """Metrics of your own by name, which are evaluated where the others are, once for each architecture: the error of a
-    short training in another model, say (`supernets.alone`). The less, the better."""
+    """Your own metrics by name, evaluated with the others, once per architecture, for example the error of a short
+    training in another model (`supernets.alone`). Lower is better."""
     hurdles: tuple[Hurdle, ...] = ()
-    """Cheap checks before an evaluation, in order: ``(Hurdle("quick_error <= 0.8", quick),)``. What fails one is stored
-    with the reason and not evaluated."""
+    """Cheap checks before an evaluation, in order: ``(Hurdle("quick_error <= 0.8", quick),)``. A candidate that fails
+    one is stored with the reason and not evaluated."""
     limits: tuple[str, ...] = ()
-    """What a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is half of
-    what the parent has, the largest network with the weights that the run starts with."""
+    """Limits that a network must keep: `latency_ms@cpu <= 2`, `params <= 1e5`, `synflow >= 12`; `params <= 0.5x` is
+    half of the parent's value, where the parent is the largest network with the run's initial weights."""
     targets: tuple[str, ...] = ()
-    """Hardware targets that each get a front of their own, some with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
+    """Hardware targets with a front each, optionally with a limit in milliseconds: ``("cpu", "pi5 <= 40")``.
     Evaluations and the other objectives are shared; each front has its target's latency as an objective."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Of the supernet."""
+    """Training of the supernet."""
     sharing: str = "entangled"
-    """How architectures share weights, with settings where it has some: ``routed(experts=2)``. One of
+    """How architectures share weights, optionally with settings: ``routed(experts=2)``. One of
     `supernets.sharing.SHARINGS`."""
     layout: Layouts = field(default_factory=dict)
     """Fused axes of the model's parameters: see `supernets.Blocks`."""
     init: Weights | None = None
     """Pretrained values: a state dict, a module, a safetensors file, or a folder with such files."""
     sort: str = ""
-    """By which importance the units of trained weights are put in order before anything else, so that small networks
-    keep those that matter: ``hessian``, ``taylor``, ``activation`` or ``magnitude``, of
-    `supernets.compression.scores.SCORES`. Empty leaves them as they are."""
+    """Importance score that sorts the units of trained weights before anything else, so that small networks keep the
+    important ones: ``hessian``, ``taylor``, ``activation`` or ``magnitude``, from
+    `supernets.compression.scores.SCORES`. Empty does not sort."""
     reconstruct: int = 0
-    """Training batches on which the layers of a network that is taken home are fitted to what the largest one's give,
-    16 say, before it is fine-tuned or exported: see `supernets.compression.reconstruction`. 0 leaves its weights as
-    they were evaluated."""
+    """Number of training batches, for example 16, on which the layers of an extracted network are fitted to the outputs
+    of the largest network's before fine-tuning or export: see `supernets.compression.reconstruction`. 0 keeps the
+    evaluated weights."""
     searcher: str = "surrogate"
-    """One of `nas.searchers.SEARCHERS`, with settings where it has some: ``evolution(selection=nsga3)``."""
+    """One of `nas.searchers.SEARCHERS`, optionally with settings: ``evolution(selection=nsga3)``."""
     gradient: str = ""
-    """How distributions over architectures are learnt by gradients before the search, with settings where the method
-    has some: ``drnas(concentration=2)``. All searchers that learn begin with them; "gradient" draws from nothing
-    else and takes the method of `gradient_search` where this is empty. One of `nas.searchers.gradient.METHODS`."""
+    """Gradient method that learns distributions over architectures before the search, optionally with settings:
+    ``drnas(concentration=2)``. All searchers that learn start from these; the searcher "gradient" draws only from
+    them and uses the method of `gradient_search` if this is empty. One of `nas.searchers.gradient.METHODS`."""
     gradient_search: GradientConfig | FrontConfig | None = None
-    """Its other settings: steps, whether the weights are trained further (in a copy), and how limits are kept. A
+    """Its other settings: steps, whether to train the weights further (in a copy), and how to keep limits. A
     `FrontConfig` learns a distribution for each of several trade-offs between the objectives, a `GradientConfig` one
-    for which all count alike. None: a front where a cost is an objective, and always the weights as they are."""
+    with equal weights. None: a front if a cost is an objective, and always with unchanged weights."""
     evaluations: int = 300
     """Architectures to evaluate with inherited weights."""
     batch: int = 10
-    """Architectures asked for at a time: a generation. The fewer, the more each follows from what is known."""
+    """Number of architectures proposed at a time (a generation). With fewer, each uses more of the known results."""
     first: tuple[Architecture | Mapping[str, Any] | str, ...] = ()
-    """Architectures to begin with: of yours, or of another study (`nas search --begin-with STUDY`); as values of the
-    space, dictionaries of their choices, or JSON."""
+    """Architectures to evaluate first: your own, or those of another study (`nas search --begin-with STUDY`); as
+    architectures of the space, dictionaries of their choices, or JSON."""
     timeout_s: float | None = None
-    """The longest that an evaluation may take, in seconds: it then failed, and the process that evaluates, one beside
-    this one, is killed and replaced. None for no limit."""
+    """Time limit of an evaluation in seconds: afterwards it has failed, and its separate process is killed and
+    replaced. None for no limit."""
     patience_s: float = 300.0
-    """How long a call waits for a database that does not answer any more, in seconds, before the run ends; 0 does not
-    wait."""
+    """How long a call waits for a database that no longer answers, in seconds, before the run ends; 0 does not wait."""
     closed: tuple[Closed, ...] = ()
-    """Options that the search leaves out, each with why: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink` finds
-    those that no good network needs, and a strategy that narrows adds what it stopped training. The supernet is that of
-    the whole space."""
+    """Options that the search leaves out, each with a reason: ``(Closed("depth", 1, "too shallow"),)``. `nas shrink`
+    finds options that no good network needs, and a narrowing strategy adds those that it stopped training. The supernet
+    remains that of the whole space."""
     seed: int = 0
     measured: int = 40
-    """Networks measured on each target to predict the latency of the others: at most so many, fewer where a predictor
-    is soon good enough, and up to three times as many where a limit hangs on one that is not."""
+    """Most networks to measure on each target to predict the latency of the others: fewer if a predictor is soon good
+    enough, and up to three times as many if a limit depends on one that is not."""
     latency_batch: int = 1
-    """Examples in the input whose latency is measured: a latency is that of the whole batch."""
+    """Number of examples in the measured input: a latency is that of the whole batch."""
     coverage: float = 0.9
-    """The share of networks that shall keep a limit on a latency once they are measured: what is checked against such
-    a limit is not the predicted latency but a bound that so many keep."""
+    """Share of networks whose measured latency must keep a limit: a limit is checked not on the predicted latency but
+    on an upper bound that this share keeps."""
     trust: float = 0.3
-    """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. From it follow the number
-    of networks that are trained alone, and their steps: see `supernets.standalone.plan`. They judge the ranks and
+    """Cost of the trust report, as a share of the cost of training the supernet; 0 for none. It determines how many
+    networks are trained alone, and for how many steps: see `supernets.standalone.plan`. They judge the ranks and
     correct the front: see `nas.results.correction`."""
     trust_networks: int | None = None
-    """So many networks in place of what follows from the share."""
+    """Number of these networks, instead of the number that follows from the share."""
     trust_steps: int | None = None
-    """So many steps of each of these trainings, likewise."""
+    """Steps of each of these trainings, likewise."""
     trust_warm: bool = False
-    """Whether these trainings begin with inherited weights: fewer steps come near what a network can reach, but such
-    labels know what they inherited (benchmarks/results/short_trainings.md)."""
+    """Whether these trainings start from inherited weights: they approach a network's best metric in fewer steps, but
+    cannot judge the ranks from which they started (benchmarks/results/short_trainings.md)."""
 
     @property
     def example(self) -> Tensor:
-        """The input whose latency is measured."""
+        """The input for measuring latency."""
         return self.task.example(self.latency_batch)
 
     def __post_init__(self) -> None:
         self._check_types()
-        object.__setattr__(self, "sharing", spell(sharing(self.sharing)))  # one spelling, and an error early
+        object.__setattr__(self, "sharing", spell(sharing(self.sharing)))  # normalises the spelling, and raises early
         object.__setattr__(self, "sort", spell(score(self.sort)) if self.sort else "")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
@@ -181,8 +180,8 @@ class Run:
         if len(dict(map(read_target, self.targets))) < len(self.targets):
             raise RunError(f"targets = {self.targets!r}: name each target once")
         read(self.searcher, SEARCHERS)
-        self.searched  # noqa: B018 - raises what is wrong with `closed`
-        self.begin_with  # noqa: B018 - raises what is wrong with them
+        self.searched  # noqa: B018 - raises for an invalid `closed`
+        self.begin_with  # noqa: B018 - raises for an invalid `first`
         self._check_gradient()
         for name, least in _LEAST.items():
             value = getattr(self, name)
@@ -280,14 +279,14 @@ class Run:
 
     @property
     def told_costs(self) -> dict[str, Callable[[Architecture], float]]:
-        """Those of `extra_costs` that objectives and limits speak of, checked to give finite numbers."""
+        """The `extra_costs` that objectives and limits use, checked to return finite numbers."""
         return {name: partial(self.extra_cost, name) for name in self.extra_costs if name in self._metrics()}
 
     def extra_cost(self, name: str, arch: Architecture) -> float:
-        """One of `extra_costs`.
+        """Return one of the `extra_costs` of an architecture.
 
         Raises:
-            RunError: it is no finite number.
+            RunError: it is not a finite number.
         """
         value = self.extra_costs[name](arch)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -318,22 +317,22 @@ class Run:
 
     @property
     def trains(self) -> bool:
-        """Whether anything here needs trained weights: a metric of the task, or a search by gradients."""
+        """Whether the run needs trained weights: for a metric of the task, or for a gradient search."""
         return bool(self.gradient) or any(name in self._trained_metrics for name in self._metrics())
 
     @property
     def measured_metrics(self) -> dict[str, Callable[[Architecture], float]]:
-        """Those of `measures` that objectives and limits speak of."""
+        """The `measures` that objectives and limits use."""
         return {name: tell for name, tell in self.measures.items() if name in self._metrics()}
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """The metrics that are zero-cost proxies, or minus one."""
+        """The metrics that are zero-cost proxies, or their negatives."""
         return tuple(dict.fromkeys(name for name in self._metrics() if name.removeprefix(MINUS) in PROXIES))
 
     @cached_property
     def aims(self) -> tuple[Aim, ...]:
-        """What is wanted: of several targets one for each."""
+        """The aims of the search: one per target if there are several."""
         own = dict(map(read_target, self.targets))
         shared = [name for name in self.objectives if name not in map(latency, own)]
         limits = {name: [parse(limit)] if limit else [] for name, limit in own.items()}
@@ -341,35 +340,35 @@ class Run:
 
     @property
     def all_objectives(self) -> tuple[str, ...]:
-        """Those of every target."""
+        """The objectives of all targets."""
         return tuple(dict.fromkeys(name for aim in self.aims for name in aim.objectives))
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
-        """Those of every target."""
+        """The limits of all targets."""
         return tuple(dict.fromkeys(limit for aim in self.aims for limit in aim.limits))
 
     def under(self, parent: Mapping[str, float]) -> Run:
-        """The run with limits that are relative to a parent made absolute, given the parent's metrics."""
+        """Return the run with relative limits made absolute, given the parent's metrics."""
         bounds = {name: parse(own).of(parent) if own else None for name, own in map(read_target, self.targets)}
         targets = tuple(f"{name} {own.op} {own.value!r}" if own else name for name, own in bounds.items())
         return replace(self, limits=tuple(str(parse(limit).of(parent)) for limit in self.limits), targets=targets)
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """Those of COSTS that every evaluation tells: parameters, and what objectives and limits speak of."""
+        """The COSTS that every evaluation contains: parameters, and those that objectives and limits use."""
         return tuple(name for name in COSTS if name == "params" or name in self._metrics())
 
     @cached_property
     def searched(self) -> Space:
-        """The part of the space that is searched: without what is `closed`."""
+        """The searched part of the space: without the `closed` options."""
         if not isinstance(self.closed, tuple | list) or not all(isinstance(one, Closed) for one in self.closed):
             raise RunError(f"closed = {self.closed!r}: give a tuple such as (Closed('depth', 1, 'why'),)")
         return narrowed(self.space, self.closed)
 
     @cached_property
     def begin_with(self) -> tuple[Architecture, ...]:
-        """`first`, as architectures of the space."""
+        """`first` as architectures of the space."""
         try:
             return tuple(a if isinstance(a, Architecture) else self.space.architecture(a) for a in self.first)
         except SpaceError as error:
@@ -377,19 +376,19 @@ class Run:
 
     @property
     def searcher_name(self) -> str:
-        """Of `SEARCHERS`."""
+        """The searcher's name in `SEARCHERS`."""
         return self.searcher.partition("(")[0].strip()
 
     @property
     def gradient_settings(self) -> GradientConfig | FrontConfig:
-        """`gradient_search`, or what stands for None, by the method of `gradient`."""
+        """`gradient_search` or its default, with the method of `gradient`."""
         usual = _FRONT if self.cost_objectives else _ALONE
         config = self.gradient_search or usual
         return with_loop(config, method=self.gradient or loop_of(config).method)
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:
-        """Objectives that do not depend on weights; of `extra_costs` none, which nobody tells by the thousand."""
+        """Objectives that do not depend on weights, without `extra_costs`, which may be slow to compute."""
         return tuple(name for name in self.all_objectives if is_cost(name))
 
     @property
@@ -400,7 +399,7 @@ class Run:
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """The hardware targets that objectives and limits speak of."""
+        """The hardware targets that objectives and limits use."""
         return tuple(dict.fromkeys(m.partition("@")[2] for m in self._metrics() if m.startswith("latency_ms@")))
 
 
@@ -409,7 +408,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_target(metric: str, name: str) -> None:
-    """Whether there is a target of this name, the database tells."""
+    """Raise RunError unless the name of a target is allowed; only the database knows whether the target exists."""
     try:
         check_name(name)
     except TargetError as error:

@@ -1,9 +1,9 @@
 """The search loop: start reading here.
 
-A study asks a searcher for a batch of architectures, evaluates those nobody has evaluated before, writes each to the
-database as it comes, and tells the searcher when the batch is whole. The database is the only truth: resuming reads the
-study's evaluations back and tells them again. Each has its position, which is the order of asking; a batch depends on
-the positions before it and the seed alone, so neither a kill nor the number of workers changes a study.
+A study asks a searcher for a batch of architectures, evaluates those that are not known yet, stores each result as it
+arrives, and passes the complete batch to the searcher. The database is the only state: resuming reads the study's
+evaluations and passes them to a new searcher. Each has a position, the order in which it was proposed. A batch depends
+only on the positions before it and the seed, so neither a kill nor the number of workers changes a study.
 """
 
 import logging
@@ -36,27 +36,27 @@ class Study:
     """One search, with its evaluations in a repository.
 
     Args:
-        name: its name in the repository. Where it exists, it is resumed; it must then be the same search.
-        evaluate: metrics of one architecture by name; what raises is a failed evaluation.
+        name: name in the repository. An existing study is resumed; it must then be the same search.
+        evaluate: returns the metrics of one architecture by name; an exception makes a failed evaluation.
         objectives: names of the metrics to minimise together.
-        targets: hardware targets by name, each with limits of its own. Each has a front of its own, of the objectives
-            and its latency; what is evaluated serves all of them.
-        limits: such as "params <= 2e6"; what breaks one is kept and marked, and never on the front.
+        targets: hardware targets by name, each with its own limits. Each has its own front over the objectives and its
+            latency; evaluations serve all of them.
+        limits: such as "params <= 2e6"; a network that breaks one is stored and marked, but never on the front.
         searcher: the class that proposes architectures; `settings` are its keyword arguments. They are stored with the
-            study, of distributions their digests.
+            study, distributions by their digests.
         executor: where evaluations run.
-        predict: metrics that cost next to nothing. Limits on them are checked before anything is evaluated, and every
-            evaluation is completed with them: quality is evaluated once, cost is told for each study's targets.
-        costs: metrics of which tens of thousands can be told in a second, by which searchers rank what they ask for.
-        bound: upper bounds of the same metrics, on which upper limits are checked in place of what is predicted.
-        weights: digest of the supernet, which the repository must know; None where there is none.
-        data: digest of the data and settings of the evaluation. With it, what any study has found for the same
-            weights and data is taken over; without it, nothing is.
-        batch: architectures asked for at once, whatever the number of workers.
-        first: architectures to begin with, those of a person, a table or another study, before any searcher is asked.
-        conditions: what else the metrics hold for, as {"latency_batch": 8}; stored with the study's settings, so that
-            it is not resumed under others.
-        on_batch: called with the study and the new evaluations after each batch is whole.
+        predict: returns cheap metrics. Limits on them are checked before evaluation, and they complete every
+            evaluation: quality is evaluated once, costs are computed for each study's targets.
+        costs: returns very cheap metrics (tens of thousands per second), by which searchers rank candidates.
+        bound: returns upper bounds of the predicted metrics, on which upper limits are checked instead of predictions.
+        weights: digest of the supernet, which the repository must contain; None if there is none.
+        data: digest of the data and settings of the evaluation. With it, the study reuses evaluations of any study with
+            the same weights and data; without it, none.
+        batch: number of architectures proposed at once, independent of the number of workers.
+        first: architectures to evaluate before the searcher proposes any: a user's, a table's or another study's.
+        conditions: further conditions of the metrics, such as {"latency_batch": 8}; stored with the study's settings,
+            so that it cannot be resumed under others.
+        on_batch: called with the study and the new evaluations after each complete batch.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Study:
         self.targets = {target: _parsed(own) for target, own in (targets or {}).items()}
         self.aims = aims.for_targets(objectives, self.limits, self.targets)
         self.objectives = tuple(dict.fromkeys(name for aim in self.aims for name in aim.objectives))
-        """All metrics that are minimised, those of every target."""
+        """All minimised metrics, including those of every target."""
         self.repository = repository
         self.executor = executor or InProcess()
         self.weights = weights
@@ -115,16 +115,16 @@ class Study:
         kept |= {"targets": {name: [*map(str, own)] for name, own in self.targets.items()}} if self.targets else {}
         self.record = self._recorded(searcher, kept, run_file)
         self._placed = repository.placed_evaluations(name)
-        self._origins: dict[str, Origin] = {}  # of the batch that was asked for last
-        self._told: set[str] = set()  # digests of what the searcher was told
+        self._origins: dict[str, Origin] = {}  # of the latest batch
+        self._told: set[str] = set()  # digests of the evaluations that the searcher received
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """Those that are stored, in order of position; those under way leave gaps."""
+        """The stored evaluations in order of position; running ones leave gaps."""
         return [self._placed[position] for position in sorted(self._placed)]
 
     def run(self, num_evaluations: int) -> list[Evaluation]:
-        """Searches until the study holds `num_evaluations`, or the space is exhausted; returns the front.
+        """Search until the study has `num_evaluations` or the space is exhausted; return the front.
 
         Raises:
             NasError: another process drives the study.
@@ -142,7 +142,7 @@ class Study:
         return self.front()
 
     def front(self, target: str | None = None) -> list[Evaluation]:
-        """The evaluations that no other dominates, of those that succeeded and keep the limits; of a target or of any.
+        """Return the non-dominated evaluations that succeeded and keep the limits, of one target or of all.
 
         Raises:
             NasError: the study has no such target.
@@ -150,10 +150,10 @@ class Study:
         return [found for found, _ in aims.fronts(aims.of_study(self.record, target), self.evaluations).values()]
 
     def values(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """(n, m) objectives of architectures, evaluated as the study evaluates its own; nothing is stored.
+        """Return (n, m) objectives of architectures, evaluated like the study's own; stores nothing.
 
         Raises:
-            NasError: one of them fails.
+            NasError: an evaluation fails.
         """
         rows = []
         for evaluation in map(self._with_costs, self.executor.run(self.evaluate, archs)):
@@ -165,10 +165,10 @@ class Study:
     # -- one batch
 
     def _ask(self, end: int) -> dict[int, Architecture]:
-        """What is to be evaluated next, by position below `end`: what the first batch that is not whole lacks.
+        """Return the next architectures to evaluate, by position below `end`: the gaps of the first incomplete batch.
 
-        Batches begin at multiples of their size. One that an earlier run did not finish is asked for again, from what
-        was known when it began, and completed.
+        Batches start at multiples of their size. A batch that an earlier run did not finish is proposed again, from the
+        evaluations before it, and completed.
         """
         gap = next(position for position in count(len(self._told)) if position not in self._placed)
         if gap >= end:
@@ -186,7 +186,7 @@ class Study:
         return {position: arch for position, arch in todo.items() if position < end}
 
     def _tell(self, begin: int) -> None:
-        """Tells the searcher all that stands before a batch."""
+        """Pass all evaluations before a batch to the searcher."""
         new = [self._placed[position] for position in range(len(self._told), begin)]
         self._searcher.tell(new)
         self._told.update(evaluation.arch.digest for evaluation in new)
@@ -200,7 +200,7 @@ class Study:
         return list(dict.fromkeys(asked))[: self.batch]
 
     def _complete(self, todo: Mapping[int, Architecture]) -> None:
-        """Stores what is known of a batch at once, and the rest as it comes from the executor."""
+        """Store the known evaluations of a batch at once, and the others as they arrive from the executor."""
         known = self._known(list(todo.values()))
         self._store({position: known[arch.digest] for position, arch in todo.items() if arch.digest in known})
         fresh = [position for position, arch in todo.items() if arch.digest not in known]
@@ -211,7 +211,7 @@ class Study:
             self.on_batch(self, [self._placed[position] for position in todo])
 
     def _known(self, archs: Sequence[Architecture]) -> dict[str, Evaluation]:
-        """What the repository holds under the same weights and data, with all metrics this study needs."""
+        """Return evaluations with the same weights and data from the repository that have all metrics of this study."""
         if self.data is None:
             return {}
         found = self.repository.known_evaluations(self.weights or "", self.data, [arch.digest for arch in archs])
@@ -219,7 +219,7 @@ class Study:
         return {digest: evaluation for digest, evaluation in priced.items() if not self._missing(evaluation)}
 
     def _with_costs(self, evaluation: Evaluation) -> Evaluation:
-        """The evaluation with what is predicted of its architecture here, whatever another study was told."""
+        """Return the evaluation with this study's predicted costs, which replace those of another study."""
         if self._predict is None or evaluation.failed:
             return evaluation
         costs = {name: float(values[0]) for name, values in self._predict([evaluation.arch]).items()}
@@ -280,12 +280,12 @@ class Study:
         return self.repository.create_study(record, load_if_exists=True)
 
     def _catch_up(self) -> None:
-        """Reads what another driver has stored since."""
+        """Read evaluations that another driver has stored meanwhile."""
         if self.repository.num_evaluations().get(self.name) != len(self._placed):
             self._placed = self.repository.placed_evaluations(self.name)
 
     def _end_with(self, status: str) -> None:
-        """Says what became of the study, unless it is another driver's to say."""
+        """Store the final status of the study, unless another driver has taken over."""
         try:
             self.repository.set_status(self.name, status)
         except NasError as error:
@@ -297,7 +297,7 @@ def _parsed(limits: Sequence[str | Limit]) -> tuple[Limit, ...]:
 
 
 def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them: of distributions, which lie in a table of their own, the digests."""
+    """Return settings as JSON; distributions, which have their own table, as digests."""
     return {
         name: [found.digest for found in value] if _are_distributions(value) else value
         for name, value in settings.items()
@@ -309,13 +309,13 @@ def _are_distributions(value: Any) -> bool:
 
 
 def _name_of(searcher: Callable[..., Searcher]) -> str:
-    """What the database calls a searcher: its name in the table, `module:Class` for one of the user's."""
+    """Return the name of a searcher in the database: its name in the table, or `module:Class` for a user's."""
     named = [name for name, known in SEARCHERS.items() if known is searcher]
     return named[0] if named else f"{searcher.__module__}:{searcher.__qualname__}"
 
 
 def _described(evaluation: Evaluation) -> str:
-    """One evaluation on the rest of a log line."""
+    """Format one evaluation for a log line."""
     if evaluation.error is not None:
         return f"failed: {evaluation.error}"
     return " ".join(f"{name}={value:.6g}" for name, value in evaluation.metrics.items())

@@ -85,7 +85,8 @@ def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) ->
         ShapeError: no name is known, a shape is another, or a layer or size of theirs has no place in the largest
             architecture.
         SupernetError: names of one tied parameter differ, a buffer is another than what is built, singular vectors
-            are not those of their weight, a type holds no plain weights, or two prefixes fit alike.
+            are not those of their weight, a parameter is not finite, a type holds no plain weights, or two prefixes
+            fit alike.
     """
     given = source(weights)
     known = _Known.of(store, surveyed, build)
@@ -288,6 +289,7 @@ class _Filling:
         stored = self.known.stored[own]
         self._check_shape(name, tensor, own, tuple(stored.shape))
         _check_type(name, tensor, stored)
+        _check_finite(name, own, tensor, self.surveyed)
         if own in self.used:
             self._check_equal(name, tensor, self.used[own], stored)
             return
@@ -361,7 +363,19 @@ class _Filling:
             raise ShapeError(
                 f"the space cannot hold the parent: {what}: {self._remedy(own, wider[0], theirs[wider[0]])}"
             )
-        raise ShapeError(f"{what}; they must be at the size of the largest architecture, which is the parent's own")
+        raise ShapeError(f"{what}; {self._excess(own, theirs, shape)}")
+
+    def _excess(self, own: str, theirs: Shape, shape: Shape) -> str:
+        """What to do where the largest architecture is larger than the parent."""
+        axes = {row.name: row.axes for row in self.surveyed.coverage().rows}.get(own, {})
+        smaller = [axis for axis, (n, full) in enumerate(zip(theirs, shape, strict=False)) if n < full]
+        if len(theirs) == len(shape) and smaller and smaller[0] in axes:
+            size = theirs[smaller[0]]
+            return (
+                f"the largest architecture is larger than the parent: leave out options of "
+                f"{' or '.join(axes[smaller[0]])} with which axis {smaller[0]} is longer than {size}"
+            )
+        return "they must be at the size of the largest architecture, which is the parent's own"
 
     def _remedy(self, own: str, axis: int, size: int) -> str:
         axes = {row.name: row.axes for row in self.surveyed.coverage().rows}.get(own, {})
@@ -375,6 +389,16 @@ def _check_type(name: str, tensor: Tensor, stored: Tensor) -> None:
         raise SupernetError(
             f"{name} is {_spelled(tensor)} in the given weights, which holds no plain values of a {_spelled(stored)} "
             "parameter: give weights that are not quantised"
+        )
+
+
+def _check_finite(name: str, own: str, tensor: Tensor, surveyed: Survey) -> None:
+    """A parameter that is no number makes everything else none; buffers may hold infinity, as masks do."""
+    if own in surveyed.shapes and not bool(torch.isfinite(tensor).all()):
+        number = int((~torch.isfinite(tensor)).sum())
+        raise SupernetError(
+            f"{name} of the given weights holds NaN or infinity in {number} of its {tensor.numel()} places, so every "
+            "network gives NaN: give weights of a training that did not diverge"
         )
 
 

@@ -106,7 +106,7 @@ def propose(model: Any, config: Any) -> Proposal:
     """
     probe = _Probe(model, config)
     proposal = Proposal()
-    if isinstance(probe.keys.get("hidden_sizes"), list) and isinstance(probe.keys.get("depths"), list):
+    if isinstance(probe.keys.get("depths"), list):
         _stages(probe, proposal)
     else:
         _transformer(probe, proposal)
@@ -432,9 +432,13 @@ def _fused(probe: _Probe, proposal: Proposal, moved: Mapping[str, tuple[int, ...
 
 
 def _stages(probe: _Probe, proposal: Proposal) -> None:
-    """Width and number of blocks of every stage."""
+    """Width and number of blocks of every stage; the number alone where one width makes those of all stages."""
+    if isinstance(probe.keys.get("embed_dim"), int):
+        proposal.fixed.append("width (embed_dim): the heads of every stage would have to follow it")
     for key, word in (("hidden_sizes", "width"), ("depths", "blocks")):
-        values = probe.keys[key]
+        values = probe.keys.get(key)
+        if not isinstance(values, list):
+            continue
         names = tuple(f"{word}_{stage + 1}" for stage in range(len(values)))
         for stage, (name, size) in enumerate(zip(names, values, strict=True)):
             options = shares(size, _round(size) if word == "width" else 1)

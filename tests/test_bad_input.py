@@ -388,8 +388,8 @@ MISTAKES: dict[str, Mistake] = {
     "model: pretrained values of another size": Mistake(
         supernet(build, init={"0.weight": torch.zeros(4, 64)}),
         ShapeError,
-        "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; they must be at the size "
-        "of the largest architecture, which is the parent's own",
+        "0.weight is (4, 64) in the given weights and (8, 64) in the supernet; the largest architecture is larger than "
+        "the parent: leave out options of width with which axis 0 is longer than 4",
     ),
     "distillation: no such layer": Mistake(
         lambda folder: Distilled(tiny().task, build(Small().largest()), [Hidden(every("blocks.*"))]),
@@ -540,12 +540,12 @@ MISTAKES: dict[str, Mistake] = {
     "search: distributions of another space": Mistake(
         lambda folder: DistributionSearch(Small(), ("error",), distributions=[learnt(tiny().space)]),
         NasError,
-        "the distribution of drnas has 4 options for width and the space Small 2: give one learnt in this space",
+        "the distribution of drnas has 4 options for width, but the space Small has 2: give one learned in this space",
     ),
     "search: no distributions": Mistake(
         lambda folder: DistributionSearch(Small(), ("error",), distributions=[]),
         NasError,
-        "distributions is empty; give what a gradient search has learnt, one distribution or more",
+        "distributions is empty; give one or more distributions that a gradient search has learned",
     ),
     "search: a study that began otherwise": Mistake(
         began_otherwise,
@@ -571,7 +571,8 @@ MISTAKES: dict[str, Mistake] = {
     "run: a target of no name": Mistake(
         run(objectives=("error", "latency_ms@-5")),
         RunError,
-        "'latency_ms@-5': a target is called '-5': use letters, digits, '-', '_' and '.', beginning with a letter or "
+        "'latency_ms@-5': '-5' is not allowed as the name of a target: use letters, digits, '-', '_' and '.', "
+        "starting with a letter or "
         "digit",
     ),
     "run: unknown target": Mistake(
@@ -667,7 +668,8 @@ MISTAKES: dict[str, Mistake] = {
     "limit: no operator": Mistake(
         lambda folder: limits.parse("params 100"),
         NasError,
-        "'params 100' is no limit, which is a metric, an operator and a number; write it like 'latency_ms@cpu <= 2'",
+        "'params 100' is not a limit, which consists of a metric, an operator and a number; "
+        "write it like 'latency_ms@cpu <= 2'",
     ),
     "limit: unknown operator": Mistake(
         lambda folder: limits.parse("params == 100"),
@@ -682,12 +684,13 @@ MISTAKES: dict[str, Mistake] = {
     "limit: in a run": Mistake(
         run(limits=("params",)),
         NasError,
-        "'params' is no limit, which is a metric, an operator and a number; write it like 'latency_ms@cpu <= 2'",
+        "'params' is not a limit, which consists of a metric, an operator and a number; "
+        "write it like 'latency_ms@cpu <= 2'",
     ),
     "limit: on what a study has not measured": Mistake(
         reading(lambda stored: front.front(stored, "done", ["latency_ms@cpu <= 2"])),
         NasError,
-        "the limit 'latency_ms@cpu <= 2' is on a metric that was not measured; there is: error, params",
+        "the limit 'latency_ms@cpu <= 2' is on a metric that was not measured; use one of the measured: error, params",
     ),
     "checkpoint: of other settings": Mistake(
         of_other_settings,
@@ -812,17 +815,18 @@ MISTAKES: dict[str, Mistake] = {
     "study: no network keeps the limit": Mistake(
         reading(lambda stored: front.best(stored, "done", ["error < 0.05"])),
         NasError,
-        "no network of study 'done' keeps error < 0.05; loosen a limit or search longer",
+        "no network of study 'done' keeps error < 0.05 (the nearest of 3 evaluated have error 0.1); loosen a limit or "
+        "search longer",
     ),
     "study: architecture unknown": Mistake(
         reading(lambda stored: front.find(stored, "done", "zz")),
         NasError,
-        "no architecture of study 'done' begins with 'zz'; `nas front done` lists some",
+        "no architecture of study 'done' has a digest that starts with 'zz'; `nas front done` lists some",
     ),
     "study: architecture ambiguous": Mistake(
         reading(lambda stored: front.find(stored, "done", "")),
         NasError,
-        "3 architectures of study 'done' begin with ''; give more of the digest",
+        "3 architectures of study 'done' have digests that start with ''; give more of the digest",
     ),
     "study: searcher's settings": Mistake(
         lambda folder: EvolutionarySearch(Small(), ("error",), population=1),
@@ -896,7 +900,7 @@ MISTAKES: dict[str, Mistake] = {
     "target: a subnet": Mistake(
         lambda folder: CPUTarget().measure([Supernet(Small(), build).subnet(Small().smallest())], torch.zeros(1, 64)),
         TargetError,
-        "'0.weight' is a view of a larger tensor, so a latency would include slicing: measure what "
+        "'0.weight' is a view of a larger tensor, so the latency would include slicing: measure the network that "
         "supernet.extract(arch) returns",
     ),
     "cluster: no workers": Mistake(

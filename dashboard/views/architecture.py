@@ -46,8 +46,10 @@ def show_architecture(shown: StudyView) -> None:
         _show_neighbours(shown, network)
         _show_commands(shown, network)
         _show_exports(network)
+    _show_costs(network, compared)
     with st.expander(f"All values of {network.arch.digest[:8]}"):
-        st.dataframe(blocks.values_table(network.arch), hide_index=True, width="stretch")
+        values = {path: str(value) for path, value in encoding.chosen(network.arch)}
+        st.dataframe(pd.DataFrame({"choice": list(values), "value": list(values.values())}), hide_index=True)
         st.code(network.arch.json(), language="json", wrap_lines=True)
 
 
@@ -258,7 +260,7 @@ def _show_commands(shown: StudyView, network: Evaluation) -> None:
 
 
 def _show_exports(network: Evaluation) -> None:
-    """Exports of this network that exist, each to download, and where its parameters are."""
+    """Exports of this network that exist, each to download."""
     runs = exports.runs_folder()
     own = [one for one in exports.found(runs) if one.digest == network.arch.digest]
     for one in own:
@@ -272,14 +274,23 @@ def _show_exports(network: Evaluation) -> None:
             icon=":material/download:",
             key=f"export {one.id}",
         )
-    counts = exports.parameters(own[0]) if own else {}
-    if counts:
-        whole = sum(counts.values())
-        st.subheader("Parameters by part", anchor=False)
-        table = pd.DataFrame({"part": list(counts), "parameters": list(counts.values())})
-        table["share"] = table["parameters"] / whole
-        share = st.column_config.ProgressColumn("Share", format="percent", min_value=0, max_value=1)
-        st.dataframe(table, hide_index=True, width="stretch", column_config={"share": share})
+
+
+def _show_costs(network: Evaluation, compared: Evaluation | None) -> None:
+    """Where parameters and MACs are: of this network and of the one it is compared with, as far as they are exported.
+
+    Counting runs the user's code, so the export does it.
+    """
+    st.subheader("Parameters and MACs by part", anchor=False)
+    known = {one.digest: one for one in reversed(exports.found(exports.runs_folder()))}
+    asked = [one.arch.digest for one in (network, compared) if one]
+    found = {digest[:8]: exports.costs(known[digest]) for digest in asked if digest in known}
+    if any(len(table) for table in found.values()):
+        st.dataframe(exports.side_by_side(found), hide_index=True, width="stretch")
+        st.caption("MACs: multiply-accumulates of one example; shares of the whole in brackets.")
+    for digest in asked:
+        if digest not in known:
+            st.caption(f"Those of {digest[:8]} are known once it is exported below the folder of runs.")
 
 
 def page() -> None:

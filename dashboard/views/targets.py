@@ -35,7 +35,8 @@ def show_targets() -> None:
     count = sum(one.count for one in found.values())
     numbers = (len(hardware.current(versions)), "target"), (count, "measurement"), (len(predictors), "predictor")
     st.markdown(" · ".join(f"{number:,} {word}{'s' * (number != 1)}" for number, word in numbers))
-    st.table(hardware.targets_table(versions, found), hide_index=True)
+    with st.container(key="machines"):
+        st.table(hardware.targets_table(versions, found), hide_index=True)
     st.caption(
         "Spread: the interquartile range of a network's passes as a share of their median, in the median over all "
         "networks. Another fingerprint of the machine is another version, and its latencies are kept apart."

@@ -1,8 +1,11 @@
-"""What a training will come to: a Gaussian process over what a network makes of settings, curve and weights.
+"""What a training will come to: a Gaussian process over settings, curve and what a network makes of the weights.
 
-The kernel is an RBF of learnt features (deep kernel learning, Wilson et al. 2016, arXiv:1511.02222), learnt with its
-scales by the marginal likelihood (Rasmussen and Williams 2006, 5.8). The mean is a learnt line through the last value
-of the curve, so that what is learnt is how trainings differ from standing still.
+The kernel is a sum. One part is an RBF of the settings and the last values of the curve, each with a scale of its own;
+the other, which begins small, is an RBF of learnt features (deep kernel learning, Wilson et al. 2016, arXiv:1511.02222)
+of these, the whole curve and the weights. All is learnt by the marginal likelihood (Rasmussen and Williams 2006, 5.8)
+times priors, without which the learnt features would remember each training and leave no noise. The mean is a learnt
+line through the last values, so that what is learnt is how trainings differ from standing still. Values are normal
+scores: see `_normal_scores`.
 
 Nothing is read that was not there: of a training at an epoch only the curve up to it and the weights at it, and of one
 that has not begun no weights at all.
@@ -10,7 +13,6 @@ that has not begun no weights at all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,15 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.fidelity._normal_scores import NormalScores
 from nas.fidelity._weights import Layer, Reader
 
 FloatArray = npt.NDArray[np.float64]
 
-_SETTINGS, _CURVE, _WEIGHTS, _FEATURES = 16, 4, 8, 8  # widths
+_SETTINGS, _CURVE, _WEIGHTS, _FEATURES = 16, 4, 8, 3  # widths
+_TOLD = 6  # numbers of a question: now, then, whether it has begun, the last value and the last two changes
 _MOST_PAIRS = 160  # points that a process is fitted to
-_RATE = 2e-2
+_RATE = 3e-2
 _JITTER = 1e-6
 _LEAST_NOISE = 1e-4
+_NOISE, _VARIANCE, _DEEP = 0.1, 1.0, 0.05  # variances to begin with: of the noise, and of both kernels
+_SETTING, _TIME, _LAST, _CHANGE = -2.5, -1.0, 0.0, -1.0  # logarithms of scales to begin with
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,8 @@ class Forecaster:
 
     Args:
         horizon: the latest epoch that is asked about.
-        ahead: epochs between what is seen and what is asked about, which it learns; None for the end of each training.
+        seen: the epoch from which it learns where trainings end, as of one pair each: pairs of one training have an end
+            in common, which could be remembered. None learns what comes one epoch later, of every epoch.
         weights: whether weights are read; without them it is a model of settings and curves.
         steps: of learning, from the same beginning in every fit: what is forecast depends on the trainings alone.
     """
@@ -70,16 +77,15 @@ class Forecaster:
         trainings: Sequence[Logged],
         horizon: int,
         *,
-        ahead: int | None = 1,
+        seen: int | None = None,
         weights: bool = True,
-        steps: int = 60,
+        steps: int = 80,
         seed: int = 0,
     ) -> None:
         self._horizon, self._reads = horizon, weights
-        points = _pairs(trainings, ahead)
-        values = np.array([point.training.curve[point.then - 1] for point in points])
-        self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
-        self._y = torch.from_numpy((values - self._center) / self._scale)
+        points = _pairs(trainings, seen)
+        self._scores = NormalScores(np.concatenate([one.curve for one in trainings]))
+        self._y = torch.from_numpy(self._scores(np.array([one.training.curve[one.then - 1] for one in points])))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._model = _Model(len(trainings[0].settings), weights)
@@ -90,20 +96,21 @@ class Forecaster:
             self._factor = self._model.factor(self._x)
             self._weighted = torch.cholesky_solve((self._y - self._mean)[:, None], self._factor)
 
-    def forecast(self, questions: Sequence[Question]) -> tuple[FloatArray, FloatArray]:
-        """(n,) expected values and standard deviations, to which the `noise` of a single training comes."""
+    def forecast(self, questions: Sequence[Question], *, noise: bool = False) -> tuple[FloatArray, FloatArray]:
+        """(n,) expected values and standard deviations.
+
+        Args:
+            noise: whether the deviations are those of single trainings, or of what is expected of them.
+        """
         with torch.no_grad():
             x, mean = self._model(self._inputs(questions))
             across = self._model.covariance(x, self._x)
-            expected = mean + (across @ self._weighted)[:, 0]
+            expected = (mean + (across @ self._weighted)[:, 0]).numpy()
             explained = torch.linalg.solve_triangular(self._factor, across.T, upper=False).square().sum(0)
-            spread = (self._model.variance - explained).clamp(min=1e-10).sqrt()
-        return expected.numpy() * self._scale + self._center, spread.numpy() * self._scale
-
-    @property
-    def noise(self) -> float:
-        """The standard deviation of what two trainings differ in that the model takes for equal."""
-        return float(self._model.noise.detach().sqrt()) * self._scale
+            whole = self._model.variance + (self._model.noise if noise else 0)
+            spread = (whole - explained).clamp(min=1e-10).sqrt().numpy()
+        ends = self._scores.inverse(expected + spread), self._scores.inverse(expected - spread)
+        return self._scores.inverse(expected), (ends[0] - ends[1]) / 2
 
     def _learn(self, steps: int) -> None:
         optimizer = torch.optim.Adam(self._model.parameters(), lr=_RATE)
@@ -115,25 +122,23 @@ class Forecaster:
 
     def _inputs(self, questions: Sequence[Question]) -> _Inputs:
         settings = np.stack([one.training.settings for one in questions])
-        times = np.array([[one.now, one.then] for one in questions]) / self._horizon
         curves = np.zeros((len(questions), 2, max(3, self._horizon)))
-        for row, one in zip(curves, questions, strict=True):
-            seen = np.array(one.training.curve[: one.now])
-            row[0, : len(seen)], row[1, : len(seen)] = (seen - self._center) / self._scale, 1
-        last = np.array([row[0, one.now - 1] if one.now else 0.0 for row, one in zip(curves, questions, strict=True)])
-        begun = np.array([float(one.now > 0) for one in questions])
+        told = np.zeros((len(questions), _TOLD))
+        for row, numbers, one in zip(curves, told, questions, strict=True):
+            seen = self._scores(np.array(one.training.curve[: one.now], dtype=float))
+            row[0, : len(seen)], row[1, : len(seen)] = seen, 1
+            numbers[:3] = one.now / self._horizon, one.then / self._horizon, one.now > 0
+            last = [*seen[:-1:-1], *np.diff(seen)[:-3:-1]]
+            numbers[3 : 3 + len(last)] = last
         states = [one.training.states[one.now - 1] if self._reads and one.now else () for one in questions]
-        plain = np.column_stack([settings, times, begun, last])
-        return _Inputs(torch.from_numpy(plain), torch.from_numpy(curves), states)
+        return _Inputs(torch.from_numpy(np.column_stack([settings, told])), torch.from_numpy(curves), states)
 
 
-def _pairs(trainings: Sequence[Logged], ahead: int | None) -> list[Question]:
-    """What came so many epochs after each epoch, the beginning included; of very many some, evenly."""
-    found = [
-        Question(training, now, now + ahead if ahead else len(training.curve))
-        for training in trainings
-        for now in range(len(training.curve) + 1 - (ahead or 1))
-    ]
+def _pairs(trainings: Sequence[Logged], seen: int | None) -> list[Question]:
+    """What is learnt of trainings; of very many pairs some, evenly."""
+    if seen is not None:
+        return [Question(one, seen, len(one.curve)) for one in trainings if len(one.curve) > seen]
+    found = [Question(one, now, now + 1) for one in trainings for now in range(len(one.curve))]
     if len(found) <= _MOST_PAIRS:
         return found
     return [found[index] for index in np.linspace(0, len(found) - 1, _MOST_PAIRS).astype(int)]
@@ -142,7 +147,7 @@ def _pairs(trainings: Sequence[Logged], ahead: int | None) -> list[Question]:
 @dataclass(frozen=True, eq=False)
 class _Inputs:
     plain: Tensor
-    """(n, d + 4) settings, now and then as shares of the horizon, whether it has begun, and the last value."""
+    """(n, d + 6) settings; now and then as shares of the horizon, whether it has begun, the last value and changes."""
     curves: Tensor
     """(n, 2, horizon) values, and where there are some."""
     states: Sequence[Sequence[Layer]]
@@ -153,48 +158,55 @@ class _Model(nn.Module):
 
     def __init__(self, num_settings: int, weights: bool) -> None:
         super().__init__()
-        self.settings = nn.Linear(num_settings + 4, _SETTINGS)
+        told = num_settings + _TOLD
+        begin = [*[_SETTING] * num_settings, _TIME, _TIME, _LAST, _LAST, _CHANGE, _CHANGE]
+        self.scales = nn.Parameter(torch.tensor(begin))
+        self.line = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))  # before it begins, after, by what was last
+        self.logs = nn.Parameter(torch.tensor([_VARIANCE, _DEEP, _NOISE]).log())
+        self.settings = nn.Linear(told, _SETTINGS)
         self.curve = nn.Conv1d(2, _CURVE, 3, padding=1)
         self.out = nn.Linear(_SETTINGS + _CURVE + (_WEIGHTS if weights else 0), _FEATURES)
-        self.line = nn.Parameter(
-            torch.tensor([0.0, 0.0, 1.0])
-        )  # before a training begins, after, and by its last value
-        self.logs = nn.Parameter(torch.tensor([0.0, math.log(0.05)]))  # of the variance and of the noise
         self.double()
         self.reader = Reader(_WEIGHTS) if weights else None  # made last: without it all else begins alike
+        self._begun = [one.detach().clone() for one in self._plain()]
+
+    def _plain(self) -> list[Tensor]:
+        """What has a normal prior about what it begins with."""
+        return [self.scales, self.line, self.logs]
 
     def forward(self, inputs: _Inputs) -> tuple[Tensor, Tensor]:
-        """(n, features) and (n,)."""
+        """(n, features) and (n,): the first ones are told numbers, the last `_FEATURES` are learnt."""
         parts = [torch.tanh(self.settings(inputs.plain)), F.relu(self.curve(inputs.curves)).amax(2)]
         parts += [self.reader(inputs.states)] if self.reader is not None else []
-        begun, last = inputs.plain[:, -2], inputs.plain[:, -1]
-        mean = self.line[0] * (1 - begun) + self.line[1] * begun + self.line[2] * last
-        return self.out(torch.cat(parts, 1)), mean
+        begun = inputs.plain[:, -4]
+        mean = torch.column_stack([1 - begun, begun, inputs.plain[:, -3:]]) @ self.line
+        return torch.cat([inputs.plain * self.scales.exp(), self.out(torch.cat(parts, 1))], 1), mean
 
     @property
     def variance(self) -> Tensor:
-        return self.logs[0].exp()
+        return self.logs[:2].exp().sum()
 
     @property
     def noise(self) -> Tensor:
-        return self.logs[1].exp() + _LEAST_NOISE
+        return self.logs[2].exp() + _LEAST_NOISE
 
     def covariance(self, some: Tensor, others: Tensor) -> Tensor:
-        return self.variance * torch.exp(
-            -(torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / 2
-        )
+        squares = (some[:, None] - others[None]).square()  # differentiable where points coincide, unlike a distance
+        told, learnt = squares[..., :-_FEATURES].sum(-1), squares[..., -_FEATURES:].sum(-1)
+        found: Tensor = self.logs[0].exp() * torch.exp(-told / 2) + self.logs[1].exp() * torch.exp(-learnt / 2)
+        return found
 
     def factor(self, x: Tensor) -> Tensor:
-        squares = (x[:, None] - x[None]).square().sum(-1)  # differentiable where points coincide, unlike a distance
-        kernel = self.variance * torch.exp(-squares / 2) + (self.noise + _JITTER) * torch.eye(len(x))
-        found: Tensor = torch.linalg.cholesky(kernel)
+        found: Tensor = torch.linalg.cholesky(self.covariance(x, x) + (self.noise + _JITTER) * torch.eye(len(x)))
         return found
 
     def surprise(self, inputs: _Inputs, y: Tensor) -> Tensor:
-        """The negative log marginal likelihood of each point, but for a constant."""
+        """The negative logarithm of likelihood and priors for each point, but for a constant."""
         x, mean = self(inputs)
         factor = self.factor(x)
         apart = (y - mean)[:, None]
-        fit = (apart * torch.cholesky_solve(apart, factor)).sum() / 2
-        found: Tensor = (fit + factor.diagonal().log().sum()) / len(y)
+        fit = (apart * torch.cholesky_solve(apart, factor)).sum() / 2 + factor.diagonal().log().sum()
+        moved = [(now - then).square().sum() for now, then in zip(self._plain(), self._begun, strict=True)]
+        priors = torch.stack(moved).sum() + self.out.weight.square().sum() / 2
+        found: Tensor = (fit + priors) / len(y)
         return found

@@ -181,10 +181,11 @@ class Forecasting:
         if not open_ or not begun:
             return []
         model = Forecaster(begun, self.largest, weights=self._weights is not None, seed=self.seed)
-        mean, spread = model.forecast([Question(trainings[arch], now, now + 1) for arch, now in open_])
+        questions = [Question(trainings[arch], now, now + 1) for arch, now in open_]
+        mean, spread = model.forecast(questions)
         best = np.array([_best(begun, now + 1) for _, now in open_])
         order = np.argsort(-log_expected_improvement(-mean, spread, -best), kind="stable")
-        whole = np.hypot(spread, model.noise)  # what is seen has noise, and what is hoped for has none
+        _, whole = model.forecast(questions, noise=True)  # what is seen has noise, and what is hoped for has none
         return [
             _Chosen(arch, now + 1, (float(mean[place]), float(whole[place])))
             for place in order.tolist()

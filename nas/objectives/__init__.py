@@ -1,1 +1,1 @@
-"""What a search wants: objectives, limits, and comparing by several at once."""
+"""Objectives, limits, and comparison by several objectives."""

@@ -1,4 +1,4 @@
-"""What is wanted of networks: objectives to minimise under limits; of a study with several targets one for each.
+"""Aims: objectives to minimise under limits. A study with several targets has one aim per target.
 
 Accuracy does not depend on the hardware and latency does not depend on the weights, so one study serves many targets:
 they share the evaluations and the objectives, and each has its own latency, limits and front.
@@ -24,19 +24,19 @@ _FORM = re.compile(r"\s*(?P<name>[^\s<>=!~]+)\s*(?P<limit>[<>=!~].*)?")
 
 @dataclass(frozen=True)
 class Aim:
-    """One front: objectives that are minimised together, under limits."""
+    """One front: objectives that are minimised together under limits."""
 
     objectives: tuple[str, ...]
     limits: tuple[Limit, ...] = ()
     target: str = ""
-    """The hardware target that it is for; empty where a study has one front for all."""
+    """The hardware target; empty if the study has a single front."""
 
     def holds(self, evaluation: Evaluation) -> bool:
-        """Whether it succeeded and keeps the limits."""
+        """Whether an evaluation succeeded and keeps the limits."""
         return evaluation.error is None and all(limit.holds(evaluation.metrics) for limit in self.limits)
 
     def keeps(self, columns: Columns) -> Mask:
-        """(n,) which succeeded and keep the limits."""
+        """Return (n,) bool: which evaluations succeeded and keep the limits."""
         if not columns.succeeded.any():
             return columns.succeeded
         kept = columns.succeeded.copy()
@@ -45,7 +45,7 @@ class Aim:
         return kept
 
     def on_front(self, columns: Columns, among: Mask) -> Mask:
-        """(n,) which of those `among` succeeded, keep the limits and are dominated by no other that does."""
+        """Return (n,) bool: which of those `among` keep the limits and are not dominated by others that do."""
         found = among & self.keeps(columns)
         if found.any():
             rows = np.flatnonzero(found)
@@ -54,7 +54,7 @@ class Aim:
         return found
 
     def front(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-        """Of those that succeeded and keep the limits, the ones that no other dominates, in their order."""
+        """Return the non-dominated among the evaluations that succeeded and keep the limits, in their order."""
         kept = [evaluation for evaluation in evaluations if self.holds(evaluation)]
         if not kept:
             return []
@@ -62,19 +62,21 @@ class Aim:
 
 
 def latency(target: str) -> str:
-    """The metric of a target."""
+    """Return the name of a target's latency metric."""
     return f"latency_ms@{target}"
 
 
 def read_target(text: str) -> tuple[str, str | None]:
-    """A target's name and, where it has one, its limit in milliseconds as that on a metric: ``pi5 <= 40``.
+    """Return the name of a target and its limit as text, None if it has none; ``pi5 <= 40`` limits milliseconds.
 
     Raises:
         NasError: the text has another form.
     """
     form = _FORM.fullmatch(text)
     if form is None:
-        raise NasError(f"{text!r} is no target: write its name, or with a limit in milliseconds as in 'pi5 <= 40'")
+        raise NasError(
+            f"{text!r} is not a target: write its name, or its name and a limit in milliseconds as in 'pi5 <= 40'"
+        )
     if form["limit"] is None:
         return form["name"], None
     return form["name"], str(parse(f"{latency(form['name'])} {form['limit']}"))
@@ -83,17 +85,17 @@ def read_target(text: str) -> tuple[str, str | None]:
 def for_targets(
     objectives: Sequence[str], limits: Sequence[Limit], targets: Mapping[str, Sequence[Limit]]
 ) -> tuple[Aim, ...]:
-    """One aim for each target, of the shared objectives and its latency; without targets a single one."""
+    """Return one aim per target, with the shared objectives and the target's latency; without targets a single aim."""
     if not targets:
         return (Aim(tuple(objectives), tuple(limits)),)
     return tuple(Aim((*objectives, latency(name)), (*limits, *own), name) for name, own in targets.items())
 
 
 def of_study(study: StudyRecord, target: str | None = None) -> tuple[Aim, ...]:
-    """Those of a stored study, or that of one of its targets.
+    """Return the aims of a stored study, or the aim of one of its targets.
 
     Raises:
-        NasError: it has no such target.
+        NasError: the study has no such target.
     """
     stored: Mapping[str, Sequence[str]] = study.settings.get("targets", {})
     shared = [name for name in study.objectives if name not in map(latency, stored)]
@@ -104,23 +106,23 @@ def of_study(study: StudyRecord, target: str | None = None) -> tuple[Aim, ...]:
         return found
     chosen = tuple(aim for aim in found if aim.target == target)
     if not chosen:
-        there = f"its targets are {', '.join(stored)}" if stored else "it has one front for all"
-        raise NasError(f"study {study.name!r} has no target {target!r}: {there}")
+        remedy = f"choose one of {', '.join(stored)}" if stored else "it has a single front, so leave the target out"
+        raise NasError(f"study {study.name!r} has no target {target!r}: {remedy}")
     return chosen
 
 
 def under(aims: Sequence[Aim], where: Sequence[str], study: StudyRecord) -> list[Aim]:
-    """The aims of a study under further limits, which may be relative to the parent it was searched with.
+    """Return the aims of a study with further limits, which may be relative to the study's parent.
 
     Raises:
-        NasError: a malformed limit, or a relative one where the study does not know its parent's value.
+        NasError: a limit is malformed, or relative although the study does not store the parent's value.
     """
     further = [parse(text).of(study.settings.get("parent", {})) for text in where]
     return [replace(aim, limits=(*aim.limits, *further)) for aim in aims]
 
 
 def fronts(aims: Sequence[Aim], evaluations: Sequence[Evaluation]) -> dict[str, tuple[Evaluation, tuple[str, ...]]]:
-    """The networks of all fronts by digest, in the order of `evaluations`, each with the targets on whose it is."""
+    """Return the networks of all fronts by digest, in the order of `evaluations`, with the targets of their fronts."""
     on: dict[str, list[str]] = {}
     for aim in aims:
         for evaluation in aim.front(evaluations):
@@ -129,11 +131,11 @@ def fronts(aims: Sequence[Aim], evaluations: Sequence[Evaluation]) -> dict[str, 
 
 
 def distances(aims: Sequence[Aim], evaluations: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
-    """How far networks that keep the limits of every aim are from each front, by digest and target.
+    """Return the distance from each front of the networks that keep the limits of every aim, by digest and target.
 
-    The distance is by which share of the front's range a network would have to be better in every objective to be as
-    good as a network of the front: the additive epsilon indicator (Zitzler et al. 2003, doi:10.1109/TEVC.2003.810758,
-    section IV), 0 on the front itself.
+    The distance is the share of the front's range by which a network would have to improve in every objective to equal
+    a network of the front: the additive epsilon indicator (Zitzler et al. 2003, doi:10.1109/TEVC.2003.810758, section
+    IV). It is 0 on the front itself.
     """
     kept = [evaluation for evaluation in evaluations if all(aim.holds(evaluation) for aim in aims)]
     found: dict[str, dict[str, float]] = {evaluation.arch.digest: {} for evaluation in kept}
@@ -147,6 +149,6 @@ def distances(aims: Sequence[Aim], evaluations: Sequence[Evaluation]) -> dict[st
 
 
 def _values(aim: Aim, evaluations: Sequence[Evaluation]) -> npt.NDArray[np.float64]:
-    """(n, m) objectives."""
+    """Return (n, m) objectives."""
     values = [[evaluation.metrics[name] for name in aim.objectives] for evaluation in evaluations]
     return np.array(values, dtype=float).reshape(len(values), len(aim.objectives))

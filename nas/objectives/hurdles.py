@@ -1,9 +1,9 @@
-"""Cheap checks that a candidate must pass before it is evaluated: of any run, under any searcher.
+"""Cheap checks that a candidate must pass before it is evaluated, for any run and any searcher.
 
     hurdles = (Hurdle("quick_error <= 0.8", quick), Hurdle("gradient_norm <= 1e6", pushed))
 
-They run where evaluations run, in order, the first that is not kept being the last. What is rejected is stored with the
-reason as a failed evaluation is, and counts as one of the evaluations that were asked for; searchers are told of it.
+They run where evaluations run, in order, up to the first that fails. A rejected candidate is stored as a failed
+evaluation with the reason, counts as one of the requested evaluations, and is reported to the searcher.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REASON = re.compile(r"Rejected: (?P<rule>.+) does not hold: .*")
 
 
 class Rejected(NasError):
-    """A candidate that is not worth an evaluation."""
+    """A candidate breaks the rule of a hurdle, so it is not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Hurdle:
     """One check.
 
     Args:
-        rule: a name of yours, an operator and a number, as limits are written: "quick_error <= 0.8".
-        tell: the value of that name, of an architecture. A NaN keeps no rule.
+        rule: a name of your choice, an operator and a number, written like a limit: "quick_error <= 0.8".
+        tell: returns the value of that name for an architecture. NaN breaks every rule.
 
     Raises:
-        NasError: the rule is no limit, or relative; `tell` cannot be called.
+        NasError: the rule is not a limit or is relative, or `tell` cannot be called.
     """
 
     rule: str
@@ -44,20 +44,20 @@ class Hurdle:
     def __post_init__(self) -> None:
         limit = parse(self.rule)
         if limit.relative:
-            raise NasError(f"the hurdle '{limit}' is relative, and there is no parent to compare with: give a number")
+            raise NasError(f"the hurdle '{limit}' is relative, but hurdles have no parent: give a number without an x")
         if not callable(self.tell):
-            raise NasError(f"the hurdle '{limit}' has {self.tell!r}, which cannot be called: give a function")
+            raise NasError(f"the hurdle '{limit}' has tell = {self.tell!r}, which is not callable: give a function")
         object.__setattr__(self, "limit", limit)
 
     def clear(self, arch: Architecture) -> None:
-        """Raises Rejected, with the rule and the value, where an architecture does not keep the rule."""
+        """Raise Rejected, with the rule and the value, if an architecture breaks the rule."""
         value = float(self.tell(arch))
         if not self.limit.holds({self.limit.metric: value}):
             raise Rejected(f"{self.limit} does not hold: {value:.2g}")
 
 
 class Cleared:
-    """An evaluator of what passes all hurdles."""
+    """Evaluates candidates that pass all hurdles; raises Rejected for others."""
 
     def __init__(self, hurdles: Sequence[Hurdle], evaluate: Evaluate) -> None:
         self.hurdles = tuple(hurdles)
@@ -70,6 +70,6 @@ class Cleared:
 
 
 def rejections(errors: Iterable[str | None]) -> dict[str, int]:
-    """How many evaluations each rule rejected, of the reasons why evaluations failed; the most frequent first."""
+    """Return how many evaluations each rule rejected, most frequent first, from the errors of failed evaluations."""
     found = (_REASON.fullmatch(error) for error in errors if error)
     return dict(Counter(match["rule"] for match in found if match).most_common())

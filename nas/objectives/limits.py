@@ -1,4 +1,4 @@
-"""Limits on metrics, as people write them: `latency_ms@cpu <= 2`, or `params <= 0.5x`, half of what the parent has."""
+"""Limits on metrics, written `latency_ms@cpu <= 2`, or `params <= 0.5x` for half of the parent's value."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Limit:
     """A bound that a metric must keep.
 
     Args:
-        relative: the bound is a multiple of the parent's value, the parent being the largest network of a space, with
-            the weights it starts with; `of` makes it absolute, which it must be before anything is judged by it.
+        relative: the bound is a multiple of the value of the parent, the largest network of a space with its initial
+            weights. `of` makes the limit absolute; only an absolute limit can be checked.
 
     Raises:
-        NasError: an unknown operator, or a bound that is not a finite number.
+        NasError: the operator is unknown, or the bound is not a finite number.
     """
 
     metric: str
@@ -58,11 +58,11 @@ class Limit:
 
     @property
     def is_upper(self) -> bool:
-        """Whether the metric is to stay below."""
+        """Whether the bound is an upper one."""
         return self.op in ("<", "<=")
 
     def of(self, parent: Mapping[str, float]) -> Limit:
-        """The same limit in the metric's own unit, given what the parent has; an absolute one as it is.
+        """Return the limit in the metric's own unit, given the parent's metrics; an absolute one is returned unchanged.
 
         Raises:
             NasError: the parent's value is not known.
@@ -70,23 +70,29 @@ class Limit:
         if not self.relative:
             return self
         if self.metric not in parent:
-            known = f"known of the parent: {', '.join(parent)}" if parent else "nothing is known of the parent"
-            raise NasError(f"limit '{self}' is relative to the parent's {self.metric}, and {known}; give a number")
+            known = f"the known metrics are {', '.join(parent)}" if parent else "no metric of the parent is known"
+            raise NasError(
+                f"limit '{self}' is relative to the parent's {self.metric}, which is not known ({known}); give a number"
+            )
         return replace(self, value=float(f"{self.value * parent[self.metric]:.6g}"), relative=False)
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the metric keeps the bound; a NaN does not. NasError if not measured, or the bound is relative."""
+        """Whether the metric keeps the bound; NaN does not.
+
+        Raises:
+            NasError: the metric was not measured, or the bound is relative.
+        """
         return bool(self._compared(metrics))
 
     def among(self, columns: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
-        """(n,) which values of the metric keep the bound; NasError as in `holds`."""
+        """Return (n,) bool: which values of the metric keep the bound; raises NasError as `holds` does."""
         found: npt.NDArray[np.bool_] = self._compared(columns)
         return found
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """By how much the bound is missed, as a share of it, or in the metric's unit where the bound is 0.
+        """Return by how much the bound is missed, as a share of it, or in the metric's unit if the bound is 0.
 
-        It is 0 if, and only if, the limit holds. Infinite for a NaN. NasError if the metric was not measured.
+        The result is 0 if and only if the limit holds, and infinite for NaN. Raises NasError as `holds` does.
         """
         if self.holds(metrics):
             return 0.0
@@ -96,25 +102,25 @@ class Limit:
 
     def _compared(self, metrics: Mapping[str, Any]) -> Any:
         if self.relative:
-            raise NasError(f"limit '{self}' is relative to a parent that is not known here; {_EXAMPLE}")
+            raise NasError(f"limit '{self}' is relative to a parent, which is not known here; {_EXAMPLE}")
         return _OPERATORS[self.op](self._measured(metrics), self.value)
 
     def _measured(self, metrics: Mapping[str, Any]) -> Any:
         if self.metric not in metrics:
             there = ", ".join(metrics) or "none"
-            raise NasError(f"the limit '{self}' is on a metric that was not measured; there is: {there}")
+            raise NasError(f"the limit '{self}' is on a metric that was not measured; use one of the measured: {there}")
         return metrics[self.metric]
 
 
 def parse(text: str) -> Limit:
-    """Reads one limit: a metric, one of <= < >= >, a number; with an x behind it, a multiple of the parent's value.
+    """Parse a limit: a metric, one of <= < >= >, and a number; with a trailing x, a multiple of the parent's value.
 
     Raises:
-        NasError: the text has another form, with an example of the right one.
+        NasError: the text has another form; the message gives an example.
     """
     form = _FORM.fullmatch(text)
     if form is None:
-        raise NasError(f"{text!r} is no limit, which is a metric, an operator and a number; {_EXAMPLE}")
+        raise NasError(f"{text!r} is not a limit, which consists of a metric, an operator and a number; {_EXAMPLE}")
     number = form["value"].removesuffix("x")
     try:
         value = float(number)

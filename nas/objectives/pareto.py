@@ -1,6 +1,6 @@
-"""Comparing by several objectives at once; all of them are minimised, and one objective is the special case m = 1.
+"""Comparison by several objectives; all are minimised, and one objective is the special case m = 1.
 
-Values are (n, m): n points, m objectives. The algorithms are moocore's but for the crowding distance, which it has not.
+Values are (n, m): n points, m objectives. The algorithms are moocore's, except the crowding distance, which it lacks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from nas.errors import NasError
 
 
 def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
-    """Which of the n points no other point dominates: (n,) bool. Equal points are kept or dropped together.
+    """Return (n,) bool: which points no other point dominates. Equal points are kept or dropped together.
 
     Raises:
-        NasError: values are not (n, m) with m >= 1, or one is NaN.
+        NasError: the values are not (n, m) with m >= 1, or one is NaN.
     """
     points = _points(values)
     return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=bool)
 
 
 def ranks(values: ArrayLike) -> NDArray[np.int64]:
-    """The front each point belongs to, (n,): 0 is not dominated, 1 is not dominated once front 0 is gone, and so on.
+    """Return (n,) the front of each point: 0 is non-dominated, 1 is non-dominated without front 0, and so on.
 
     Raises:
         NasError: as in `non_dominated`.
@@ -37,9 +37,9 @@ def ranks(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def levels(values: ArrayLike, count: int) -> Iterator[NDArray[np.int64]]:
-    """The points of front 0, then those of front 1, and so on, ascending, until there are `count` of them.
+    """Yield the points of front 0, then those of front 1, and so on, ascending, until there are `count` of them.
 
-    Where few of many points are wanted, what is left is looked at once for each front, which costs little.
+    If few of many points are requested, each front takes one pass over the remaining points, which is cheap.
 
     Raises:
         NasError: as in `non_dominated`.
@@ -61,11 +61,11 @@ def levels(values: ArrayLike, count: int) -> Iterator[NDArray[np.int64]]:
 
 
 def crowding(values: ArrayLike) -> NDArray[np.float64]:
-    """The crowding distance of each point among these, (n,): large where neighbours are far (Deb et al. 2002, III-B).
+    """Return (n,) crowding distances of these points: large if neighbours are far (Deb et al. 2002, III-B).
 
-    Sums over the objectives the distance between a point's two neighbours, as a share of the objective's range. The
+    A distance is the sum over objectives of the distance between a point's two neighbours, as a share of the range. The
     first and the last point of an objective get infinity; of several equal ones the first (or last) in the given order.
-    An objective in which all points are equal tells none apart and counts nothing. One or two points get infinity.
+    An objective in which all points are equal contributes nothing. One or two points get infinity.
 
     Raises:
         NasError: as in `non_dominated`, or a value is infinite.
@@ -85,10 +85,10 @@ def crowding(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
-    """The volume between the front and `reference` (m,), which is worse than all that counts; 0 for no points.
+    """Return the volume between the front and `reference` (m,); only points better than it count. 0 for no points.
 
     Raises:
-        NasError: as in `crowding`, or the reference has another number of objectives.
+        NasError: as in `crowding`, or the reference has another number of objectives or is not finite.
     """
     points, corner = _points(values, finite=True), np.asarray(reference, dtype=float)
     if corner.shape != points.shape[1:] or not np.isfinite(corner).all():
@@ -99,16 +99,16 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
 
 
 def reference_point(values: ArrayLike) -> NDArray[np.float64]:
-    """A point (m,) a tenth of the range worse than the worst of each objective, so that extreme points count as well.
+    """Return a point (m,) a tenth of the range worse than the worst of each objective, so that extreme points count.
 
-    Hypervolumes compare only under one reference: take it once, from all points of all that is compared.
+    Hypervolumes are comparable only with the same reference: compute it once, from all points of the comparison.
 
     Raises:
         NasError: as in `crowding`, or there are no points.
     """
     points = _points(values, finite=True)
     if not len(points):
-        raise NasError("there are no points to take a reference from; evaluate at least one architecture")
+        raise NasError("there are no points to compute a reference from; evaluate at least one architecture")
     worst, span = points.max(axis=0), np.ptp(points, axis=0)
     span[span == 0] = np.maximum(np.abs(worst[span == 0]), 1.0)
     return np.asarray(worst + 0.1 * span)
@@ -117,7 +117,7 @@ def reference_point(values: ArrayLike) -> NDArray[np.float64]:
 def _points(values: ArrayLike, *, finite: bool = False) -> NDArray[np.float64]:
     points = np.asarray(values, dtype=float)
     if points.ndim != 2 or not points.shape[1]:
-        raise NasError(f"objective values have shape {points.shape}; give (points, objectives), one row a point")
+        raise NasError(f"objective values have shape {points.shape}; give (points, objectives), one row per point")
     if np.isnan(points).any() or (finite and np.isinf(points).any()):
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise NasError(f"point {row} has the objectives {points[row].tolist()}; leave failed evaluations out")

@@ -1,4 +1,4 @@
-"""Limits checked before anything is evaluated, on what can be predicted of an architecture."""
+"""Checks limits before evaluation, on metrics that can be predicted from an architecture."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -9,18 +9,18 @@ from nas.objectives.limits import Limit
 from search_spaces import Architecture
 
 Predict = Callable[[Sequence[Architecture]], Mapping[str, np.ndarray]]
-"""Metrics that cost next to nothing, each (n,): counted (`params`, `macs`) or predicted (`latency_ms@cpu`)."""
+"""Returns cheap metrics, each (n,): counted (`params`, `macs`) or predicted (`latency_ms@cpu`)."""
 
 
 class Screen:
-    """Says which architectures keep all limits of an aim as predicted, and remembers how near the best came to each.
+    """Decides which architectures keep all limits of an aim by prediction; records the nearest value to each limit.
 
-    With `bound`, upper limits are checked on what metrics only seldom exceed.
+    With `bound`, upper limits are checked on upper bounds of the metrics instead of predictions.
     """
 
     def __init__(self, limits: Sequence[Sequence[Limit]], predict: Predict, bound: Predict | None = None) -> None:
         self.limits = [tuple(own) for own in limits]
-        """Of each aim; what keeps those of one is worth an evaluation."""
+        """The limits of each aim; an architecture that keeps those of one aim is worth an evaluation."""
         self.predict = predict
         self.bound = bound or predict
         self._seen = 0
@@ -28,7 +28,7 @@ class Screen:
         self._nearest: dict[Limit, float] = {}
 
     def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """(n,) bool."""
+        """Return (n,) bool: which architectures are worth an evaluation."""
         predicted, bounds = self.predict(archs), self.bound(archs)
         kept: dict[Limit, np.ndarray] = {}
         for limit in dict.fromkeys(itertools.chain.from_iterable(self.limits)):
@@ -52,6 +52,6 @@ class Screen:
         return keeps
 
     def report(self) -> str:
-        """How many were tried and, for each limit, how many kept it and the nearest value seen."""
+        """Report how many architectures were tried and, for each limit, how many kept it and the nearest value."""
         rows = [f"{self._passed[limit]} keep {limit}, nearest {self._nearest[limit]:g}" for limit in self._nearest]
         return f"of {self._seen} architectures tried " + "; ".join(rows)

@@ -1,4 +1,4 @@
-"""What a metric's name says: its title, its unit and the device, and how its values are written.
+"""Derives from a metric's name its title, unit and device, and formats its values.
 
 `latency_ms@cpu` is "latency (ms) on cpu"; errors are fractions in the database and per cent on the screen.
 """
@@ -34,7 +34,7 @@ def is_cost(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric as the reader sees it. `factor` takes stored values to shown ones."""
+    """A metric as displayed. `factor` converts stored values to displayed ones."""
 
     name: str
     title: str
@@ -45,18 +45,18 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """Title of an axis: `error (%)`, `latency (ms) on cpu`, `parameters`."""
+        """The title of an axis: `error (%)`, `latency (ms) on cpu`, `parameters`."""
         unit = f" ({self.unit})" if self.unit else ""
         return f"{self.title}{unit}" + (f" on {self.device}" if self.device else "")
 
     @property
     def phrase(self) -> str:
-        """Name in running text: `latency on cpu`."""
+        """The name in running text: `latency on cpu`."""
         return self.title + (f" on {self.device}" if self.device else "")
 
     @property
     def tick_format(self) -> str:
-        """Plotly's format of the axis' ticks: SI prefixes for counts, Plotly's own choice otherwise."""
+        """Plotly's tick format: SI prefixes for counts, Plotly's default otherwise."""
         return "~s" if self.is_count else ""
 
     @property
@@ -64,7 +64,7 @@ class Metric:
         return ".3s" if self.is_count else ".3~g" if self.unit == "%" else ".4~g"
 
     def text(self, value: float) -> str:
-        """One stored value with its unit: `3.1 %`, `1.24 ms`, `48.2k`."""
+        """Format a stored value with its unit: `3.1 %`, `1.24 ms`, `48.2k`."""
         if not math.isfinite(value):
             return "–"
         shown = value * self.factor
@@ -76,7 +76,7 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """Read a metric's name: `quantity[_unit][@device]`."""
+    """Parse a metric's name: `quantity[_unit][@device]`."""
     quantity, _, device = name.partition("@")
     if quantity in _SHARES or quantity.endswith("_error"):
         return Metric(name, quantity.replace("_", " "), "%", device, 100.0)
@@ -90,7 +90,7 @@ def metric(name: str) -> Metric:
 
 
 def si(value: float) -> str:
-    """A number in three figures with an SI prefix: 48213 is `48.2k`."""
+    """Format a number with three digits and an SI prefix: 48213 is `48.2k`."""
     rounded = float(f"{value:.3g}")
     for size, prefix in _PREFIXES:
         if abs(rounded) >= size:

@@ -1,11 +1,11 @@
-"""Predictors: a metric of an architecture from a few measured ones, with its uncertainty, for 100,000 in one call.
+"""Predictors estimate a metric of architectures, with its uncertainty, from a few measurements; 100,000 in one call.
 
-Every kind is made as ``Kind(space, features=None)``; `Ensemble`, which weighs the others by what they predict of
-measurements they have not seen, is the one to take unless there is a reason (docs/decisions/latency-predictor.md).
-Rows of numbers that are no `Space` go to the models behind them, in `nas.predictors.models`.
+Every kind is constructed as ``Kind(space, features=None)``. `Ensemble` is the recommended kind; it weights the others
+by their predictions of held-out measurements (docs/decisions/latency-predictor.md). For rows of numbers that do not
+come from a `Space`, use the underlying models in `nas.predictors.models`.
 
-A predictor has no stored state. A fit is a function of the measurements, whatever their order, so it is made again
-from those in the database or in a file (`nas.predictors.stored`) and can never be out of step with them.
+A predictor stores no state. A fit is a function of the measurements in any order, so it is recomputed from those in the
+database or in a file (`nas.predictors.stored`) and always agrees with them.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from search_spaces import Space
 
 
 class Predictor(Protocol):
-    """Made as `Kind(space, features=None)`; `features` adds columns, (n, k) of n architectures, to those of the space.
+    """Constructed as `Kind(space, features=None)`; `features` returns k more columns, (n, k) for n architectures.
 
-    Architectures come as a sequence of them or as (n, num_slots) integer codes, the fast way for many; `features` is
-    called with what it is: a part of either.
+    Architectures are a sequence of `Architecture` or (n, num_slots) integer codes, which are fast for many; `features`
+    is called with a part of either.
     """
 
     def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
-        """Learns from measured values, one an architecture; forgets what it was fitted to before."""
+        """Fit to measured values, one per architecture, discarding any earlier fit."""
         ...
 
     def predict(self, archs: Archs) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of a new measurement, each (n,), in the unit of `y`."""
+        """Return the mean and standard deviation of a new measurement, each (n,), in the unit of `y`."""
         ...
 
 

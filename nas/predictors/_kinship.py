@@ -1,10 +1,10 @@
-"""What the known targets of a space make one expect of a new one: a mixture of Gaussian processes.
+"""Predicts a new target from the known targets of a space: hypotheses for a mixture of Gaussian processes.
 
-Each hypothesis names an expert, which is one known target or the mean of all. The values of the new target are a line
-in those of the expert; they depart from it as the known targets do (with the covariance of what is left of each when
-the expert's line is taken away), and by something linear in the architecture's own columns. What remains is noise,
-its variance in proportion to the expert's values. The line has a flat prior, so densities are restricted likelihoods
-(Patterson and Thompson 1971; Rasmussen and Williams 2006, section 2.7).
+Each hypothesis names an expert, which is one known target or the mean of all. The values of the new target are a linear
+function of the expert's, plus residuals like those of the known targets (with the covariance of the residuals that
+remain of each after subtracting the expert's line), plus a linear term in the architecture's own columns, plus noise
+whose variance is proportional to the expert's values. The line has a flat prior, so densities are restricted
+likelihoods (Patterson and Thompson 1971; Rasmussen and Williams 2006, section 2.7).
 """
 
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ import numpy as np
 from nas.predictors.models.model import TINY, FloatArray
 
 NOISES: FloatArray = np.logspace(-4, 2.5, 14)
-"""Variances of the noise, in units of that of the departures."""
+"""Noise variances, in units of the variance of the residuals."""
 STRUCTURES = (0.003, 0.03, 0.3, 3.0)
-"""Variances of what is linear in the columns, in the same units."""
-_MIDDLING = 1  # of these
-_FLAT = 1e4  # prior variance of the two numbers of a line, in the same units: many times what is ever found
+"""Variances of the linear term in the columns, in the same units."""
+_MIDDLING = 1  # index of the middle structure
+_FLAT = 1e4  # prior variance of a line's two coefficients, in the same units: far above any realistic value
 _LEAST_LEVEL = 0.01
-_TAILS = 4.0  # degrees of freedom of the noise, a Student's t
-_ROUNDS = 2  # of finding what is stray
+_TAILS = 4.0  # degrees of freedom of the Student's t noise
+_ROUNDS = 2  # of outlier detection
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """n architectures as the hypotheses see them."""
+    """n architectures as input of the hypotheses."""
 
     base: FloatArray
-    """(n, 1 + d + p): one, each known target, of mean 0 and variance 1 over the space, and the columns."""
+    """(n, 1 + d + p): a constant 1, the known targets standardised over the space, and the columns."""
     levels: FloatArray
-    """(n, 1 + d) values of each expert, in units of its mean: the mean of the known targets, and each of them."""
+    """(n, 1 + d) values of each expert in units of its mean: the mean of the known targets, then each of them."""
     maps: tuple[FloatArray, ...]
-    """For each expert (1 + d + p, 2 + d): from the base to the line in it and the departures."""
+    """For each expert (1 + d + p, 2 + d): maps the base to the expert's line and the residuals."""
 
     def table(self, expert: int, structure: float) -> FloatArray:
-        """(1 + d + p, 2 + d + p): from the base to rows whose inner products are prior covariances."""
+        """Return (1 + d + p, 2 + d + p): maps the base to rows whose inner products are prior covariances."""
         own = self.maps[expert]
         num_columns = len(own) - len(self.maps)
         columns = np.sqrt(structure) * np.eye(len(own))[:, len(own) - num_columns :]
@@ -45,7 +45,7 @@ class View:
 
 
 class Kinship:
-    """How the known targets go with one another, from what is predicted for them: (m, d) of a sample of the space."""
+    """How the known targets are related, from their predictions (m, d) for a sample of the space."""
 
     def __init__(self, known: FloatArray) -> None:
         self._mean = known.mean(axis=0)
@@ -58,7 +58,7 @@ class Kinship:
         self._maps = [_map(expert, slope) for expert, slope in zip(experts.T, slopes.T, strict=True)]
 
     def view(self, known: FloatArray, columns: FloatArray) -> View:
-        """Of (n, d) predictions for the known targets and (n, p) columns."""
+        """Return the view of (n, d) predictions for the known targets and (n, p) columns."""
         relative = known / self._mean
         levels = np.maximum(np.column_stack([relative.mean(axis=1), relative]), _LEAST_LEVEL)
         base = np.column_stack([np.ones(len(known)), self._standard(known), columns])
@@ -70,7 +70,7 @@ class Kinship:
 
 
 def _map(expert: FloatArray, slopes: FloatArray) -> FloatArray:
-    """(1 + d, 2 + d): the line, and what is left of each known target."""
+    """Return (1 + d, 2 + d): the line, and the residuals of each known target."""
     num_known = len(expert)
     own = np.zeros((1 + num_known, 2 + num_known))
     own[0, 0] = own_flat = np.sqrt(_FLAT)
@@ -81,22 +81,22 @@ def _map(expert: FloatArray, slopes: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """One expert and one variance of structure on n measurements, at every variance of the noise."""
+    """One expert and one structure variance on n measurements, for every noise variance."""
 
     view: View
     expert: int
     structure: int
     """Position among `STRUCTURES`."""
     values: FloatArray
-    """(n,) measured, less their mean."""
+    """(n,) measured values minus their mean."""
     trust: FloatArray
-    """(n,) 1, and less for measurements that look stray: the variance of their noise is divided by it."""
+    """(n,) 1, and less for apparent outliers, whose noise variance is divided by it."""
 
     @cached_property
     def density(self) -> FloatArray:
-        """(noises,) log likelihood, but for a constant that hypotheses on the same measurements share.
+        """(noises,) log likelihood up to a constant common to hypotheses on the same measurements.
 
-        Trust has the prior under which the noise is Student's t.
+        It includes the prior of `trust`, under which the noise is Student's t.
         """
         logs: FloatArray = np.log(self._eigenvalues[:, None] + NOISES).sum(axis=0) + 2 * np.log(self._scale).sum()
         doubted = 0.5 * _TAILS * float(np.sum(np.log(self.trust) + 1 - self.trust))
@@ -104,12 +104,12 @@ class Hypothesis:
 
     @cached_property
     def variance(self) -> FloatArray:
-        """(noises,) the unit of all variances, as the measurements have it."""
+        """(noises,) the estimated unit of all variances."""
         squares: FloatArray = np.sum(self._rotated[:, None] ** 2 / (self._eigenvalues[:, None] + NOISES), axis=0)
         return np.maximum(squares / self._freedom, TINY)
 
     def left_out(self, noise: int) -> tuple[FloatArray, FloatArray]:
-        """Errors of each measurement, predicted by all others, and variances as if it were not stray: each (n,)."""
+        """Return leave-one-out errors and their variances without the outlier weighting, each (n,)."""
         inverse = 1 / (self._eigenvalues + NOISES[noise])
         diagonal = np.square(self._vectors) @ inverse
         errors = self._vectors @ (inverse * self._rotated) / diagonal * self._scale
@@ -117,13 +117,13 @@ class Hypothesis:
         return errors, self.variance[noise] * np.maximum(spread, TINY)
 
     def coefficients(self, noise: int) -> FloatArray:
-        """(1 + d + p,) of the base: what is expected of an architecture, less the mean of the measurements."""
+        """Return (1 + d + p,) coefficients of the base, which give expected values minus the measured mean."""
         inverse = 1 / (self._eigenvalues + NOISES[noise])
         found: FloatArray = self._seen @ (inverse * self._rotated)
         return found
 
     def covariance(self, weights: FloatArray) -> FloatArray:
-        """(1 + d + p, 1 + d + p) of these coefficients, summed over the noises with (noises,) weights."""
+        """Return (1 + d + p, 1 + d + p) covariance of these coefficients, summed over noises with (noises,) weights."""
         scaled = weights * self.variance
         inverse = (1 / (self._eigenvalues[:, None] + NOISES)) @ scaled
         prior = self._map @ self._map.T
@@ -136,7 +136,7 @@ class Hypothesis:
 
     @cached_property
     def _seen(self) -> FloatArray:
-        """(1 + d + p, n): covariances of the coefficients with the measurements, these in the basis of vectors."""
+        """(1 + d + p, n) covariances of the coefficients with the measurements in the eigenbasis."""
         return self._map @ (self._table.T @ self._vectors)
 
     @property
@@ -175,7 +175,7 @@ class Hypothesis:
 
 
 def hypotheses(view: View, values: FloatArray, within: float) -> list[Hypothesis]:
-    """Those whose expert, with a middling structure, comes within so much log density of the best."""
+    """Return the hypotheses whose expert, with the middle structure, has a log density within `within` of the best."""
     first = [_robust(view, expert, values) for expert in range(len(view.maps))]
     best = max(float(one.density.max()) for one in first)
     kept = [one for one in first if one.density.max() > best - within]
@@ -184,9 +184,9 @@ def hypotheses(view: View, values: FloatArray, within: float) -> list[Hypothesis
 
 
 def _robust(view: View, expert: int, values: FloatArray) -> Hypothesis:
-    """With what looks stray to this expert trusted less: noise has heavy tails (Lange, Little and Taylor 1989).
+    """Reduce the trust in measurements that are outliers to this expert: t noise (Lange, Little and Taylor 1989).
 
-    The error of a measurement is that of leaving it out.
+    Errors are leave-one-out errors.
     """
     found = Hypothesis(view, expert, _MIDDLING, values, np.ones(len(values)))
     for _ in range(_ROUNDS):

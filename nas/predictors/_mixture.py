@@ -1,4 +1,4 @@
-"""Hypotheses of kinship, weighed by how likely each makes the measurements."""
+"""A mixture of hypotheses about a new target, weighted by their likelihoods."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +8,10 @@ import numpy as np
 from nas.predictors._kinship import NOISES, STRUCTURES, Hypothesis, Kinship, View, hypotheses
 from nas.predictors.models.model import TINY, FloatArray
 
-_WITHIN = 10.0  # log density by which an expert may be worse than the best and still count
-_LEAST = 0.003  # weights below are 0
-_REHEARSED = 30  # made-up measurements of a known target taken for new
-_DOUBT = 0.3  # weight of equal settings beside what is learnt of each known target
+_WITHIN = 10.0  # experts whose log density is further below the best are dropped
+_LEAST = 0.003  # weights below this share of the largest are set to 0
+_REHEARSED = 30  # artificial measurements when a known target is treated as new
+_DOUBT = 0.3  # weight of a uniform prior over settings, relative to one known target
 
 Moments = tuple[FloatArray, FloatArray]
 """Mean and standard deviation, each (n,)."""
@@ -19,28 +19,28 @@ Moments = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Hypotheses with (h, noises) weights of sum 1."""
+    """Hypotheses with (h, noises) weights that sum to 1."""
 
     parts: tuple[Hypothesis, ...]
     weights: FloatArray
 
     @classmethod
     def of(cls, view: View, values: FloatArray, log_prior: FloatArray) -> "Mixture":
-        """Fitted to (n,) values less their mean, with a prior (structures, noises)."""
+        """Fit to (n,) values minus their mean, with a log prior (structures, noises)."""
         parts = hypotheses(view, values, _WITHIN)
         weights = _normalised(np.stack([part.density + log_prior[part.structure] for part in parts]))
         kept = np.flatnonzero(weights.any(axis=1))
         return cls(tuple(parts[index] for index in kept), weights[kept])
 
     def predict(self, view: View) -> Moments:
-        """Of new measurements, means less that of the old; a quadratic form, however many the hypotheses are."""
+        """Predict new measurements, with means relative to the mean of the old; one quadratic form for any mixture."""
         coefficients, covariance, noises = self._together
         variance = np.sum((view.base @ covariance) * view.base, axis=1) + view.levels @ noises
         return view.base @ coefficients, np.sqrt(np.maximum(variance, TINY))
 
     @cached_property
     def _together(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Mean (b,) and covariance (b, b) of the coefficients of the base; (1 + d,) variances of noise by level."""
+        """Mean (b,) and covariance (b, b) of the base's coefficients, and (1 + d,) noise variances by level."""
         each = np.stack([part.coefficients(noise) for part, noise, _ in self._pairs])
         weights = np.array([weight for _, _, weight in self._pairs])
         mean: FloatArray = weights @ each
@@ -54,12 +54,12 @@ class Mixture:
 
     @cached_property
     def _pairs(self) -> list[tuple[Hypothesis, int, float]]:
-        """Hypothesis, noise and weight of all that have some."""
+        """Hypothesis, noise index and weight of all with a positive weight."""
         rows = zip(self.parts, self.weights, strict=True)
         return [(part, int(noise), float(own[noise])) for part, own in rows for noise in np.flatnonzero(own)]
 
     def left_out(self) -> Moments:
-        """Of the measurements, each predicted by all others."""
+        """Return leave-one-out predictions of the measurements."""
         found = [part.left_out(noise) for part, noise, _ in self._pairs]
         weights = np.array([weight for _, _, weight in self._pairs])
         means = np.stack([self.parts[0].values - errors for errors, _ in found], axis=1)
@@ -70,9 +70,9 @@ class Mixture:
 
 
 def learnt(known: FloatArray, spread: FloatArray, columns: FloatArray) -> FloatArray:
-    """Log prior (structures, noises): each known target is taken for new once, with a few made-up measurements.
+    """Return a log prior (structures, noises) by treating each known target as new, with a few artificial measurements.
 
-    Settings count by how likely they made these (empirical Bayes over targets).
+    Settings are weighted by the likelihood of these (empirical Bayes over targets).
 
     Args:
         known: (m, d) predictions for a sample of the space.

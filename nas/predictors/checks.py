@@ -1,4 +1,4 @@
-"""What is wrong with measured latencies, said before a predictor learns from them."""
+"""Checks measured latencies before a predictor learns from them."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from nas.errors import NasError
 from nas.predictors.models import FloatArray
 from nas.predictors.rows import FEWEST, Archs
 
-_FAR = 1.5  # largest over smallest of repeated measurements: above, they are not of one network
-_WIDE = 10  # features a measurement above which few kinds can learn
+_FAR = 1.5  # largest ratio of repeated measurements that can belong to one network
+_WIDE = 10  # features per measurement above which few kinds can learn
 _HOPELESS = 100  # and above which none can
-_FOR_WIDE = ("additive", "ridge", "gaussian_process", "ensemble")  # kinds with a prior that bears the rest
-_UNITS = {-6: "nanoseconds", -3: "microseconds", 3: "seconds"}  # by the power of ten that makes milliseconds
+_FOR_WIDE = ("additive", "ridge", "gaussian_process", "ensemble")  # kinds with a prior that supports few measurements
+_UNITS = {-6: "nanoseconds", -3: "microseconds", 3: "seconds"}  # by the power of ten that converts to milliseconds
 _UNIT_TOLERANCE = 0.35  # in powers of ten: a factor of 2.2 either way
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Distinct architectures, one value each, and what was noticed on the way, a line each."""
+    """Distinct architectures with one value each, and warnings, one line each."""
 
     archs: Archs
     y: FloatArray
@@ -29,24 +29,24 @@ class Measurements:
 def checked(
     archs: Archs, y: Sequence[float] | FloatArray, kind: str = "ensemble", num_features: int = 0
 ) -> Measurements:
-    """Latencies that a predictor can learn from.
+    """Check latencies and merge repeated ones, so that a predictor can learn from them.
 
-    Of an architecture measured more than once the median is taken, which a note says.
+    An architecture measured more than once gets the median, and a note says so.
 
     Args:
         archs: n architectures or their codes.
-        y: n latencies, above 0.
-        kind: the name of the predictor that is to learn, one of `PREDICTORS`.
-        num_features: the columns it will see.
+        y: n latencies above 0.
+        kind: the name of the predictor, one of `PREDICTORS`.
+        num_features: number of its columns.
 
     Raises:
-        NasError: measurements are too few for one fit or for this many features, not finite, not above 0, all equal,
-            or repeated with results that disagree by more than a factor of 1.5.
+        NasError: the measurements are too few for a fit or for this many features, not finite, not above 0, all equal,
+            or repeated with results that differ by more than a factor of 1.5.
     """
     values = np.asarray(y, dtype=float)
     if values.shape != (len(archs),):
         raise NasError(
-            f"{len(archs)} architectures with values of shape {values.shape}; give one value an architecture"
+            f"{len(archs)} architectures with values of shape {values.shape}; give one value per architecture"
         )
     _check_each(archs, values)
     archs, values, notes = _merged(archs, values)
@@ -56,21 +56,21 @@ def checked(
         )
     if np.ptp(values) <= 1e-9 * values.max():
         raise NasError(
-            f"all {len(values)} latencies are {values[0]:g}, so this target tells no architecture from another; "
-            "check that it runs the network it is given, or leave it out"
+            f"all {len(values)} latencies are {values[0]:g}, so this target does not distinguish architectures; "
+            "check that it runs the given network, or leave the target out"
         )
     return Measurements(archs, values, (*notes, *_too_wide(len(values), num_features, kind)))
 
 
 def unit_mistake(new: Sequence[float] | FloatArray, known: Sequence[float] | FloatArray) -> str | None:
-    """A line where `new` latencies look as if given in another unit than `known` ones of the same architectures.
+    """Return a warning if `new` latencies seem to have another unit than `known` ones of the same architectures.
 
-    `known` are earlier measurements or the predictions of an earlier predictor, one for each of `new`; what is not
-    finite or not above 0 on either side does not count. None where nothing looks wrong or nothing can be compared.
+    `known` are earlier measurements or predictions, one for each of `new`; pairs with values that are not finite or not
+    above 0 are ignored. Returns None if nothing looks wrong or nothing can be compared.
     """
     new, known = np.asarray(new, dtype=float), np.asarray(known, dtype=float)
     if new.shape != known.shape:
-        raise NasError(f"{new.size} new latencies beside {known.size} known ones; give one known for each new")
+        raise NasError(f"{new.size} new latencies and {known.size} known ones; give one known latency for each new one")
     both = np.isfinite(new) & np.isfinite(known) & (new > 0) & (known > 0)
     if not both.any():
         return None
@@ -106,7 +106,7 @@ def _named(archs: Archs, index: int) -> str:
 
 
 def _merged(archs: Archs, values: FloatArray) -> tuple[Archs, FloatArray, tuple[str, ...]]:
-    """The first place of each architecture, and the medians of its values."""
+    """Return distinct architectures in order of first occurrence, the medians of their values, and notes."""
     keys: list[Hashable] = [row.tobytes() for row in archs] if isinstance(archs, np.ndarray) else list(archs)
     places: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
@@ -119,8 +119,8 @@ def _merged(archs: Archs, values: FloatArray) -> tuple[Archs, FloatArray, tuple[
     if apart[worst] > _FAR:
         told = ", ".join(f"{value:g}" for value in values[groups[worst]][:5])
         raise NasError(
-            f"{_named(archs, groups[worst][0])} was measured {len(groups[worst])} times with results that disagree by "
-            f"far ({told}); measure it again on an idle machine and leave the wrong ones out"
+            f"{_named(archs, groups[worst][0])} was measured {len(groups[worst])} times with very different results "
+            f"({told}); measure it again on an idle machine and leave the wrong ones out"
         )
     repeated = sum(len(group) > 1 for group in groups)
     note = f"{repeated} architectures were measured more than once, up to {100 * (apart[worst] - 1):.1f} % apart"
@@ -135,7 +135,7 @@ def _too_wide(num_measurements: int, num_features: int, kind: str) -> tuple[str,
     told = f"{num_measurements} measurements for {num_features} features"
     needed = -(-num_features // _WIDE)
     if num_features >= _HOPELESS * num_measurements:
-        raise NasError(f"{told} leave every predictor guessing; measure at least {needed} architectures")
+        raise NasError(f"{told} are too few for every predictor; measure at least {needed} architectures")
     if kind not in _FOR_WIDE:
-        raise NasError(f"{told} are too few for {kind!r}; take 'ensemble' or measure at least {needed} architectures")
-    return (f"{told}: the predictor rests on its prior, so judge it on held-back measurements before it is trusted",)
+        raise NasError(f"{told} are too few for {kind!r}; use 'ensemble' or measure at least {needed} architectures")
+    return (f"{told}: the predictor depends on its prior, so judge it on held-out measurements before you trust it",)

@@ -1,14 +1,14 @@
-"""Upper bounds on a metric that hold with a stated coverage, and still hold for networks that are chosen by them.
+"""Upper bounds on a metric with a stated coverage, which can be corrected to hold for networks selected with them.
 
-Conformal bounds hold for an architecture like those measured. The most accurate network whose bound keeps a limit is
-not like them: among many it is one whose latency was predicted too low, or it lies in a corner where the predictor errs
-to one side. On NAS-Bench-201 bounds asked to hold for 90 %, which held for 89 to 91 % of all networks, held for 76 to
-97 % of those chosen by them (docs/decisions/latency-bounds.md). So:
+Conformal bounds hold for an architecture drawn like the measured ones. The most accurate network whose bound keeps a
+limit is not drawn like them: it tends to be one whose latency was underestimated, or lies where the predictor has a
+systematic error. On NAS-Bench-201, bounds of 90 % held for 89 to 91 % of all networks, but for 76 to 97 % of those
+selected with them (docs/decisions/latency-bounds.md). So:
 
     bounded = Bounded(Ensemble(space))
     bounded.fit(archs, latencies)                                     # bounds for an architecture like these
     picked = chosen(errors, bounded.upper(codes, 0.9), limits)        # for limits drawn over the range of interest
-    bounded.correct(limits, measured, 0.9)                            # what the networks picked really take
+    bounded.correct(limits, measured, 0.9)                            # measured latencies of the picked networks
     chosen(errors, bounded.upper(codes, 0.9), [limit])                # keeps 90 % of such limits
 """
 
@@ -25,9 +25,9 @@ from nas.predictors import Archs, Predictor
 from nas.predictors.models import FloatArray
 
 MANY = 400
-"""Measurements from which on a quarter is held back for the bounds alone."""
+"""Number of measurements from which a quarter is held out for the bounds alone."""
 FOLDS = 10
-_STEEPEST = 50.0  # of an exponent: what is beyond is no bound
+_STEEPEST = 50.0  # largest exponent: beyond it there is no useful bound
 
 Positions: TypeAlias = npt.NDArray[np.int64]
 Prediction: TypeAlias = tuple[FloatArray, FloatArray]
@@ -36,23 +36,23 @@ Prediction: TypeAlias = tuple[FloatArray, FloatArray]
 class Bounded:
     """A predictor with one-sided conformal bounds (Vovk et al. 2005; Lei et al. 2018, section 2).
 
-    The score of a measurement is how far it lies above its prediction, divided by the predicted spread plus the median
-    of these (Papadopoulos et al. 2008), in the logarithm where all values are positive. A bound adds the quantile of
-    the scores, ranked `ceil((n + 1) * coverage)` of n, in the same unit. What that promises of a further architecture,
-    exchangeable with those measured, depends on where the scores come from:
+    The score of a measurement is its excess over the prediction, divided by the predicted spread plus the median spread
+    (Papadopoulos et al. 2008), in logarithms if all values are positive. A bound adds the quantile of the scores,
+    ranked `ceil((n + 1) * coverage)` of n, in the same unit. The guarantee for a further architecture, exchangeable
+    with the measured ones, depends on the origin of the scores:
 
-    - from `MANY` measurements on, from a quarter held back: coverage at least as asked, whatever the predictor;
-    - of fewer, with `plus`, or where a predictor has no `held_out`: CV+ of ten folds, each bound taken around the fit
-      that has not seen the measurement. At least `1 - 2 (1 - coverage) - min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) /
-      (K + 1))` for K folds of n, and jackknife+ of at least `1 - 2 (1 - coverage)` where n <= 10; mostly about what is
-      asked (Barber et al. 2021, theorems 1 and 4). Ten fits, ten predictions;
-    - else from the predictor's `held_out`, around the fit to all: one fit. Nothing is promised in the worst case; with
-      a predictor that one measurement hardly moves it tends to what is asked (same, section 1.2 and theorem 5).
-      Measured on NAS-Bench-201: 89 to 91 % at 90 % of 30, 50 and 100 measurements.
+    - From `MANY` measurements on, a quarter is held out: at least the requested coverage, for any predictor.
+    - With fewer, and with `plus` or a predictor without `held_out`: CV+ of ten folds, each bound around the fit that
+      has not seen the measurement. Coverage is at least `1 - 2 (1 - coverage) - min(2 (1 - 1/K) / (n/K + 1), (1 - K/n)
+      / (K + 1))` for K folds of n, and for jackknife+ (n <= 10) at least `1 - 2 (1 - coverage)`; usually about the
+      requested one (Barber et al. 2021, theorems 1 and 4). Ten fits, ten predictions.
+    - Otherwise the predictor's `held_out`, around the fit to all: one fit. There is no worst-case guarantee; with a
+      predictor that one measurement hardly changes, coverage approaches the requested one (same, section 1.2 and
+      theorem 5). Measured on NAS-Bench-201: 89 to 91 % at 90 %, with 30, 50 and 100 measurements.
 
     Args:
-        predictor: not fitted yet; it is fitted by `fit`.
-        plus: take CV+ where there are few, for what it promises.
+        predictor: unfitted; `fit` fits it.
+        plus: use CV+ for few measurements, for its guarantee.
     """
 
     def __init__(self, predictor: Predictor, plus: bool = False) -> None:
@@ -62,7 +62,7 @@ class Bounded:
         self._correction: tuple[float, float, FloatArray] | None = None
 
     def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
-        """Learns from measured values, one an architecture; forgets corrections. Errors are those of the predictor."""
+        """Fit to measured values, one per architecture, and discard corrections. Raises the predictor's errors."""
         self._correction = None
         values = np.asarray(y, dtype=float)
         fresh = deepcopy(self.predictor)
@@ -81,16 +81,16 @@ class Bounded:
             self._parts = [_Part(self.predictor, *self._scores(held_out, values))]
 
     def predict(self, archs: Archs) -> Prediction:
-        """Mean and standard deviation, each (n,), as the predictor fitted to all measurements has them."""
+        """Return mean and standard deviation, each (n,), of the predictor fitted to all measurements."""
         return self.predictor.predict(archs)
 
     def upper(self, archs: Archs, coverage: float) -> FloatArray:
-        """(n,) values that a measurement exceeds with probability `1 - coverage`, in the unit of `y`.
+        """Return (n,) bounds that a measurement exceeds with probability `1 - coverage`, in the unit of `y`.
 
-        After `correct` they hold for what is chosen by them instead.
+        After `correct` they hold for networks selected with them instead.
 
         Raises:
-            NasError: there was no `fit`, `coverage` is not between 0 and 1, or measurements are too few for it.
+            NasError: `fit` was not called, `coverage` is not between 0 and 1, or there are too few measurements for it.
         """
         if not self._parts:
             raise NasError("these bounds have seen no measurements; call fit before upper")
@@ -102,28 +102,30 @@ class Bounded:
     def correct(
         self, limits: Sequence[float] | FloatArray, values: Sequence[float] | FloatArray, coverage: float
     ) -> None:
-        """Moves the bounds by what networks chosen with them turned out to be.
+        """Correct the bounds with measurements of networks that were selected with them.
 
-        For limits drawn as those to come will be, a network was chosen by its accuracy and `upper(archs, coverage)`,
-        and then measured: `values`, one a limit; a network that several limits chose counts for each. The scores are
-        those of the decisions, how far a value lies above its limit, so the gap between bound and limit counts too. To
-        a limit drawn like these the next score is exchangeable with them, as far as the correction is small against
-        the range of the limits: this is split conformal prediction of the decision, the choice and what it does to
-        errors being part of what is repeated. `upper` of other coverages moves the same bounds by another quantile.
-        Correcting again goes on from the bounds as they are, with which these choices were made.
+        For each limit, drawn like future limits, a network was selected by its accuracy and `upper(archs, coverage)`
+        and then measured: `values`, one per limit; a network selected for several limits counts for each. The scores
+        belong to the decisions: a score is the excess of a value over its limit, so the gap between bound and limit
+        counts too. The score of a further limit drawn like these is exchangeable with them, as long as the correction
+        is small compared with the range of limits. This is split conformal prediction of the decision, which includes
+        the selection and its effect on errors. `upper` with other coverages moves the same bounds by another quantile.
+        A second correction starts from the current bounds, with which its networks were selected.
 
         Raises:
-            NasError: no `fit`, limits or values that are not finite (positive where those measured are), not one value
-                a limit, or too few for `coverage`.
+            NasError: `fit` was not called; limits or values are not finite, or not positive although the measured ones
+                are; there is not one value per limit; or there are too few for `coverage`.
         """
         if not self._parts:
             raise NasError("these bounds have seen no measurements; call fit before correct")
         wanted, got = np.asarray(limits, dtype=float), np.asarray(values, dtype=float)
         if wanted.shape != got.shape or wanted.ndim != 1:
-            raise NasError(f"{wanted.size} limits with {got.size} values; give the value of what each limit chose")
+            raise NasError(
+                f"{wanted.size} limits with {got.size} values; give one value per limit, of the network it selected"
+            )
         if not np.isfinite([wanted, got]).all() or (self._log and not (np.r_[wanted, got] > 0).all()):
-            raise NasError("limits and values of what they chose must be finite, and positive as those measured are")
-        _rank(len(got), coverage)  # too few is said here, before anything relies on it
+            raise NasError("limits and values must be finite, and positive like the measured ones; leave others out")
+        _rank(len(got), coverage)  # raises NasError for too few, before any change
         base, shift = coverage, 0.0
         if self._correction is not None:
             base, before, scores = self._correction
@@ -131,7 +133,7 @@ class Bounded:
         self._correction = base, shift, (np.log(got / wanted) if self._log else got - wanted)
 
     def _plain(self, archs: Archs, coverage: float) -> FloatArray:
-        """One part: the quantile of its scores. Several: CV+, the quantile of the bounds around each measurement."""
+        """With one part, use the quantile of its scores; with several, CV+: the quantile of bounds by measurement."""
         scores = np.concatenate([part.scores for part in self._parts])
         rank = _rank(len(scores), coverage)
         if len(self._parts) == 1:
@@ -141,7 +143,7 @@ class Bounded:
         return np.asarray(np.partition(bounds, rank - 1, axis=1)[:, rank - 1], dtype=float)
 
     def _bounds(self, part: "_Part", archs: Archs, scores: FloatArray) -> FloatArray:
-        """(n, m): of n architectures, around the part's fit, at m scores."""
+        """Return (n, m) bounds of n architectures around the part's fit, at m scores."""
         centre, spread = self._centred(part.predictor.predict(archs))
         return self._raised(centre[:, None], scores[None] * (spread + part.typical)[:, None])
 
@@ -165,7 +167,7 @@ class Bounded:
         return above / (spread + typical), typical
 
     def _centred(self, prediction: Prediction) -> Prediction:
-        """Mean and spread; the spread of the logarithm where that is taken, of means that are positive."""
+        """Return mean and spread; with logarithms, a positive mean and the spread of its logarithm."""
         mean, std = prediction
         if not self._log:
             return mean, std
@@ -183,9 +185,9 @@ class _Part:
 
 
 def chosen(errors: Sequence[float] | FloatArray, upper: FloatArray, limits: Sequence[float] | FloatArray) -> Positions:
-    """For each of m limits the network of n with the smallest error whose bound keeps it: (m,) positions, -1 if none.
+    """Select for each of m limits the network with the smallest error whose bound keeps it.
 
-    Of equal errors the first counts.
+    Returns (m,) positions among the n networks, -1 if no bound keeps the limit; of equal errors the first counts.
     """
     order = np.argsort(np.asarray(errors, dtype=float), kind="stable")
     least = np.minimum.accumulate(upper[order])  # of the best 1, 2, 3, ... networks
@@ -194,14 +196,18 @@ def chosen(errors: Sequence[float] | FloatArray, upper: FloatArray, limits: Sequ
 
 
 def needed(coverage: float) -> int:
-    """How many scores a bound of this coverage takes: n >= coverage / (1 - coverage). NasError outside (0, 1)."""
+    """Return how many scores a bound of this coverage needs: n >= coverage / (1 - coverage).
+
+    Raises:
+        NasError: `coverage` is not between 0 and 1.
+    """
     if not 0 < coverage < 1:
-        raise NasError(f"coverage={coverage}; it is a share between 0 and 1, such as 0.9")
+        raise NasError(f"coverage={coverage}; it must be a share between 0 and 1, such as 0.9")
     return ceil(coverage / (1 - coverage) - 1e-9)
 
 
 def quantile(scores: FloatArray, coverage: float) -> float:
-    """The score that a further, exchangeable one exceeds with probability at most `1 - coverage`.
+    """Return the score that a further, exchangeable one exceeds with probability at most `1 - coverage`.
 
     Raises:
         NasError: there are fewer scores than `needed`.
@@ -212,12 +218,12 @@ def quantile(scores: FloatArray, coverage: float) -> float:
 def _rank(n: int, coverage: float) -> int:
     if n < needed(coverage):
         raise NasError(
-            f"{n} measurements give no bound of coverage {coverage:g}: measure {needed(coverage)} or more, or ask for "
-            f"{n / (n + 1):.2f} or less"
+            f"{n} measurements are too few for a bound of coverage {coverage:g}: measure {needed(coverage)} or more, "
+            f"or lower the coverage to {n / (n + 1):.2f}"
         )
     return ceil((n + 1) * coverage - 1e-9)
 
 
 def taken(archs: Archs, positions: Positions) -> Archs:
-    """Those at these positions, as codes or architectures."""
+    """Return the codes or architectures at these positions."""
     return archs[positions] if isinstance(archs, np.ndarray) else [archs[i] for i in positions.tolist()]

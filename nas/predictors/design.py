@@ -1,4 +1,4 @@
-"""Which architectures to measure: a diverse first design, then where the predictor is least sure near what matters."""
+"""Chooses architectures to measure: a diverse first design, then those about which the predictor is least certain."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +11,18 @@ from nas.predictors import Archs, Predictor
 from nas.predictors.quality import Quality, Wanted
 from search_spaces import Space
 
-_POOL = 2000  # architectures among which a first design is found
-_NOISE = 1.0  # variance of one measurement; that of the prior over the rows is 1 in the mean
+_POOL = 2000  # candidates of a first design
+_NOISE = 1.0  # variance of one measurement; the mean prior variance of a row is 1
 
 
 def first(space: Space, n: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """(n, num_slots) codes of different architectures: both ends of the space, then what these say least of.
+    """Return (n, num_slots) codes of distinct architectures: both ends of the space, then the least determined ones.
 
-    The pool they come from is drawn half by networks and half choice by choice, so that rare options occur. NasError
-    if n < 1; SpaceError where the space has fewer than n architectures.
+    Half of the candidates are uniform over networks and half uniform in each choice, so that rare options occur.
+
+    Raises:
+        NasError: n < 1.
+        SpaceError: the space has fewer than n architectures.
     """
     _check(n)
     ends = space.codes([space.smallest(), space.largest()])
@@ -31,22 +34,22 @@ def first(space: Space, n: int, rng: np.random.Generator) -> npt.NDArray[np.int1
 
 
 def diverse(rows: npt.NDArray[Any], n: int, rng: np.random.Generator, given: int = 0) -> npt.NDArray[np.int64]:
-    """(n,) positions of rows (m, p) that tell most of all others, the first `given` rows among them.
+    """Return (n,) positions of the most informative rows of (m, p), including the first `given` rows.
 
-    Greedy D-optimal design in a Bayesian linear model (Chaloner and Verdinelli 1995, section 2.2): the next is the row
-    whose value is least sure given the rows before. Columns are taken in the scale they have, so give comparable ones,
-    as an encoding has, or predicted latencies in the logarithm. Among equals `rng` decides. On the published tables
-    this told more than the largest distance between rows did (docs/decisions/latency-bounds.md).
+    Greedy D-optimal design in a Bayesian linear model (Chaloner and Verdinelli 1995, section 2.2): the next row is the
+    one whose value is least certain given the rows before. Columns are not rescaled, so pass comparable ones, such as
+    an encoding or log latencies. `rng` breaks ties. On published tables this was more informative than the largest
+    distance between rows (docs/decisions/latency-bounds.md).
 
     Raises:
-        NasError: n < 1, or fewer rows than n.
+        NasError: n < 1, or there are fewer rows than n.
     """
     _check(n)
     if len(rows) < n:
         raise NasError(f"{n} of {len(rows)} rows cannot be chosen: ask for {len(rows)} or give more rows")
     table = _scaled(np.asarray(rows, dtype=float))
     variance = np.sum(table**2, axis=1) * (1 + 1e-9 * rng.random(len(table)))
-    told = np.zeros((len(table), n))  # columns of a pivoted Cholesky factor of the prior covariance
+    told = np.zeros((len(table), n))  # pivoted Cholesky factor of the prior covariance
     positions: list[int] = []
     for step in range(n):
         left = variance.copy()
@@ -61,15 +64,15 @@ def diverse(rows: npt.NDArray[Any], n: int, rng: np.random.Generator, given: int
 def next_to_measure(
     predictor: Predictor, candidates: Archs, n: int, rng: np.random.Generator, near: Sequence[float] | None = None
 ) -> Archs:
-    """`n` of the candidates, which should not hold what is measured: where the predictor is least sure.
+    """Return the `n` candidates about which the predictor is least certain; pass only unmeasured candidates.
 
-    With `near`, limits or the values at points of a front, in the unit of the metric: those that are least surely above
-    or below one of them, each value having its turn (the straddle of Bryan et al. 2005, "Active learning for
-    identifying function threshold boundaries"). Without: the least sure, relative to its value, in each of n equally
-    full ranges of predicted values. Equal candidates count once; among equals `rng` decides.
+    With `near` (limits, or values at points of a front, in the unit of the metric), these are the candidates whose
+    position above or below one of these values is least certain, the values taking turns (the straddle of Bryan et al.
+    2005, "Active learning for identifying function threshold boundaries"). Without `near`, it is the least certain one,
+    relative to its value, in each of n equally full ranges of predictions. Duplicates count once; `rng` breaks ties.
 
     Raises:
-        NasError: n < 1, fewer different candidates than n, or a value of `near` that is not finite.
+        NasError: n < 1, there are fewer distinct candidates than n, or a value of `near` is not finite.
     """
     _check(n)
     order = _different(candidates, rng)
@@ -81,7 +84,7 @@ def next_to_measure(
 
 
 def enough(quality: Quality, wanted: Wanted) -> bool:
-    """Whether measuring may stop: what was held back is predicted as well as wanted, and its bounds are kept."""
+    """Whether measuring may stop: held-out measurements are predicted and bounded as well as `wanted`."""
     return not quality.shortfalls(wanted)
 
 
@@ -91,19 +94,19 @@ def _pool(space: Space, n: int, rng: np.random.Generator) -> npt.NDArray[np.int1
 
 
 def _distinct(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Without repetitions, in the order of first occurrence."""
+    """Return distinct rows in the order of first occurrence."""
     return codes[np.sort(np.unique(codes, axis=0, return_index=True)[1])]
 
 
 def _scaled(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Centred, of mean square 1, beside a constant."""
+    """Return a constant column, and the rows centred and scaled to a mean square norm of 1."""
     centred = rows - rows.mean(axis=0)
     size = float(np.sqrt(np.mean(np.sum(centred**2, axis=1))))
     return np.hstack([np.ones((len(rows), 1)), centred / (size or 1.0)])
 
 
 def _different(candidates: Archs, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Positions of different candidates, in random order."""
+    """Return positions of distinct candidates, in random order."""
     if isinstance(candidates, np.ndarray):
         positions = np.sort(np.unique(candidates, axis=0, return_index=True)[1])
     else:

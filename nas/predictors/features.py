@@ -1,4 +1,4 @@
-"""Columns beside the encoding: what the graph of an architecture says of the parts that do any work."""
+"""Additional columns from the graph of an architecture: its live parts."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,20 +13,21 @@ from nas.predictors.rows import Archs, Features, codes_of
 from search_spaces import Space
 from search_spaces.graph import Graph
 
-_REMEMBERED = 50_000  # graphs whose numbers are kept
+_REMEMBERED = 50_000  # most graphs in the cache
 
 
 def together(*features: Features) -> Features:
-    """The columns of all, side by side."""
+    """Combine feature functions: the columns of all, side by side."""
     return lambda archs: np.hstack([np.asarray(given(archs), dtype=float) for given in features])
 
 
 def graph_features(space: Space) -> Features:
-    """Columns that tell what lies on a path from the input to the output of `space.graph`.
+    """Return columns that describe the live part of `space.graph`: nodes on a path from input to output.
 
-    How often each option of a choice with several positions occurs there. Where a space draws its own graph, also
-    each option of each choice, 0 where its part is dead, and the numbers of parts alive, of edges between them and of
-    parts on the longest path. Where it does not, the graph is a chain, in which all is alive, and codes suffice.
+    The columns count how often each option of a choice with several positions occurs there. For a space with its own
+    graph, there are also columns for each option of each choice, 0 if its part is dead, and the numbers of live parts,
+    of edges between them and of parts on the longest path. Otherwise the graph is a chain in which everything is live,
+    and codes suffice.
     """
     if type(space).graph is not Space.graph:
         return _Live(space).columns
@@ -35,7 +36,7 @@ def graph_features(space: Space) -> Features:
 
 
 class _Live:
-    """The same of what is alive; every graph is drawn once, and its numbers are kept."""
+    """Columns of the live part; every graph is built once and its numbers are cached."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -61,7 +62,7 @@ class _Live:
         return np.hstack([np.stack(options, axis=1).astype(float), self._counts.of(live), paths])
 
     def _numbers(self, codes: npt.NDArray[np.int16]) -> FloatArray:
-        """Parts, edges, longest path; then the slots that are dead."""
+        """Return the numbers of parts, edges and parts on the longest path, then the dead slots."""
         graph = self.space.graph(self.space.decode(codes[None])[0])
         alive = graph.subgraph(
             (networkx.descendants(graph, "input") | {"input"}) & (networkx.ancestors(graph, "output") | {"output"})
@@ -71,7 +72,7 @@ class _Live:
         return np.array([len(alive), alive.number_of_edges(), longest, *sorted(dead)], dtype=float)
 
     def _slots(self, graph: Graph, nodes: Iterable[str]) -> Iterator[int]:
-        """The slots whose values some of the nodes show."""
+        """Yield the slots whose values some of the nodes show."""
         for node in nodes:
             path, values = graph.nodes[node]["path"], graph.nodes[node]["values"]
             for shown in (path, *_paths(path, values)):
@@ -80,7 +81,7 @@ class _Live:
 
 
 def _paths(path: str, values: dict[str, Any]) -> Iterator[str]:
-    """The paths of the choices a node shows: `kernel.0` and `op.0` of a block, `stages.0.width` of a stage."""
+    """Yield the paths of a node's choices: `kernel.0` and `op.0` of a block, `stages.0.width` of a stage."""
     *before, last = path.split(".")
     for name in values:
         yield ".".join([*before[:-1], name, last]) if last.isdigit() else ".".join([*path.split("."), name]).strip(".")

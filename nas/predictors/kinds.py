@@ -1,4 +1,4 @@
-"""The kinds of predictors of a space: what the rows of each are, and which model learns from them."""
+"""The kinds of predictors of a space: each combines rows of numbers with a model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,11 +27,11 @@ from search_spaces import Space
 
 
 class OverRows:
-    """A model over rows as a predictor of a space.
+    """A predictor of a space from a model over rows.
 
     Args:
-        rows: (n, p) numbers of n architectures, beside which the user's `features` stand.
-        make: the model, not yet fitted.
+        rows: returns (n, p) numbers of n architectures; the user's `features` are appended.
+        make: makes an unfitted model.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class OverRows:
 
     @property
     def model(self) -> Model:
-        """The fitted model; NasError before `fit`."""
+        """The fitted model; raises NasError before `fit`."""
         if self._model is None:
             raise NasError("this predictor has seen no measurements; call fit before predict")
         return self._model
 
     @property
     def held_out(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation, each (n,), of the n measured values, each by a fit that has not seen it."""
+        """Mean and standard deviation, each (n,), of the n measured values, each from a fit that has not seen it."""
         return self.model.held_out
 
     def fit(self, archs: Archs, y: Sequence[float] | FloatArray) -> None:
@@ -74,9 +74,9 @@ class OverRows:
 
 
 class Additive(OverRows):
-    """A table of costs: one number an option of each choice, added up; see `AdditiveModel`.
+    """A table of costs: one number per option of each choice, summed; see `AdditiveModel`.
 
-    `monotone`: a larger option of a numeric choice costs no less, nor does a block more.
+    `monotone`: a larger option of a numeric choice, or an additional block, never costs less.
     """
 
     def __init__(self, space: Space, features: Features | None = None, monotone: bool = True) -> None:
@@ -93,7 +93,7 @@ class Ridge(OverRows):
 
 
 class GaussianProcess(OverRows):
-    """A line in the steps from option to option and a smooth departure from it; see `GaussianProcessModel`."""
+    """A linear function of the steps from option to option, plus smooth residuals; see `GaussianProcessModel`."""
 
     def __init__(self, space: Space, features: Features | None = None) -> None:
         stepped = Stepped(space)
@@ -115,7 +115,7 @@ class MLP(OverRows):
 
 
 class Ensemble(OverRows):
-    """All other kinds, weighed by how they predict measurements they have not seen; see `EnsembleModel`.
+    """All other kinds, weighted by their predictions of held-out measurements; see `EnsembleModel`.
 
     Its rows are codes, the encoding, the counts and the steps, each for some of the models. Ridge regression sees the
     whole metric; trees, networks and the Gaussian process see what departs from the table.
@@ -149,7 +149,7 @@ class Ensemble(OverRows):
 
 
 class Described:
-    """The encoding of architectures, and beside it the counts of what their positions take."""
+    """The encoding of architectures, and the counts of options over positions."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -162,7 +162,7 @@ class Described:
 
 
 class Stepped:
-    """The steps of the additive table, and beside them their sums over the positions of each choice."""
+    """The steps of the additive table, and their sums over the positions of each choice."""
 
     def __init__(self, space: Space) -> None:
         self._space = space

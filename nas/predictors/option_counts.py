@@ -8,7 +8,7 @@ from search_spaces import Space
 
 
 class OptionCounts:
-    """Columns that all positions of a choice share: with them a few measurements tell of every position."""
+    """Columns common to all positions of a choice, so that few measurements inform about every position."""
 
     def __init__(self, space: Space) -> None:
         families: dict[str, list[int]] = {}
@@ -22,11 +22,11 @@ class OptionCounts:
         ]
 
     def __len__(self) -> int:
-        """How many columns."""
+        """The number of columns."""
         return len(self._options)
 
     def of(self, codes: npt.NDArray[np.int16]) -> FloatArray:
-        """(n, k) of codes (n, num_slots)."""
+        """Return (n, k) counts for codes (n, num_slots)."""
         counts = np.zeros((len(codes), len(self)))
         for column, (slots, code) in enumerate(self._options):
             counts[:, column] = (codes[:, slots] == code).sum(axis=1)

@@ -1,4 +1,4 @@
-"""How far a predictor may be trusted: one line from measurements that were held back."""
+"""The quality of a predictor, from held-out measurements, and a verdict in one line."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,49 +14,49 @@ from nas.predictors.models import FloatArray
 from nas.predictors.rows import FEWEST
 
 _FOLDS = 5
-_PREDICTED = 100  # measurements are held back again and again until so many predictions are compared
+_PREDICTED = 100  # cross-validation is repeated until so many predictions are compared
 _REPEATS = 5
-_USELESS = 300  # measurements after which more of the same kind do not help
+_USELESS = 300  # measurements beyond which more of the same kind do not help
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a predictor."""
+    """Requirements on a predictor."""
 
     spearman: float = 0.8
-    """At least."""
+    """Least rank correlation."""
     mape: float = 0.2
-    """Mean absolute error at most, as a share of the value; compared where all values are positive."""
+    """Largest mean absolute error, as a share of the value; checked if all values are positive."""
     missed: float = 2.0
-    """How many standard errors of a share the kept bounds may lie below what is asked."""
+    """How many standard errors the share of kept bounds may lie below the requested coverage."""
 
 
 LIMITS = Wanted()
-"""Of a predictor that decides on a hard limit. One that ranks worse or errs by more refuses most of what would keep the
-limit; one whose bounds are not kept promises what does not hold."""
+"""Requirements for deciding on hard limits. A predictor with worse ranks or larger errors would reject most networks
+that keep the limit; one whose bounds are broken would accept networks that do not."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """On held-back measurements."""
+    """Accuracy on held-out measurements."""
 
     spearman: float
-    """Rank correlation of predicted and measured; 0 where one of them is constant."""
+    """Rank correlation of predicted and measured values; 0 if one of them is constant."""
     mape: float | None
     """Mean absolute error as a share of the value; None unless all values are positive."""
     coverage: float | None
-    """The share of measurements that kept their upper bound; None where they were too few for a bound."""
+    """The share of measurements within their upper bound; None if they were too few for a bound."""
     coverage_asked: float
     measurements: int
-    """Different measurements there were."""
+    """Number of distinct measurements."""
     held_back: int
-    """Of these in turn, predictions that were compared; more than `measurements` where that was repeated."""
+    """Number of compared predictions; more than `measurements` if cross-validation was repeated."""
     pairs: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
-    """Of each measurement, held back once: what was measured, what was predicted, and the upper bound."""
+    """For each measurement, held out once: measured value, prediction and upper bound."""
 
     @property
     def verdict(self) -> str:
-        """One line for people."""
+        """The quality in one line, for display."""
         misses = "" if self.mape is None else f", misses by {100 * self.mape:.1f} %"
         asked = f"{100 * self.coverage_asked:g} % asked"
         bounds = (
@@ -68,11 +68,11 @@ class Quality:
 
     @property
     def serves_limits(self) -> bool:
-        """Whether it may decide on a hard limit: `LIMITS` is met."""
+        """Whether the predictor may decide on a hard limit: it meets `LIMITS`."""
         return not self.shortfalls(LIMITS)
 
     def shortfalls(self, wanted: Wanted) -> list[str]:
-        """What falls short of `wanted`, each in a few words; empty where nothing does."""
+        """Return the unmet requirements, each in a few words; empty if all are met."""
         found = []
         if not self.spearman >= wanted.spearman:
             found.append(f"it ranks {self.spearman:.2f} ({wanted.spearman:g} wanted)")
@@ -86,9 +86,9 @@ class Quality:
         return found
 
     def refusal(self, target: str) -> str:
-        """One line: why the predictor of this target may not decide on a limit, and what to measure next.
+        """Return one line: why this target's predictor may not decide on a limit, and what to measure next.
 
-        Empty where it may.
+        Empty if it may.
         """
         found = self.shortfalls(LIMITS)
         if not found:
@@ -97,7 +97,7 @@ class Quality:
 
     @property
     def _standard_error(self) -> float:
-        """Of the share of kept bounds; measurements count once, however often they were held back."""
+        """Standard error of the share of kept bounds; each measurement counts once, however often it was held out."""
         return sqrt(self.coverage_asked * (1 - self.coverage_asked) / self.measurements)
 
     def _remedy(self, target: str) -> str:
@@ -110,7 +110,7 @@ class Quality:
 
     @property
     def _more(self) -> int:
-        """Errors fall as 1 / sqrt(n) at best; to the next ten, at most thrice what there is."""
+        """How many more to measure: errors fall as 1 / sqrt(n) at best; rounded up to tens, at most about 3 n."""
         excess = [1.0, (1 - self.spearman) / (1 - LIMITS.spearman), ((self.mape or 0) / LIMITS.mape) ** 2]
         total = max(self.measurements * max(excess), needed(self.coverage_asked) + 2, self.measurements + 10)
         return 10 * ceil((min(total, 4 * self.measurements + 10) - self.measurements) / 10)
@@ -119,23 +119,23 @@ class Quality:
 def judged(
     make: Callable[[], Predictor], archs: Archs, y: Sequence[float] | FloatArray, coverage: float = 0.9
 ) -> Quality:
-    """Cross-validation on held-back measurements, repeated where there are few; always the same for the same input.
+    """Judge a predictor by cross-validation, repeated for few measurements; deterministic for the same input.
 
-    Each fold is predicted, and bounded with `coverage`, by a predictor fitted to the others; ranks are compared over
-    all folds together. Folds are smaller where a bound needs all but a few of the measurements.
+    A predictor fitted to the other folds predicts each fold and bounds it with `coverage`; ranks are compared over all
+    folds together. Folds are smaller if a bound needs almost all of the measurements.
 
     Args:
-        make: the predictor, not yet fitted.
-        archs: n of them, measured, each once.
+        make: makes an unfitted predictor.
+        archs: n distinct measured architectures.
         y: (n,) values.
 
     Raises:
-        NasError: too few for a predictor to be fitted without some of them, or what the predictor itself objects to.
+        NasError: there are too few measurements to hold some out, or the predictor raises it.
     """
     values = np.asarray(y, dtype=float)
     n = len(values)
     if n < FEWEST + 1:
-        raise NasError(f"{n} measurements are too few to hold any back; measure at least {FEWEST + 1}")
+        raise NasError(f"{n} measurements are too few to hold any out; measure at least {FEWEST + 1}")
     bounds = n - needed(coverage) >= 1
     num_folds = min(n, max(_FOLDS, ceil(n / (n - needed(coverage))) if bounds else 0, ceil(n / (n - FEWEST))))
     rounds = [
@@ -164,7 +164,7 @@ def _round(
     rng: np.random.Generator,
     num_folds: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Each measurement held back once: (n,) what was predicted, and the bound on it, NaN without `coverage`."""
+    """Hold each measurement out once: return (n,) predictions and (n,) bounds, NaN without `coverage`."""
     mean, upper = np.empty(len(y)), np.full(len(y), np.nan)
     for fold in np.array_split(rng.permutation(len(y)), num_folds):
         others = np.setdiff1d(np.arange(len(y)), fold)

@@ -1,4 +1,4 @@
-"""Architectures as rows of numbers, and the checks on what is handed to a predictor."""
+"""Architectures as rows of numbers, and checks of a predictor's input."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -11,37 +11,37 @@ from nas.predictors.models import FloatArray
 from search_spaces import Architecture, Space
 
 Archs: TypeAlias = Sequence[Architecture] | npt.NDArray[np.int16]
-"""Architectures, or their integer codes (n, num_slots), as `Space.codes` gives them and `Space.encode` takes them."""
+"""Architectures, or their integer codes (n, num_slots), as `Space.codes` returns and `Space.encode` accepts them."""
 
 Features: TypeAlias = Callable[[Archs], npt.NDArray[Any]]
-"""(n, k) numbers that say more than the encoding does, for instance the multiply-adds of each network."""
+"""Returns (n, k) numbers beyond the encoding, for instance the multiply-accumulates of each network."""
 
-FEWEST = 3  # measurements below which a spread says nothing
+FEWEST = 3  # fewest measurements with a meaningful spread
 
 
 def codes_of(space: Space, archs: Archs) -> npt.NDArray[np.int16]:
-    """(n, num_slots)."""
+    """Return (n, num_slots) codes."""
     return archs if isinstance(archs, np.ndarray) else space.codes(archs)
 
 
 def with_features(rows: npt.NDArray[Any], features: Features | None, archs: Archs) -> npt.NDArray[Any]:
-    """`rows` (n, p) with the user's k columns beside them; NasError unless these are (n, k) finite numbers."""
+    """Append the user's k columns to `rows` (n, p); raise NasError unless they are (n, k) finite numbers."""
     if features is None:
         return rows
     extra = np.asarray(features(archs), dtype=float)
     if extra.ndim != 2 or len(extra) != len(archs) or not np.isfinite(extra).all():
         raise NasError(
-            f"features gave an array of shape {extra.shape}; return finite numbers of shape ({len(archs)}, k)"
+            f"features returned an array of shape {extra.shape}; return finite numbers of shape ({len(archs)}, k)"
         )
     return np.hstack([rows, extra])
 
 
 def values_of(space: Space, archs: Archs, y: Sequence[float] | FloatArray) -> FloatArray:
-    """`y` as (n,) floats; NasError unless there is one finite value for each of enough architectures."""
+    """Return `y` as (n,) floats; raise NasError unless there is one finite value for each of enough architectures."""
     values = np.asarray(y, dtype=float)
     if values.shape != (len(archs),):
         raise NasError(
-            f"{len(archs)} architectures with values of shape {values.shape}; give one value an architecture"
+            f"{len(archs)} architectures with values of shape {values.shape}; give one value per architecture"
         )
     if len(values) < FEWEST:
         raise NasError(f"{len(values)} measurements are too few to fit a predictor; measure at least {FEWEST}")

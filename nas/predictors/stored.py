@@ -1,4 +1,4 @@
-"""Predictors as data: what made them, as JSON. A fit is a function of that, so loading is fitting again."""
+"""Predictors as JSON: their inputs. A fit is a function of these, so loading refits."""
 
 import inspect
 import math
@@ -23,15 +23,15 @@ _KEYS = {"kind", "settings", "features", "space", "architectures", "values"}
 
 @dataclass(frozen=True)
 class Stored:
-    """A predictor before it is fitted.
+    """The inputs of a predictor.
 
     Args:
         kind: one of `PREDICTORS`.
-        space: what its architectures are of.
-        codes: the architectures measured, as `Space.codes` gives them.
-        values: what was measured, one an architecture.
-        settings: keywords of the kind beside `space` and `features`, as in ``{"monotone": False}``.
-        features: what the user's columns are called, "" where there are none; the function itself is given to `fitted`.
+        space: the space of its architectures.
+        codes: the measured architectures, as `Space.codes` returns them.
+        values: measured values, one per architecture.
+        settings: keywords of the kind besides `space` and `features`, such as ``{"monotone": False}``.
+        features: the name of the user's columns, "" if there are none; pass the function itself to `fitted`.
     """
 
     kind: str
@@ -51,12 +51,12 @@ class Stored:
         settings: Mapping[str, Any] | None = None,
         features: str = "",
     ) -> "Stored":
-        """From architectures and values as `fit` takes them."""
+        """Make a stored predictor from architectures and values as `fit` accepts them."""
         codes = tuple(tuple(row) for row in codes_of(space, archs).tolist())
         return cls(kind, space, codes, tuple(float(value) for value in y), dict(settings or {}), features)
 
     def fitted(self, features: Features | None = None) -> OverRows:
-        """The predictor; NasError where `features` is missing, or is given to one that had none."""
+        """Return the fitted predictor; raise NasError if `features` is missing, or passed although it had none."""
         if bool(self.features) != (features is not None):
             told = f"was made with the features {self.features!r}" if self.features else "was made without features"
             raise NasError(f"this predictor {told}; load it with the same")
@@ -67,7 +67,7 @@ class Stored:
 
 
 def dumps(stored: Stored) -> str:
-    """JSON of one line; equal predictors have equal text."""
+    """Return one line of JSON; equal predictors have equal text."""
     body = {
         "kind": stored.kind,
         "settings": dict(stored.settings),
@@ -80,23 +80,23 @@ def dumps(stored: Stored) -> str:
 
 
 def loads(text: str, space: Space) -> Stored:
-    """What `dumps` wrote; `.fitted()` gives the predictor.
+    """Read the text that `dumps` wrote; `.fitted()` returns the predictor.
 
     Raises:
-        NasError: the text is damaged, is no stored predictor, or is one of another space.
+        NasError: the text is damaged, is not a stored predictor, or belongs to another space.
     """
     body = _body(text)
     if body["space"] != space.digest:
         raise NasError(
-            f"this predictor is of the space {body['space']} and not of {space.name} ({space.digest}); "
+            f"this predictor belongs to the space {body['space']}, not to {space.name} ({space.digest}); "
             "load it with its own space, or measure and fit again"
         )
     _kind(body["kind"], body["settings"])
     codes, values = body["architectures"], body["values"]
     if len(codes) != len(values):
-        raise NasError("the stored predictor has not one value for each architecture; fit and store it again")
+        raise NasError("the stored predictor does not have one value per architecture; fit and store it again")
     if not all(type(v) in (int, float) and math.isfinite(v) for v in values):
-        raise NasError("the stored predictor has a value that is no finite number; fit and store it again")
+        raise NasError("the stored predictor has a value that is not a finite number; fit and store it again")
     try:
         archs = space.codes(space.decode(np.array(codes).reshape(len(codes), -1)))
     except (SpaceError, ValueError) as error:
@@ -105,13 +105,13 @@ def loads(text: str, space: Space) -> Stored:
 
 
 def _body(text: str) -> dict[str, Any]:
-    """The content, of which form and digest are right."""
+    """Return the content after checking its form and digest."""
     try:
         body = json_object(text)
     except MalformedError as error:
         raise NasError(f"the stored predictor {error}; fit and store it again") from None
     if body.pop("format", None) != FORMAT or set(body) != {*_KEYS, "digest"}:
-        raise NasError(f"this is no stored predictor of the format {FORMAT!r}; give what `stored.dumps` wrote")
+        raise NasError(f"this is not a stored predictor of the format {FORMAT!r}; give the text that `dumps` wrote")
     digest = body.pop("digest")
     try:
         require(body, kind=str, settings=dict, features=str, space=str, architectures=list, values=list)
@@ -128,8 +128,8 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _kind(name: str, settings: Mapping[str, Any]) -> Callable[..., OverRows]:
-    """The class; NasError where there is none of that name, or it has no such setting."""
-    from nas.predictors import PREDICTORS  # the table is made of what this package's modules define
+    """Return the class; raise NasError if the kind does not exist or has no such setting."""
+    from nas.predictors import PREDICTORS  # here, because the package imports this module's neighbours
 
     if name not in PREDICTORS:
         raise NasError(f"there is no predictor {name!r}; the kinds are {', '.join(PREDICTORS)}")

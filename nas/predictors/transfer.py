@@ -1,7 +1,7 @@
-"""A new target from known ones: their predictors give it a start, and few measurements the rest.
+"""Predicts a new target from the predictors of known targets and a few measurements.
 
-How the known ones are used is in `_kinship`; which of them to follow, how far to depart from them and how noisy
-measurements are is weighed in `_mixture`. Figures, and what lost: docs/decisions/latency-transfer.md.
+`_kinship` defines hypotheses about how the new target relates to the known ones; `_mixture` weights them, their
+residuals and their noise. Figures and rejected alternatives: docs/decisions/latency-transfer.md.
 """
 
 from collections.abc import Mapping
@@ -31,19 +31,19 @@ from search_spaces import Space
 if TYPE_CHECKING:
     from nas.predictors import Predictor
 
-_REFERENCE = 300  # architectures that tell how known targets go together
-_MOST = 300  # measurements the transfer is fitted to; where there are more, models of the target itself take part
-_SHARE = 10.0  # prior variance of how often options occur, by that of where
+_REFERENCE = 300  # architectures from which the relations of known targets are estimated
+_MOST = 300  # most measurements that the transfer is fitted to; with more, models of the target itself take part
+_SHARE = 10.0  # prior variance of option counts, relative to that of positions
 
 
 class TransferModel:
-    """Over rows (n, d + p): first predictions for d known targets, then columns of the architecture itself.
+    """A model over rows (n, d + p): predictions for d known targets, then p columns of the architecture itself.
 
     Args:
         reference: (m, d + p) rows of a sample of the space.
         spread: (m, d) standard deviations of the predictions.
-        num_encoded: columns of the encoding, the first ones, as in `Scaling`.
-        num_shared: counts that the positions of a choice share, the next ones.
+        num_encoded: number of encoding columns, which come first, as in `Scaling`.
+        num_shared: number of count columns, which come next.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TransferModel:
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
         some = shuffled(x, y)[:_MOST]
         self._mean = float(y[some].mean())
-        self._least = float(y.min()) / 2 if y.min() > 0 else -np.inf  # a line may go below what can be
+        self._least = float(y.min()) / 2 if y.min() > 0 else -np.inf  # a line may become negative
         self._mixture = Mixture.of(self._view(x[some]), y[some] - self._mean, self._log_prior)
         mean, std = self.predict(x)
         mean[some], std[some] = self._restored(self._mixture.left_out())
@@ -76,11 +76,11 @@ class TransferModel:
 
 
 class Transfer(OverRows):
-    """A predictor of a target of which little is measured, where others of the same space are known.
+    """A predictor of a target with few measurements, given predictors of other targets on the same space.
 
     Args:
-        known: fitted predictors of other targets, by name. Where there are none, this is the ensemble.
-        features: columns beside the encoding, as everywhere.
+        known: fitted predictors of other targets, by name. Without any, this is the ensemble.
+        features: additional columns, as in other predictors.
     """
 
     def __init__(self, space: Space, known: "Mapping[str, Predictor]", features: Features | None = None) -> None:
@@ -109,7 +109,7 @@ class Transfer(OverRows):
 
     @cached_property
     def _start(self) -> TransferModel:
-        """What the known targets say before anything is measured."""
+        """The model before any measurement, from the known targets alone."""
         codes = self.space.sample_codes(_REFERENCE, np.random.default_rng(0))
         spread = np.column_stack([one.predict(codes)[1] for one in self.known.values()])
         return TransferModel(with_features(self._all(codes), self.features, codes), spread, *self._described.widths)

@@ -1,1 +1,1 @@
-"""What a search has found: its front, how far it can be trusted, and what no good network needs."""
+"""Results of a search: its front, its trust report, and the options that no good network needs."""

@@ -1,7 +1,7 @@
-"""The correction of a study's front, from its trust report and its evaluations, each time they are read.
+"""Corrects a study's front from its trust report and its evaluations whenever they are read.
 
-The stored labels are the truth: nothing of a correction is stored, and equal records give equal corrections. An
-evaluation keeps the inherited metric that it was stored with; what is corrected stands beside it.
+Only the labels are stored, never the correction, so equal records give equal corrections. An evaluation keeps its
+inherited metric; the corrected one is returned beside it.
 """
 
 from __future__ import annotations
@@ -21,62 +21,62 @@ from nas.storage import Repository
 from search_spaces import Architecture
 
 INHERITED = "inherited_"
-"""Before the name of a metric whose corrected value has the plain name."""
+"""Prefix of an inherited metric whose corrected value has the plain name."""
 SHORTEST = 1 / 12
-"""Of the supernet's steps: what networks reach alone in fewer is too far from what they can reach to correct by."""
+"""Share of the supernet's steps: after shorter stand-alone trainings, metrics are too far from what networks reach."""
 _SIZES = ("params", "macs")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a network is expected to reach alone."""
+    """The expected metric of a network trained alone."""
 
     value: float
     std: float
-    """Of one training alone about it, its noise included."""
+    """Standard deviation of one stand-alone training, including its noise."""
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """What the labels of a study say of its evaluations."""
+    """Corrected metrics of a study's evaluations, from its labels."""
 
     metric: str
     steps: int
-    """Of the training alone that each label is the metric of."""
+    """Steps of the stand-alone training behind each label."""
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
-    """By the digest of the architecture; empty where `refused`."""
+    """By digest of the architecture; empty if `refused`."""
     check: Check | None = None
     refused: str = ""
 
     @property
     def sentence(self) -> str:
-        """For people: what the corrected values are and how far they held, or why there are none."""
+        """A sentence for display: what the corrected values are and how accurate, or why there are none."""
         name = metric(self.metric)
         if self.refused or self.check is None:
             return f"{name.phrase} {self.refused}" if self.refused else ""
         miss, before = name.text(self.check.gap), name.text(self.check.gap_before)
-        held = f"left out, these are missed by {miss}, inherited by {before}"
-        ranks = f"; tau {self.check.tau:.2f}, inherited {self.check.tau_before:.2f}".replace("-", "−")
+        held = f"leave-one-out error {miss}, of inherited metrics {before}"
+        ranks = f"; tau {self.check.tau:.2f}, of inherited {self.check.tau_before:.2f}".replace("-", "−")
         ranks = "" if math.isnan(self.check.tau + self.check.tau_before) else ranks
-        told = f"what a network is expected to reach trained alone for {self.steps:,} steps"
+        told = f"what a network is expected to reach when trained alone for {self.steps:,} steps"
         return f"corrected {name.phrase}: {told}, from {self.check.labels} that were ({held}{ranks})"
 
 
 def of_study(repository: Repository, study: StudyRecord, evaluations: Sequence[Evaluation]) -> Corrected | None:
-    """What is known of a study's evaluations; None where no network was trained alone."""
+    """Return the correction of a study's evaluations; None if no network was trained alone."""
     trust = repository.trust(study.supernet_digest) if study.supernet_digest else None
     if trust is None or study.supernet_digest is None:
         return None
     steps = repository.supernet(study.supernet_digest).steps
     if trust.steps < SHORTEST * steps:
-        why = f"is not corrected: the networks trained alone had {trust.steps:,} steps, the supernet {steps:,}"
-        rule = f"from {math.ceil(SHORTEST * steps):,} on they tell what a network reaches, and not only the order"
+        why = f"is not corrected: the stand-alone trainings had {trust.steps:,} steps, the supernet {steps:,}"
+        rule = f"train for {math.ceil(SHORTEST * steps):,} or more, so that they give values and not only an order"
         return Corrected(trust.metric, trust.steps, refused=f"{why}; {rule}")
     return corrected(trust, evaluations)
 
 
 def corrected(trust: Trust, evaluations: Sequence[Evaluation]) -> Corrected | None:
-    """The same of a trust report; None where no evaluation has its metric."""
+    """Return the correction of evaluations by a trust report; None if no evaluation has its metric."""
     known = [one for one in evaluations if trust.metric in one.metrics]
     if not known:
         return None
@@ -101,14 +101,14 @@ def _number(stored: float | None) -> float:
 
 
 def judged(evaluations: Sequence[Evaluation], found: Corrected | None) -> list[Evaluation]:
-    """The evaluations with corrected metrics under the plain name, and the inherited one as `inherited_NAME`."""
+    """Return the evaluations with the corrected metric under the plain name, and the inherited as `inherited_NAME`."""
     if found is None or not found.estimates:
         return list(evaluations)
     return [_judged(one, found.metric, found.estimates.get(one.arch.digest)) for one in evaluations]
 
 
 def judged_columns(columns: Columns, found: Corrected | None) -> Columns:
-    """The same of columns; a network without an estimate keeps its metric under the plain name alone."""
+    """Do the same for columns; a network without an estimate keeps only its inherited metric, under the plain name."""
     if found is None or not found.estimates:
         return columns
     inherited = columns.metrics[found.metric]

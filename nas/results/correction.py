@@ -1,18 +1,18 @@
-"""From what a supernet says of networks to what they are worth alone: a Gaussian process over a few labels.
+"""Corrects inherited metrics towards stand-alone ones with a Gaussian process over a few labels.
 
-A label is the metric of a network that was trained alone. What is learnt is where labels are to be expected:
+A label is the metric of a network that was trained alone. The model predicts labels:
 
     alone = b inherited + offset + line in the inherited metric + line in sizes + lines in choices + bends + noise
 
-with b = 1, where what is not explained keeps the inherited ranks, and with b = 0, where the supernet is not believed.
-How much each part counts, in units of the noise, is not chosen but averaged over a few values each, weighed by the
-evidence of the labels (Rasmussen and Williams 2006, sections 2.3 and 5.4.1): eight labels are too few to choose by.
-The offset has a flat prior, and the variance of the noise that of Jeffreys.
+with b = 1, where unexplained differences keep the inherited ranks, and with b = 0, where the supernet is ignored. The
+prior variance of each part, in units of the noise, is averaged over a few values, weighted by the evidence of the
+labels (Rasmussen and Williams 2006, sections 2.3 and 5.4.1): eight labels are too few to choose one. The offset has a
+flat prior, the noise variance Jeffreys' prior.
 
-The correction is judged by leaving each label out once, of the weights too, in closed form (ibid., section 5.4.2), and
-refused where that shows no gain over the inherited metrics. Everything is computed from the labels and the networks
-given; nothing is drawn and nothing is stored. What it does on two tasks of which all is known:
-benchmarks/results/correction.md.
+Leave-one-out predictions, in closed form and with the weights computed without the label too (ibid., section 5.4.2),
+judge the correction; it is refused if they show no gain over the inherited metrics. The result depends only on the
+given labels and networks; nothing is drawn at random or stored. Figures on two tasks with complete stand-alone
+trainings: benchmarks/results/correction.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from search_spaces import Architecture
 Vector = npt.NDArray[np.float64]
 
 FEWEST = 6
-"""Labels: fewer cannot be cross-validated, since what is left of them determines nothing."""
+"""Fewest labels: fewer cannot be cross-validated, since the remaining ones determine nothing."""
 _FLAT = 1e4  # prior variance of the offset, in units of the noise
 _WEIGHTS = (0.0, 3.0, 30.0)  # prior variances of a part, in the same units
 _BELIEFS = (1.0, 0.0)  # b
@@ -40,18 +40,18 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network as a correction sees it."""
+    """A network as input of a correction."""
 
     arch: Architecture
     inherited: float
-    """The metric with shared weights, lower is better."""
+    """The metric with shared weights; lower is better."""
     sizes: tuple[float, ...] = ()
-    """Numbers above 0 that go with size, parameters say; none are used where one network lacks them."""
+    """Positive measures of size, such as parameters; ignored if one network lacks them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A network and its metric in each training alone; trainings without a finite metric do not count."""
+    """A network and its metric in each stand-alone training; trainings without a finite metric do not count."""
 
     network: Network
     trainings: tuple[float, ...]
@@ -63,38 +63,39 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How far inherited metrics are from labels, and corrections that have not seen the label they are held against."""
+    """Accuracy of inherited metrics and of leave-one-out corrections, compared with the labels."""
 
     labels: int
     gap_before: float
-    """Mean distance of inherited metrics."""
+    """Mean absolute error of inherited metrics."""
     gap: float
-    """Mean distance of the corrected ones."""
+    """Mean absolute error of corrected metrics."""
     tau_before: float
-    """Kendall's tau-b with the labels; NaN where one side is constant."""
+    """Kendall's tau-b of inherited metrics with the labels; NaN if one side is constant."""
     tau: float
+    """Kendall's tau-b of corrected metrics with the labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """Of networks, in the order given: their corrected metrics, or why there are none."""
+    """Corrected metrics of networks, in the given order, or why there are none."""
 
     values: Vector
-    """(n,) expected metrics of the networks trained alone; the inherited ones where `refused`."""
+    """(n,) expected stand-alone metrics; the inherited ones if `refused`."""
     spreads: Vector
-    """(n,) standard deviations of one training alone about these, its noise included; NaN where `refused`."""
+    """(n,) standard deviations of one stand-alone training, including its noise; NaN if `refused`."""
     check: Check | None
-    """None where there are too few labels to have one."""
+    """None if there are too few labels."""
     refused: str = ""
-    """Why the inherited metrics stay as they are, in one sentence with the remedy; empty where they are corrected."""
+    """Why the metrics are not corrected, in one sentence with the remedy; empty if they are."""
 
 
 def correct(labels: Sequence[Label], networks: Sequence[Network], *, inherited: bool = True) -> Correction:
-    """What the networks are worth alone, as the labels tell.
+    """Estimate the stand-alone metrics of networks from labels.
 
     Args:
-        labels: those of one architecture count as trainings of one network.
-        inherited: False leaves the supernet out of it: what sizes and choices alone tell, to be compared with.
+        labels: labels of equal architectures count as trainings of one network.
+        inherited: False ignores the supernet and predicts from sizes and choices alone, as a baseline.
     """
     known = [label for label in _merged(labels) if label.finite and math.isfinite(label.network.inherited)]
     raw = np.array([network.inherited for network in networks], dtype=float)
@@ -116,8 +117,10 @@ def correct(labels: Sequence[Label], networks: Sequence[Network], *, inherited: 
 
 
 def _positive(values: Vector, seen: Vector) -> Vector:
-    """Values of a metric that is always above 0, as an error is, in the same order and above 0: below half the smallest
-    value that was seen they approach 0. Those of other metrics stay."""
+    """Keep values of a metric above 0 if all seen values are, as for an error.
+
+    Below half the smallest seen value they approach 0 without changing their order. Other metrics stay unchanged.
+    """
     least = float(seen.min()) / 2
     if least <= 0:
         return values
@@ -130,7 +133,7 @@ def _no_gain(check: Check) -> str:
 
 
 def _not_told(known: Sequence[Label], given: int, alone: Vector) -> str:
-    """Why labels tell nothing; empty where they may."""
+    """Return why the labels are not usable; empty if they may be."""
     if len(known) < FEWEST:
         failed = f" ({given - len(known)} of {given} have no finite metric)" if len(known) < given else ""
         few = f"{len(known)} networks trained alone{failed} are too few to check a correction"
@@ -146,7 +149,7 @@ def _not_told(known: Sequence[Label], given: int, alone: Vector) -> str:
 
 
 def _merged(labels: Sequence[Label]) -> list[Label]:
-    """One label a network."""
+    """Merge labels of equal architectures."""
     merged: dict[Architecture, Label] = {}
     for label in labels:
         before = merged.get(label.network.arch)
@@ -156,7 +159,7 @@ def _merged(labels: Sequence[Label]) -> list[Label]:
 
 
 def tau(a: Vector, b: Vector) -> float:
-    """Kendall's tau-b; NaN where one side is constant."""
+    """Return Kendall's tau-b; NaN if one side is constant."""
     first, second = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
     scale = math.sqrt(float((first**2).sum() * (second**2).sum()))
     return round(float((first * second).sum()) / scale, 12) if scale else math.nan
@@ -170,7 +173,7 @@ class _Fit:
     mean: Vector
     std: Vector
     held_out: Vector
-    """(n,) each label as the others predict it."""
+    """(n,) leave-one-out predictions of the labels."""
 
 
 def _fitted(known: Sequence[Label], alone: Vector, networks: Sequence[Network], inherited: bool) -> _Fit:
@@ -181,12 +184,12 @@ def _fitted(known: Sequence[Label], alone: Vector, networks: Sequence[Network], 
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What networks have in common with n labelled ones, part by part."""
+    """Prior covariances of networks with n labelled ones, by part of the model."""
 
     believed: Vector
-    """(m,) inherited metrics of the labelled networks, then of the others."""
+    """(m,) inherited metrics, of the labelled networks first."""
     shared: tuple[Vector, ...]
-    """(m, n) prior covariances, the line in inherited metrics first."""
+    """(m, n) prior covariances; the line in inherited metrics comes first."""
     own: tuple[Vector, ...]
     """(m,) prior variances."""
 
@@ -202,7 +205,7 @@ class _Parts:
         return cls(finite, shared, (*(np.square(rows).sum(1) for rows in lines), np.ones(len(every))))
 
     def kernel(self, weights: Sequence[float]) -> tuple[Vector, Vector]:
-        """(m, n) covariances with the labelled networks, and (m,) variances."""
+        """Return (m, n) covariances with the labelled networks, and (m,) variances."""
         shared = sum((w * part for w, part in zip(weights, self.shared, strict=True) if w), np.float64(_FLAT))
         own = sum((w * part for w, part in zip(weights, self.own, strict=True) if w), np.float64(_FLAT))
         return np.broadcast_to(shared, self.shared[0].shape), np.broadcast_to(own, self.own[0].shape)
@@ -210,15 +213,15 @@ class _Parts:
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """What one setting predicts, and how well labels speak for it."""
+    """Predictions and evidence of one setting."""
 
     mean: Vector
     variance: Vector
     evidence: float
-    """Logarithm."""
+    """Log evidence of the labels."""
     held_out: Vector
     left: Vector
-    """(n,) evidence of the labels without each of them."""
+    """(n,) log evidence without each label."""
 
 
 def _settings(parts: _Parts, alone: Vector, noises: Vector, beliefs: Sequence[float]) -> list[_Setting]:
@@ -248,7 +251,7 @@ def _settings(parts: _Parts, alone: Vector, noises: Vector, beliefs: Sequence[fl
 
 
 def _averaged(settings: Sequence[_Setting]) -> _Fit:
-    """The mean of all settings by their evidence, and of what is left out by the evidence without it."""
+    """Average all settings by their evidence; leave-one-out predictions by the evidence without the label."""
     weights = _softmax(np.array([one.evidence for one in settings]))
     means = np.array([one.mean for one in settings])
     mean = weights @ means
@@ -258,7 +261,7 @@ def _averaged(settings: Sequence[_Setting]) -> _Fit:
 
 
 def _softmax(logs: Vector) -> Vector:
-    """Weights that sum to 1 along the first axis."""
+    """Return weights that sum to 1 along the first axis."""
     weights = np.exp(logs - logs.max(0))
     shares: Vector = weights / weights.sum(0)
     return shares
@@ -268,10 +271,10 @@ def _softmax(logs: Vector) -> Vector:
 
 
 def encoded(archs: Sequence[Architecture]) -> Vector:
-    """(n, c) columns of the choices in which these networks differ.
+    """Return (n, c) columns of the choices in which these networks differ.
 
-    A choice of numbers is its place among the values that occur, from -1 to 1; any other choice a column for each
-    value. What a network does not have is 0.
+    A numeric choice is one column, the rank among the occurring values scaled to -1 .. 1; any other choice has a column
+    per value. An inactive choice is 0.
     """
     found = [{path: value for path, value in arch.leaves() if value != ()} for arch in archs]
     paths = dict.fromkeys(path for one in found for path in one)
@@ -290,7 +293,7 @@ def _columns(values: Sequence[Any]) -> Iterator[list[float]]:
 
 
 def _key(value: Any) -> tuple[str, str]:
-    """Tells True from 1."""
+    """A key that distinguishes True from 1."""
     return type(value).__name__, str(value)
 
 
@@ -299,7 +302,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _sizes(networks: Sequence[Network]) -> Vector:
-    """(n, k) standardised logarithms, of mean square 1 in all; zeros where they are not known."""
+    """Return (n, k) standardised log sizes with a total mean square of 1; zeros if a size is missing."""
     rows = [network.sizes for network in networks]
     if len(set(map(len, rows))) != 1 or not rows[0] or not all(0 < size < math.inf for row in rows for size in row):
         return np.zeros((len(rows), 1))
@@ -307,7 +310,7 @@ def _sizes(networks: Sequence[Network]) -> Vector:
 
 
 def _standard(rows: Vector) -> Vector:
-    """Columns of mean 0 and variance 1; a constant one is 0."""
+    """Standardise columns to mean 0 and variance 1; a constant column becomes 0."""
     centred = rows - rows.mean(0)
     spread = centred.std(0)
     standard: Vector = centred / np.where(spread > _TINY, spread, np.inf)
@@ -315,7 +318,7 @@ def _standard(rows: Vector) -> Vector:
 
 
 def _scaled(rows: Vector) -> Vector:
-    """Centred rows of mean square 1."""
+    """Centre rows and scale them to a mean square norm of 1."""
     centred = rows - rows.mean(0)
     size = math.sqrt(float(np.square(centred).sum(1).mean())) if rows.size else 0.0
     scaled: Vector = centred / size if size else np.zeros((len(rows), 1))

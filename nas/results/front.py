@@ -1,4 +1,4 @@
-"""The front of a study as rows: what was found with inherited weights, how it is corrected, what networks showed."""
+"""The front of a study as rows: inherited metrics, corrected metrics, and metrics measured on the networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.columns import Columns
 from nas.errors import NasError
-from nas.objectives import aims
+from nas.objectives import aims, limits
 from nas.objectives.aims import Aim
 from nas.records import Evaluation, Lived, StudyRecord
 from nas.results.corrected import Corrected, Estimate, judged, judged_columns, of_study
@@ -25,7 +25,7 @@ from search_spaces import Architecture
 
 @dataclass(frozen=True)
 class Row:
-    """One network: `metrics` as the search saw them, `verified` as measured on the network itself."""
+    """One network: `metrics` that the search used, `verified` ones measured on the network itself."""
 
     arch: Architecture
     metrics: dict[str, float]
@@ -33,17 +33,20 @@ class Row:
     broken: tuple[str, ...]
     """Limits that the verified metrics break, though the predicted ones kept them."""
     corrected: dict[str, Estimate] = field(default_factory=dict)
-    """What the network is expected to reach trained alone, by metric: see `nas.results.corrected`."""
+    """The expected metrics of the network trained alone, by metric: see `nas.results.corrected`."""
     targets: tuple[str, ...] = ()
-    """On whose fronts it is, of a study with several targets."""
+    """For a study with several targets, those on whose fronts the network is."""
 
     def judged(self) -> dict[str, float]:
-        """The metrics by which fronts are made: the corrected ones in place of the inherited."""
+        """Return the metrics that determine fronts: corrected ones replace inherited ones."""
         return {**self.metrics, **{name: found.value for name, found in self.corrected.items()}}
 
     def values(self) -> dict[str, float]:
-        """All metrics by name: as the search saw them, `corrected_NAME` with `corrected_NAME_std`, and the measured
-        ones, which are `measured_NAME` where they were also predicted."""
+        """Return all metrics by name.
+
+        These are the ones that the search used, `corrected_NAME` with `corrected_NAME_std`, and the measured ones,
+        which are called `measured_NAME` if the search also predicted them.
+        """
         measured = {f"measured_{k}" if k in self.metrics else k: v for k, v in self.verified.items()}
         values = {f"corrected_{k}": found.value for k, found in self.corrected.items()}
         spreads = {f"corrected_{k}_std": found.std for k, found in self.corrected.items()}
@@ -52,18 +55,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Read:
-    """A study as its front is made of it."""
+    """A study's data from which its front is computed."""
 
     inherited: Columns
-    """As the search saw them."""
+    """Metrics that the search used."""
     judged: Columns
-    """By which fronts are made: corrected metrics under the plain name, inherited ones as `inherited_NAME`."""
+    """Metrics that determine fronts: corrected ones under the plain name, inherited ones as `inherited_NAME`."""
     known: Corrected | None
     verified: Mapping[str, dict[str, float]]
-    """What networks showed themselves, by digest."""
+    """Metrics measured on the networks, by digest."""
 
     def rows(self, repository: Repository, order: Sequence[int], shown: Mapping[int, Sequence[_Shown]]) -> list[Row]:
-        """Some of the networks, with their architectures."""
+        """Return the networks at these positions, with their architectures."""
         digests = self.inherited.digests
         archs = repository.architectures([digests[row] for row in order])
         return [
@@ -73,26 +76,26 @@ class Read:
 
 
 def read(repository: Repository, name: str) -> Read:
-    """A study's evaluations as columns, with what corrects them and what was measured.
+    """Return a study's evaluations as columns, with their correction and the measured metrics.
 
     Raises:
-        NasError: no such study.
+        NasError: the study does not exist.
     """
     study, columns, known = repository.study(name), repository.columns(name), None
-    if study.supernet_digest and repository.trust(study.supernet_digest):  # which is told of architectures
+    if study.supernet_digest and repository.trust(study.supernet_digest):  # the correction needs architectures
         known = of_study(repository, study, repository.evaluations(name))
     return Read(columns, judged_columns(columns, known), known, repository.verified(name))
 
 
 def front(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> list[Row]:
-    """The non-dominated feasible evaluations of a study, by its first objective; `where` are further limits.
+    """Return the non-dominated feasible evaluations of a study, by its first objective; `where` adds limits.
 
-    Objectives and limits are judged as corrected, where there is a correction. A network that was measured and breaks a
-    limit dominates nothing: it is shown, marked, beside those that take its place. Of a study with several targets the
-    fronts of all, or that of one `target`.
+    Objectives and limits use corrected metrics, if there is a correction. A network whose measured metrics break a
+    limit dominates nothing: it is returned, marked, beside those that take its place. For a study with several targets,
+    returns the fronts of all, or that of one `target`.
 
     Raises:
-        NasError: no such study or target, or a malformed limit.
+        NasError: the study or target does not exist, or a limit is malformed.
     """
     return front_of(repository, name, read(repository, name), where, target)
 
@@ -100,7 +103,7 @@ def front(repository: Repository, name: str, where: Sequence[str] = (), target: 
 def front_of(
     repository: Repository, name: str, found: Read, where: Sequence[str] = (), target: str | None = None
 ) -> list[Row]:
-    """The same of a study that was read before."""
+    """Do the same for a study that `read` returned."""
     study = repository.study(name)
     shown: dict[int, list[_Shown]] = {}
     for aim in aims.under(aims.of_study(study, target), where, study):
@@ -113,14 +116,14 @@ def front_of(
 
 @dataclass(frozen=True)
 class _Shown:
-    """Why a network is shown: it is on the front of a target, or would be but for limits that it breaks as measured."""
+    """Why a network is shown: it is on the front of a target, or would be if its measured metrics kept the limits."""
 
     target: str
     broken: tuple[str, ...] = ()
 
 
 def _of_aim(aim: Aim, found: Read) -> dict[int, _Shown]:
-    """The networks of one front by their rows, and those that its limits keep from it once they were measured."""
+    """The networks of one front by row, and those that keep its limits by prediction but not as measured."""
     broken = {}
     for digest, measured in found.verified.items():
         limits = [limit for limit in aim.limits if limit.metric in measured and not limit.holds(measured)]
@@ -134,13 +137,13 @@ def _of_aim(aim: Aim, found: Read) -> dict[int, _Shown]:
 
 
 def compromises(repository: Repository, name: str, within: float = 0.05) -> list[Row]:
-    """The networks of a study that are near the front of every target, by its first objective.
+    """Return the networks of a study near the front of every target, by its first objective.
 
     Args:
-        within: how near, as a share of each front's range: see `nas.objectives.aims.distances`.
+        within: largest distance, as a share of each front's range: see `nas.objectives.aims.distances`.
 
     Raises:
-        NasError: no such study.
+        NasError: the study does not exist.
     """
     study, verified = repository.study(name), repository.verified(name)
     evaluations, known = _evaluations(repository, study)
@@ -172,16 +175,16 @@ def _row(
 
 
 def row(repository: Repository, name: str, prefix: str) -> Row:
-    """Any evaluated network of a study as a row: see `find`."""
+    """Return any evaluated network of a study as a row: see `find`."""
     found = read(repository, name)
     return found.rows(repository, [_found(found.inherited, name, prefix)], {})[0]
 
 
 def find(repository: Repository, name: str, prefix: str) -> Evaluation:
-    """The evaluation of a study whose architecture's digest begins with `prefix`.
+    """Return the evaluation of a study whose architecture's digest starts with `prefix`.
 
     Raises:
-        NasError: none does, or more than one.
+        NasError: no digest starts with it, or more than one.
     """
     columns = repository.columns(name)
     row = _found(columns, name, prefix)
@@ -194,34 +197,58 @@ def find(repository: Repository, name: str, prefix: str) -> Evaluation:
 def _found(columns: Columns, name: str, prefix: str) -> int:
     found = list(columns.begins_with(prefix))
     if not found:
-        raise NasError(f"no architecture of study {name!r} begins with {prefix!r}; `nas front {name}` lists some")
+        raise NasError(
+            f"no architecture of study {name!r} has a digest that starts with {prefix!r}; `nas front {name}` lists some"
+        )
     if len(found) > 1:
-        raise NasError(f"{len(found)} architectures of study {name!r} begin with {prefix!r}; give more of the digest")
+        raise NasError(
+            f"{len(found)} architectures of study {name!r} have digests that start with {prefix!r}; "
+            "give more of the digest"
+        )
     return found[0]
 
 
 def best(repository: Repository, name: str, where: Sequence[str] = (), target: str | None = None) -> Row:
-    """The network of the front with the lowest first objective that keeps all limits, as measured where it was.
+    """Return the network of the front with the lowest first objective that keeps all limits, including as measured.
 
-    Of a study with several targets, `target` says whose front and limits.
+    For a study with several targets, `target` selects the front and its limits.
 
     Raises:
-        NasError: none does.
+        NasError: no network keeps the limits.
     """
-    return first_kept(front(repository, name, where, target), repository.study(name), where)
+    rows = front(repository, name, where, target)
+    return first_kept(rows, repository.study(name), where, repository.evaluations(name))
 
 
-def first_kept(rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = ()) -> Row:
-    """The first row of a front that breaks no limit as measured.
+def first_kept(
+    rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = (), seen: Sequence[Evaluation] = ()
+) -> Row:
+    """Return the first row of a front whose measured metrics break no limit.
+
+    Args:
+        seen: the study's evaluations, to say what comes nearest.
 
     Raises:
-        NasError: all do.
+        NasError: every row breaks a limit.
     """
     for found in rows:
         if not found.broken:
             return found
-    bounds = ", ".join((*study.limits, *where)) or "no limit"
-    raise NasError(f"no network of study {study.name!r} keeps {bounds}; loosen a limit or search longer")
+    bounds, evaluated = (*study.limits, *where), [one.metrics for one in seen if one.metrics]
+    if seen and not evaluated:
+        raise NasError(
+            f"study {study.name!r} has no network to take: all {len(seen)} evaluations failed, the first with "
+            f"{seen[0].error}; correct the run file and search under another name"
+        )
+    nearest = ", ".join(_nearest(limits.parse(bound), evaluated) for bound in bounds)
+    of = f" (the nearest of {len(evaluated)} evaluated have {nearest})" if nearest and evaluated else ""
+    kept = ", ".join(bounds) or "all limits"
+    raise NasError(f"no network of study {study.name!r} keeps {kept}{of}; loosen a limit or search longer")
+
+
+def _nearest(limit: limits.Limit, evaluated: Sequence[Mapping[str, float]]) -> str:
+    values = [metrics[limit.metric] for metrics in evaluated if limit.metric in metrics]
+    return f"{limit.metric} {(min if limit.is_upper else max)(values):.6g}" if values else f"no {limit.metric}"
 
 
 def lived(repository: Repository, name: str, rows: Sequence[Row]) -> dict[str, Lived]:
@@ -230,12 +257,12 @@ def lived(repository: Repository, name: str, rows: Sequence[Row]) -> dict[str, L
 
 
 def as_json(rows: Sequence[Row], lives: Mapping[str, Lived]) -> str:
-    """A JSON list, one object a network."""
+    """Return a JSON list with one object per network."""
     return json.dumps([_plain(row, lives[row.arch.digest]) for row in rows], indent=2)
 
 
 def as_csv(rows: Sequence[Row], lives: Mapping[str, Lived]) -> str:
-    """Comma-separated, one line a network, the architecture as JSON in the last column."""
+    """Return comma-separated values, one line per network, with the architecture as JSON in the last column."""
     names = list(dict.fromkeys(name for row in rows for name in row.values()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

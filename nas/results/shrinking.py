@@ -1,11 +1,10 @@
-"""Options that no good network needs: which they are, by what a study has evaluated, and the space without them.
+"""Finds options that no good network needs, from the evaluations of a study, and narrows the space.
 
-An option is closed where the front loses next to nothing without all networks that have it. How much it loses is a
-share of hypervolume, and how sure that is, a bootstrap over the evaluated networks tells, in which corrected qualities
-vary as widely as they are known: what decides is the upper end of the interval, for all that is closed together. Of an
-option that few evaluated networks have nothing is known, so it stays.
+An option is closed if the front loses almost nothing without all networks that have it. The loss is a share of the
+hypervolume. A bootstrap over the evaluated networks, in which corrected metrics vary by their uncertainty, gives its
+interval; the upper end decides, jointly for everything that is closed. An option with few evaluated networks stays.
 
-The space is narrowed as `Space.where` narrows it, and the declared one stays as it is.
+The space is narrowed as by `Space.where`; the declared space does not change.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Option = tuple[int, int]
 
 @dataclass(frozen=True)
 class Interval:
-    """Of the share of hypervolume that fronts lose."""
+    """A share of hypervolume lost, with its confidence interval."""
 
     value: float
     low: float
@@ -51,12 +50,12 @@ class Judged:
     path: str
     option: Any
     seen: int
-    """Evaluated networks that have it."""
+    """Number of evaluated networks with it."""
     on_front: int
     loss: Interval
-    """What the front loses without all of them; of several fronts the one that loses most."""
+    """The front's loss without all of them; of several fronts, the largest loss."""
     stays: str = ""
-    """Why it is not closed; empty where it is."""
+    """Why it is not closed; empty if it is."""
 
     @property
     def why(self) -> str:
@@ -66,13 +65,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """What is proposed: options in the order in which they were judged, those that cost least first."""
+    """A proposal: options in the order in which they were judged, those with the least loss first."""
 
     space: Space
     """The narrower one."""
     options: tuple[Judged, ...]
     loss: Interval
-    """Of the front, without all that is closed."""
+    """The front's loss without all closed options."""
     closed: tuple[Closed, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +79,7 @@ class Shrunk:
         object.__setattr__(self, "closed", closed)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: how many networks are left, what the front loses, and the evidence about every option."""
+        """Return plain values: the number of remaining networks, the front's loss, and the evidence on every option."""
         options = [{**asdict(one), "closed": not one.stays} for one in self.options]
         return {"networks": self.space.count_bound(), "loss": asdict(self.loss), "options": options}
 
@@ -96,18 +95,18 @@ def shrink(
     least: int = 10,
     seed: int = 0,
 ) -> Shrunk:
-    """Close option after option, the least needed first, while the fronts of all aims stay what they are.
+    """Close options one by one, the least needed first, as long as the fronts of all aims hardly change.
 
     Args:
-        evaluations: of networks of the space, failed ones included.
-        correction: what the trust report makes of their qualities.
-        tolerance: the share of a front's hypervolume that may be lost by all that is closed together: the upper end of
-            the interval is below it.
-        confidence: of the intervals.
-        least: evaluated networks that an option is judged by; of fewer, it stays.
+        evaluations: of networks of the space, including failed ones.
+        correction: corrected metrics from the trust report.
+        tolerance: share of a front's hypervolume that all closed options together may cost; the upper end of the
+            interval must not exceed it.
+        confidence: level of the intervals.
+        least: fewest evaluated networks by which an option can be judged; with fewer, it stays.
 
     Raises:
-        NasError: a setting out of its range, or no evaluated network keeps the limits of an aim.
+        NasError: a setting is out of range, or no evaluated network keeps the limits of an aim.
     """
     _check(tolerance, confidence, least)
     evidence = _Evidence(space, aims, evaluations, correction, confidence, np.random.default_rng(seed))
@@ -120,7 +119,7 @@ def shrink(
         if not stays and evidence.loss(closed | {option}).high > tolerance:
             stays = f"without it the front could lose more than {tolerance:.1%}"
         if not stays and not evidence.leaves_any(closed | {option}):
-            stays = "without it no network is left"
+            stays = "without it no network would be left"
         if not stays:
             closed.add(option)
         found.append(evidence.told(option, alone[option], stays))
@@ -130,15 +129,15 @@ def shrink(
 
 def _check(tolerance: float, confidence: float, least: int) -> None:
     if not 0 <= tolerance < 1:
-        raise NasError(f"tolerance = {tolerance}: it is a share of the front's hypervolume, 0.01 say")
+        raise NasError(f"tolerance = {tolerance}: it must be a share of the front's hypervolume, for example 0.01")
     if not 0 < confidence < 1:
-        raise NasError(f"confidence = {confidence}: it is a share between 0 and 1, 0.9 say")
+        raise NasError(f"confidence = {confidence}: it must be a share between 0 and 1, for example 0.9")
     if least < 1:
-        raise NasError(f"least = {least}: an option is judged by 1 network or more, 10 say")
+        raise NasError(f"least = {least}: it must be 1 network or more, for example 10")
 
 
 class _Front:
-    """The networks that count for one aim, and what is left of the front without some of them."""
+    """The feasible networks of one aim, and the front's loss without some of them."""
 
     def __init__(self, codes: npt.NDArray[np.int16], values: Floats, stds: Floats, rng: np.random.Generator) -> None:
         self.codes = codes
@@ -152,7 +151,7 @@ class _Front:
         self.volumes = np.array([self._volume(drawn) for _, drawn in self.draws])
 
     def losses(self, options: Collection[Option]) -> tuple[float, Floats]:
-        """The share that is lost without networks that have one of the options: as it is, and of each resample."""
+        """The share lost without all networks that have one of the options, and the shares of each resample."""
         kept = ~np.any([self.codes[:, slot] == code for slot, code in options], axis=0)
         if kept.all():
             return 0.0, np.zeros(RESAMPLES)
@@ -165,7 +164,7 @@ class _Front:
 
 
 class _Evidence:
-    """What the evaluations say of options."""
+    """The evidence of evaluations about options."""
 
     def __init__(
         self,
@@ -198,7 +197,7 @@ class _Evidence:
         return _Front(self._codes[kept], values, stds, rng)
 
     def options(self) -> Iterator[Option]:
-        """Of choices that still have several."""
+        """The options of choices that still have several."""
         for slot, domain in enumerate(self.space.domains):
             if len(domain) > 1:
                 yield from ((slot, code) for code in domain)
@@ -207,7 +206,7 @@ class _Evidence:
         return int((self._codes[:, option[0]] == option[1]).sum())
 
     def loss(self, options: Collection[Option]) -> Interval:
-        """Of the front that loses most."""
+        """The loss of the front that loses most."""
         if not options:
             return Interval(0.0, 0.0, 0.0)
         found = [front.losses(options) for front in self._fronts]
@@ -216,10 +215,10 @@ class _Evidence:
         return Interval(max(value for value, _ in found), float(low), float(high))
 
     def reason(self, option: Option, closed: Collection[Option], least: int) -> str:
-        """Why an option stays whatever the front loses; empty where nothing stands against closing it."""
+        """Why an option stays regardless of the loss; empty if it may be closed."""
         slot, code = option
         if (seen := self.seen(option)) < least:
-            return f"only {seen} evaluated networks have it, and {least} are asked for"
+            return f"only {seen} evaluated networks have it, {least} are needed"
         if all((slot, other) in closed for other in self.space.domains[slot] if other != code):
             return "it is the last option of its choice"
         return ""
@@ -246,5 +245,5 @@ class _Evidence:
 
 
 def _plain(option: Any) -> Any:
-    """As JSON has it."""
+    """The option as a JSON value."""
     return [_plain(one) for one in option] if isinstance(option, tuple) else option

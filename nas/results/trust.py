@@ -1,4 +1,4 @@
-"""A trust report as people read it: its figures, each with a name and its unit. The verdict itself is in the record."""
+"""A trust report for display: its figures, each with name and unit. The verdict itself is in the record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas.results.correction import FEWEST
 
 _MINUS = "−"
 ENOUGH = 16
-"""Networks from which corrections are good: benchmarks/results/correction.md."""
+"""Number of networks from which corrections are good: benchmarks/results/correction.md."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Fact:
 
 
 def facts(trust: Trust) -> list[Fact]:
-    """All that a report knows, in the order of importance."""
+    """Return all figures of a report in order of importance."""
     named = metric(trust.metric)
     found = [
         ("Kendall's tau", _span(trust.tau, trust.tau_low, trust.tau_high)),
@@ -43,12 +43,12 @@ _IN_DETAIL = ("Spearman", "regret of the first ", "best ", "of small", "of middl
 
 
 def brief(trust: Trust) -> list[Fact]:
-    """The few of them that a terminal shows; the dashboard has all."""
+    """Return the figures that a terminal shows; the dashboard has all."""
     return [fact for fact in facts(trust) if not fact.name.startswith(_IN_DETAIL)]
 
 
 def cost(trust: Trust) -> str:
-    """What was trained for the report, and what that cost."""
+    """Describe what was trained for the report, and its cost."""
     again = sum(bool(row["again"]) for row in trust.rows)
     repeated = f", {again} of them twice" if again else ""
     share = "" if trust.share is None else f"; {percent(trust.share)} of the supernet's computation"
@@ -56,27 +56,27 @@ def cost(trust: Trust) -> str:
 
 
 def planned(networks: int, repeated: int, steps: int, share: float, asked: float) -> str:
-    """What is going to be trained, what that costs beside the supernet's training, and what it can decide."""
-    more = f", more than the {percent(asked)} asked for" if share > 1.005 * asked else ""
+    """Describe what will be trained, its cost relative to the supernet's training, and its purpose."""
+    more = f", more than the requested {percent(asked)}" if share > 1.005 * asked else ""
     what = f"{networks} networks alone, {repeated} of them twice, {steps:,} steps each"
     decides = "to judge the ranks and correct the front" if networks >= FEWEST else "to judge the ranks"
     return f"{what}: about {percent(share)} of the supernet's computation{more}, {decides}{_better(networks, asked)}"
 
 
 def _better(networks: int, asked: float) -> str:
-    """What is to be asked for where few networks are all that was."""
+    """Suggest settings if only few networks were requested."""
     if networks >= ENOUGH:
         return ""
     return f"; {ENOUGH} correct far better: trust_networks={ENOUGH}, trust={asked * ENOUGH / networks:.2g}"
 
 
 def percent(share: float) -> str:
-    """`10 %`, `0.4 %`."""
+    """Format a share: `10 %`, `0.4 %`."""
     return f"{100 * share:.0f} %" if share > 0.095 else f"{100 * share:.2g} %"
 
 
 def signed(value: float, named: Metric) -> str:
-    """A difference of a metric with its sign and unit: `+1.2 %`."""
+    """Format a difference of a metric with sign and unit: `+1.2 %`."""
     return f"{_MINUS if value < 0 else '+'}{named.text(abs(value))}"
 
 

@@ -1,4 +1,4 @@
-"""Searchers: each proposes architectures and learns from their evaluations; all know the space, none knows torch."""
+"""Searchers propose architectures and learn from their evaluations. They use the space; none of them imports torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -20,26 +20,27 @@ from search_spaces import Architecture, Space
 class Searcher(Protocol):
     """Constructed as `Searcher(space, objectives, limits=(), feasible=everything, *, aims=(), costs=None, **settings)`.
 
-    `aims` are the fronts of a study with several targets: a searcher seeks all of them. `costs` tells metrics of any
-    networks for next to nothing: a searcher may rank by them before anything is evaluated.
+    `aims` are the fronts of a study with several targets: a searcher improves all of them. `costs` computes cheap
+    metrics of any network, so a searcher may rank candidates by them before evaluating any.
 
-    The state of a searcher is what it was told, in order: a new one told the same asks the same. `ask` changes nothing.
+    The state of a searcher is the sequence of evaluations that `tell` received: a new searcher that receives the same
+    proposes the same. `ask` does not change the state.
     """
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """`n` distinct architectures that pass `feasible` and were never told before.
+        """Return `n` distinct architectures that pass `feasible` and have not been evaluated.
 
-        Fewer, in the end none, when no more are found: the space is exhausted or almost nothing in it is feasible.
+        Returns fewer, finally none, when it finds no more: the space is exhausted or almost nothing in it is feasible.
         """
         ...
 
     @property
     def origins(self) -> Mapping[str, Origin]:
-        """How the networks asked for last came to be, by digest: for people, and only where it is known."""
+        """How the networks of the last `ask` were proposed, by digest; for display only, and only where it is known."""
         ...
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes in evaluations, failed ones too; every objective is minimised."""
+        """Add evaluations, including failed ones; every objective is minimised."""
         ...
 
 
@@ -63,10 +64,10 @@ SEARCHERS: dict[
 }
 
 LEARNS_FROM = {"evolution": "prior", "bayesian": "prior", "surrogate": "prior", "gradient": "distributions"}
-"""The setting in which a searcher takes the distributions of a gradient search."""
+"""The setting of a searcher that accepts the distributions of a gradient search."""
 
 BEGINS_WITH: Mapping[str, Callable[[Space], tuple[Architecture, ...]]] = {"additive": singles}
-"""What a searcher has to know first: its studies begin with these networks, even with those that break limits."""
+"""The networks that a searcher's studies evaluate first, even those that break limits."""
 
 __all__ = [
     "BEGINS_WITH",

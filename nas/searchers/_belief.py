@@ -1,4 +1,4 @@
-"""What is believed of the networks of a space, from those evaluated: metrics, limits kept, evaluations that succeed."""
+"""Predictions for the networks of a space: metrics, and chances to keep the limits and to evaluate without error."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,16 +23,16 @@ _LEAST_CHANCE = 0.05
 
 
 class Manners:
-    """How choices matter to each metric, decided from a first part of all evaluations, now and then.
+    """Chooses how to model each metric, from a first part of all evaluations, and again as these grow.
 
-    Which part follows from the number of evaluations alone, so whoever is told the same decides the same. What was
-    decided last is remembered.
+    The part depends on the number of evaluations alone, so equal histories give equal decisions. The last decision is
+    cached.
 
     Args:
-        readings: ways to tell networks apart, of which each metric has the one that predicts it best.
-        startup: evaluations from which it is decided first.
-        learnt_from: evaluations that decide at most: the time of it grows with their cube.
-        growth: it is decided again when there are so many times more.
+        readings: distances between networks; each metric uses the one that predicts it best.
+        startup: number of evaluations at the first decision.
+        learnt_from: most evaluations that a decision uses: its time grows with their cube.
+        growth: factor of evaluations after which to decide again.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Manners:
         self._decided: tuple[int, dict[str, Manner]] = (0, {})
 
     def of(self, name: str, evaluations: Sequence[Evaluation], sign: float = 1.0) -> Manner:
-        """Of the metric `name` times `sign`; `evaluations` are all that succeeded."""
+        """The manner for the metric `name` times `sign`; `evaluations` are all successful ones."""
         num = self._num(len(evaluations))
         if self._decided[0] != num:
             self._decided = (num, {})
@@ -71,10 +71,10 @@ class Manners:
 
 
 class Belief:
-    """Models of all that a search has to know, fitted to at most `memory` evaluations.
+    """Models of all metrics that a search needs, fitted to at most `memory` evaluations.
 
     Args:
-        ranked: successful evaluations, the best first; there are two or more.
+        ranked: two or more successful evaluations, best first.
         known: metrics that need no model.
     """
 
@@ -115,12 +115,12 @@ class Belief:
         return len(self._objectives)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n, m) objectives expected, and (levels, n, m) those hoped for."""
+        """Return (n, m) expected objectives and (levels, n, m) optimistic ones."""
         both = [metric.expected(codes) for metric in self._objectives]
         return np.stack([mean for mean, _ in both], axis=1), np.stack([hoped for _, hoped in both], axis=2)
 
     def chances(self, codes: Codes) -> FloatArray:
-        """(n, aims) probabilities to succeed and to keep an aim's limits, as if each were a matter of its own."""
+        """Return (n, aims) probabilities to succeed and to keep an aim's limits, treated as independent."""
         chances = np.ones((len(codes), len(self.aims)))
         if self._failing:
             chances *= np.clip(1 - self._failing.mean(codes), _LEAST_CHANCE, 1)[:, None]
@@ -135,7 +135,7 @@ class Belief:
 
 
 class AimBelief:
-    """What is known for one aim: the values that count, and the point beyond which none does."""
+    """The known values of one aim, and its reference point."""
 
     def __init__(
         self, part: Part, names: Sequence[str], metric: Callable[[str, float], Metric | Told], startup: int
@@ -149,17 +149,17 @@ class AimBelief:
         self.known = kept
         self.reference = reference(front, values[:startup], len(values) / startup, told)
         self.beyond = beyond(self.reference, values[:startup], len(values) / startup)
-        """The same for bold guesses, which may lie where no known network of the front does."""
+        """The reference of bold proposals, which may lie beyond the ends of the known front."""
         span = self.reference - front.min(axis=0)
         self.unit = float(np.prod(np.where(span > 0, span, 1.0)))
-        """The volume that this aim's gains are shares of."""
+        """The volume by which this aim's gains are divided."""
 
     def gains(self, rng: np.random.Generator, *, bold: bool) -> Gains:
         return Gains(self.known, self.beyond if bold else self.reference, rng)
 
 
 def _failing(space: Space, differences: Differences, history: History, succeeded: Codes) -> Process | None:
-    """Of 1 for the latest evaluations that failed, at most as many as succeeded, and 0 for these."""
+    """A process of failures: 1 for the latest failed evaluations, at most as many as succeeded, 0 for the latter."""
     failed = space.codes([e.arch for e in history.evaluations if e.error is not None][-len(succeeded) :])
     if not len(failed):
         return None
@@ -173,7 +173,7 @@ def _sign(limit: Limit) -> float:
 
 
 def _remembered(ranked: Sequence[Evaluation], memory: int) -> list[Evaluation]:
-    """The best ones, and as many of the others, evenly from good to bad."""
+    """The best half of `memory`, and as many of the others, evenly spaced from good to bad."""
     if len(ranked) <= memory:
         return list(ranked)
     best, others = ranked[: memory // 2], ranked[memory // 2 :]

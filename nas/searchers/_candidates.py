@@ -9,18 +9,18 @@ from nas.searchers._lineage import Lineage
 from search_spaces import Architecture, Space, SpaceError
 
 Feasible = Callable[[Sequence[Architecture]], np.ndarray]
-"""(n,) bool: which architectures keep the limits that can be predicted. Called before anything is evaluated."""
+"""(n,) bool: which architectures keep the limits that can be predicted. Called before evaluation."""
 
 Propose = Callable[[int], Sequence[Architecture]]
-"""About n candidates; they may repeat themselves, be known already or break limits."""
+"""Returns about n candidates, which may contain duplicates, known architectures and ones that break limits."""
 
 Source = tuple[Propose, int, str]
-"""Where candidates come from, how many are tried, and in a word or two how they come to be."""
+"""A generator of candidates, how many of them to try, and a short description of their origin."""
 DRAWN = "drawn from the space"
 
 _MOST_TRIES = 4096  # candidates of one kind per ask: about a second
-_ALL_SEEN = 256  # candidates of which not one is new: there is little left where they come from
-_ENUMERABLE = 10_000  # networks in a space that is listed when guessing finds no more
+_ALL_SEEN = 256  # candidates without a new one: their source is almost exhausted
+_ENUMERABLE = 10_000  # largest space that is enumerated when sampling finds no more
 
 
 def everything(archs: Sequence[Architecture]) -> np.ndarray:
@@ -37,14 +37,14 @@ class Picked:
     feasible: Feasible
     archs: dict[str, Architecture] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    """How each came to be, by digest."""
+    """The origin of each, by digest."""
 
     @property
     def missing(self) -> int:
         return self.wanted - len(self.archs)
 
     def offer(self, candidates: Sequence[Architecture], how: str = DRAWN) -> int:
-        """Takes what is new and feasible; returns how many were new."""
+        """Keep candidates that are new and feasible; return how many were new."""
         new = {a.digest: a for a in candidates if a.digest not in self.known and a.digest not in self.archs}
         if new:
             passed = self.feasible(list(new.values()))
@@ -54,7 +54,7 @@ class Picked:
         return len(new)
 
     def draw(self, propose: Propose, tries: int, how: str = DRAWN) -> None:
-        """Offers proposals, in growing portions, until nothing is missing, `tries` were seen or all are repetitions."""
+        """Offer proposals in growing portions until none is missing, `tries` were seen or all are duplicates."""
         size = self.missing
         while self.missing > 0 and tries > 0:
             size = min(size, tries)
@@ -75,12 +75,12 @@ def pick(
     parents: Sequence[Architecture] = (),
     lineage: Lineage | None = None,
 ) -> list[Architecture]:
-    """`n` distinct feasible architectures whose digests are not `known`; fewer when no more are found.
+    """Return `n` distinct feasible architectures whose digests are not `known`; fewer if it finds no more.
 
     Args:
-        proposals: where candidates come from, in order of preference.
-        parents: feasible architectures; their surroundings are searched where uniform guessing finds nothing.
-        lineage: told how each came to be.
+        proposals: sources of candidates, in order of preference.
+        parents: feasible architectures, mutated if uniform sampling finds nothing.
+        lineage: records the origin of each.
     """
     picked = Picked(n, known, feasible)
     for source in proposals:
@@ -100,9 +100,9 @@ def pick(
 
 
 def first_proposals(space: Space, rng: np.random.Generator, with_anchors: bool) -> Propose:
-    """What a model of the space begins with: every option equally often, and the ends of the space, if wanted.
+    """The first networks for a model of the space: every option equally often, optionally both ends of the space first.
 
-    The front of cost against quality runs from the smallest network to the largest, which uniform sampling misses.
+    The front of cost against quality extends from the smallest network to the largest; uniform sampling misses both.
     """
     waiting = _anchors(space) if with_anchors else []
 
@@ -124,7 +124,7 @@ def mutants(
     space: Space,
     lineage: Lineage | None = None,
 ) -> list[Architecture]:
-    """One mutant of each of `n` parents drawn at random; `lineage` is told of which."""
+    """Mutate each of `n` randomly drawn parents; `lineage` records the parents."""
     chosen = [parents[index] for index in rng.integers(len(parents), size=n)]
     found = [space.mutate(parent, rng) for parent in chosen]
     if lineage is not None:
@@ -133,7 +133,7 @@ def mutants(
 
 
 def _listed(space: Space, rng: np.random.Generator, picked: Picked) -> bool:
-    """Offers all networks of a small space, shuffled, so that none is overlooked; False for a large one."""
+    """Offer all networks of a small space, shuffled, so that none is missed; return False for a large space."""
     try:
         archs = list(space.enumerate(_ENUMERABLE))
     except SpaceError:

@@ -1,4 +1,4 @@
-"""Metrics that are told of any network for next to nothing, as a searcher asks for them: by codes, each once."""
+"""Cheap metrics of any network, looked up by codes and computed once per network."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,11 +10,11 @@ from search_spaces import Architecture, Space
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 Costs = Callable[[Sequence[Architecture]], Mapping[str, np.ndarray]]
-"""Metrics by name, each (n,) of n architectures; the names are the same whatever is asked."""
+"""Metrics by name, each (n,) for n architectures; the names are the same in every call."""
 
 
 class Known:
-    """What `costs` tells of the `wanted` metrics, remembered."""
+    """The `wanted` metrics that `costs` computes, cached."""
 
     def __init__(self, space: Space, costs: Costs | None, wanted: Sequence[str]) -> None:
         self._space = space
@@ -25,7 +25,7 @@ class Known:
         self._values: FloatArray = np.zeros((0, len(self.names)))
 
     def __call__(self, name: str, codes: Codes) -> FloatArray:
-        """(n,) of networks (n, num_slots)."""
+        """Return (n,) values for networks (n, num_slots)."""
         keys = [row.tobytes() for row in codes]
         new = {key: i for i, key in enumerate(keys) if key not in self._rows}
         if new and self._costs is not None:

@@ -1,4 +1,4 @@
-"""What a searcher was told, and the order of preference among it."""
+"""The evaluations that a searcher received, and their order of preference."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _MOST_DIRECTIONS = 100
 
 
 class History:
-    """Every evaluation told, in order; all that a searcher may remember."""
+    """All evaluations in the order received: the only state that a searcher may keep."""
 
     def __init__(self, objectives: Sequence[str], limits: Sequence[Limit], aims: Sequence[Aim] = ()) -> None:
         self.objectives = tuple(objectives)
@@ -42,11 +42,11 @@ class History:
     def best_first(
         self, count: int | None = None, *, niches: bool = False, latest: int | None = None
     ) -> list[Evaluation]:
-        """Successful evaluations by preference, at most `count`; of several aims each has its say in turn.
+        """Return up to `count` successful evaluations, best first; several aims take turns.
 
         Args:
-            niches: equally good ones by how few are in their direction (NSGA-III), not by crowding distance (NSGA-II).
-            latest: only of so many that were told last.
+            niches: order equal ranks by the least crowded direction (NSGA-III), not by crowding distance (NSGA-II).
+            latest: consider only so many of the latest evaluations.
         """
         count = len(self.succeeded) if count is None else count
         since = max(0, len(self.succeeded) - latest) if latest is not None else 0
@@ -57,24 +57,24 @@ class History:
 
 
 class Part:
-    """How what succeeded serves one aim."""
+    """The successful evaluations from the point of view of one aim."""
 
     def __init__(self, aim: Aim) -> None:
         self.aim = aim
         self.values: np.ndarray = np.zeros((0, len(aim.objectives)))
         """(n, m) objectives."""
         self.excess: np.ndarray = np.zeros(0)
-        """(n,) how far each is over the limits."""
+        """(n,) by how much each exceeds the limits."""
 
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         self.values = np.concatenate([self.values, objective_values(evaluations, self.aim.objectives)])
         self.excess = np.concatenate([self.excess, violations(evaluations, self.aim.limits)])
 
     def best_first(self, count: int, *, niches: bool = False, since: int = 0) -> list[int]:
-        """Positions by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
+        """Return positions by constrained domination (Deb et al. 2002, section VI; doi:10.1109/4235.996017).
 
-        What keeps the limits comes first, by rank of non-domination and then by crowding distance, lonely ones
-        first, or by `niches`; then the rest by how far it is over its limits. Ties keep the order of telling.
+        Networks that keep the limits come first, by rank of non-domination and then by crowding distance, least
+        crowded first, or by `niches`; the others follow by their excess. Ties keep the order of arrival.
         """
         kept = since + np.flatnonzero(self.excess[since:] == 0)
         levels = [kept[level] for level in pareto.levels(self.values[kept], count)]
@@ -93,11 +93,11 @@ class Part:
 
 
 def objective_values(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> np.ndarray:
-    """(n, m) values to minimise."""
+    """Return (n, m) values to minimise."""
     values = [[evaluation.metrics[name] for name in objectives] for evaluation in evaluations]
     return np.array(values, dtype=float).reshape(len(values), len(objectives))
 
 
 def violations(evaluations: Sequence[Evaluation], limits: Sequence[Limit]) -> np.ndarray:
-    """(n,) how far each is over its limits: the sum of shares of the limit; 0 where all are kept."""
+    """Return (n,) how far each exceeds its limits: the sum of relative excesses; 0 if it keeps all."""
     return np.array([sum(limit.violation(evaluation.metrics) for limit in limits) for evaluation in evaluations], float)

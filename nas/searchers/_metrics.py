@@ -1,4 +1,4 @@
-"""A model of one metric over the space: bent values, and a Gaussian process of them."""
+"""A model of one metric over the space: a Gaussian process of warped values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from nas.searchers._warp import BENDS, Warp
 FloatArray = npt.NDArray[np.float64]
 
 OPTIMISM = (0.5, 1.0, 2.0)
-"""Standard deviations by which what is hoped for is better than what is expected, from cautious to bold."""
+"""Standard deviations by which optimistic predictions are better than the mean, from cautious to bold."""
 
 
 @dataclass(frozen=True, eq=False)
 class Manner:
-    """What a part of what is known tells of a metric: how networks differ, its values are bent and choices matter."""
+    """How to model a metric: the distance between networks, the bend of the warp, and the kernel."""
 
     differences: Differences
     bend: float
@@ -26,7 +26,7 @@ class Manner:
 
 
 def manner(readings: Sequence[Differences], codes: Codes, values: FloatArray) -> Manner:
-    """What predicts n values to be minimised best, by likelihood: one reading, one bend, and the kernel with these."""
+    """Return the likeliest manner for n values to minimise: one reading, one bend, and the kernel fitted to these."""
     scores: dict[Manner, float] = {}
     for differences in readings:
         stack = differences.stacked(codes)
@@ -39,35 +39,35 @@ def manner(readings: Sequence[Differences], codes: Codes, values: FloatArray) ->
 
 
 class Metric:
-    """What is expected of a metric that is to be small, anywhere in the space, in its own unit."""
+    """Predicts a metric to minimise anywhere in the space, in its own unit."""
 
     def __init__(self, codes: Codes, values: FloatArray, manner: Manner) -> None:
         self._warp = Warp.of(values, manner.bend)
         self._process = Process(manner.differences, codes, self._warp(values), manner.kernel)
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n,) values expected, and (levels, n) values hoped for."""
+        """Return (n,) expected values and (levels, n) optimistic values."""
         mean, spread = self._process.predict(codes)
         return self._warp.back(mean), np.stack([self._warp.back(mean - level * spread) for level in OPTIMISM])
 
     def chance_below(self, codes: Codes, bound: float) -> FloatArray:
-        """(n,) probabilities of values up to `bound`."""
+        """Return (n,) probabilities that values are at most `bound`."""
         mean, spread = self._process.predict(codes)
         chance: FloatArray = ndtr((self._warp(bound) - mean) / spread)
         return chance
 
 
 class Told:
-    """A metric, to be small, that is known of any network for next to nothing; the same questions as of a `Metric`."""
+    """A metric to minimise that is computed exactly at little cost; same methods as `Metric`."""
 
     def __init__(self, values: Callable[[Codes], FloatArray]) -> None:
         self._values = values
 
     def expected(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n,), and the same (levels, n)."""
+        """Return (n,) values, and the same values as (levels, n)."""
         values = self._values(codes)
         return values, np.tile(values, (len(OPTIMISM), 1))
 
     def chance_below(self, codes: Codes, bound: float) -> FloatArray:
-        """(n,) 1 or 0."""
+        """Return (n,) values 1 or 0."""
         return (self._values(codes) <= bound).astype(float)

@@ -1,7 +1,7 @@
-"""NSGA-III's choice among networks of one front: those in the least crowded directions (doi:10.1109/TEVC.2013.2281535).
+"""NSGA-III's selection within a front: networks in the least crowded directions (doi:10.1109/TEVC.2013.2281535).
 
-Objectives are normalised so that the ideal point is 0 and the plane through the extreme points cuts each axis at 1;
-each point belongs to the reference direction that it is nearest to.
+Objectives are normalised so that the ideal point is 0 and the plane through the extreme points intersects each axis at
+1; each point belongs to its nearest reference direction.
 """
 
 from itertools import combinations, pairwise
@@ -16,7 +16,7 @@ _TINY = 1e-12
 
 
 def directions(num_objectives: int, least: int) -> FloatArray:
-    """(k, m) evenly spaced points of the simplex, at least `least` of them (Das and Dennis 1998; section IV-B)."""
+    """Return (k, m) evenly spaced points of the simplex, k >= `least` (Das and Dennis 1998; section IV-B)."""
     divisions = 1
     while len(found := _simplex(num_objectives, divisions)) < least and num_objectives > 1:
         divisions += 1
@@ -33,7 +33,7 @@ def _simplex(num_objectives: int, divisions: int) -> FloatArray:
 
 
 def normalised(values: FloatArray) -> FloatArray:
-    """(n, m) objectives with the ideal point at 0 and the extremes' plane at 1 on every axis (section IV-C)."""
+    """Return (n, m) objectives with the ideal point at 0 and the extremes' plane at 1 on every axis (section IV-C)."""
     moved = values - values.min(axis=0)
     weights = np.where(np.eye(moved.shape[1]) > 0, 1.0, _AXIS)
     extremes = moved[[int(np.argmin((moved / weight).max(axis=1))) for weight in weights]]
@@ -49,7 +49,7 @@ def normalised(values: FloatArray) -> FloatArray:
 
 
 def niched(values: FloatArray, levels: list[npt.NDArray[np.int64]], towards: FloatArray) -> list[int]:
-    """The points of successive fronts, those of each by how crowded their direction is by then (section IV-E).
+    """Order the points of successive fronts; within a front, the least crowded direction comes next (section IV-E).
 
     Args:
         values: (n, m).
@@ -75,7 +75,7 @@ def niched(values: FloatArray, levels: list[npt.NDArray[np.int64]], towards: Flo
 
 
 def _nearest(points: FloatArray, towards: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """(n,) the direction that each point is nearest to, and how far from it."""
+    """Return (n,) the nearest direction of each point, and (n,) the distances."""
     units = towards / np.linalg.norm(towards, axis=1, keepdims=True)
     along = points @ units.T
     squared = np.maximum((points**2).sum(axis=1)[:, None] - along**2, 0)

@@ -1,4 +1,4 @@
-"""Many candidates near the best networks that are known, as codes: few of them are evaluated."""
+"""Candidates near the best known networks, as codes; few of them are evaluated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search_spaces import Space
 
 
 def winner(num: int, among: int, rng: np.random.Generator) -> int:
-    """The best of so many drawn of `num` parents, which stand in order of preference."""
+    """Tournament: the best of `among` draws from `num` parents, which are ordered best first."""
     return int(rng.integers(num, size=among).min())
 
 
@@ -27,9 +27,9 @@ def children(
     names: Sequence[str] = (),
     lineage: Lineage | None = None,
 ) -> Codes:
-    """(num, num_slots) mutants of parents (n, num_slots), of two with the probability `crossover`.
+    """Return (num, num_slots) mutants of parents (n, num_slots); with probability `crossover`, of two parents.
 
-    `lineage` is told of which, by the parents' digests `names`.
+    `lineage` records the parents by their digests, `names`.
     """
 
     def child() -> tuple[Codes, list[int]]:
@@ -50,7 +50,7 @@ def children(
 
 
 def surroundings(space: Space, networks: Codes, names: Sequence[str] = (), lineage: Lineage | None = None) -> Codes:
-    """(m, num_slots) all neighbours of some networks (n, num_slots); `lineage` is told of which, by digest."""
+    """Return (m, num_slots) all neighbours of networks (n, num_slots); `lineage` records whose, by digest."""
     found = [_stacked(space, space.neighbour_codes(row)) for row in networks]
     if lineage is not None:
         for name, near in zip(names, found, strict=False):

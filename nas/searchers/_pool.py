@@ -1,4 +1,4 @@
-"""Candidates of a search by a model, and which of them to evaluate next."""
+"""Candidates of a model-based search, and the choice of those to evaluate next."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,33 +12,33 @@ from nas.searchers._process import Codes
 FloatArray = npt.NDArray[np.float64]
 
 _LEVELS = (0, 0, 1, 0, 2)
-"""Of the optimism by which one after another is chosen."""
+"""Indices of the optimism with which successive networks are chosen."""
 
 
 class Sought:
-    """The hypervolume that networks would add, to the front of each aim as a share of it, and summed over the aims.
+    """The hypervolume that networks would add to each aim's front, as a share of it, summed over the aims.
 
-    So a search for several goes where fronts still grow.
+    A search for several targets therefore goes where fronts still grow.
     """
 
     def __init__(self, belief: Belief, rng: np.random.Generator, *, bold: bool = False) -> None:
         self._aims = [(aim, aim.gains(rng, bold=bold)) for aim in belief.aims]
 
     def __call__(self, values: FloatArray, chances: FloatArray) -> FloatArray:
-        """(n,) gains of (n, m) values, each aim's times the (n, aims) chance of keeping its limits."""
+        """Return (n,) gains of (n, m) values; each aim's gain is multiplied by the (n, aims) chance of its limits."""
         summed = np.zeros(len(values))
         for column, (aim, gains) in enumerate(self._aims):
             summed += gains(values[:, aim.columns]) / aim.unit * chances[:, column]
         return summed
 
     def add(self, values: FloatArray, chances: FloatArray) -> None:
-        """(m,) values are taken for known where they probably (aims,) keep the limits."""
+        """Treat (m,) values as known for each aim whose limits they probably keep: (aims,) chances of 1/2 or more."""
         for column, (aim, gains) in enumerate(self._aims):
             if chances[column] >= 0.5:
                 gains.add(values[aim.columns])
 
     def depth(self, values: FloatArray) -> FloatArray:
-        """(n,) objectives as shares of the reference point's, in the mean."""
+        """Return (n,) mean objectives as shares of the reference point's."""
         shares = [
             (values[:, aim.columns] / np.maximum(np.abs(aim.reference), 1e-12)).mean(axis=1) for aim, _ in self._aims
         ]
@@ -47,7 +47,7 @@ class Sought:
 
 
 class Pool:
-    """Networks with what is believed of them; those that are taken or known are out."""
+    """Candidate networks with their predictions; known and already chosen ones are excluded."""
 
     def __init__(self, belief: Belief, known: set[bytes], rng: np.random.Generator) -> None:
         self.belief = belief
@@ -63,7 +63,7 @@ class Pool:
         return len(self.codes)
 
     def add(self, codes: Codes) -> None:
-        """Takes in those of (n, num_slots) that it does not have and that are not known."""
+        """Add the networks (n, num_slots) that are neither known nor in the pool."""
         new = {key: row for row in codes if (key := row.tobytes()) not in self._keys}
         if not new:
             return
@@ -77,10 +77,11 @@ class Pool:
         self._out = np.append(self._out, np.zeros(len(rows), dtype=bool))
 
     def choose(self, n: int, tries: int, feasible: Callable[[Codes], np.ndarray], turn: int) -> list[int]:
-        """Up to n that are feasible, each the best if those before are as expected; of `tries` that are asked about.
+        """Return up to n feasible networks, each the best given that those before turn out as expected.
 
         Args:
-            turn: how many were chosen before, in all batches: it says how bold the next is.
+            tries: most networks whose feasibility is tested.
+            turn: how many were chosen before, in all batches; determines the optimism of the next.
         """
         chosen: list[int] = []
         sure = np.zeros(len(self), dtype=bool)
@@ -106,9 +107,9 @@ class Pool:
         self._out[indices] = True
 
     def scores(self, level: int = 0) -> FloatArray:
-        """(n,) gains hoped for at a level of optimism, times the chance of keeping the limits; -inf for what is out.
+        """Return (n,) optimistic gains times the chance of keeping the limits; -inf for excluded networks.
 
-        Where nothing promises a gain, what keeps limits and is good in the mean of all objectives comes first.
+        If none promises a gain, networks that probably keep the limits and have good mean objectives come first.
         """
         gains = self._bold if level else self._cautious
         found = gains(self._hoped[level], self._chances)
@@ -117,6 +118,6 @@ class Pool:
         return np.where(self._out, -np.inf, found)
 
     def believe(self, index: int) -> None:
-        """What is expected of a network is taken for known."""
+        """Treat the expected objectives of a network as known."""
         for gains in (self._cautious, self._bold):
             gains.add(self._expected[index], self._chances[index])

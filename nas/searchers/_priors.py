@@ -1,4 +1,4 @@
-"""Architectures that learnt distributions speak for: those derived from them, and draws from all of them alike."""
+"""Candidates from learned distributions: their derived architectures, then equally many draws from each."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ from nas.searchers._candidates import DRAWN, Propose, Source, first_proposals
 from search_spaces import Architecture, Space
 
 _FLATNESS = (1, 2, 4, 8)
-"""What was learnt may be near certain: where it is drawn out, roots of its probabilities, of these degrees, follow."""
+"""Degrees of roots of the probabilities: a nearly certain distribution is soon exhausted, so flatter ones follow."""
 _TRIES = 32
-"""Draws of each flatness for one architecture wanted."""
+"""Draws at each flatness per requested architecture."""
 _FIRST_TRIES = 64
-"""Draws for one architecture wanted where nothing was learnt."""
+"""Draws per requested architecture without a learned distribution."""
 
 
 class Priors:
-    """Some distributions over one space.
+    """Learned distributions over one space.
 
     Raises:
-        NasError: one of them is over another space, or is derived to an architecture outside this one.
+        NasError: a distribution is over another space, or its derived architecture is not in this one.
     """
 
     def __init__(self, space: Space, distributions: Sequence[Distribution]) -> None:
@@ -35,13 +35,13 @@ class Priors:
         return bool(self._weights)
 
     def first(self, n: int, rng: np.random.Generator, *, told: bool) -> list[Source]:
-        """Where candidates come from before there is enough to learn from; `told`: whether a searcher was anything."""
+        """Sources of candidates before a model can be fitted; `told`: whether the searcher has any evaluation yet."""
         if self and not told:
             return self.proposals(n, rng)
         return [(first_proposals(self._space, rng, with_anchors=not told), _FIRST_TRIES * n, DRAWN)]
 
     def proposals(self, n: int, rng: np.random.Generator) -> list[Source]:
-        """The derived architectures, then as many draws from each distribution, as `pick` takes them for `n`."""
+        """Sources for `pick`: the derived architectures, then equally many draws from each distribution."""
         return [(self._draws(rng, flatness), _TRIES * n, "drawn from what was learnt") for flatness in _FLATNESS]
 
     def _draws(self, rng: np.random.Generator, flatness: int) -> Propose:
@@ -73,9 +73,10 @@ def _check(space: Space, found: Distribution) -> None:
     )
     for path, vector in found.final.items():
         if options.get(path) != len(vector):
-            there = f"and the space {space.name} {options.get(path, 'no such choice')}"
-            raise NasError(f"{name} has {len(vector)} options for {path} {there}: give one learnt in this space")
+            there = f"but the space {space.name} has {options.get(path, 'no such choice')}"
+            raise NasError(f"{name} has {len(vector)} options for {path}, {there}: give one learned in this space")
     if found.arch not in space:
         raise NasError(
-            f"{name} is derived to {found.derived}, which is not in {space!r}: give one learnt in this space"
+            f"the architecture derived from {name}, {found.derived}, is not in {space!r}: "
+            "give a distribution learned in this space"
         )

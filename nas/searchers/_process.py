@@ -1,10 +1,10 @@
-"""A Gaussian process over the choices of a space: networks are alike where few choices, that matter little, differ.
+"""A Gaussian process over the choices of a space.
 
-The covariance of two networks falls exponentially with each choice in which they differ, at a rate that is learnt for
-each choice (a product of kernels: Rasmussen and Williams 2006, section 4.2.4; the rates are inverse lengthscales). Low
-rates make it almost a sum over the choices, high ones tell every combination apart. A choice that is not active has a
-level of its own. Options are declared from small to large, so neighbours differ less than the ends. How often an option
-occurs among the positions of a choice counts too: so one position tells of the others.
+The covariance of two networks decreases exponentially with each choice in which they differ, at a learned rate for each
+choice (a product of kernels: Rasmussen and Williams 2006, section 4.2.4; the rates are inverse lengthscales). Low rates
+make the process almost a sum over the choices, high ones distinguish every combination. An inactive choice is a level
+of its own. Options are declared from small to large, so neighbours differ less than the ends. The number of times that
+an option occurs among the positions of a choice is a further coordinate, so positions inform about one another.
 """
 
 import re
@@ -22,8 +22,8 @@ from search_spaces import Slot, Space
 FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 
-_STEPS = {True: 0.3, False: 0.5}  # share of the difference of two numbers, or names, that depends on no distance
-_MOST_RATES = 64  # choices with a rate each; in a space of more, all positions of a choice share one
+_STEPS = {True: 0.3, False: 0.5}  # by whether options are numbers: the share of a difference independent of distance
+_MOST_RATES = 64  # most choices with their own rates; in larger spaces all positions of a choice share one
 _RATE = 2.0  # prior median of the sum of all rates
 _SPREAD = 0.8  # prior standard deviation of the log of a rate, about the mean of these logs
 _NOISE, _NOISE_SPREAD = 0.01, 1.5  # prior median of the noise, as a share of the variance, and deviation of its log
@@ -38,12 +38,12 @@ def _as_declared(codes: Codes) -> Codes:
 
 
 class Differences:
-    """How far apart networks are in each column, and which columns share a rate.
+    """Distances between networks in each column, and which columns share a rate.
 
-    Columns are the slots that vary, and for each choice with several positions how often each of its options occurs.
+    Columns are the slots that vary and, for each choice with several positions, the number of times each option occurs.
 
     Args:
-        read: codes of which columns are made, from the codes of networks: those, or `Space.effective_codes`.
+        read: converts the codes of networks to the codes that columns use: identity or `Space.effective_codes`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Differences:
         self.num_rates = len(numbers)
 
     def stacked(self, codes: Codes) -> FloatArray:
-        """(num_rates, n * n) differences of networks to one another."""
+        """Return (num_rates, n * n) pairwise differences of networks."""
         n = len(codes)
         stack = np.zeros((self.num_rates, n, n))
         for column, group, table in zip(self._columns(codes), self._groups, self._tables, strict=True):
@@ -76,18 +76,18 @@ class Differences:
         return stack.reshape(self.num_rates, n * n)
 
     def between(self, some: Codes, others: Codes, rates: FloatArray) -> FloatArray:
-        """(n, m) sums of differences, each times its rate: a product of one-hot rows, which is what is fast."""
+        """Return (n, m) sums of differences times rates, as a product of one-hot rows, which is fast."""
         summed: FloatArray = self.one_hot(some) @ self.weighted(others, rates)
         return summed
 
     def weighted(self, codes: Codes, rates: FloatArray) -> FloatArray:
-        """(p, n) the differences of every option of every column to each network, times their rates."""
+        """Return (p, n) differences of every option of every column to each network, times their rates."""
         weighted = [rates[group] * table for group, table in zip(self._groups, self._tables, strict=True)]
         rows = [table[column] for column, table in zip(self._columns(codes), weighted, strict=True)]
         return np.ascontiguousarray(np.concatenate([np.zeros((len(codes), 0)), *rows], axis=1).T)
 
     def one_hot(self, codes: Codes) -> FloatArray:
-        """(n, p)."""
+        """Return (n, p) zeros and ones."""
         ends = np.cumsum([0, *map(len, self._tables)])
         found = np.zeros((len(codes), ends[-1]))
         for start, column in zip(ends, self._columns(codes), strict=False):
@@ -95,20 +95,20 @@ class Differences:
         return found
 
     def _columns(self, codes: Codes) -> list[npt.NDArray[np.int64]]:
-        """(n,) rows of each table."""
+        """Return the (n,) row indices into each table."""
         codes = self._read(codes)
         counts = [(codes[:, members] == code).sum(axis=1) for members, code in self._counts]
         return [codes[:, i].astype(np.int64) + 1 for i in self._slots] + counts
 
 
 def _spaced(most: int) -> FloatArray:
-    """(most + 1, most + 1) differences of two counts, from 0 to 1."""
+    """Return (most + 1, most + 1) differences of two counts, from 0 to 1."""
     counts = np.arange(most + 1) / most
     return np.abs(counts[:, None] - counts)
 
 
 def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
-    """(options + 1, options + 1) differences from 0 to 1, by code + 1."""
+    """Return (options + 1, options + 1) differences from 0 to 1, indexed by code + 1."""
     size = len(slot.options) + 1
     differ = 1.0 - np.eye(size)
     if len(domain) > 2:
@@ -119,7 +119,7 @@ def _table(slot: Slot, domain: Sequence[int]) -> FloatArray:
 
 
 def readings(space: Space) -> list[Differences]:
-    """The ways to tell networks apart: by the choices as declared and, where a space knows, by those with an effect."""
+    """The available distances: by the choices as declared and, if the space defines them, by the effective ones."""
     declared = Differences(space.slots, space.domains)
     if type(space).effective_codes is Space.effective_codes:
         return [declared]
@@ -128,19 +128,19 @@ def readings(space: Space) -> list[Differences]:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """What is learnt of a metric: a rate for each group of slots, and noise as a share of the variance."""
+    """Learned hyperparameters of a metric: a rate for each group of slots, and noise as a share of the variance."""
 
     rates: FloatArray
     noise: float
 
 
 def prior_kernel(num_rates: int) -> Kernel:
-    """What is expected before anything is seen."""
+    """The kernel expected before any data."""
     return Kernel(np.full(num_rates, _RATE / max(num_rates, 1)), _NOISE)
 
 
 def learnt(stack: FloatArray, values: FloatArray) -> Kernel:
-    """The likeliest kernel for n values under the prior; `stack` as `Differences.stacked` gives it."""
+    """Return the maximum a posteriori kernel for n values; `stack` comes from `Differences.stacked`."""
     posterior = _Posterior(stack, values)
     start = prior_kernel(len(stack))
     found = minimize(
@@ -184,9 +184,9 @@ class _Posterior:
 
 
 class _Fit:
-    """n values under a correlation: generalised least squares for the mean, one pseudo-observation of variance 1.
+    """Fit of n values with a correlation: generalised least squares for the mean, one pseudo-observation of variance 1.
 
-    `values` are standardised, so the pseudo-observation only keeps few or equal values from claiming no variance.
+    `values` are standardised; the pseudo-observation keeps the variance above 0 for few or equal values.
     """
 
     def __init__(self, correlation: FloatArray, noise: float, values: FloatArray) -> None:
@@ -202,14 +202,14 @@ class _Fit:
 
 
 def log_likelihood(stack: FloatArray, values: FloatArray, kernel: Kernel) -> float:
-    """Of standardised values, but for a constant: how well each is predicted from those before it, summed."""
+    """Log likelihood of standardised values up to a constant: the summed log scores of each given those before it."""
     n = len(values)
     fit = _Fit(np.exp(-(kernel.rates @ stack)).reshape(n, n), kernel.noise, values)
     return float(fit.log_likelihood)
 
 
 class Process:
-    """The Gaussian process of n standardised values."""
+    """The Gaussian process conditioned on n standardised values."""
 
     def __init__(self, differences: Differences, codes: Codes, values: FloatArray, kernel: Kernel) -> None:
         self._differences = differences
@@ -217,12 +217,12 @@ class Process:
         self._fit = _Fit(self._correlation(codes), kernel.noise, values)
 
     def mean(self, codes: Codes) -> FloatArray:
-        """(n,) expected values."""
+        """Return (n,) expected values."""
         found: FloatArray = self._fit.mean + self._correlation(codes) @ self._fit.weights
         return found
 
     def predict(self, codes: Codes) -> tuple[FloatArray, FloatArray]:
-        """(n,) expected values and standard deviations, those of the noise left out."""
+        """Return (n,) expected values and (n,) standard deviations without noise."""
         across = self._correlation(codes)
         explained = np.einsum("ij,ij->i", across @ self._fit.inverse, across)
         spread = np.sqrt(self._fit.variance * np.maximum(1 - explained, _TINY))

@@ -1,4 +1,4 @@
-"""Candidates ranked by what a model promises of them, before any is evaluated."""
+"""Candidates ranked by a model before evaluation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from search_spaces import Architecture, Space
 
 
 class Promise:
-    """Which of a pool of networks a history makes most of.
+    """Chooses the most promising networks of a pool with models fitted to the history.
 
     Args:
-        startup: successful evaluations from which the models are used.
-        memory: evaluations that the models are fitted to at most.
+        startup: number of successful evaluations from which the models are used.
+        memory: most evaluations that the models are fitted to.
         learnt_from, growth: see `Manners`.
     """
 
@@ -49,7 +49,7 @@ class Promise:
         self._known: set[bytes] = set()
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """These are known now, and no candidates any more."""
+        """Exclude these from the candidates."""
         self._known.update(row.tobytes() for row in self._space.codes([e.arch for e in evaluations]))
 
     def best(
@@ -60,10 +60,10 @@ class Promise:
         rng: np.random.Generator,
         fill: Callable[[Pool], None],
     ) -> list[Architecture]:
-        """Up to n feasible ones of those that `fill` puts into a pool; `tries` are asked about at most.
+        """Return up to n feasible networks of the pool that `fill` fills; test the feasibility of at most `tries`.
 
         Args:
-            ranked: all that succeeded, the best first.
+            ranked: all successful evaluations, best first.
         """
         with threadpool_limits(1):  # matrices are small: more threads gain nothing, and cost much on a busy machine
             pool = Pool(self._belief(ranked), self._known, rng)

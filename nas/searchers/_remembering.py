@@ -1,4 +1,4 @@
-"""What the searchers have in common: a space, what passes, and a history of what they were told."""
+"""What the searchers have in common: the space, the feasibility test, and the history of evaluations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ class Remembering:
 
     @property
     def origins(self) -> Mapping[str, Origin]:
-        """How the networks asked for last came to be, by digest."""
+        """How the networks of the last `ask` were proposed, by digest."""
         return self._history.lineage.origins
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

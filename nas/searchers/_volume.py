@@ -1,4 +1,4 @@
-"""What a network that is only predicted would add to the hypervolume of those that are known."""
+"""The hypervolume that a predicted network would add to the known ones."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from nas.objectives import pareto
 FloatArray = npt.NDArray[np.float64]
 
 _FENCE = 3.0
-_FEW = 5.0  # times the first values: until so many are known the fence stands still
+_FEW = 5.0  # the fence moves once there are more than this multiple of the first values
 _MARGIN = 0.1
 _DIRECTIONS = 256
 
 
 def reference(front: FloatArray, first: FloatArray, growth: float, told: Sequence[bool]) -> FloatArray:
-    """The point (m,) beyond which nothing is of interest: a tenth of the range worse than the front, or a fence.
+    """Return the reference point (m,): a tenth of the range worse than the front, or the fence.
 
-    The fence keeps the search at first from the end of a front where networks cost nothing and know nothing. It lies
-    some times as far beyond the median of the `first` values (n, m) as the better quartile lies before it: a bound for
-    outliers, taken from the side that has none. With the `growth` of what is known beyond these it recedes: what it
-    leaves out at first counts at last. Objectives that are `told` of any network have none: all they are worth counts,
-    up to the worst of the `first`.
+    The fence initially keeps the search away from the end of a front where networks are cheap and useless. Its distance
+    beyond the median of the `first` values (n, m) is a multiple of the distance between the median and the better
+    quartile: an outlier bound from the side without outliers. It recedes with the `growth` of the number of
+    evaluations, so values that it excludes at first count later. Objectives that are `told` (known for any network)
+    have no fence: they count up to the worst of the `first`.
     """
     worst, span = front.max(axis=0), np.ptp(front, axis=0)
     span = np.where(span > 0, span, np.ptp(first, axis=0))
@@ -34,9 +34,9 @@ def reference(front: FloatArray, first: FloatArray, growth: float, told: Sequenc
 
 
 def beyond(corner: FloatArray, first: FloatArray, growth: float) -> FloatArray:
-    """A reference (m,) that takes in the `corner` of the front and what the `first` values (n, m) had within the fence.
+    """Return a reference (m,) that includes the `corner` of the front and the `first` values (n, m) within the fence.
 
-    A front that a lucky network ended early would else stay short: what lies past its end would gain nothing.
+    Otherwise a front that a lucky network ended early would stay short: networks past its end would gain nothing.
     """
     found: FloatArray = np.maximum(corner, np.minimum(_fence(first, growth), first.max(axis=0)))
     return found
@@ -49,14 +49,14 @@ def _fence(first: FloatArray, growth: float) -> FloatArray:
 
 
 class Gains:
-    """How much each of some points adds to the hypervolume of a front that grows.
+    """How much each point adds to the hypervolume of a growing front.
 
     Exact for one and two objectives. For more it is the mean over random directions of how much further the points
     reach from the reference (Zhang and Golovin 2020, arXiv:2006.04655), times a constant.
 
     Args:
-        known: (n, m) values; there may be none.
-        reference: (m,), which is worse than all that counts.
+        known: (n, m) values; n may be 0.
+        reference: (m,); only better points count.
         rng: draws the directions.
     """
 
@@ -69,16 +69,16 @@ class Gains:
         self._unit = np.maximum(reference - known.min(axis=0), 1e-12) if len(known) else np.ones(num_objectives)
 
     def add(self, point: FloatArray) -> None:
-        """One more that is taken for known."""
+        """Treat one more point as known."""
         if (point < self._reference).all():
             self._known = np.vstack([self._known, point])
 
     def __call__(self, points: FloatArray) -> FloatArray:
-        """(n,) gains of (n, m) points."""
+        """Return (n,) gains of (n, m) points."""
         return self._area(points) if len(self._reference) == 2 else self._reached(points)
 
     def _area(self, points: FloatArray) -> FloatArray:
-        """The area each point adds beneath the steps of the front, stripe by stripe."""
+        """The area that each point adds below the front's staircase, stripe by stripe."""
         known = self._known[pareto.non_dominated(self._known)] if len(self._known) else self._known
         known = known[np.argsort(known[:, 0])]
         lefts, rights = np.r_[-np.inf, known[:, 0]], np.r_[known[:, 0], self._reference[0]]
@@ -94,7 +94,7 @@ class Gains:
         return found
 
     def _reach(self, points: FloatArray) -> FloatArray:
-        """(n, directions) how far the box of each point goes in each direction, to the power of the objectives."""
+        """Return (n, directions): how far each point's box reaches in each direction, to the power m."""
         inside = np.maximum(self._reference - points, 0) / self._unit
         nearest = np.full((len(points), len(self._directions)), np.inf)
         for depth, along in zip(inside.T, self._directions.T, strict=True):

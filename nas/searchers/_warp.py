@@ -1,4 +1,4 @@
-"""Values bent so that good ones lie further apart: a model then spends itself on them, and outliers matter little."""
+"""A warp that spreads good values apart, so that a model fits these best and outliers matter little."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 BENDS = (0.1, 0.3, 1.0)
-"""Small ones bend much; infinity leaves a line."""
-_OUTLIERS = 6.0  # distances of the median from the best; what is beyond is taken to be there
+"""Smaller values bend more; infinity is linear."""
+_OUTLIERS = 6.0  # values are clipped at so many times the median's distance from the best
 _LEAST = 1e-300
 
 
 @dataclass(frozen=True)
 class Warp:
-    """log((y - best) / unit + bend), standardised; y to be minimised."""
+    """log((y - best) / unit + bend), standardised; y is minimised."""
 
     bend: float
     best: float
@@ -32,21 +32,21 @@ class Warp:
         return cls(bend, best, unit, float(bent.mean()), float(bent.std()) or 1.0)
 
     def __call__(self, values: npt.ArrayLike) -> FloatArray:
-        """Bent values, standardised."""
+        """Return warped, standardised values."""
         relative = self._relative(values)
         bent = relative if self.bend == np.inf else np.log(np.maximum(relative, -0.9 * self.bend) + self.bend)
         found: FloatArray = (bent - self.center) / self.scale
         return found
 
     def back(self, bent: FloatArray) -> FloatArray:
-        """The inverse, of what is no outlier."""
+        """Return the inverse, for values that are not clipped."""
         plain = np.minimum(bent * self.scale + self.center, np.log(1e3))
         relative = plain if self.bend == np.inf else np.exp(plain) - self.bend
         found: FloatArray = relative * self.unit + self.best
         return found
 
     def log_slope(self, values: FloatArray) -> float:
-        """Sum of the logs of the slopes, by which likelihoods of bent values compare; the unit is common to all."""
+        """Sum of the log slopes, which makes likelihoods of different warps comparable; without the common unit."""
         bent = 0.0 if self.bend == np.inf else -np.log(self._relative(values) + self.bend).sum()
         return float(bent - len(values) * np.log(self.scale))
 

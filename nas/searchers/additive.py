@@ -1,4 +1,4 @@
-"""Search by sums: each option of each choice alone, then the exact optima of the sums of what they did."""
+"""Additive search: evaluates each option of each choice alone, then the exact optima of the sums of their effects."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from nas.searchers.exact.program import Program
 from search_spaces import Architecture, Space
 
 _SLACKS = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8, 0.7)
-"""Shares of an upper limit, tried in turn: what is checked against it may be a bound beyond what is predicted."""
+"""Shares of an upper limit, tried in turn: the study may check the limit on a bound above the prediction."""
 
 
 class AdditiveSearch(Remembering):
-    """Single changes of the largest network first, then the best networks of the metrics that add up from these.
+    """Proposes single changes of the largest network first, then the best networks by the sums of their effects.
 
-    The guess of a metric is its value at the largest network plus what each option did to it alone, as block-wise
+    The prediction of a metric is its value at the largest network plus the effect of each option alone, as block-wise
     replacement scores are summed (Puzzle, Bercovich et al. 2024, arXiv:2411.19146; LAPTOP-Diff, Zhang et al. 2024,
-    arXiv:2404.11098, where blocks are only removed). Its front under the limits is solved exactly. What is evaluated
-    besides corrects it. Costs that are told of any network are sums too, or are so in one case for each combination of
-    the choices that couple the others.
+    arXiv:2404.11098, where blocks are only removed). The front of predictions under the limits is solved exactly, and
+    later evaluations correct the predictions. Costs that are known for any network are sums too, or sums within each
+    combination of the choices that couple the others.
 
     It needs no trained supernet: a pretrained parent and calibration data evaluate single changes well enough.
 
-    Single changes that break limits are not asked for: a study that begins with `singles(space)` evaluates them.
+    It does not propose single changes that break limits; a study that starts with `singles(space)` evaluates them.
 
     Args:
-        aims: one for each target of a study that has several; a batch takes from the front of each in turn.
-        costs: metrics that are told of any network for next to nothing.
-        points: networks that are solved for on each front.
+        aims: one per target of a study with several; a batch takes from the front of each in turn.
+        costs: cheap metrics of any network.
+        points: number of networks to solve for on each front.
 
     Raises:
-        NasError: no network keeps the limits on what `costs` tells, with the smallest that is reached.
+        NasError: no network keeps the limits on metrics of `costs`; the message gives the smallest reachable value.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AdditiveSearch(Remembering):
     ) -> None:
         if space.is_normalised:
             raise NasError(
-                f"{space.name} holds graphs, whose choices do not add up: "
+                f"{space.name} holds graphs, and the effects of their choices do not add up: "
                 "search by evolution, surrogate, bayesian or random"
             )
         if points < 2:
@@ -88,14 +88,14 @@ class AdditiveSearch(Remembering):
         return chosen + pick(self.space, n - len(chosen), rng, known, self.feasible, parents=parents, lineage=lineage)
 
     def judge(self) -> dict[str, Verdict]:
-        """How the sums of single changes rank the other networks told, by guessed metric."""
+        """How the sums of single changes rank the other evaluated networks, by predicted metric."""
         return judge(self.space, self._guessed, self._history.evaluations)
 
     def fronts(self) -> list[list[tuple[Architecture, dict[str, float]]]]:
-        """For each aim the networks of the front of sums with their objectives as guessed, by the first objective.
+        """For each aim, the networks of the front of sums with their predicted objectives, by the first objective.
 
         Raises:
-            NasError: nothing was told yet.
+            NasError: there are no evaluations yet.
         """
         if not self._history.succeeded:
             raise NasError(
@@ -115,7 +115,7 @@ class AdditiveSearch(Remembering):
         return singles(self.space)
 
     def _alone(self, rng: np.random.Generator) -> list[Architecture]:
-        """Single changes that were not told and may be asked for: the largest network first, the others at random."""
+        """Feasible single changes without an evaluation: the largest network first, the others in random order."""
         left = [arch for arch in self._singles if arch.digest not in self._history.digests]
         passed = [arch for arch, passes in zip(left, self.feasible(left), strict=True) if passes] if left else []
         head = passed[: passed[:1] == [self._singles[0]]]
@@ -124,7 +124,7 @@ class AdditiveSearch(Remembering):
     # -- the front of sums
 
     def _promising(self, n: int) -> list[Architecture]:
-        """Up to n networks near the fronts of sums that were not told yet; of several aims each has its say in turn."""
+        """Up to n networks near the fronts of sums without an evaluation; several aims take turns."""
         if not self._history.succeeded:
             return []
         tables = self._tables()
@@ -133,7 +133,7 @@ class AdditiveSearch(Remembering):
         return list(dict.fromkeys(arch for arch in turns if arch is not None))[:n]
 
     def _tables(self) -> dict[str, Table]:
-        """The sums that what was told tells of each guessed metric."""
+        """The sums fitted to the evaluations, for each predicted metric."""
         told = self._history.evaluations
         rows = self._program.columns(self.space.codes([evaluation.arch for evaluation in told]))
         alone = {arch.digest for arch in self._singles}
@@ -141,7 +141,10 @@ class AdditiveSearch(Remembering):
         return {name: fit(rows, values_of(told, name), single) for name in self._guessed}
 
     def _front(self, aim: Aim, tables: dict[str, Table], slack: float) -> tuple[Codes, FloatArray]:
-        """(k, num_slots) codes and (k, m) objectives of the front of sums; limits on guesses count where they can."""
+        """Return (k, num_slots) codes and (k, m) objectives of the front of sums.
+
+        Limits on predicted metrics are dropped if no network keeps them.
+        """
         limits = [_tightened(limit, slack) for limit in aim.limits]
         known = [limit for limit in limits if limit.metric in self._known.names]
         model = Model(self._program, self._cases.extended(tables), limits)
@@ -153,7 +156,7 @@ class AdditiveSearch(Remembering):
         return codes.reshape(-1, len(self.space.slots)), values.reshape(-1, len(aim.objectives))
 
     def _order(self, part: Part, tables: dict[str, Table], n: int) -> list[Architecture]:
-        """Up to n networks not told yet, by what they would add to the hypervolume of the aim."""
+        """Up to n networks without an evaluation, by the hypervolume that they would add to the aim's front."""
         aim, found = part.aim, list[Architecture]()
         model = Model(self._program, self._cases.extended(tables))
         values = np.zeros((0, len(aim.objectives)))
@@ -174,12 +177,12 @@ class AdditiveSearch(Remembering):
         return [found[i] for i in _gaining(part.values[part.excess == 0], values, n)]
 
     def _new(self, codes: Codes, found: Sequence[Architecture]) -> Codes:
-        """Those of (k, num_slots) codes that were neither told nor found before."""
+        """Those of (k, num_slots) codes that were neither evaluated nor found before."""
         known = [evaluation.arch for evaluation in self._history.evaluations]
         seen = {row.tobytes() for row in self.space.codes([*known, *found])}
         return codes[[row.tobytes() not in seen for row in codes]]
 
-    # -- what costs tell
+    # -- known costs
 
     @cached_property
     def _program(self) -> Program:
@@ -190,7 +193,7 @@ class AdditiveSearch(Remembering):
         return cases(self.space, self._program.columns, self._known, self._known.names, np.random.default_rng(0))
 
     def _check_reach(self) -> None:
-        """NasError where the limits on costs leave no network for any aim."""
+        """Raise NasError if the limits on costs leave no network for any aim."""
         said = []
         for part in self._history.parts:
             known = [limit for limit in part.aim.limits if limit.metric in self._known.names]
@@ -205,12 +208,12 @@ def _limited(aim: Aim) -> tuple[str, ...]:
 
 
 def _tightened(limit: Limit, slack: float) -> Limit:
-    """An upper limit at a share of its bound; others as they are."""
+    """An upper limit at a share of its bound; other limits unchanged."""
     return Limit(limit.metric, limit.op, limit.value * slack) if limit.is_upper and limit.value > 0 else limit
 
 
 def _kept(model: Model, codes: Codes, limits: Sequence[Limit]) -> np.ndarray:
-    """(n,) bool: which networks keep the limits by the sums; all, where none does."""
+    """Return (n,) bool: which networks keep the limits by the sums; all if none does."""
     told = model.values(codes, [limit.metric for limit in limits])
     kept = np.array([[limit.holds({limit.metric: v}) for limit, v in zip(limits, row, strict=True)] for row in told])
     held: np.ndarray = np.all(kept.reshape(len(codes), len(limits)), axis=1)
@@ -218,7 +221,7 @@ def _kept(model: Model, codes: Codes, limits: Sequence[Limit]) -> np.ndarray:
 
 
 def _gaining(known: FloatArray, values: FloatArray, n: int) -> list[int]:
-    """Up to n rows of `values`: each adds most to what is known and to those before it; then those that add nothing."""
+    """Up to n rows of `values`, each adding most to the known ones and those before it; rows without gain come last."""
     if not len(values):
         return []
     both = np.concatenate([known, values])

@@ -1,7 +1,7 @@
 """Bayesian search: optuna's samplers over the choices of the space, by default the tree-structured Parzen estimator.
 
-Optuna only proposes. Its study lives in memory for the length of one `ask`, filled from what was told, so nothing of it
-is ever stored; duplicates, which it makes many of, are removed here.
+Optuna only proposes. Its study lives in memory during one `ask` and is filled from the history, so it is never stored.
+Optuna proposes many duplicates, which are removed here.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def _gp(seed: int) -> Any:
 
 
 SAMPLERS: dict[str, Callable[[int], Any]] = {"tpe": _tpe, "gp": _gp}
-"""Optuna's, by a seed; none of them knows more than the trials it is shown."""
+"""Optuna's samplers, made from a seed; each knows only the trials of its study."""
 
 
 class BayesianSearch(Remembering):
@@ -43,11 +43,11 @@ class BayesianSearch(Remembering):
 
     Args:
         sampler: optuna's "tpe", or "gp", a Gaussian process, slower and for fewer evaluations.
-        startup: evaluations before the model is used. Until then candidates are drawn choice by choice, uniformly,
-            beginning with the largest and the smallest network.
-        memory: evaluations the model sees at most: the best ones by constrained domination and as many of the
+        startup: evaluations before the model is used. Until then candidates are the largest and the smallest network,
+            then draws that are uniform in each choice.
+        memory: most evaluations that the model sees: the best ones by constrained domination and as many of the
             latest others. It bounds the time of one `ask`.
-        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
+        prior: learned distributions for the first batch: derived architectures, then equally many draws from each.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class BayesianSearch(Remembering):
 
 
 class _Slots:
-    """The choices of a space as optuna's parameters, each named by its path; an inactive choice has none."""
+    """The choices of a space as optuna parameters named by their paths; inactive choices have no parameter."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -120,8 +120,8 @@ class _Slots:
 
     @property
     def domains(self) -> list[list[int]]:
-        """The codes that each slot has in any network of the space, which may be narrower than its declaration."""
-        if self._domains is None and self.space.is_normalised:  # few variants do not show all that graphs may have
+        """The codes that each slot takes in any network of the space, which may be narrower than its declaration."""
+        if self._domains is None and self.space.is_normalised:  # variants do not show all codes of graphs
             self._domains = [list(domain) for domain in self.space.domains]
         if self._domains is None:
             codes = self.space.codes([arch for _, arch in self.space.variants()])
@@ -129,7 +129,7 @@ class _Slots:
         return self._domains
 
     def distributions(self) -> dict[str, Any]:
-        """Numbers are ordered, so a neighbouring option is a near one; other options have no order."""
+        """Optuna's distributions by path: integers for numbers, which are ordered, and categories for other options."""
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         return {
@@ -141,12 +141,12 @@ class _Slots:
         }
 
     def parameters(self, codes: np.ndarray) -> dict[str, int]:
-        """(num_slots,) codes as values of the parameters that are active."""
+        """Convert (num_slots,) codes to the values of active parameters."""
         pairs = zip(self.space.slots, self.domains, codes.tolist(), strict=True)
         return {slot.path: domain.index(code) for slot, domain, code in pairs if code >= 0 and len(domain) > 1}
 
     def suggested(self, trial: Any) -> Architecture:
-        """What a trial asks for, choice after choice; it may break constraints of the space."""
+        """The architecture that a trial suggests, choice by choice; it may break constraints of the space."""
         codes: list[int] = []
         for slot, domain in zip(self.space.slots, self.domains, strict=True):
             if any(codes[parent] not in allowed for parent, allowed in slot.conditions):
@@ -164,7 +164,7 @@ class _Slots:
 
 
 class _Model:
-    """One optuna study, filled with evaluations; what it proposes counts as bad until told otherwise."""
+    """One optuna study, filled with evaluations; optuna counts unfinished proposals as bad."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class _Model:
             self._study.add_trial(trial)
 
     def propose(self, n: int) -> list[Architecture]:
-        """`n` networks of the space; crossing one with itself repairs what breaks a constraint."""
+        """Propose `n` networks of the space; crossover of a network with itself repairs broken constraints."""
         suggested = [self._slots.suggested(self._study.ask()) for _ in range(n)]
         space = self._slots.space
         return [arch if arch in space else space.crossover(arch, arch, self._rng) for arch in suggested]

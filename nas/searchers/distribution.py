@@ -1,4 +1,4 @@
-"""Search among what a gradient search has learnt: its distributions are drawn from, their best architectures first."""
+"""Search over the distributions that a gradient search has learned: derived architectures first, then draws."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ from search_spaces import Architecture, Space
 
 
 class DistributionSearch(Remembering):
-    """The derived architectures, then draws from all distributions alike, without repetition.
+    """Proposes the derived architectures, then equally many draws from each distribution, without repetition.
 
-    Where little new turns up any more, the distributions are flattened step by step, in the end to a uniform one.
+    When few draws are new, the distributions are flattened step by step, in the end to a uniform one.
 
     Args:
-        distributions: what was learnt of this space, one or more.
+        distributions: one or more, learned over this space.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class DistributionSearch(Remembering):
         distributions: Sequence[Distribution],
     ) -> None:
         if not distributions:
-            raise NasError("distributions is empty; give what a gradient search has learnt, one distribution or more")
+            raise NasError("distributions is empty; give one or more distributions that a gradient search has learned")
         super().__init__(space, objectives, limits, feasible, aims)
         self._learnt = Priors(space, distributions)
 

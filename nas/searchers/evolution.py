@@ -20,28 +20,28 @@ from search_spaces import Architecture, Space
 
 SELECTIONS = ("nsga2", "nsga3", "ageing")
 _AGEING_AMONG = 10
-_TRIES = 64  # children looked at for each that is wanted
-_MEMORY = 200  # evaluations that a model for screening is fitted to
-_LEARNT_FROM, _GROWTH = 60, 1.5  # of these, and how often: see `Manners`
+_TRIES = 64  # children considered per requested network
+_MEMORY = 200  # most evaluations that the screening model is fitted to
+_LEARNT_FROM, _GROWTH = 60, 1.5  # see `Manners`
 
 
 class EvolutionarySearch(Remembering):
-    """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017), with the best of everything told as its population.
+    """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017); its population is the best of all evaluations.
 
-    Keeping the best of parents and children in every generation keeps the best of all that was ever evaluated, so
-    the population needs no state of its own and batches may have any size.
+    Keeping the best of parents and children in every generation keeps the best of all evaluations, so the population
+    needs no separate state and batches may have any size.
 
     Args:
-        selection: "nsga2"; "nsga3", which spreads three objectives and more over directions (Deb and Jain 2014,
-            doi:10.1109/TEVC.2013.2281535); or "ageing", whose population are those told last, so that all die, a
-            lucky evaluation too, and whose parents win among ten (Real et al. 2019, arXiv:1802.01548).
-        population: number of parents. Until as many were told, candidates are drawn choice by choice, uniformly,
-            beginning with the largest and the smallest network.
+        selection: "nsga2"; "nsga3", which spreads three or more objectives over directions (Deb and Jain 2014,
+            doi:10.1109/TEVC.2013.2281535); or "ageing", whose population is the latest evaluations, so that even a
+            lucky one expires, and whose parents win tournaments of ten (Real et al. 2019, arXiv:1802.01548).
+        population: number of parents. Until there are as many evaluations, candidates are the largest and the smallest
+            network, then draws that are uniform in each choice.
         crossover: probability that a child has two parents; every child is mutated.
-        screening: children that are predicted for each one that is evaluated, the most promising one by a model of the
-            space as in `SurrogateSearch`; 0 evaluates every child.
-        around: best networks all neighbours of which are predicted along with the children: a local search.
-        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
+        screening: number of children predicted per evaluated one; a model of the space as in `SurrogateSearch` picks
+            the most promising. 0 evaluates every child.
+        around: number of best networks whose neighbours are all predicted along with the children: a local search.
+        prior: learned distributions for the first batch: derived architectures, then equally many draws from each.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class EvolutionarySearch(Remembering):
             self._promise.tell(evaluations)
 
     def _screened(self, n: int, parents: Sequence[Architecture], rng: np.random.Generator) -> list[Architecture]:
-        """The most promising of many children, and of what lies around the best."""
+        """The most promising of many children and of the neighbours of the best networks."""
         if self._promise is None:
             return []
         rows, names = self.space.codes(parents), [parent.digest for parent in parents]

@@ -1,8 +1,8 @@
-"""A policy learnt by its own gradient: chances of the options of each choice, moved towards what did well (REINFORCE).
+"""Policy search by REINFORCE: the probabilities of the options of each choice follow the policy gradient.
 
-Williams 1992 (doi:10.1007/BF00992696), as NASNet's controller but without a network: choices are drawn independently,
-each by a softmax of its own. For choices of two options, whether a layer copies the one before say, it is a Bernoulli
-policy.
+Williams 1992 (doi:10.1007/BF00992696), like NASNet's controller but without a network: choices are drawn independently,
+each from its own softmax. For choices of two options (for example, whether a layer copies the previous one) it is a
+Bernoulli policy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ from nas.searchers._history import violations
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
-FARTHEST = 4.0  # logits stay within: the least likely of two options keeps a chance of 3 in 10,000
-LONGEST = 3.0  # standard deviations by which one evaluation is better or worse than usual, at most
-_TRIES = 64  # draws for one network wanted
+FARTHEST = 4.0  # largest logit: the less likely of two options keeps a probability of 3 in 10,000
+LONGEST = 3.0  # standard deviations at which the advantage of one evaluation is clipped
+_TRIES = 64  # draws per requested network
 
 Floats = npt.NDArray[np.float64]
 
 
 class PolicySearch(Remembering):
-    """Draws networks from chances that each evaluation moves: up those of a network better than usual, down of a worse.
+    """Draws networks from probabilities; each evaluation raises those of a better network and lowers those of a worse.
 
-    The reward is minus the first objective, less `penalty` times each other one, both in standard deviations from the
-    usual value, an average that forgets; where limits are broken, less one and the share that it is over. What breaks a
-    limit that can be predicted is never evaluated. A network that failed counts as a standard deviation worse than
-    usual. Constraints bound what is drawn, and gradients take choices as if they were free.
+    The reward is minus the first objective, minus `penalty` times each other one, all in standard deviations from an
+    exponential moving average. A network that breaks limits loses one more, plus its relative excess; one that breaks
+    a predictable limit is never evaluated. A failed network has a reward of minus one standard deviation. Draws respect
+    the constraints of the space; gradients treat choices as independent.
 
     Args:
         lr: step of the logits for a reward of one standard deviation.
-        penalty: weight of all objectives but the first.
-        memory: share of the usual value that stays after each evaluation.
+        penalty: weight of all objectives except the first.
+        memory: share of the moving average that stays after each evaluation.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class PolicySearch(Remembering):
         memory: float = 0.95,
     ) -> None:
         if not 0 < lr < inf:
-            raise NasError(f"lr is {lr}; the step of a logit is above 0, 0.2 say")
+            raise NasError(f"lr is {lr}; the step of a logit must be above 0, for example 0.2")
         if not 0 <= penalty < inf:
-            raise NasError(f"penalty is {penalty}; the weight of costs is 0 or more")
+            raise NasError(f"penalty is {penalty}; the weight of costs must be 0 or more")
         if not 0 < memory < 1:
-            raise NasError(f"memory is {memory}; it is a share between 0 and 1, 0.95 say")
+            raise NasError(f"memory is {memory}; it must be a share between 0 and 1, for example 0.95")
         super().__init__(space, objectives, limits, feasible, aims)
         self.lr = lr
         self.penalty = penalty
@@ -70,7 +70,7 @@ class PolicySearch(Remembering):
 
     @property
     def chances(self) -> dict[str, list[float]]:
-        """Of the options of each choice that has several, by path; what the space was narrowed not to have gets 0."""
+        """Probabilities of the options of each choice with several, by path; 0 for options outside a narrowed space."""
         found = {}
         for slot, domain, logits in zip(self.space.slots, self.space.domains, self._logits, strict=True):
             if len(domain) > 1:
@@ -99,7 +99,7 @@ class PolicySearch(Remembering):
             self._learn(one.arch, self._advantage(one))
 
     def _advantage(self, told: Evaluation) -> float:
-        """How much better than usual a network is, in standard deviations."""
+        """How much better than average a network is, in standard deviations."""
         if told.error is not None:
             return -1.0
         first, *others = (usual.off(told.metrics[name]) for name, usual in self._usual.items())
@@ -108,7 +108,7 @@ class PolicySearch(Remembering):
         return float(np.clip(-(first + self.penalty * sum(others) + broken), -LONGEST, LONGEST))
 
     def _learn(self, arch: Architecture, advantage: float) -> None:
-        """One step along advantage * d log p(arch) / d logits."""
+        """Take one step along advantage * d log p(arch) / d logits."""
         codes = self.space.codes([arch])[0]
         for code, domain, logits in zip(codes, self.space.domains, self._logits, strict=True):
             if code in domain and len(domain) > 1:
@@ -119,14 +119,14 @@ class PolicySearch(Remembering):
 
 
 class _Usual:
-    """Mean and variance of a metric, forgetting."""
+    """Exponential moving mean and variance of a metric."""
 
     def __init__(self, memory: float) -> None:
         self._memory = memory
         self._weight = self._mean = self._square = 0.0
 
     def off(self, value: float) -> float:
-        """How far a value is from what was usual before it, in standard deviations; it is then taken in."""
+        """Return a value's distance from the mean so far, in standard deviations, and update mean and variance."""
         mean, spread = (self._mean / self._weight, self._spread) if self._weight else (value, 0.0)
         off = (value - mean) / spread if spread > 0 else 0.0
         self._weight, self._mean, self._square = (

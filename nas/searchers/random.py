@@ -1,4 +1,4 @@
-"""Random search: uniform over networks. The baseline every other searcher has to beat."""
+"""Random search, uniform over networks: the baseline that every other searcher must beat."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from search_spaces import Architecture, Space
 
 
 class RandomSearch(Remembering):
-    """Asks for networks uniformly at random, without repetition."""
+    """Proposes networks uniformly at random, without repetition."""
 
     def __init__(
         self,

@@ -13,17 +13,17 @@ _READ = {int: int, float: float, str: str}
 
 
 def settings_of(searcher: type) -> dict[str, inspect.Parameter]:
-    """Those of a searcher that a text can give: numbers and words."""
+    """The settings of a searcher that a text can specify: numbers and words."""
     hints = get_type_hints(searcher.__init__)  # type: ignore[misc]
     parameters = inspect.signature(searcher).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and hints.get(p.name) in _READ}
 
 
 def read(text: str, known: Mapping[str, type]) -> tuple[type, dict[str, Any]]:
-    """The class of a text and its settings.
+    """Return the class that a text names, and the settings that differ from their defaults.
 
     Raises:
-        NasError: no searcher of this name, or one without such a setting; the message lists what there is.
+        NasError: no searcher has this name, or it has no such setting; the message lists the known ones.
     """
     form = re.fullmatch(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*", text)
     if form is None or form[1] not in known:
@@ -45,17 +45,17 @@ def read(text: str, known: Mapping[str, type]) -> tuple[type, dict[str, Any]]:
 
 
 def spell(name: str, searcher: type, settings: Mapping[str, Any]) -> str:
-    """The text of a searcher with those of some settings that are its own."""
+    """Return the text of a searcher with those of `settings` that it has."""
     own = ", ".join(f"{one}={settings[one]}" for one in settings_of(searcher) if one in settings)
     return f"{name}({own})" if own else name
 
 
 def outline(name: str, searcher: type) -> str:
-    """Its name and settings with their defaults."""
+    """Return its name and settings with their defaults."""
     settings = defaults(searcher)
     return f"{name}({settings})" if settings else name
 
 
 def defaults(searcher: type) -> str:
-    """The settings that a text can give, with their defaults."""
+    """Return the settings that a text can specify, with their defaults."""
     return ", ".join(f"{name}={parameter.default}" for name, parameter in settings_of(searcher).items())

@@ -1,4 +1,4 @@
-"""Search by a model: Gaussian processes over the choices, and the networks that promise most hypervolume."""
+"""Model-based search: Gaussian processes over the choices propose the networks that promise most hypervolume."""
 
 from collections.abc import Sequence
 
@@ -17,28 +17,28 @@ from nas.searchers._promise import Promise
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
-_TRIES = 64  # architectures asked about for each that is wanted
+_TRIES = 64  # architectures tested for feasibility per requested network
 _PARENTS, _OF_EACH = 20, 3  # of all fronts together, and at least of each
-_CHILDREN = 32  # that are looked at for each network that is wanted
-_AROUND = 16  # best networks whose neighbours are looked at
+_CHILDREN = 32  # children predicted per requested network
+_AROUND = 16  # best networks whose neighbours are predicted
 
 
 class SurrogateSearch(Remembering):
     """A Gaussian process for each objective and limit, with a kernel over the choices that differ.
 
-    A batch is chosen one by one: each is the network whose hoped-for objectives, half a standard deviation better than
-    expected, add most to the hypervolume of what is known and of those chosen before, which are believed to be as
-    expected (Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Candidates are all networks where they can be
-    listed, else those that a local search comes upon.
+    A batch is chosen one by one: each network is the one whose optimistic objectives, half a standard deviation better
+    than the mean (for two of five networks one or two), add most to the hypervolume of the known networks and of those
+    chosen before, which count with their mean (Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Candidates
+    are children of the best networks and all neighbours of the very best.
 
     Args:
-        startup: successful evaluations before the models are used. Until then candidates are drawn choice by choice,
-            uniformly, beginning with the largest and the smallest network.
-        aims: one for each target of a study that has several; gains are summed over them, as shares of each front.
-        costs: metrics that are told of any network for next to nothing: they need no model.
-        memory: evaluations that the models are fitted to at most: the best ones by constrained domination, and as many
-            of the others, from good to bad. It bounds the time of one `ask`.
-        prior: learnt distributions, which the first batch comes from: derived architectures, then draws from all alike.
+        startup: successful evaluations before the models are used. Until then candidates are the largest and the
+            smallest network, then draws that are uniform in each choice.
+        aims: one per target of a study with several; gains are summed over them, as shares of each front.
+        costs: cheap metrics of any network; they need no model.
+        memory: most evaluations that the models are fitted to: the best ones by constrained domination, and as many of
+            the others, from good to bad. It bounds the time of one `ask`.
+        prior: learned distributions for the first batch: derived architectures, then equally many draws from each.
     """
 
     def __init__(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nas.errors import NasError
 from nas.results.front import Row
 from nas.stages.networks import scores as scores_of
 from nas.stages.workflow import Workflow
 from search_spaces import Architecture
+from supernets import SupernetError
 from supernets import export as files
 from supernets.export import FORMATS, Exported, Format, available_formats
+from supernets.profile import profile_parts
+
+_logger = logging.getLogger(__name__)
 
 
 def export(
@@ -47,6 +53,7 @@ def export(
         "finetuned": network is not None,
         "reconstructed": workflow.run.reconstruct,
         "metrics": {**row.values(), **(scores or {})},
+        "parts": costs_by_part(taken, workflow.run.task.example()),
     }
     return write(workflow, row.arch, to, chosen, metadata, taken)
 
@@ -74,3 +81,17 @@ def write(
 def exported_scores(workflow: Workflow, exported: Exported) -> dict[str, float]:
     """Return the scores of the network that an export's own load.py makes."""
     return scores_of(workflow, files.rebuilt(exported.directory))
+
+
+def costs_by_part(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, dict[str, int]]:
+    """Parameters and multiply-accumulates of each module that has any, by its path, those inside it left out.
+
+    Empty where the network cannot be counted without computing.
+    """
+    try:
+        parts = profile_parts(copy.deepcopy(network), example)
+    except SupernetError as error:
+        _logger.info("parts are not counted: %s", error)
+        return {}
+    counts = {path: {"params": part.layers.params, "macs": part.layers.macs} for path, part in parts.items()}
+    return {path: found for path, found in counts.items() if any(found.values())}

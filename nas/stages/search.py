@@ -132,7 +132,8 @@ class Found:
         Raises:
             NasError: none does.
         """
-        return fronts.first_kept(self.front, self.study)
+        seen = self.workflow.repository.evaluations(self.study.name)
+        return fronts.first_kept(self.front, self.study, seen=seen)
 
     def network(self, row: Row) -> nn.Module:
         """A network of the front: an object of your own class, with its own weights, in evaluation mode.

@@ -1,7 +1,7 @@
-"""Hardware that networks are measured on: latency as a median with its spread and the conditions it holds under.
+"""Targets: hardware on which latencies are measured, as medians with spread and measuring conditions.
 
-A target is a name with a kind and settings; `describe` is the fingerprint of the machine behind it, and with another
-fingerprint it is another version of the target, whose measurements are kept apart.
+A target is a name with a kind and settings. `describe` returns the fingerprint of its machine; a different fingerprint
+is a different version of the target, whose measurements are stored separately.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ TARGETS: dict[str, Callable[..., Target]] = {
 
 
 def make(name: str, kind: str, settings: Sequence[str]) -> Target:
-    """The target of a name, a kind and its settings as people write them: ``make("fast", "cpu", ["threads=2"])``.
+    """Return the target with a name, a kind and settings as text: ``make("fast", "cpu", ["threads=2"])``.
 
     Raises:
-        TargetError: the name cannot be, there is no such kind, or it has no such setting or not with this value.
+        TargetError: the name is not allowed, the kind or a setting does not exist, or a setting has an invalid value.
     """
     check_name(name)
     _check_kind(kind)
@@ -64,10 +64,10 @@ def make(name: str, kind: str, settings: Sequence[str]) -> Target:
 
 
 def build(record: TargetRecord) -> Target:
-    """The target that a record describes.
+    """Return the target that a record describes.
 
     Raises:
-        TargetError: its kind is unknown here.
+        TargetError: its kind is unknown.
     """
     _check_kind(record.kind)
     return TARGETS[record.kind](name=record.name, **record.settings)
@@ -79,10 +79,10 @@ def _check_kind(kind: str) -> None:
 
 
 def find(repository: Repository, name: str) -> Target:
-    """The target of a name, which is in the database, or one of those that are there without being added.
+    """Return the target with this name from the database, or a built-in one.
 
     Raises:
-        TargetError: there is no such target.
+        TargetError: the target does not exist.
     """
     known = {target.name: target for target in (*STANDING_TARGETS, *repository.targets())}
     if name not in known:
@@ -94,7 +94,7 @@ def find(repository: Repository, name: str) -> Target:
 
 
 def check_name(name: str) -> None:
-    """TargetError unless a target may be called so: as it can stand after the @ of `latency_ms@NAME`."""
+    """Raise TargetError unless the name is allowed after the @ of `latency_ms@NAME`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        rule = "use letters, digits, '-', '_' and '.', beginning with a letter or digit"
-        raise TargetError(f"a target is called {name!r}: {rule}")
+        rule = "use letters, digits, '-', '_' and '.', starting with a letter or digit"
+        raise TargetError(f"{name!r} is not allowed as the name of a target: {rule}")

@@ -1,4 +1,4 @@
-"""Whether a machine or a network differs from what was measured before, by more than the noise."""
+"""Tests whether a machine or a network differs from earlier measurements by more than noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Z = 1.96
 
 
 class Measured(Protocol):
-    """A median with its spread: a result or a stored measurement."""
+    """A median with its spread: a new result or a stored measurement."""
 
     @property
     def median_ms(self) -> float: ...
@@ -34,7 +34,7 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class Ratio:
-    """Later latencies as a multiple of earlier ones, with its 95 % interval."""
+    """The ratio of later to earlier latencies, with its 95 % interval."""
 
     value: float
     low: float
@@ -42,12 +42,12 @@ class Ratio:
 
     @property
     def changed(self) -> bool:
-        """Whether the difference is more than noise, and more than `CHANGED`."""
+        """Whether the difference exceeds noise and `CHANGED`."""
         return not self.low <= 1 <= self.high and abs(self.value - 1) > CHANGED
 
     @property
     def text(self) -> str:
-        """For people: `12 % slower (8 % to 16 %)`."""
+        """The ratio for display: `12 % slower (8 % to 16 %)`."""
         word = "slower" if self.value > 1 else "faster"
         bounds = sorted(abs(bound - 1) for bound in (self.low, self.high))
         return f"{abs(self.value - 1):.0%} {word} ({bounds[0]:.0%} to {bounds[1]:.0%})"
@@ -55,18 +55,18 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What became of a machine and of each network on it."""
+    """The change of a machine and of each network on it."""
 
     machine: Ratio
-    """Of all networks alike."""
+    """The change common to all networks."""
     networks: tuple[Ratio, ...]
-    """Of each network beside all: what is left when the machine's own change is divided out."""
+    """The change of each network relative to the machine's."""
 
 
 def compared(pairs: Sequence[tuple[Measured, Measured]]) -> Comparison:
-    """Networks measured (earlier, later), at least one, each time all in the same rounds."""
+    """Compare one or more networks measured (earlier, later), each time all in the same rounds."""
     machine = ratio(pairs)
-    # Student's t for a spread that so few networks tell, of one network among so many: few checks blame any in error
+    # Student's t for a spread estimated from few networks, Bonferroni over networks: few checks accuse one wrongly
     z = float(student.ppf(1 - 0.025 / len(pairs), max(1, len(pairs) - 1)))
     room = z * _among([_log(pair) for pair in pairs])
     networks = []
@@ -78,10 +78,10 @@ def compared(pairs: Sequence[tuple[Measured, Measured]]) -> Comparison:
 
 
 def ratio(pairs: Sequence[tuple[Measured, Measured]]) -> Ratio:
-    """The median ratio of networks measured (earlier, later), at least one.
+    """Return the median ratio of one or more networks measured (earlier, later).
 
-    The spread of a ratio is that of its two medians, by their interquartile ranges, or what the ratios differ by among
-    one another where that is more: measurements made at different times differ by more than passes made in a row.
+    The spread of a ratio is that of its two medians, from their interquartile ranges, or the spread among the ratios if
+    that is larger: measurements at different times differ by more than consecutive passes.
     """
     logs = [_log(pair) for pair in pairs]
     middle = median(logs)
@@ -96,7 +96,7 @@ def _log(pair: tuple[Measured, Measured]) -> float:
 
 
 def _among(logs: Sequence[float]) -> float:
-    """Standard deviation of the bulk of these values, by their median absolute deviation."""
+    """Robust standard deviation of these values, from their median absolute deviation."""
     middle = median(logs)
     return median(abs(value - middle) for value in logs) / _MAD_SD
 

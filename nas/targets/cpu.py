@@ -1,4 +1,4 @@
-"""This machine's processor, by PyTorch."""
+"""This machine's processor, with PyTorch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CPUTarget(Repeats, networks.AnyNetwork):
-    """This machine's processor: times networks in rounds until their ratios are known well enough or time is up.
+    """This machine's processor: times networks in rounds until their ratios are precise enough or time is up.
 
     Raises:
-        TargetError: settings out of range.
+        TargetError: a setting is out of range.
     """
 
     name: str = "cpu"
@@ -60,12 +60,12 @@ class CPUTarget(Repeats, networks.AnyNetwork):
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """Times forward passes of each network, in evaluation and inference mode, on `example` as it is.
+        """Time forward passes of each network on `example`, in evaluation and inference mode.
 
-        The networks, the number of threads and the garbage collector are left as they were found.
+        The state of the networks, the number of threads and the garbage collector are restored afterwards.
 
         Raises:
-            TargetError: weights are views into larger ones, as a subnet's are: the time would include the slicing; or
+            TargetError: weights are views into larger ones, like a subnet's, so that the time would include slicing; or
                 weights or inputs are on another device.
         """
         given, load = networks.as_inputs(example), fingerprint.load()

@@ -1,4 +1,4 @@
-"""A CUDA device of this machine, by PyTorch; passes are timed on the device itself."""
+"""A CUDA device of this machine, with PyTorch; passes are timed on the device itself."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CUDATarget(Repeats, networks.AnyNetwork):
-    """One GPU, called from one thread of the processor. Networks and inputs come on the CPU and are copied there.
+    """One GPU, called from one thread of the processor. Networks and inputs are on the CPU and are copied to the GPU.
 
     A pass lasts from the event before its first kernel to the event after its last (`torch.cuda.Event`), so it includes
-    the gaps in which the device waits for the processor, as it will in use.
+    the gaps in which the device waits for the processor, as in real use.
 
     Raises:
-        TargetError: settings out of range.
+        TargetError: a setting is out of range.
     """
 
     name: str = "cuda"
     index: int = 0
-    """Which of the devices that PyTorch sees."""
+    """Index of the device among those that PyTorch sees."""
     precision: str = "float32"
     """Of weights, inputs and arithmetic: float32, bfloat16 or float16."""
     clock: Clock = field(default=time.perf_counter, metadata={"setting": False})
     energy: Callable[[str], Counter | None] = field(default=nvml, metadata={"setting": False})
-    """The energy counter of the GPU of a UUID, if it has one."""
+    """Returns the energy counter of the GPU with a UUID, or None."""
 
     kind = "cuda"
 
@@ -56,10 +56,10 @@ class CUDATarget(Repeats, networks.AnyNetwork):
         return settings_of(self)
 
     def describe(self) -> dict[str, Any]:
-        """The device and the machine that feeds it, precision, versions.
+        """Return the device, its host machine, precision and versions.
 
         Raises:
-            TargetError: there is no such device.
+            TargetError: the device does not exist.
         """
         device = self._device()
         properties = torch.cuda.get_device_properties(device)
@@ -77,10 +77,10 @@ class CUDATarget(Repeats, networks.AnyNetwork):
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """Times forward passes of copies of the networks, in evaluation and inference mode.
+        """Time forward passes of copies of the networks, in evaluation and inference mode.
 
         Raises:
-            TargetError: there is no such device, weights are views into larger ones, or inputs are not on the CPU.
+            TargetError: the device does not exist, weights are views into larger ones, or inputs are not on the CPU.
         """
         device = self._device()
         given, load = networks.as_inputs(example), fingerprint.load()
@@ -101,14 +101,16 @@ class CUDATarget(Repeats, networks.AnyNetwork):
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.index >= found:
             remedy = (
-                "choose another index" if found else "see that its driver and a CUDA build of PyTorch are installed"
+                "choose another index" if found else "check that its driver and a CUDA build of PyTorch are installed"
             )
-            raise TargetError(f"target {self.name!r} is CUDA device {self.index}, and there are {found}: {remedy}")
+            raise TargetError(
+                f"target {self.name!r} needs CUDA device {self.index}, but PyTorch finds {found} devices: {remedy}"
+            )
         return torch.device("cuda", self.index)
 
 
 def _on_device(run: Callable[[], object]) -> Pass:
-    """Seconds of one pass between two events of the device."""
+    """A pass that returns the seconds between two events of the device."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def once() -> float:
@@ -122,13 +124,13 @@ def _on_device(run: Callable[[], object]) -> Pass:
 
 
 def _finished(run: Callable[[], object], device: torch.device) -> None:
-    """One pass, ended when the device has ended it."""
+    """Run one pass and wait for the device."""
     run()
     torch.cuda.synchronize(device)
 
 
 def _peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Most bytes that a pass holds at once beside what was there before: other networks, weights, inputs."""
+    """Peak bytes that a pass allocates, without memory allocated before (other networks, weights, inputs)."""
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     _finished(run, device)

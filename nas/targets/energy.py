@@ -1,6 +1,6 @@
-"""What a pass costs in energy, by the machine's own counters: RAPL of Intel and AMD processors, NVML of NVIDIA GPUs.
+"""Energy of a pass from hardware counters: RAPL of Intel and AMD processors, NVML of NVIDIA GPUs.
 
-A counter is of the whole package or board: what else runs on it is counted too, and so is what it takes when idle.
+A counter covers the whole package or board, so it includes other load and idle power.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Counter(Protocol):
-    """Energy since some moment."""
+    """A cumulative energy counter."""
 
     @property
     def span_s(self) -> float:
-        """Shortest time over which a difference means something: many of the counter's own updates."""
+        """Shortest time over which a difference is meaningful: many updates of the counter."""
         ...
 
     def used_mj(self, before: Any, after: Any) -> float:
-        """Millijoules between two readings."""
+        """Return the millijoules between two readings."""
         ...
 
     def read(self) -> Any: ...
@@ -33,12 +33,12 @@ class Counter(Protocol):
 
 @dataclass(frozen=True)
 class RAPL:
-    """The packages of a processor, by the files of Linux' powercap; see `rapl`."""
+    """The packages of a processor, read from Linux powercap files; see `rapl`."""
 
     packages: tuple[Path, ...]
     ranges_uj: tuple[int, ...]
-    """Where each counter begins again at 0."""
-    span_s = 0.1  # the counters move about every millisecond
+    """The value at which each counter wraps to 0."""
+    span_s = 0.1  # the counters update about every millisecond
 
     def read(self) -> tuple[int, ...]:
         return tuple(_number(package / "energy_uj") for package in self.packages)
@@ -49,7 +49,7 @@ class RAPL:
 
 
 def rapl(root: Path = POWERCAP) -> RAPL | None:
-    """The counters of this machine's processor; None where there are none or they may not be read, as by most users."""
+    """Return the counters of this machine's processor; None if there are none or the user may not read them."""
     packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
     try:
         found = RAPL(tuple(packages), tuple(_number(path / "max_energy_range_uj") for path in packages))
@@ -65,7 +65,7 @@ class NVML:
 
     module: Any
     handle: Any
-    span_s = 0.5  # some boards move their counter ten times a second
+    span_s = 0.5  # some boards update their counter ten times a second
 
     def read(self) -> int:
         return int(self.module.nvmlDeviceGetTotalEnergyConsumption(self.handle))
@@ -75,7 +75,7 @@ class NVML:
 
 
 def nvml(uuid: str) -> NVML | None:
-    """The counter of a GPU; None where the module `pynvml` is not installed or the GPU has none."""
+    """Return the counter of a GPU; None if the module `pynvml` is not installed or the GPU has no counter."""
     try:
         module = importlib.import_module("pynvml")
     except ImportError:
@@ -90,7 +90,7 @@ def nvml(uuid: str) -> NVML | None:
 
 
 def energy_mj(run: Callable[[], object], counter: Counter | None, clock: Clock) -> float | None:
-    """Millijoules of one pass, over as many as the counter needs; None without a counter."""
+    """Return the millijoules of one pass, averaged over as many as the counter needs; None without a counter."""
     if counter is None:
         return None
     passes, start, before = 0, clock(), counter.read()

@@ -1,4 +1,4 @@
-"""What a machine's latencies depend on beside the network: its fingerprint, as JSON."""
+"""The fingerprint of a machine, as JSON: what its latencies depend on besides the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def machine() -> dict[str, Any]:
-    """This machine's processor, system and Python; the governor of its clock rate, where the system tells."""
+    """Return this machine's processor, system and Python version, and the frequency governor if it is known."""
     governor = _read(_GOVERNOR).strip()
     return {
         "processor": processor(),
@@ -26,19 +26,19 @@ def machine() -> dict[str, Any]:
 
 
 def pytorch() -> dict[str, Any]:
-    """PyTorch's version, and the vector instructions that it uses."""
+    """Return PyTorch's version and the vector instructions that it uses."""
     return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}
 
 
 def processor() -> str:
-    """The processor's model as the system tells it (a board's model on ARM); else what Python knows."""
+    """Return the processor's model from the system (the board's model on ARM), otherwise from Python."""
     lines = [line.partition(":") for line in _read(Path("/proc/cpuinfo")).splitlines()]
     told = {name.strip(): value.strip() for name, _, value in reversed(lines)}
     return told.get("model name") or told.get("Model") or platform.processor() or platform.machine()
 
 
 def usable_cores() -> int | None:
-    """Cores this process may use, which a container or a batch system restricts."""
+    """Return the number of cores that this process may use, which a container or a batch system may restrict."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -46,7 +46,7 @@ def usable_cores() -> int | None:
 
 
 def load() -> float | None:
-    """Processes that wanted to run, averaged over the last minute."""
+    """Return the load average of the last minute; None if the system does not report it."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):

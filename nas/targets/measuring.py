@@ -1,12 +1,13 @@
-"""Networks timed in interleaved rounds, and what the times say: over any passes, by any clock.
+"""Times networks in interleaved rounds and evaluates the times; works with any passes and any clock.
 
-A round is one pass of every network, in shuffled order. Of some rounds that follow one another the fastest pass of each
-network counts: one that nothing interrupted. How fast the machine is meanwhile is a factor common to all networks;
-dividing by the median over networks leaves ratios, which a machine that others disturb changes far less than times in
-a row (`benchmarks/measuring.py`).
+A round is one pass of every network, in shuffled order. Of several consecutive rounds, the fastest pass of each network
+counts, since it was probably not interrupted. The speed of the machine is a factor common to all networks; dividing by
+the median over networks leaves ratios, which other load changes far less than times of consecutive passes
+(`benchmarks/measuring.py`).
 
-A ratio is known to half the notch of a box plot, 1.57 IQR / sqrt(rounds) (McGill, Tukey and Larsen, 1978, "Variations
-of box plots"), which a few interrupted passes do not move; so rounds go on until that is a small share of it.
+The uncertainty of a ratio is half the notch of a box plot, 1.57 IQR / sqrt(rounds) (McGill, Tukey and Larsen, 1978,
+"Variations of box plots"), which a few interrupted passes do not change. Rounds continue until it is a small share of
+the ratio.
 """
 
 from __future__ import annotations
@@ -27,45 +28,45 @@ NOTCH = 1.57
 FAR = 3.0
 """Interquartile ranges beyond the third quartile from which a pass is an outlier (Tukey's outer fence)."""
 CHANGED = 0.05
-"""Share of a latency below which a change is not worth a word, however certain."""
+"""Share of a latency below which a change is not reported, however certain."""
 TOGETHER, FEWEST_PARTS = 4, 10
-"""Rounds of which the fastest pass counts; fewer where there would be fewer such parts than this."""
+"""Consecutive rounds of which the fastest pass counts (fewer if there would be too few parts), and the fewest parts."""
 COMMON = 3
-"""Networks from which the machine's speed in a round can be told from what one network does."""
+"""Fewest networks with which the machine's speed in a round can be separated from that of one network."""
 _MANY_OUTLIERS = 0.05
 _MOST_WARM_UP = 100
 _LOOK_EVERY = 0.1
-"""Share of the rounds so far after which the next look is taken whether ratios are known well enough."""
+"""Share of the rounds so far after which to check again whether ratios are precise enough."""
 
 Pass = Callable[[], float]
-"""Runs once and returns how long that took, in seconds."""
+"""Runs once and returns the duration in seconds."""
 Clock = Callable[[], float]
 """Seconds, of any origin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeats:
-    """When a set of networks is measured well enough, or has taken long enough.
+    """When to stop measuring a set of networks.
 
     Raises:
-        TargetError: settings out of range.
+        TargetError: a setting is out of range.
     """
 
     uncertainty: float = 0.01
-    """Stop once every network's ratio to the others is known to this share of it."""
+    """Stop once the relative uncertainty of every network's ratio to the others is at most this."""
     budget_s: float = 1.0
-    """Stop after this time for each network of a set, though never before `min_repeats`."""
+    """Stop after this time per network of a set, but not before `min_repeats`."""
     min_repeats: int = 10
-    """Rounds at least: every network is timed once in each."""
+    """Fewest rounds; every network is timed once in each."""
     max_repeats: int = 1000
     warmup: int = 3
-    """Rounds at least before the first that counts; a tenth of `budget_s` goes into them where they are short."""
+    """Fewest rounds before the first that counts; short rounds are repeated for a tenth of `budget_s`."""
 
     def __post_init__(self) -> None:
         if self.warmup < 0 or not 2 <= self.min_repeats <= self.max_repeats:
             raise TargetError(
-                f"warmup={self.warmup} and repeats from {self.min_repeats} to {self.max_repeats}: give no negative "
-                "warm-up, and 2 or more repeats in ascending order"
+                f"warmup={self.warmup}, min_repeats={self.min_repeats} and max_repeats={self.max_repeats}: give a "
+                "warm-up of 0 or more, and 2 <= min_repeats <= max_repeats"
             )
         if not 0 <= self.uncertainty < math.inf or not 0 <= self.budget_s < math.inf:
             raise TargetError(
@@ -76,33 +77,33 @@ class Repeats:
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """What each network took in each round that counted, and what these times say."""
+    """The time of each network in each round that counts, and statistics of these times."""
 
     seconds: FloatArray
     """(rounds, networks)."""
     warmup: int
-    """Rounds before the first that counted."""
+    """Rounds before the first that counts."""
     asked: float
-    """The uncertainty that was asked for, as a share of each ratio."""
+    """The requested relative uncertainty of each ratio."""
 
     @cached_property
     def parts(self) -> FloatArray:
-        """(parts, networks) the fastest pass of each in rounds that follow one another."""
+        """(parts, networks) the fastest pass of each network in consecutive rounds."""
         num_rounds = len(self.seconds)
         together = max(1, min(TOGETHER, num_rounds // FEWEST_PARTS))
         return np.minimum.reduceat(self.seconds, np.arange(0, num_rounds - together + 1, together), axis=0)
 
     @cached_property
     def pace(self) -> FloatArray:
-        """(parts,) how long the median network took; of fewer than `COMMON` networks 1 throughout.
+        """(parts,) the time of the median network; 1 throughout with fewer than `COMMON` networks.
 
-        One network alone cannot tell whether it or the machine was slow.
+        With one network alone, a slow network cannot be distinguished from a slow machine.
         """
         return _pace(self.parts)
 
     @cached_property
     def _quartiles(self) -> FloatArray:
-        """(3, networks) of seconds, in parts of equal pace."""
+        """(3, networks) quartiles of seconds, in parts scaled to equal pace."""
         found: FloatArray = np.quantile(_evened(self.parts), (0.25, 0.5, 0.75), axis=0)
         return found
 
@@ -120,17 +121,17 @@ class Rounds:
 
     @property
     def uncertainty(self) -> FloatArray:
-        """(networks,) of the medians, as a share of them."""
+        """(networks,) relative uncertainty of the medians."""
         return _shares(NOTCH * self.iqr / math.sqrt(len(self.parts)), self.median)
 
     @property
     def settled(self) -> npt.NDArray[np.bool_]:
-        """(networks,) whether a ratio is known as well as was asked."""
+        """(networks,) whether a ratio is as precise as requested."""
         return self.uncertainty <= self.asked
 
     @property
     def outliers(self) -> FloatArray:
-        """(networks,) share of passes that took far longer than the others of the same network: something else ran."""
+        """(networks,) share of passes that took far longer than others of the same network, because of other load."""
         even = _evened(self.seconds)
         low, high = np.quantile(even, (0.25, 0.75), axis=0)
         found: FloatArray = (even > high + FAR * (high - low) + 1e-9 * self.median).mean(axis=0)
@@ -138,10 +139,10 @@ class Rounds:
 
     @property
     def drift(self) -> float:
-        """By which share the machine was slower in the second half than in the first (faster: negative).
+        """Relative slowdown of the machine in the second half compared with the first (negative if faster).
 
-        It is 0 where that may be noise: a difference that both medians' notches leave room for, or below `CHANGED`.
-        Ratios do not feel it.
+        It is 0 if it may be noise: a difference within both medians' notches, or below `CHANGED`. Ratios are not
+        affected.
         """
         pace = np.median(self.seconds, axis=1)
         half = len(pace) // 2
@@ -153,12 +154,12 @@ class Rounds:
         return apart if abs(apart) > max(room, CHANGED) else 0.0
 
     def notes(self, network: int) -> tuple[str, ...]:
-        """What is odd about the times of one network."""
+        """Warnings about the times of one network."""
         found = []
         if not self.settled[network]:
             known = "ratio to the others" if self.seconds.shape[1] >= COMMON else "median"
             found.append(
-                f"{known} known to {self.uncertainty[network]:.1%} only when time was up, asked were {self.asked:.1%}"
+                f"{known} known to {self.uncertainty[network]:.1%} when time was up, {self.asked:.1%} was requested"
             )
         if self.outliers[network] >= _MANY_OUTLIERS:
             found.append(
@@ -168,7 +169,7 @@ class Rounds:
 
 
 def in_rounds(passes: Sequence[Pass], repeats: Repeats, clock: Clock) -> Rounds:
-    """Runs every pass once a round, in another order each time, until ratios are known well enough or time is up."""
+    """Run every pass once per round, in random order, until ratios are precise enough or time is up."""
     rng, start = np.random.default_rng(len(passes)), clock()
     warmup = 0
     while warmup < repeats.warmup or (warmup < _MOST_WARM_UP and clock() - start < repeats.budget_s / 10):
@@ -190,7 +191,7 @@ def in_rounds(passes: Sequence[Pass], repeats: Repeats, clock: Clock) -> Rounds:
 
 
 def clocked(run: Callable[[], object], clock: Clock) -> Pass:
-    """A pass timed by a clock."""
+    """Return a pass that times `run` with a clock."""
 
     def once() -> float:
         before = clock()
@@ -201,7 +202,7 @@ def clocked(run: Callable[[], object], clock: Clock) -> Pass:
 
 
 def _round(passes: Sequence[Pass], rng: np.random.Generator) -> FloatArray:
-    """(networks,) seconds of one pass of each."""
+    """Return (networks,) seconds of one pass of each."""
     seconds = np.empty(len(passes))
     for network in rng.permutation(len(passes)):
         seconds[network] = passes[network]()
@@ -209,13 +210,13 @@ def _round(passes: Sequence[Pass], rng: np.random.Generator) -> FloatArray:
 
 
 def _pace(seconds: FloatArray) -> FloatArray:
-    """(rounds,) the median over networks, 1 where they are too few to tell."""
+    """Return (rounds,) medians over networks; 1 with fewer than `COMMON` networks."""
     num_rounds, num_networks = seconds.shape
     return np.median(seconds, axis=1) if num_networks >= COMMON else np.ones(num_rounds)
 
 
 def _evened(seconds: FloatArray) -> FloatArray:
-    """(rounds, networks) seconds as they would be at the median pace; rounds that took no time are left out."""
+    """Return (rounds, networks) seconds scaled to the median pace; rounds that took no time are omitted."""
     pace = _pace(seconds)
     even = pace > 0
     found: FloatArray = seconds[even] / pace[even, None] * np.median(pace) if even.any() else np.ones_like(seconds)
@@ -223,12 +224,12 @@ def _evened(seconds: FloatArray) -> FloatArray:
 
 
 def _notch(seconds: FloatArray) -> float:
-    """Half the notch of a box plot, in seconds."""
+    """Return half the notch of a box plot, in seconds."""
     low, high = np.quantile(seconds, (0.25, 0.75))
     return float(NOTCH * (high - low) / math.sqrt(len(seconds)))
 
 
 def _shares(parts: FloatArray, wholes: FloatArray) -> FloatArray:
-    """Elementwise; nothing of nothing is 0."""
+    """Divide elementwise; 0 / 0 is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(parts == 0, 0.0, parts / wholes)

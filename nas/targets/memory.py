@@ -1,4 +1,4 @@
-"""How much memory the tensors of a forward pass need, watched operation by operation."""
+"""Measures the memory of a forward pass's tensors, operation by operation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Most bytes that tensors made while it runs held at once.
+    """Run a pass and return the peak bytes of the tensors that it makes.
 
-    What was there before (weights, inputs) does not count, nor does the scratch memory within an operation, which
-    PyTorch does not tell of on a CPU.
+    Existing tensors (weights, inputs) do not count, nor does scratch memory within an operation, which PyTorch does not
+    report on a CPU.
     """
     watch = _Watch()
     with watch:
@@ -24,7 +24,7 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operations make, each until it is let go of."""
+    """Sums the storages that operations make, each until it is freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -45,7 +45,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _see(self, value: Any, *, new: bool) -> None:
         if not isinstance(value, Tensor):
             return
-        storage = value.untyped_storage()  # the same object for as long as any tensor uses it
+        storage = value.untyped_storage()  # the same object as long as any tensor uses it
         if id(storage) not in self._seen:
             size = storage.nbytes() if new else 0
             self._seen.add(id(storage))

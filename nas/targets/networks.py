@@ -1,4 +1,4 @@
-"""A network made ready to be timed, and put back as it was."""
+"""Prepares networks for timing and restores them afterwards."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 class AnyNetwork:
-    """A target that measures whatever it is given, and so knows of no architectures beforehand."""
+    """A target that measures any network, so it has no list of known architectures."""
 
     def known(self, space: Space) -> Sequence[Architecture] | None:
         return None
 
 
 def check_precision(precision: str) -> None:
-    """TargetError unless it is one of `PRECISIONS`."""
+    """Raise TargetError unless the precision is one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise TargetError(f"precision={precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
 
 
 def check_threads(threads: int) -> None:
-    """TargetError for less than one."""
+    """Raise TargetError for fewer than one thread."""
     if threads < 1:
         raise TargetError(f"threads={threads}: give 1 or more")
 
 
 def as_inputs(example: Tensor | Inputs) -> Inputs:
-    """The arguments of `forward`."""
+    """Return the arguments of `forward` as a tuple."""
     return (example,) if isinstance(example, Tensor) else tuple(example)
 
 
 def check_inputs(inputs: Inputs) -> None:
-    """TargetError for inputs that are not on the CPU."""
+    """Raise TargetError for inputs that are not on the CPU."""
     _check_devices({f"input {i}": tensor for i, tensor in enumerate(inputs)})
 
 
 def check(module: nn.Module) -> None:
-    """TargetError for weights that are views into larger ones, as a subnet's are, and for those not on the CPU."""
+    """Raise TargetError for weights that are views into larger ones, like a subnet's, or that are not on the CPU."""
     views = shared_views(module)
     if views:
         raise TargetError(
-            f"{views[0]!r} is a view of a larger tensor, so a latency would include slicing: measure what "
-            "supernet.extract(arch) returns"
+            f"{views[0]!r} is a view of a larger tensor, so the latency would include slicing: measure the network "
+            "that supernet.extract(arch) returns"
         )
     _check_devices(tensors(module))
 
@@ -66,14 +66,14 @@ def check(module: nn.Module) -> None:
 def _check_devices(named: Mapping[str, Tensor]) -> None:
     for name, tensor in named.items():
         if tensor.device.type != "cpu":
-            raise TargetError(f"{name!r} is on {tensor.device}, targets take networks on cpu: move it with .to('cpu')")
+            raise TargetError(f"{name!r} is on {tensor.device}, but targets need it on cpu: move it with .to('cpu')")
 
 
 def ready(module: nn.Module, precision: str, device: str = "cpu") -> nn.Module:
-    """A network in a precision on a device: a copy, or itself where nothing has to change.
+    """Return a network with a precision on a device: a copy, or the network itself if nothing changes.
 
     Raises:
-        TargetError: its weights are views into larger ones, or not on the CPU.
+        TargetError: its weights are views into larger ones, or are not on the CPU.
     """
     check(module)
     dtype = PRECISIONS[precision]
@@ -84,18 +84,18 @@ def ready(module: nn.Module, precision: str, device: str = "cpu") -> nn.Module:
 
 
 def inputs_in(inputs: Inputs, precision: str, device: str = "cpu") -> Inputs:
-    """The inputs on a device, floating-point ones in a precision."""
+    """Return the inputs on a device, floating-point ones with a precision."""
     return tuple(x.to(device, PRECISIONS[precision] if x.is_floating_point() else None) for x in inputs)
 
 
 def num_bytes(module: nn.Module, inputs: Inputs) -> int:
-    """Of weights, buffers and inputs, tied ones once."""
+    """Return the bytes of weights, buffers and inputs, tied ones once."""
     storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors(module).values()}
     return sum(storages.values()) + sum(x.numel() * x.element_size() for x in inputs)
 
 
 def shown_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Shapes, types and batch size, as they stand in the conditions of a measurement."""
+    """Return shapes, types and batch size for the conditions of a measurement."""
     return {
         "shapes": [list(tensor.shape) for tensor in inputs],
         "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in inputs],
@@ -104,7 +104,7 @@ def shown_inputs(inputs: Inputs) -> dict[str, Any]:
 
 
 def each(modules: Sequence[nn.Module], prepare: Callable[[nn.Module], Prepared]) -> list[Prepared]:
-    """Every network of a set, prepared; a TargetError names the network that it is about by its position."""
+    """Prepare every network of a set; a TargetError gets the position of its network."""
     found = []
     for position, module in enumerate(modules):
         try:
@@ -117,7 +117,10 @@ def each(modules: Sequence[nn.Module], prepare: Callable[[nn.Module], Prepared])
 
 @contextmanager
 def evaluating(modules: Sequence[nn.Module], threads: int) -> Iterator[None]:
-    """Evaluation and inference mode, so many threads, no garbage collection; all put back, but memory is kept."""
+    """Use evaluation and inference mode, `threads` threads and no garbage collection; restore all of it afterwards.
+
+    The process keeps freed memory from then on: see `keep_memory`.
+    """
     keep_memory()
     training = {part: part.training for module in modules for part in module.modules()}
     threads_before, collecting = torch.get_num_threads(), gc.isenabled()

@@ -1,4 +1,4 @@
-"""This machine's processor, by ONNX Runtime: the network as it is exported, not as PyTorch runs it."""
+"""This machine's processor, with ONNX Runtime: times the exported network."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class ONNXTarget(Repeats, networks.AnyNetwork):
-    """ONNX Runtime on this machine's processor, on a graph exported for the shape of the example.
+    """ONNX Runtime on this machine's processor, with a graph exported for the shape of the example.
 
     Raises:
-        TargetError: settings out of range.
+        TargetError: a setting is out of range.
     """
 
     name: str = "onnx"
     threads: int = 1
-    """Within an operation; operations run one after the other."""
+    """Threads within an operation; operations run one after the other."""
     precision: str = "float32"
     """Of weights, inputs and arithmetic: float32 or float16."""
     clock: Clock = field(default=time.perf_counter, metadata={"setting": False})
@@ -77,10 +77,10 @@ class ONNXTarget(Repeats, networks.AnyNetwork):
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """Exports each network for inputs of this shape and times runs of its session.
+        """Export each network for inputs of this shape and time runs of its session.
 
         Raises:
-            TargetError: packages are missing, weights are views into larger ones, or a network has no ONNX form.
+            TargetError: packages are missing, weights are views into larger ones, or a network cannot be exported.
         """
         _require(self.name)
         given, load = networks.as_inputs(example), fingerprint.load()
@@ -95,7 +95,7 @@ class ONNXTarget(Repeats, networks.AnyNetwork):
         return results(rounds, conditions, energies=energies)
 
     def _session(self, module: nn.Module, inputs: Inputs) -> Callable[[], object]:
-        """One run of the exported network on the inputs."""
+        """Return a function that runs the exported network on the inputs."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -107,7 +107,7 @@ class ONNXTarget(Repeats, networks.AnyNetwork):
                 path = Path(folder) / "network.onnx"
                 torch.onnx.export(module, inputs, f=path, dynamo=True, verbose=False)
                 session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # exporter and runtime raise many kinds, all for what the user's model does
+        except Exception as error:  # exporter and runtime raise many kinds of errors, all caused by the user's model
             reason = str(error).strip().split("\n")[0]
             remedy = "measure it on a target of another kind"
             raise TargetError(f"{type(module).__name__} does not run in ONNX Runtime: {reason}: {remedy}") from error
@@ -120,5 +120,5 @@ def _require(name: str) -> None:
     missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         raise TargetError(
-            f"target {name!r} runs networks in ONNX Runtime, and {missing[0]} is not installed: pip install nas[onnx]"
+            f"target {name!r} needs ONNX Runtime, but {missing[0]} is not installed: pip install nas[onnx]"
         )

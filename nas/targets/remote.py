@@ -1,4 +1,4 @@
-"""A machine of a Ray cluster, a board say, which joins with `ray start --address=... --resources='{"pi5": 1}'`."""
+"""A machine of a Ray cluster, such as a board, that joins with `ray start --address=... --resources='{"pi5": 1}'`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _THERE: dict[str, Callable[..., Target]] = {"cpu": CPUTarget, "cuda": CUDATarget
 
 @dataclass(frozen=True)
 class RemoteTarget(Repeats, networks.AnyNetwork):
-    """The machine of a cluster that carries this target's name as a resource, measured by a worker on it.
+    """The machine of a cluster that has this target's name as a resource; a worker on it measures.
 
     Raises:
-        TargetError: settings out of range.
+        TargetError: a setting is out of range.
     """
 
     name: str = "remote"
@@ -38,9 +38,9 @@ class RemoteTarget(Repeats, networks.AnyNetwork):
     threads: int = 1
     precision: str = "float32"
     address: str = "auto"
-    """Of the Ray cluster: auto, or an address such as ray://head:10001."""
+    """Address of the Ray cluster: auto, or an address such as ray://head:10001."""
     timeout_s: float = 300.0
-    """For an answer, beside the time that measuring is allowed to take."""
+    """Seconds to wait for an answer, in addition to the measuring time."""
 
     kind = "remote"
 
@@ -56,20 +56,20 @@ class RemoteTarget(Repeats, networks.AnyNetwork):
         return settings_of(self)
 
     def describe(self) -> dict[str, Any]:
-        """The fingerprint that the worker finds, and how it measures.
+        """Return the fingerprint of the worker's machine, and how the worker measures.
 
         Raises:
-            NasError: Ray is missing, no cluster answers, or no machine of it carries the name.
+            NasError: Ray is missing, no cluster answers, or no machine of it has the name as a resource.
         """
         return dict(self._description)
 
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """Sends the networks with their classes and returns what the worker measured, all in the same rounds.
+        """Send the networks with their classes; return the worker's measurements, all in the same rounds.
 
         Raises:
-            NasError: also where the machine behind the name has become another one meanwhile.
+            NasError: as in `describe`; also if another machine now has the name.
         """
         inputs = networks.as_inputs(example)
         networks.check_inputs(inputs)
@@ -78,7 +78,7 @@ class RemoteTarget(Repeats, networks.AnyNetwork):
         found: list[LatencyResult] = self._machine.call("measure", list(modules), inputs, busy_s=busy_s)
         if (now := self._described()) != self._description:
             other = ", ".join(sorted(key for key in now if now[key] != self._description.get(key)))
-            raise TargetError(f"the machine behind {self.name!r} is another one now ({other}): measure anew")
+            raise TargetError(f"the machine behind {self.name!r} has changed meanwhile ({other}): measure again")
         return found
 
     @cached_property

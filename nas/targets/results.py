@@ -1,4 +1,4 @@
-"""A set of networks timed in rounds as results in milliseconds."""
+"""Converts the rounds of a set of networks to results in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def results(
     peaks: Sequence[int] | None = None,
     energies: Sequence[float | None] | None = None,
 ) -> list[LatencyResult]:
-    """One a network, in their order: median and spread with the conditions they hold under.
+    """Return one result per network, in order: median and spread with the measuring conditions.
 
     Args:
-        conditions: what all networks of the set share.
-        peaks: bytes that each network held at once.
-        energies: millijoules of a pass of each.
+        conditions: conditions common to all networks of the set.
+        peaks: peak bytes of each network.
+        energies: millijoules of a pass of each network.
     """
     shared = {**conditions, "warmup": rounds.warmup, "rounds": len(rounds.seconds), "networks": rounds.seconds.shape[1]}
     return [

@@ -1,8 +1,8 @@
-"""Networks of a space measured on a target set by set, all on one scale.
+"""Measures networks of a space on a target in sets, all on one scale.
 
-How fast a machine is changes from day to day, with what else runs on it and with its temperature. A handful of
-reference networks of the space runs in every set. The first set says what they take; a later set is multiplied by what
-brings its references back to that. So latencies of different days compare, and the day's own speed is kept beside them.
+The speed of a machine changes from day to day, with other load and with temperature. A few reference networks of the
+space run in every set. The first set records their latencies; a later set is multiplied by the factor that restores
+these. So latencies of different days are comparable, and the day's own speed is stored beside them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 NUM_REFERENCES = 5
 MOST_NETWORKS = 40
-"""Networks in a set beside the references."""
+"""Most networks in a set, in addition to the references."""
 MOST_BYTES = 2**30
-"""Bytes of weights that the networks of a set hold together, unless one alone holds more."""
+"""Most bytes of weights of the networks in a set, unless one alone has more."""
 _HOPELESS = 0.25
-"""Uncertainty of the median network from which measuring tells nothing."""
+"""Relative uncertainty of the median network above which measurements are refused."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,19 +36,19 @@ Measured = list[tuple["Architecture", LatencyResult]]
 
 
 def references(space: Space) -> tuple[Architecture, ...]:
-    """The smallest and the largest network and diverse ones between, always the same; all where there are so few."""
+    """Return the smallest and the largest network and diverse ones between, always the same; all of a tiny space."""
     n = min(NUM_REFERENCES, space.count_bound())
     return tuple(space.decode(first(space, n, np.random.default_rng(0))))
 
 
 @dataclass
 class Sets:
-    """What measures networks of one space on one target.
+    """Measures networks of one space on one target.
 
     Args:
         network: makes the network of an architecture, independent of shared weights.
-        example: one input, with its batch axis, or several.
-        scale: milliseconds that references took in the first set, as far as they are known.
+        example: one input with its batch axis, or several.
+        scale: milliseconds of the references in the first set, as far as known.
     """
 
     target: Target
@@ -58,16 +58,15 @@ class Sets:
     scale: Mapping[Architecture, float] = field(default_factory=dict)
 
     def measure(self, archs: Sequence[Architecture]) -> Iterator[Measured]:
-        """The latencies of networks, set by set; those of references are among them where they are new.
+        """Yield the latencies of networks set by set, including those of new references.
 
-        A set yields all its networks on the scale of the first one. `conditions` tell what lies behind a latency:
-        `ratio`, to the geometric mean of the references; `reference_ms`, what that took on this day; `slowdown`, how
-        many times as long as in the first set.
+        All latencies are on the scale of the first set. `conditions` contain the measured values: `ratio`, to the
+        geometric mean of the references; `reference_ms`, that mean on this day; `slowdown`, relative to the first set.
 
         Raises:
-            TargetError: a network cannot be measured, or no reference can; or the target is too noisy to measure.
+            TargetError: a network cannot be measured, no reference can, or the target is too noisy.
         """
-        if self.target.known(self.space) is not None:  # recorded, so there is nothing to repeat
+        if self.target.known(self.space) is not None:  # a table: no references needed
             modules = [self.network(arch) for arch in archs]
             yield list(zip(archs, self.target.measure(modules, self.example, archs), strict=True))
             return
@@ -79,7 +78,7 @@ class Sets:
             yield [(arch, result) for arch, result in found.items() if arch in part or arch not in self.scale]
 
     def _parts(self, archs: Sequence[Architecture]) -> Iterator[dict[Architecture, nn.Module]]:
-        """Networks in groups that may be held in memory together; at least one group, if of none."""
+        """Group networks that fit in memory together; yields at least one group, which may be empty."""
         part: dict[Architecture, nn.Module] = {}
         held = 0
         for arch in archs:
@@ -95,7 +94,7 @@ class Sets:
     def _with(
         self, anchors: Sequence[Architecture], part: Mapping[Architecture, nn.Module]
     ) -> tuple[list[Architecture], dict[Architecture, LatencyResult]]:
-        """References that can be measured, and the latencies of these and of a part, as they were in one set."""
+        """Measure the references and a part in one set; return the measurable references and all latencies."""
         anchors = list(anchors)
         while True:
             modules = {arch: self.network(arch) for arch in anchors if arch not in part} | dict(part)
@@ -109,8 +108,8 @@ class Sets:
                 anchors.remove(failed)
                 if not anchors:
                     raise TargetError(
-                        f"no reference network of {self.space.name} can be measured on {self.target.name!r}, the last "
-                        f"failed so: {error}"
+                        f"no reference network of {self.space.name} can be measured on {self.target.name!r}; the last "
+                        f"error was: {error}"
                     ) from error
                 _logger.warning("reference network %s is left out: %s", failed.digest[:8], error)
                 continue
@@ -121,7 +120,7 @@ class Sets:
 def _scaled(
     found: Mapping[Architecture, LatencyResult], anchors: Sequence[Architecture], scale: Mapping[Architecture, float]
 ) -> dict[Architecture, LatencyResult]:
-    """Latencies of a set on the scale of the first one; as they are where this is the first."""
+    """Scale the latencies of a set to the first set; unchanged if this is the first."""
     slowdown = _middle([found[arch].median_ms / scale[arch] for arch in anchors if arch in scale])
     reference_ms = _middle([found[arch].median_ms for arch in anchors])
     told = {"reference_ms": reference_ms, "slowdown": slowdown}
@@ -137,7 +136,7 @@ def _scaled(
 
 
 def _middle(values: Sequence[float]) -> float:
-    """Geometric mean; 1 of none."""
+    """Return the geometric mean; 1 for no values."""
     return float(np.exp(np.mean(np.log(values)))) if values else 1.0
 
 
@@ -146,12 +145,12 @@ def _num_bytes(module: nn.Module) -> int:
 
 
 def _refuse_noise(target: str, found: Sequence[LatencyResult]) -> None:
-    """TargetError where half of the latencies are hardly known when time is up."""
+    """Raise TargetError if at least half of the latencies are too uncertain when time is up."""
     known = [float(result.conditions.get("uncertainty", 0.0)) for result in found]
     middle = float(np.median(known))
     if middle > _HOPELESS:
         raise TargetError(
-            f"target {target!r} is too noisy to measure: when time was up half of {len(found)} networks "
-            f"were known to {middle:.0%} at best: end what else runs on it, or give it more time (budget_s=..., "
-            "max_repeats=...)"
+            f"target {target!r} is too noisy to measure: when time was up, the latencies of half of {len(found)} "
+            f"networks were uncertain by {middle:.0%} or more: stop other programs on it, or give it more time "
+            "(budget_s=..., max_repeats=...)"
         )

@@ -1,4 +1,4 @@
-"""What a kind of target may be told, as the values of its fields and as text on a command line."""
+"""Settings of target kinds, as values of their fields and as text on a command line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nas.targets.target import TargetError
 
 
 def settings_of(target: Any) -> dict[str, Any]:
-    """The settings of a target that are not at their defaults, as JSON."""
+    """Return the settings of a target that differ from their defaults, as JSON."""
     values = {setting.name: getattr(target, setting.name) for setting in _settings(type(target))}
     defaults = {setting.name: setting.default for setting in _settings(type(target))}
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def check(kind: str, made: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a kind, each of the type it must have.
+    """Return the settings of a kind, converted to their types.
 
     Raises:
-        TargetError: one that the kind has not, one of another type, or one that is missing.
+        TargetError: a setting is unknown, has another type, or is missing.
     """
     known, hints = {setting.name: setting for setting in _settings(made)}, get_type_hints(made)
     for name in settings:
@@ -33,12 +33,12 @@ def check(kind: str, made: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(kind: str, made: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Settings written as ``threads=2``; errors are those of `check`."""
+    """Parse settings written as ``threads=2``; raises TargetError as `check` does."""
     settings: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise TargetError(f"{text!r} is no setting: write SETTING=VALUE, as in threads=2")
+            raise TargetError(f"{text!r} is not a setting: write SETTING=VALUE, as in threads=2")
         settings[name.strip()] = value.strip()
     return check(kind, made, settings)
 
@@ -48,7 +48,7 @@ def _settings(made: Any) -> list[Field[Any]]:
 
 
 def _typed(kind: str, name: str, value: Any, hint: Any) -> Any:
-    """The value as the type a setting has, from a text or a number."""
+    """Convert a text or a number to the type of a setting."""
     if hint is str and isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Measurements made elsewhere, read from a file: published tables, or what another tool measured."""
+"""Measurements from a file: published tables, or results of another tool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 _ARCHITECTURE = "architecture"
 
 Key = frozenset[tuple[str, str]]
-"""An architecture as its choices: path and text of the option, of those that are active."""
+"""An architecture as the paths and option texts of its active choices."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,26 @@ class _Row:
     key: Key
     millisecond: float
     arch: Architecture | None
-    """Where it stands as JSON."""
+    """The architecture, if the row contains it as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTarget:
-    """A device known by a table alone: CSV with a header, or JSON lines, one architecture a row.
+    """A device represented by a table: CSV with a header, or JSON lines, one architecture per row.
 
-    An architecture stands in a column `architecture` as its JSON (``arch.json()``), or spread over one column a choice:
-    `width`, and `kernel.0`, `kernel.1` for a choice with several positions, empty where a choice is not active. One
-    more column holds the latency; others are left aside where `choices` names those that are choices.
+    An architecture is either JSON (``arch.json()``) in a column `architecture`, or has one column per choice: `width`,
+    and `kernel.0`, `kernel.1` for a choice with several positions, empty for an inactive choice. Another column holds
+    the latency. Further columns are ignored if `choices` names the columns of choices.
     """
 
     name: str = "table"
     path: str
     column: str = "median_ms"
-    """Which holds the latency."""
+    """The column with the latency."""
     unit: str = "ms"
-    """Of that column: s, ms or us."""
+    """Unit of that column: s, ms or us."""
     choices: str = ""
-    """The columns of choices, separated by commas; all but `column` when left out."""
+    """The columns of choices, separated by commas; by default all except `column`."""
 
     kind = "table"
 
@@ -64,31 +64,31 @@ class TableTarget:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """With the whole path, so that they serve in any folder."""
+        """The settings, with an absolute path so that they work in any folder."""
         return {**settings_of(self), "path": str(Path(self.path).resolve())}
 
     def describe(self) -> dict[str, Any]:
-        """What the table says, as a digest: a table that says something else is another device.
+        """Return a digest of the table's content: a table with other content is another device.
 
         Raises:
-            TargetError: the file is not there, or not such a table.
+            TargetError: the file does not exist or is not such a table.
         """
         content = sorted([sorted(map(list, row.key)), row.millisecond] for row in self._rows)
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         return {"table": Path(self.path).name, "content": digest, "rows": len(self._rows), "column": self.column}
 
     def known(self, space: Space) -> Sequence[Architecture] | None:
-        """The architectures of a space that the table has, in its order."""
+        """Return the architectures of a space in the table, in its order."""
         found = (_architecture(space, row) for row in self._rows)
         return list(dict.fromkeys(arch for arch in found if arch is not None))
 
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """What the table says of architectures, whatever the networks; the median where it says several things.
+        """Look up architectures in the table, ignoring the networks; several rows of one architecture give the median.
 
         Raises:
-            TargetError: it says nothing of one, or the file is not such a table.
+            TargetError: an architecture is not in the table, or the file is not such a table.
         """
         if len(archs) != len(modules):
             raise TargetError(
@@ -107,7 +107,7 @@ class TableTarget:
     def _unknown(self, arch: Architecture) -> str:
         paths = {path for path, _ in _key(arch)}
         columns = {path for row in self._rows for path, _ in row.key}
-        why = f"{self.path} has {len(self._rows)} architectures and not {arch.digest[:8]} ({arch.json()})"
+        why = f"{self.path} has {len(self._rows)} rows, but none for {arch.digest[:8]} ({arch.json()})"
         if missing := sorted(paths - columns):
             return f"{why}: no column is called {missing[0]!r}, its columns are {', '.join(sorted(columns))}"
         return f"{why}: add a row for it, or search a space that the table covers"
@@ -147,7 +147,7 @@ class TableTarget:
 
 
 def _given(place: str, value: Any) -> Architecture | None:
-    """The architecture of a cell, None of an empty one."""
+    """Return the architecture of a cell; None if it is empty."""
     if not value:
         return None
     try:
@@ -166,7 +166,7 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
                 if line.strip():
                     yield _json_row(f"{path}, line {number}", line)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"is not text of a table ({error})"
+        reason = error.strerror if isinstance(error, OSError) else f"is not a text file with a table ({error})"
         raise TargetError(f"{path}: {reason}: give a CSV file, or JSON lines, as path=...") from error
 
 
@@ -174,7 +174,7 @@ def _json_row(place: str, line: str) -> dict[str, Any]:
     try:
         return json_object(line)
     except MalformedError as error:
-        raise TargetError(f"{place} {error}: write an object a line, or end the file's name in .csv") from None
+        raise TargetError(f"{place} {error}: write one object per line, or use a file name that ends in .csv") from None
 
 
 def _milliseconds(place: str, column: str, value: Any) -> float:
@@ -183,7 +183,7 @@ def _milliseconds(place: str, column: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 < number < math.inf:
-        raise TargetError(f"{place}: {column} is {value!r}, no latency: give a number above 0, or drop the row")
+        raise TargetError(f"{place}: {column} is {value!r}, not a latency: give a number above 0, or drop the row")
     return number
 
 
@@ -192,7 +192,7 @@ def _key(arch: Architecture) -> Key:
 
 
 def _text(value: Any) -> str:
-    """An option as text, numbers in one spelling: tables write 3 as 3.0 where cells of the column are empty."""
+    """Return an option as text, numbers in one spelling: tables write 3 as 3.0 if a column has empty cells."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     try:
@@ -203,13 +203,13 @@ def _text(value: Any) -> str:
 
 
 def _architecture(space: Space, row: _Row) -> Architecture | None:
-    """The architecture of a space in a row; None where the space has none with these choices."""
+    """Return the architecture of a space in a row; None if the space has none with these choices."""
     if row.arch is not None:
         return row.arch if row.arch in space else None
     values = _nested(row.key)
     several = {slot.path.rpartition(".")[0] for slot in space.slots if slot.path.rpartition(".")[2].isdigit()}
     empty: dict[str, Any] = {name: [] for name in several if name not in values}
-    for added in ({}, empty):  # a choice may have no positions, or not be there
+    for added in ({}, empty):  # a choice may have no positions, or be absent
         try:
             return space.architecture(_lists(values | added))
         except SpaceError:
@@ -218,20 +218,20 @@ def _architecture(space: Space, row: _Row) -> Architecture | None:
 
 
 def _nested(key: Key) -> dict[str, Any]:
-    """Options by the names on their paths: {"width": 8, "kernel": {"0": 3, "1": 5}}."""
+    """Return options nested by the names on their paths: {"width": 8, "kernel": {"0": 3, "1": 5}}."""
     values: dict[str, Any] = {}
     for path, text in sorted(key, key=lambda item: [(len(part), part) for part in item[0].split(".")]):
         *parents, name = path.split(".")
         within = values
         for parent in parents:
             below = within.setdefault(parent, {})
-            within = below if isinstance(below, dict) else {}  # an option and a choice at once: no space has that
+            within = below if isinstance(below, dict) else {}  # both an option and a nested space: no space has that
         within[name] = _option(text)
     return values
 
 
 def _lists(value: Any) -> Any:
-    """Where the paths were positions 0, 1, ..., a list of what they held."""
+    """Convert mappings with keys 0, 1, ... to lists, recursively."""
     if not isinstance(value, dict):
         return value
     made = {name: _lists(item) for name, item in value.items()}

@@ -1,4 +1,4 @@
-"""The seam to hardware: what a target is asked, and what it answers."""
+"""The interface to hardware: the protocol of targets, and their results."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Inputs = tuple["Tensor", ...]
 
 
 class TargetError(NasError):
-    """A network that this target cannot measure, or a target that cannot be set up; the message says what to change."""
+    """The target cannot measure a network, or cannot be set up; the message says what to change."""
 
     network: int | None = None
-    """Position in its set of the network that cannot be measured; None where it is the target that fails."""
+    """Position in its set of the network that cannot be measured; None if the target itself fails."""
 
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """How long a forward pass took, in milliseconds: median and interquartile range of `repeats` that count."""
+    """The latency of a forward pass in milliseconds: median and interquartile range over `repeats` times."""
 
     median_ms: float
     iqr_ms: float
@@ -34,17 +34,17 @@ class LatencyResult:
     conditions: dict[str, Any] = field(default_factory=dict)
     """JSON: shapes and types of the input, batch size, threads, warm-up, uncertainty, outliers, drift, load."""
     peak_bytes: int | None = None
-    """Most bytes that weights, inputs and activations held at once; None where the target cannot tell."""
+    """Peak bytes of weights, inputs and activations; None if the target cannot measure them."""
     energy_mj: float | None = None
-    """Millijoules of one pass; None where the machine has no counter that may be read."""
+    """Millijoules of one pass; None if the machine has no readable counter."""
     notes: tuple[str, ...] = ()
-    """What was odd, in words."""
+    """Warnings in words."""
 
     def measurement(self, arch: Architecture, target: TargetRecord, network: str) -> Measurement:
-        """This result as the record that is stored.
+        """Return this result as the record to store.
 
         Args:
-            network: fingerprint of what the choices of an architecture leave open.
+            network: fingerprint of everything about the network that the architecture does not determine.
         """
         return Measurement(
             arch.digest,
@@ -73,34 +73,34 @@ class Target(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """JSON that makes this target again, beside its name and kind."""
+        """JSON that, with name and kind, recreates this target."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """The fingerprint of the machine, as JSON: latencies of equal fingerprints can be compared."""
+        """Return the fingerprint of the machine, as JSON: latencies with equal fingerprints are comparable."""
         ...
 
     def known(self, space: Space) -> Sequence[Architecture] | None:
-        """The architectures of a space that it can tell of; None where it measures any network."""
+        """Return the architectures of a space with known latencies; None if the target measures any network."""
         ...
 
     def measure(
         self, modules: Sequence[nn.Module], example: Tensor | Inputs, archs: Sequence[Architecture] = ()
     ) -> list[LatencyResult]:
-        """The latencies of a set of networks, `archs` in their space, in evaluation mode on one example.
+        """Return the latencies of a set of networks with architectures `archs`, in evaluation mode on one example.
 
-        All are measured in the same interleaved rounds, so that they compare with one another. Latencies of different
-        sets compare only where networks that both hold tie them together, as `nas.targets.sets` does.
+        All are measured in the same interleaved rounds, so they are comparable. Latencies of different sets are
+        comparable only through networks that occur in both, as in `nas.targets.sets`.
 
         Args:
-            example: one input, with its batch axis, or several.
+            example: one input with its batch axis, or several.
 
         Raises:
-            TargetError: one of the networks is not one this target can measure; `network` tells which.
+            TargetError: the target cannot measure one of the networks; `network` is its position.
         """
         ...
 
 
 def target_record(target: Target) -> TargetRecord:
-    """The target with its fingerprint as the record that is stored."""
+    """Return the target with its fingerprint as the record to store."""
     return TargetRecord(target.name, target.kind, target.describe(), target.settings)

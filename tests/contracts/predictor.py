@@ -132,7 +132,7 @@ class PredictorContract:
         predictor = make(Stages())
         with pytest.raises(NasError, match="call fit before predict"):
             predictor.predict(archs)
-        with pytest.raises(NasError, match="one value an architecture"):
+        with pytest.raises(NasError, match="one value per architecture"):
             predictor.fit(archs, values[:3])
         with pytest.raises(NasError, match="measure at least"):
             predictor.fit(archs[:2], values[:2])

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas.columns import Columns
-from nas.records import CurvePoint, Distribution, Evaluation, SpaceRecord, StudyRecord, SupernetRecord, Trust
+from nas.records import (
+    CurvePoint,
+    Distribution,
+    Evaluation,
+    Life,
+    Origin,
+    SpaceRecord,
+    StudyRecord,
+    SupernetRecord,
+    Trust,
+)
 from nas.results import front as fronts
 from nas.storage import Repository
 from search_spaces import Architecture, Space, choice
@@ -76,6 +86,17 @@ def evaluations(n: int, seed: int = 0, space: Space | None = None) -> list[Evalu
         error = "out of memory: 1.2 GB asked, 0.9 GB free" if failed else None
         found[arch] = Evaluation(arch, metrics, error, float(rng.gamma(2, 0.4)), "worker-1")
     return list(found.values())
+
+
+def lives(batch: Sequence[Evaluation]) -> dict[int, Life]:
+    """One after the other with a breath between them; the later ones of one or two of those before."""
+    rng, found, end = np.random.default_rng(len(batch)), {}, 1.79e9
+    for place, one in enumerate(batch):
+        end += one.seconds + float(rng.gamma(1, 0.2))
+        parents = tuple(batch[int(at)].arch.digest for at in rng.integers(0, max(1, place), int(rng.integers(1, 3))))
+        bred = Origin(("mutation", "crossover")[len(parents) - 1], parents)
+        found[place] = Life(end, bred if place > len(batch) // 3 else Origin("drawn at random"))
+    return found
 
 
 def curve(rng: np.random.Generator, steps: int = 2000) -> list[CurvePoint]:
@@ -234,7 +255,7 @@ def seed_database(url: str, n: int = 300) -> None:
             elif status == "running":
                 repository.put_distributions(name, "one", [learnt("", 9)])
             batch = [*derived, *evaluations(count - len(derived), seed=count)]
-            repository.append_evaluations(name, batch, supernet or "none", "digits")
+            repository.store_evaluations(name, dict(enumerate(batch)), supernet or "none", "digits", lives(batch))
             for _ in range(4):  # a front, and what takes the places of those that break a limit as measured
                 shown = {row.arch.digest for row in fronts.front(repository, name)}
                 repository.add_verified(name, verified([one for one in batch if one.arch.digest in shown]))

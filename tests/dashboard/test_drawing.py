@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
-from dashboard.blocks import Block, blocks, changed_cells, declared_fields, kind_field, leaves, settings, size_field
+from dashboard import encoding
+from dashboard.blocks import Block, blocks, changed_cells, declared_fields, kind_field, settings, size_field
 from dashboard.figures import drawing
 from search_spaces import Architecture, Space, choice
 from search_spaces.nasbench201 import NASBench201Space
@@ -66,10 +67,10 @@ def test_width_gives_the_height_and_words_the_colour() -> None:
 
 
 def test_every_value_has_a_path() -> None:
-    found = leaves(ConvSpace().smallest())
+    found = dict(encoding.chosen(ConvSpace().smallest()))
     assert found["early.width"] == 16
-    assert found["late.kernel"] == (3,)
-    assert leaves(Mixed().smallest())["block.0.width"] == 8
+    assert found["late.kernel.0"] == 3
+    assert dict(encoding.chosen(Mixed().smallest()))["block.0.width"] == 8
 
 
 def test_changed_cells_are_those_that_differ() -> None:

@@ -29,6 +29,11 @@ def test_nothing_of_markdown_is_left_in_it() -> None:
     assert "`" not in text.markdown("latency_ms@cpu"), "which is no address"
 
 
+def test_a_time_is_no_emoji() -> None:
+    assert "`" not in text.markdown("2026-01-31 12:44:57 UTC")
+    assert "`:100:`" in text.markdown("a :100: b")
+
+
 @given(strategies.text(strategies.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60))
 def test_any_text_is_read_as_it_was_written(said: str) -> None:
     if text.shortened(said):

@@ -32,11 +32,10 @@ from typing import Any
 
 from benchmarks.rows import append_line, lines
 from nas.execution.cluster.watchdog import Family
-from nas.results import front
 from nas.storage import Repository
 from tests.faults import fault_search
 from tests.faults.fault_search import MARK, command_of
-from tests.nas.command import variant
+from tests.nas.tiny_slowed import found, slowed
 
 ROWS = Path(__file__).parents[2] / "benchmarks" / "results" / "kills.jsonl"
 LEFT_S = 30.0
@@ -84,19 +83,10 @@ class Search(ABC):
         """Imports what it needs, for its processes to share."""
 
 
-# The tiny run, slow enough to be caught at everything; and what it does is written down in a file beside it.
-RUN = """
-import sys, time
+# What the run does is written down in a file beside it.
+EVENTS = """
+import sys
 from pathlib import Path
-class Slow(tiny.Classification):
-    def batch(self, step, seed):
-        time.sleep(0.01)
-        return super().batch(step, seed)
-    def evaluate(self, module, split="valid"):
-        time.sleep(0.04)
-        return super().evaluate(module, split)
-splits = {name: (examples.inputs, examples.targets) for name, examples in tiny.run.task.splits.items()}
-task = Slow(**splits, batch_size=tiny.run.task.batch_size, name=tiny.run.task.name)
 def hook(event, arguments, file=Path(__file__).with_name("events").open("a", buffering=1)):
     if event.startswith("nas."):
         file.write(f"{event} {arguments[0]}\\n")
@@ -105,7 +95,7 @@ sys.addaudithook(hook)
 
 
 class Whole(Search):
-    """`nas search` of the tiny run."""
+    """`nas search` of the tiny run, slowed."""
 
     longest_s, share = 8.0, 0.4
     name, evaluations, judged = "tiny", 30, 6
@@ -114,7 +104,7 @@ class Whole(Search):
         from nas.commands.app import main
 
         if not (folder / "variant_run.py").exists():
-            variant(folder, "task=task", RUN)
+            slowed(folder, batch_s=0.01, evaluate_s=0.04, before=EVENTS)
         os.chdir(folder)
         sys.argv = ["nas", "--quiet", "search", "variant_run.py"]
         main()
@@ -153,17 +143,7 @@ class Whole(Search):
 
     def found(self, folder: Path) -> Any:
         with self._opened(folder) as repository:
-            study = repository.study(self.name)
-            assert study.status == "finished" and study.supernet_digest is not None
-            trust = repository.trust(study.supernet_digest)
-            assert trust is not None
-            return {
-                "weights": study.supernet_digest,
-                "curve": repository.curve(study.supernet_digest),
-                "evaluations": [(e.arch.digest, e.metrics, e.error) for e in repository.evaluations(self.name)],
-                "front": [(row.arch.digest, row.metrics, row.verified) for row in front.front(repository, self.name)],
-                "trust": [(row["digest"], row["inherited"], row["standalone"], row["again"]) for row in trust.rows],
-            }
+            return found(repository)
 
     def warm_up(self) -> None:
         import nas.commands.app

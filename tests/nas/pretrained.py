@@ -129,6 +129,12 @@ def gemma3() -> nn.Module:
     return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**DECODER, head_dim=8))
 
 
+def swin() -> nn.Module:
+    """Attention in windows, in stages that double one width."""
+    sizes = {"embed_dim": 16, "depths": [2, 3], "num_heads": [2, 4], "window_size": 4}
+    return transformers.SwinForImageClassification(transformers.SwinConfig(image_size=32, patch_size=2, **sizes))
+
+
 def mistral() -> nn.Module:
     return transformers.MistralForCausalLM(transformers.MistralConfig(**DECODER, head_dim=8))
 
@@ -179,6 +185,6 @@ EXAMPLES: dict[str, Callable[[], tuple[Tensor, ...]]] = {
     "vit": lambda: (noise(2, 3, 16, 16),),
     "whisper": lambda: (noise(2, 8, 20), tokens()[:, :5]),
     "hubert": lambda: (noise(2, 200),),
-    **dict.fromkeys(["resnet", "bottleneck", "regnet", "convnext"], lambda: (noise(2, 3, 32, 32),)),
+    **dict.fromkeys(["resnet", "bottleneck", "regnet", "convnext", "swin"], lambda: (noise(2, 3, 32, 32),)),
     "plain": lambda: (noise(5, 8),),
 }

@@ -211,7 +211,7 @@ def costs(archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
 
 
 def test_limits_that_nothing_keeps_are_refused_with_what_is_reached() -> None:
-    with pytest.raises(NasError, match="nothing keeps params <= 20: the smallest that is reached is 56"):
+    with pytest.raises(NasError, match="no network keeps params <= 20: the smallest reachable value is 56"):
         AdditiveSearch(Layers(), ("error", "params"), [parse("params <= 20")], costs=costs)
 
 
@@ -220,8 +220,8 @@ def test_limits_that_exclude_each_other_are_refused_together() -> None:
     some = cases(Layers(), program.columns, params(Layers()), ["params"], np.random.default_rng(0))
     said = unreachable(program, some, [parse("params <= 100"), parse("params >= 200")])
     assert said == (
-        "nothing keeps params <= 100 and params >= 200 together: the smallest params that is reached with the others "
-        "is 200, the largest params that is reached with the others is 88"
+        "no network keeps params <= 100 and params >= 200 together: the smallest reachable params with the others "
+        "is 200, the largest reachable params with the others is 88"
     )
 
 

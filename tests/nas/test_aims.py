@@ -110,7 +110,7 @@ def test_it_is_resumed_to_the_same_end_and_not_under_other_targets() -> None:
         assert ends[0] == ends[1]
         with pytest.raises(NasError, match="settings"):
             Study("both", Cells(), lambda arch: {}, ["error"], whole, targets={"fast": ()}, batch=10)
-        with pytest.raises(NasError, match="has no target 'pi5': its targets are fast, slow"):
+        with pytest.raises(NasError, match="has no target 'pi5': choose one of fast, slow"):
             fronts.front(whole, "both", target="pi5")
 
 

@@ -384,7 +384,8 @@ def test_a_front_of_failures_says_how_they_failed(tmp_path: Path, nas_: Nas, mon
     status, out, _ = nas_("search", path)
     assert status == 0
     assert "evaluations failed, for instance: ValueError: no such class" in out
-    assert nas_("export", "tiny", "--to", "x").err.startswith("error: no network of study 'tiny' keeps no limit")
+    line = "study 'tiny' has no network to take: all 6 evaluations failed, the first with ValueError: no such class"
+    assert nas_("export", "tiny", "--to", "x").err.startswith(f"error: {line}")
 
 
 # --- take home
@@ -398,6 +399,9 @@ def test_export_writes_the_best_network(here: Path, nas_: Nas, tmp_path: Path) -
     record = json.loads((tmp_path / "net" / "architecture.json").read_text())
     assert {"weights.safetensors", "network.pt2", "load.py"} <= {path.name for path in (tmp_path / "net").iterdir()}
     assert best["metrics"].items() <= json.loads(json.dumps(record))["metadata"]["metrics"].items()
+    counted = {**best["metrics"], **best["verified"]}
+    for name in ("params", "macs"):
+        assert sum(part[name] for part in record["metadata"]["parts"].values()) == counted[name]
 
 
 def test_export_of_a_chosen_architecture_and_under_a_limit(here: Path, nas_: Nas, tmp_path: Path) -> None:

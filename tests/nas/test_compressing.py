@@ -105,7 +105,11 @@ def test_names_of_studies_tell_their_limits() -> None:
             "keeps the weights it began with, so its steps give no measure: say --steps",
         ),
         ((RUN, "--steps", "1", "--limit", "params <= half"), "'half', which is not a number"),
-        ((RUN, "--steps", "1", "--limit", "params <= 0.001x"), "nothing keeps the limits"),
+        ((RUN, "--steps", "1", "--limit", "params <= 0.001x"), "keep params <= 8.962, nearest 610; loosen"),
+        (
+            (RUN, "--steps", "1", "--limit", "params <= 0.2x", "--limit", "error <= 0.0001"),
+            "keeps params <= 1792.4, error <= 0.0001 (the nearest of 16 evaluated have params 6",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(nas: Nas, words: tuple[object, ...], line: str, tmp_path: Path) -> None:

@@ -121,10 +121,10 @@ def test_what_it_rests_on_is_said_in_a_sentence() -> None:
     found = corrected(TRUST, EVALUATIONS)
     assert found is not None
     assert found.sentence.startswith(
-        "corrected error: what a network is expected to reach trained alone for 50 steps, from 16 that were "
+        "corrected error: what a network is expected to reach when trained alone for 50 steps, from 16 that were "
     )
     assert found.sentence.endswith(
-        "(left out, these are missed by 0.0311 %, inherited by 11.2 %; tau 1.00, inherited 0.92)"
+        "(leave-one-out error 0.0311 %, of inherited metrics 11.2 %; tau 1.00, of inherited 0.92)"
     )
 
 
@@ -150,8 +150,8 @@ def test_labels_of_very_short_trainings_give_an_order_and_correct_nothing() -> N
         known = fronts.read(after, "toy").known
     assert known is not None and known.estimates == {}
     assert known.sentence == (
-        "error is not corrected: the networks trained alone had 0 steps, the supernet 10; from 1 on they tell what a "
-        "network reaches, and not only the order"
+        "error is not corrected: the stand-alone trainings had 0 steps, the supernet 10; train for 1 or more, "
+        "so that they give values and not only an order"
     )
 
 

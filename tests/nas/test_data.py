@@ -86,9 +86,9 @@ def test_missing_clothes_say_how_to_get_them(tmp_path: Path) -> None:
 DAMAGE = {
     "not gzip": (b"no gzip", "cannot be read"),
     "cut off": (gzip.compress(b"\0\0\x08\x01" + bytes(100))[:-9], "cannot be read"),
-    "not IDX": (gzip.compress(b"some other file"), "no IDX file"),
-    "too short": (gzip.compress(b"\0\0\x08\x03\0\0"), "asks for others"),
-    "other length": (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), "asks for others"),
+    "not IDX": (gzip.compress(b"some other file"), "not an IDX file"),
+    "too short": (gzip.compress(b"\0\0\x08\x03\0\0"), "do not match its shape"),
+    "other length": (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), "do not match its shape"),
 }
 
 

@@ -96,7 +96,8 @@ def test_what_cannot_search_graphs_says_so_in_one_line() -> None:
     with pytest.raises(NasError) as caught:
         AdditiveSearch(Layers(), OBJECTIVES)
     assert str(caught.value) == (
-        "Layers holds graphs, whose choices do not add up: search by evolution, surrogate, bayesian or random"
+        "Layers holds graphs, and the effects of their choices do not add up: "
+        "search by evolution, surrogate, bayesian or random"
     )
     with pytest.raises(SupernetError, match="Layers holds graphs, of which there is no expectation: search without"):
         Mixture(Layers())

@@ -104,9 +104,9 @@ def test_other_failures_are_no_rejections() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Hurdle("quick", abs), "'quick' is no limit"),
-        (lambda: Hurdle("quick <= 0.5x", abs), "the hurdle 'quick <= 0.5x' is relative, and there is no parent"),
-        (lambda: Hurdle("quick <= 1", 3), "the hurdle 'quick <= 1' has 3, which cannot be called: give a function"),
+        (lambda: Hurdle("quick", abs), "'quick' is not a limit"),
+        (lambda: Hurdle("quick <= 0.5x", abs), "the hurdle 'quick <= 0.5x' is relative, but hurdles have no parent"),
+        (lambda: Hurdle("quick <= 1", 3), "the hurdle 'quick <= 1' has tell = 3, which is not callable: give"),
         (lambda: replace(layer_run.run, hurdles=("a",)), "hurdles = ('a',): give a tuple such as (Hurdle("),
         (lambda: replace(layer_run.run, measures={"error": abs}), "measures has a metric called 'error': give it a"),
         (lambda: replace(layer_run.run, measures={"mine": 1}), "measures['mine'] = 1: give a function of an arch"),

@@ -16,8 +16,12 @@ from nas.execution.processes import ProcessExecutor
 from search_spaces import Architecture
 from tests.contracts.executor import some
 from tests.nas.test_kill import evaluated
+from tests.nas.tiny_slowed import slowed
 
 SLEEP_S = 0.3
+QUICKLY_TRAINED = (
+    "training=replace(tiny.run.training, steps=2, evaluate_every=0, checkpoint_every=2), trust=0, evaluations=18"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +84,7 @@ def test_workers_finish_what_they_are_at() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["here", "processes"])
 def test_the_command_says_how_to_go_on_and_does(workers: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nas", "search", str(slow_run(tmp_path)), *workers]
+    command = [sys.executable, "-m", "nas", "search", str(slowed(tmp_path, QUICKLY_TRAINED, evaluate_s=0.1)), *workers]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
     search = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -94,20 +98,3 @@ def test_the_command_says_how_to_go_on_and_does(workers: list[str], tmp_path: Pa
     assert "stopping: what is being evaluated is finished first; Ctrl-C again stops at once" in told
     assert told.splitlines()[-1] == "stopped: the same command goes on from here"
     assert subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
-
-
-def slow_run(folder: Path) -> Path:
-    path = folder / "slow_run.py"
-    path.write_text(
-        "import time\nfrom dataclasses import replace\nimport tests.nas.tiny_run as tiny\n"
-        "class Slow(tiny.Classification):\n"
-        "    def evaluate(self, module, split='valid'):\n"
-        "        found = super().evaluate(module, split)\n"
-        "        time.sleep(0.1)\n"
-        "        return found\n"
-        "splits = {name: (part.inputs, part.targets) for name, part in tiny.run.task.splits.items()}\n"
-        "task = Slow(**splits, batch_size=16, name='slow')\n"
-        "training = replace(tiny.run.training, steps=2, evaluate_every=0, checkpoint_every=2)\n"
-        "run = replace(tiny.run, task=task, training=training, trust=0, evaluations=18)\n"
-    )
-    return path

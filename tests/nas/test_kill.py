@@ -19,27 +19,13 @@ from typing import Any
 import pytest
 
 from nas.records import Evaluation
-from nas.results import front
 from nas.storage import Repository
 from supernets import checkpoints
-from tests.nas.command import Nas, caller, variant
+from tests.nas.command import Nas, caller
+from tests.nas.tiny_slowed import found, slowed
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 180
-
-# Equal to the tiny run in all that is stored, but slow enough to be caught at it.
-SLOW = """
-import time
-class Slow(tiny.Classification):
-    def batch(self, step, seed):
-        time.sleep(0.02)
-        return super().batch(step, seed)
-    def evaluate(self, module, split="valid"):
-        time.sleep(0.03)
-        return super().evaluate(module, split)
-splits = {name: (examples.inputs, examples.targets) for name, examples in tiny.run.task.splits.items()}
-task = Slow(**splits, batch_size=tiny.run.task.batch_size, name=tiny.run.task.name)
-"""
 
 Moment = Callable[[Path], bool]
 
@@ -152,14 +138,14 @@ def test_a_search_killed_at_any_moment_goes_on(
 def test_a_search_killed_again_and_again_goes_on(
     never_stopped: Path, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = variant(tmp_path, "task=task", SLOW)
+    path = slowed(tmp_path)
     for moment in (trained(20), searched(4), searched(5), searched(18)):
         killed(tmp_path, ["search", str(path)], moment)
     check(verified(1), never_stopped, tmp_path, nas_, monkeypatch)
 
 
 def check(moment: Moment, never_stopped: Path, folder: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = variant(folder, "task=task", SLOW)
+    path = slowed(folder)
     killed(folder, ["search", str(path)], moment)
     step = checkpoints.newest(folder / "runs" / "tiny" / "supernet").step
     before = evaluations(folder)
@@ -172,7 +158,7 @@ def check(moment: Moment, never_stopped: Path, folder: Path, nas_: Nas, monkeypa
     assert [one for one in after if one in before] == before, "with the seconds they took the first time"
     assert count(folder, "SELECT count(*) FROM evaluations") == evaluated(folder) == 30
     assert count(folder, "SELECT max(attempt) FROM evaluations") == 0, "no network was evaluated twice"
-    assert found(folder) == found(never_stopped)
+    assert ended(folder) == ended(never_stopped)
 
 
 def told_step(out: str) -> int:
@@ -190,20 +176,9 @@ def evaluations(folder: Path) -> list[Evaluation]:
         return repository.evaluations("tiny")
 
 
-def found(folder: Path) -> Any:
-    """All that a search ends with and that does not depend on the speed of the machine."""
+def ended(folder: Path) -> dict[str, Any]:
     with stored(folder, read_only=True) as repository:
-        study = repository.study("tiny")
-        assert study.status == "finished" and study.supernet_digest is not None
-        trust = repository.trust(study.supernet_digest)
-        assert trust is not None
-        return {
-            "weights": study.supernet_digest,
-            "curve": repository.curve(study.supernet_digest),
-            "evaluations": [(e.arch.digest, e.metrics) for e in repository.evaluations("tiny")],
-            "front": [(row.arch.digest, row.metrics, row.verified) for row in front.front(repository, "tiny")],
-            "trust": [(row["digest"], row["inherited"], row["standalone"], row["again"]) for row in trust.rows],
-        }
+        return found(repository)
 
 
 @pytest.mark.slow
@@ -211,7 +186,7 @@ def test_a_search_for_latency_killed_at_it_ends_as_one_never_stopped_with_the_sa
     tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No two measurements of a latency agree, so the search that is not stopped is given those of the killed one."""
-    path = variant(tmp_path, "task=task, objectives=('error', 'latency_ms@cpu'), trust=0", SLOW)
+    path = slowed(tmp_path, "objectives=('error', 'latency_ms@cpu'), trust=0")
     killed(tmp_path, ["search", str(path)], searched(12))
     monkeypatch.chdir(tmp_path)
     before = measurements(tmp_path)
@@ -243,7 +218,7 @@ def measurements(folder: Path) -> list[tuple[str, float]]:
 def test_an_export_killed_at_it_leaves_nothing_half_written(
     moment: float, tmp_path: Path, nas_: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = variant(tmp_path, "task=task, trust=0", SLOW)
+    path = slowed(tmp_path, "trust=0")
     monkeypatch.chdir(tmp_path)
     assert nas_("search", path).status == 0
     places = tmp_path / "networks"

@@ -195,7 +195,11 @@ def test_what_was_learnt_comes_back_from_its_record(good: Latency) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([1.0, float("nan")], "not finite"), ([1.0, -2.0], "not above 0"), ([1.0, 1.0], "no architecture from another")],
+    [
+        ([1.0, float("nan")], "not finite"),
+        ([1.0, -2.0], "not above 0"),
+        ([1.0, 1.0], "does not distinguish architectures"),
+    ],
 )
 def test_nothing_is_learnt_from_impossible_latencies(values: list[float], message: str) -> None:
     def measure(archs: Sequence[Architecture]) -> list[float]:

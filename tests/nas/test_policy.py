@@ -100,9 +100,10 @@ def test_chances_never_vanish_and_closed_options_have_none() -> None:
 
 
 def test_settings_are_checked() -> None:
-    assert settings_are_refused(PolicySearch, lr=0) == "lr is 0; the step of a logit is above 0, 0.2 say"
-    assert settings_are_refused(PolicySearch, penalty=-1) == "penalty is -1; the weight of costs is 0 or more"
-    assert settings_are_refused(PolicySearch, memory=1) == "memory is 1; it is a share between 0 and 1, 0.95 say"
+    assert settings_are_refused(PolicySearch, lr=0) == "lr is 0; the step of a logit must be above 0, for example 0.2"
+    assert settings_are_refused(PolicySearch, penalty=-1) == "penalty is -1; the weight of costs must be 0 or more"
+    message = settings_are_refused(PolicySearch, memory=1)
+    assert message == "memory is 1; it must be a share between 0 and 1, for example 0.95"
     assert OBJECTIVES == ("error", "cost")
 
 

@@ -73,6 +73,9 @@ def test_the_largest_network_is_the_parent_and_smaller_ones_run(family: str, tmp
     small = output(net.subnet(smallest), inputs, torch.float64)
     assert torch.isfinite(small).all()
     assert torch.allclose(small, output(net.extract(smallest), inputs, torch.float64), rtol=0, atol=1e-12)
+    plain = run.build(smallest).to(torch.float64)
+    plain.load_state_dict(net.extract(smallest).state_dict())
+    assert torch.allclose(small, output(plain, inputs, torch.float64), rtol=0, atol=1e-12)
     assert net.count_parameters(smallest) < 0.75 * net.count_parameters(net.space.largest())
     assert net.coverage().idle == (("hidden.0",) if family == "deepseek" else ())  # its first block has no experts
 
@@ -163,6 +166,7 @@ def test_every_family_has_the_choices_it_can_have() -> None:
         "phi3": {"width", "groups", "depth", "hidden"},
         "falcon": {"width", "depth", "hidden"},
         "bigcode": {"width", "depth", "hidden"},
+        "swin": {"blocks_1", "blocks_2"},
         "plain": {"width", "depth", "classes"},
     }
     for family, names in expected.items():

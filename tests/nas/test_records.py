@@ -67,8 +67,8 @@ def test_records_are_frozen_and_survive_pickling():
         ({"name": "  "}, "a study's name is"),
         ({"name": "a\nb"}, "printable"),
         ({"objectives": ()}, "no objective; name at least one metric"),
-        ({"seed": -1}, r"take one from 0 to 2\*\*63 - 1"),
-        ({"seed": 2**63}, "take one from 0"),
+        ({"seed": -1}, r"give one from 0 to 2\*\*63 - 1"),
+        ({"seed": 2**63}, "give one from 0"),
     ],
 )
 def test_a_study_must_make_sense(changes, message):

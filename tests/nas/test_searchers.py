@@ -135,7 +135,7 @@ class TestDistributionSearch(SearcherContract):
         assert min(flat) > Blocks().probability(certain.arch, weights=weights) / 1e4, "near what was learnt"
 
     def test_settings_are_checked(self) -> None:
-        assert "distributions is empty; give what a gradient search has learnt" in settings_are_refused(
+        assert "distributions is empty; give one or more distributions" in settings_are_refused(
             DistributionSearch, distributions=[]
         )
 
@@ -176,11 +176,11 @@ class TestWhatWasLearnt:
             SEARCHERS[name](space, OBJECTIVES, **{LEARNS_FROM[name]: [learnt(of, label="cpu 0.5")]})
 
         with pytest.raises(
-            NasError, match=r"'cpu 0\.5' of drnas has 5 options for op\.0 and the space Tiny no such choice"
+            NasError, match=r"'cpu 0\.5' of drnas has 5 options for op\.0, but the space Tiny has no such choice"
         ):
             made(Tiny(), of=Cells())
         narrow = Tiny(a=next(a for a in (1, 2, 3) if a != learnt(Tiny()).arch.a))
-        with pytest.raises(NasError, match=r"which is not in Tiny.*: give one learnt in this space"):
+        with pytest.raises(NasError, match=r"is not in Tiny.*: give a distribution learned in this space"):
             made(narrow, of=Tiny())
 
 

@@ -99,7 +99,7 @@ def test_of_what_few_have_nothing_is_known() -> None:
     rare = [one for one in sampled() if one.arch.op[0] != "noise"]
     rare += [one for one in sampled() if one.arch.op[0] == "noise"][:3]
     found = shrink(Blocks(), [AIM], rare)
-    assert stays(found, "op.0", "noise") == "only 3 evaluated networks have it, and 10 are asked for"
+    assert stays(found, "op.0", "noise") == "only 3 evaluated networks have it, 10 are needed"
     assert ("op.0", "noise") in closed(shrink(Blocks(), [AIM], rare, least=3))
 
 
@@ -118,7 +118,7 @@ def test_a_choice_keeps_an_option_and_the_space_a_network() -> None:
     assert found.space.count() == 1
     assert {one.stays for one in found.options if one.stays} <= {
         "it is the last option of its choice",
-        "without it no network is left",
+        "without it no network would be left",
         "without it the front could lose more than 1.0%",
     }
 
@@ -170,9 +170,9 @@ def test_uncertain_qualities_widen_the_intervals() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tolerance": 1}, "tolerance = 1: it is a share of the front's hypervolume, 0.01 say"),
-        ({"confidence": 0}, "confidence = 0: it is a share between 0 and 1, 0.9 say"),
-        ({"least": 0}, "least = 0: an option is judged by 1 network or more, 10 say"),
+        ({"tolerance": 1}, "tolerance = 1: it must be a share of the front's hypervolume, for example 0.01"),
+        ({"confidence": 0}, "confidence = 0: it must be a share between 0 and 1, for example 0.9"),
+        ({"least": 0}, "least = 0: it must be 1 network or more, for example 10"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, float], message: str) -> None:

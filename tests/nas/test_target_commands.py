@@ -101,7 +101,7 @@ def test_a_name_that_is_taken_says_how_to_change_it(nas_: Nas, tmp_path: Path) -
     [
         (("x", "tpu"), "no kind of target is called 'tpu': choose one of cpu, cuda, onnx, table, remote"),
         (("x", "cpu", "cores=2"), "kind 'cpu' has no setting 'cores': its settings are uncertainty"),
-        (("a/b", "cpu"), "a target is called 'a/b': use letters"),
+        (("a/b", "cpu"), "'a/b' is not allowed as the name of a target: use letters"),
         (("t4", "table", "path=absent.csv"), "absent.csv: No such file or directory: give a CSV file"),
     ],
 )

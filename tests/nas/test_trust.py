@@ -77,7 +77,7 @@ def test_what_is_planned_is_said_and_what_it_costs() -> None:
     )
     assert planned(16, 5, 1400, 0.2, 0.2).endswith(", to judge the ranks and correct the front")
     few = planned(5, 3, 150, 0.4, 0.1)
-    assert "about 40 % of the supernet's computation, more than the 10 % asked for, to judge the ranks; 16" in few
+    assert "about 40 % of the supernet's computation, more than the requested 10 %, to judge the ranks; 16" in few
     assert few.endswith("; 16 correct far better: trust_networks=16, trust=0.32")
 
 

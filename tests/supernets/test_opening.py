@@ -154,6 +154,16 @@ def test_what_is_not_used_and_what_stays_is_listed(parent: Tied) -> None:
     assert "tied             head.weight is body.words.weight" in opened.table().splitlines()
 
 
+def test_weights_of_a_training_that_diverged_are_refused(parent: Tied) -> None:
+    weights = {name: value.clone() for name, value in parent.state_dict().items()}
+    name = next(name for name, value in weights.items() if value.dim() == 2)
+    weights[name][0, 1] = float("nan")
+    with pytest.raises(
+        SupernetError, match=rf"{name} of the given weights holds NaN or infinity in 1 of its \d+ places"
+    ):
+        Supernet(Sizes(), tied, init=weights)
+
+
 def test_types_are_converted_and_told(parent: Tied) -> None:
     half = {name: t.bfloat16() if t.is_floating_point() else t for name, t in parent.state_dict().items()}
     net = Supernet(Sizes(), tied, init=half)
@@ -284,7 +294,7 @@ def test_a_space_that_cannot_hold_the_parent_is_told_what_it_lacks(parent: Tied)
             lambda: Supernet(Sizes().where(depth=1), tied, init=state),
         ),
         (
-            r"is \(20, 8\) in the given weights and \(20, 16\) in the supernet; they must be at the size of",
+            r"is \(20, 8\) in the given weights and \(20, 16\) in the supernet; the largest architecture is larger",
             lambda: Supernet(Sizes(), tied, init=Tied(8, 2).state_dict()),
         ),
         ("init names 'a', and nothing in the state dict", lambda: Supernet(Sizes(), tied, init={"a": torch.ones(1)})),

@@ -1,11 +1,11 @@
-"""Models over plain rows of numbers, which is what every predictor is inside; for data that are no `Space` too.
+"""Models over plain rows of numbers, the basis of every predictor; also for data that do not come from a `Space`.
 
     model = EnsembleModel()          # or MODELS["ridge"]()
     model.fit(x, y)                  # x (n, p), y (n,)
     mean, std = model.predict(x)     # each (n,), in the unit of y
-    mean, std = model.held_out       # of the measurements themselves, each by a fit that has not seen it
+    mean, std = model.held_out       # of the measurements themselves, each from a fit that has not seen it
 
-A fit is a function of the measurements: no seed, and their order does not matter but to rounding.
+A fit is a function of the measurements: there is no seed, and their order affects only rounding.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "mlp": MLPModel,
     "ensemble": EnsembleModel,
 }
-"""Those that take any rows; `AdditiveModel` takes the codes of slots."""
+"""The models that accept any rows; `AdditiveModel` needs the codes of slots."""
 
 __all__ = [
     "MODELS",

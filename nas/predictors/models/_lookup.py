@@ -1,4 +1,4 @@
-"""Sums over tables, one a slot, of a hundred thousand rows of codes in milliseconds."""
+"""Sums over one table per slot, for a hundred thousand rows of codes in milliseconds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,15 @@ import numpy.typing as npt
 from nas.errors import NasError
 from nas.predictors.models.model import FloatArray
 
-_MOST_TOGETHER = 4096  # entries of one joint table: it stays in the fastest cache
-_BLOCK = 64  # rows whose extremes are taken at once: long rows are fast
+_MOST_TOGETHER = 4096  # most entries of a joint table, so that it stays in the fastest cache
+_BLOCK = 64  # rows whose extremes are computed together: long rows are fast
 
 
 class Lookup:
     """Joint tables of several slots, so that a row needs few look-ups.
 
-    The place in a joint table is a linear function of the codes, hence one product of matrices, exact in single
-    precision. `tables[slot]` (options + 1,) is what a code + 1 costs.
+    The position in a joint table is a linear function of the codes, so one matrix product computes it, exactly in
+    single precision. `tables[slot]` (options + 1,) holds the cost of each code + 1.
     """
 
     def __init__(self, tables: Sequence[FloatArray]) -> None:
@@ -39,18 +39,20 @@ class Lookup:
         self._starts = starts.astype(np.float32)
 
     def __call__(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """(n,) sums; NasError where a code (n, num_slots) is no option of its slot."""
+        """Return (n,) sums for codes (n, num_slots); raise NasError if a code is not an option of its slot."""
         if codes.ndim != 2 or codes.shape[1] != len(self._last):
-            raise NasError(f"codes of shape {codes.shape}; they are (n, {len(self._last)}), as space.codes gives")
+            raise NasError(
+                f"codes have shape {codes.shape}; give (n, {len(self._last)}) codes, as space.codes returns them"
+            )
         low, high = _extremes(codes)
         if (low < -1).any() or (high > self._last).any():
-            raise NasError("codes lie outside the options of their slots; take them from space.codes")
+            raise NasError("codes lie outside the options of their slots; give codes that space.codes returns")
         places = codes.astype(np.float32) @ self._strides + self._starts
         return self._joint.take(places.astype(np.int32), mode="clip") @ np.ones(places.shape[1])
 
 
 def _groups(tables: Sequence[FloatArray]) -> list[list[int]]:
-    """Slots in order, as many together as fit; those that cost nothing stay out."""
+    """Group slots in order, as many together as fit; slots without costs are omitted."""
     groups: list[list[int]] = []
     size = _MOST_TOGETHER + 1
     for slot, table in enumerate(tables):
@@ -65,7 +67,7 @@ def _groups(tables: Sequence[FloatArray]) -> list[list[int]]:
 
 
 def _extremes(codes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Least and largest code of each slot."""
+    """Return the smallest and largest code of each slot."""
     num_slots = codes.shape[1]
     if not len(codes):
         return np.zeros(num_slots), np.full(num_slots, -1)

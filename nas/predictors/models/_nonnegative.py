@@ -6,15 +6,15 @@ from scipy.linalg import cho_factor, cho_solve
 
 from nas.predictors.models.model import FloatArray
 
-_PATIENCE = 3  # exchanges of whole blocks without progress, before one at a time
-_MOST = 5  # exchanges a variable: far more than are ever needed but where rounding decides
+_PATIENCE = 3  # block exchanges without progress before single exchanges
+_MOST = 5  # most exchanges per variable: far more than needed, except where rounding decides
 
 
 def bounded(hessian: FloatArray, linear: FloatArray, nonnegative: npt.NDArray[np.bool_]) -> FloatArray:
-    """w (p,) that minimises w'Hw / 2 - linear'w for positive definite H, with w >= 0 where `nonnegative`.
+    """Return w (p,) that minimises w'Hw / 2 - linear'w for positive definite H, with w >= 0 where `nonnegative`.
 
-    Block principal pivoting with Murty's rule for safety (Portugal, Judice and Vicente 1994): a handful of solutions
-    of a linear system, for what active-set methods do in one a variable.
+    Block principal pivoting with Murty's rule as a safeguard (Portugal, Judice and Vicente 1994): it solves a few
+    linear systems, whereas active-set methods solve one per variable.
     """
     size = len(linear)
     free = np.ones(size, dtype=bool)

@@ -1,9 +1,9 @@
-"""Settings of a regression, chosen by leaving each measurement out once, in closed form.
+"""Selects the settings of a regression by leave-one-out predictions in closed form.
 
 A regression with prior covariance K and noise a on standardised targets z predicts z_i from all the others with error
 `(C z)_i / C_ii` and variance proportional to `1 / C_ii`, where C = (K + a I)^-1 (Rasmussen and Williams 2006, section
-5.4.2). One eigendecomposition of K serves every a. Targets are tried as they are and, where all are positive, as
-logarithms: costs add up over the blocks of one network but scale with its resolution.
+5.4.2). One eigendecomposition of K serves every a. Both the values and, if all are positive, their logarithms are
+tried: costs add up over the blocks of one network but scale with its resolution.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _SETTINGS = 3  # noise, scale and logarithm
 
 @dataclass(frozen=True)
 class Target:
-    """How a model sees measured values: z = (y - mean) / scale, of log y where `log`."""
+    """The transformation of measured values: z = (y - mean) / scale, with log y instead of y if `log`."""
 
     log: bool
     mean: float
@@ -31,7 +31,7 @@ class Target:
 
     @classmethod
     def kinds(cls, y: FloatArray) -> "list[Target]":
-        """As they are, and as logarithms where all are positive."""
+        """Return the transformations to try: plain values, and logarithms if all are positive."""
         return [cls.of(y, log) for log in ((False, True) if y.min() > 0 else (False,))]
 
     def standardised(self, y: FloatArray) -> FloatArray:
@@ -39,11 +39,11 @@ class Target:
         return z
 
     def log_slope(self, y: FloatArray) -> float:
-        """Mean of log |dz/dy|, which makes densities of y comparable between targets."""
+        """Return the mean of log |dz/dy|, which makes densities of y comparable between targets."""
         return -float(np.log(self.scale)) - (float(np.log(y).mean()) if self.log else 0.0)
 
     def restored(self, mean: FloatArray, std: FloatArray) -> Prediction:
-        """Mean and standard deviation in the unit of y; of logarithms, the median and a spread to first order."""
+        """Return mean and standard deviation in the unit of y; with logarithms, the median and a first-order spread."""
         mean, std = mean * self.scale + self.mean, std * self.scale
         if not self.log:
             return mean, std
@@ -53,9 +53,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best settings for one K: `density` is the mean log density of what was left out, higher is better.
+    """The best settings for one K: `density` is the mean leave-one-out log density, higher is better.
 
-    `errors` and `spreads` (n,) are those of each z when it is left out.
+    `errors` and `spreads` (n,) are the leave-one-out errors and standard deviations of z.
     """
 
     density: float
@@ -66,23 +66,23 @@ class Choice:
     spreads: FloatArray = field(repr=False, compare=False)
 
     def held_out(self, y: FloatArray) -> Prediction:
-        """Of each measured value by all others."""
+        """Return leave-one-out predictions of the measured values."""
         return self.target.restored(self.target.standardised(y) - self.errors, self.spreads)
 
 
 def for_settings(n: int) -> float:
-    """How much larger a variance is than left-out errors say, of which the best settings were chosen by n of them."""
+    """Return the factor that corrects a leave-one-out variance for settings chosen by the same n errors."""
     return n / max(n - _SETTINGS, 1.0)
 
 
 def leave_one_out(kernel: FloatArray, y: FloatArray) -> Choice:
-    """The best target and noise for prior covariance `kernel` (n, n) and values `y` (n,)."""
+    """Return the best target and noise for prior covariance `kernel` (n, n) and values `y` (n,)."""
     eigenvalues, vectors = np.linalg.eigh(kernel)
     return _best(np.maximum(eigenvalues, 0.0), vectors, y)
 
 
 def leave_one_out_rows(rows: FloatArray, y: FloatArray) -> Choice:
-    """The same for K = rows rows' of rows (n, p), at the cost of the smaller of n and p."""
+    """Do the same for K = rows rows' with rows (n, p); the cost depends on the smaller of n and p."""
     vectors, singular, _ = np.linalg.svd(rows, full_matrices=False)
     return _best(singular**2, vectors, y)
 
@@ -105,7 +105,7 @@ def _tried(eigenvalues: FloatArray, vectors: FloatArray, y: FloatArray, target: 
 
 
 def scored(y: FloatArray, target: Target, noise: float, errors: FloatArray, diagonal: FloatArray) -> Choice:
-    """How well settings do whose left-out errors of z are these, with variances proportional to 1 / `diagonal`."""
+    """Score settings by their leave-one-out errors of z, whose variances are proportional to 1 / `diagonal`."""
     variance = max(float(np.mean(errors**2 * diagonal)), TINY)
     spreads = np.sqrt(variance * for_settings(len(y)) / diagonal)
     density = -0.5 * float(np.mean(np.log(2 * np.pi * variance / diagonal))) - 0.5

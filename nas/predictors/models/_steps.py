@@ -13,10 +13,10 @@ from search_spaces.layout import Slot
 
 @dataclass(frozen=True)
 class Steps:
-    """The columns of all slots: `blocks[slot]` (options + 1, columns) is what a code + 1 contributes.
+    """The columns of all slots: `blocks[slot]` (options + 1, columns) is the row of each code + 1.
 
-    `families` (p,): steps with the same number are the same step at different positions. `enlarging` (p,): steps that
-    only enlarge a network.
+    `families` (p,): equal numbers mark the same step at different positions. `enlarging` (p,): steps that only enlarge
+    a network.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -27,7 +27,7 @@ class Steps:
     def of(cls, slots: Sequence[Slot]) -> "Steps":
         larger = [only_enlarges(index, slots) for index in range(len(slots))]
         blocks = tuple(_block(slot, by_size) for slot, by_size in zip(slots, larger, strict=True))
-        names = [  # counted from the last option: where a slot is always active its first one is no step
+        names = [  # counted from the last option: the first option of an always active slot has no step
             f"{family(slot)} {step}"
             for slot, block in zip(slots, blocks, strict=True)
             for step in reversed(range(block.shape[1]))
@@ -45,31 +45,31 @@ class Steps:
         )
 
     def rows(self, codes: npt.NDArray[np.int16]) -> FloatArray:
-        """(n, p) of codes (n, num_slots)."""
+        """Return (n, p) rows for codes (n, num_slots)."""
         return np.hstack([block[codes[:, slot] + 1] for slot, block in enumerate(self.blocks)])
 
     def shared(self) -> FloatArray:
-        """(p, k) sums over the steps of each family that has several."""
+        """Return (p, k): sums over the steps of each family with several members."""
         families = [family for family in np.unique(self.families) if (self.families == family).sum() > 1]
         sums: FloatArray = (self.families[:, None] == np.array(families, dtype=np.int64)).astype(float)
         return sums
 
     def tables(self, weights: FloatArray) -> list[FloatArray]:
-        """What every option of every slot costs; the first entry is for where it is not active."""
+        """Return the cost of every option of every slot; the first entry is for an inactive slot."""
         parts = np.split(weights, np.cumsum([block.shape[1] for block in self.blocks])[:-1])
         return [block @ part for block, part in zip(self.blocks, parts, strict=True)]
 
 
 def family(slot: Slot) -> str:
-    """The choice a slot is a position of: its path without positions, and its options."""
+    """Return the choice to which a slot belongs: its path without positions, and its options."""
     return f"{re.sub(r'[.][0-9]+(?=[.]|$)', '', slot.path)} {slot.options}"
 
 
 def only_enlarges(index: int, slots: Sequence[Slot]) -> bool:
-    """Whether a larger option of a slot makes more of the network and takes nothing away.
+    """Whether a larger option of a slot only adds to the network.
 
-    Options run from small to large in every declaration, so order is that of codes. A numeric choice whose larger
-    options make another choice inactive does not only enlarge.
+    Declarations list options from small to large, so the order is that of codes. A numeric choice whose larger options
+    make another choice inactive does not only enlarge.
     """
     codes = range(len(slots[index].options))
     gates = [allowed for slot in slots for parent, allowed in slot.conditions if parent == index]
@@ -77,7 +77,7 @@ def only_enlarges(index: int, slots: Sequence[Slot]) -> bool:
 
 
 def _block(slot: Slot, by_size: bool) -> FloatArray:
-    """Steps up to an option, or one column for each; the first row is for inactive slots."""
+    """Cumulative steps up to each option, or one column per option; the first row is for inactive slots."""
     num_options = len(slot.options)
     if by_size:
         block = np.tril(np.ones((num_options + 1, num_options + 1)))[:, 1:]

@@ -1,4 +1,4 @@
-"""A table of costs, one number an option of each choice, which add up: what a look-up table of latencies is."""
+"""An additive table of costs, one number per option of each choice, like a look-up table of latencies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from nas.predictors.models._steps import Steps
 from nas.predictors.models.model import FloatArray, Prediction, Scaling
 from search_spaces.layout import Slot
 
-_SHARES = (0.0, 1.0, 10.0)  # prior variance of what all positions of a choice have in common, by that of each
+_SHARES = (0.0, 1.0, 10.0)  # prior variance common to all positions of a choice, relative to that of each position
 
 
 class AdditiveModel:
-    """Least squares on integer codes; a prediction is a look-up, in the logarithm where that predicts better.
+    """Least squares on integer codes; a prediction is a look-up, of logarithms if these predict better.
 
-    The unknowns are steps: what an option costs more than the one before it, for numeric choices, and what it costs,
-    for others. Positions of one choice (`kernel.0`, `kernel.1`) are alike a priori, as far as the measurements bear
-    out. With `monotone` no step of a numeric choice that only enlarges the network is below 0, and what such a choice
-    makes active costs no less than nothing. The spread, the same everywhere, is that of what is left out.
+    The unknowns are steps: for numeric choices the additional cost of an option over the previous one, for others its
+    cost. Positions of one choice (`kernel.0`, `kernel.1`) have similar costs a priori, as far as the measurements
+    confirm it. With `monotone`, no step of a numeric choice that only enlarges the network is below 0, and neither is
+    the cost of a choice that depends on a condition. The spread is the same everywhere, that of leave-one-out errors.
 
-    Rows are the codes of `slots`, -1 where not active, and any columns of numbers, which enter linearly. Once fitted,
-    `errors` (n,) are those of each measurement left out, in the units of `target`.
+    Rows are the codes of `slots`, -1 if inactive, and any further columns of numbers, which enter linearly. After a
+    fit, `errors` (n,) are the leave-one-out errors in the units of `target`.
     """
 
     def __init__(self, slots: Sequence[Slot], monotone: bool = True) -> None:
@@ -48,13 +48,13 @@ class AdditiveModel:
         return self.target.restored(self.standardised(x), np.full(len(x), self._spread))
 
     def standardised(self, x: npt.NDArray[Any]) -> FloatArray:
-        """Means (n,) in the units of `target`."""
+        """Return (n,) means in the units of `target`."""
         num_slots = len(self.slots)
         mean = self._lookup(x[:, :num_slots]) + self._constant
         return mean if self._scaling is None else mean + self._scaling(x[:, num_slots:]) @ self._extra
 
     def _prior(self, rows: FloatArray, y: FloatArray, share: float) -> tuple[Choice, FloatArray]:
-        """The best noise under one prior, and the precision (p, p) of that prior."""
+        """Return the best noise under one prior, and the precision (p, p) of that prior."""
         covariance = np.eye(rows.shape[1])
         inner = slice(1, 1 + len(self.steps.families))
         covariance[inner, inner] += share * (self.steps.families[:, None] == self.steps.families[None])

@@ -1,4 +1,4 @@
-"""Boosted regression trees: for many measurements of metrics where interactions dominate."""
+"""Boosted regression trees, for many measurements of metrics dominated by interactions."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ _NUM_FOLDS = 5
 
 
 class BoostingModel:
-    """The mean of boosted trees (Friedman 2002) without one fold each, in the logarithm where all values are positive.
+    """The mean of boosted trees (Friedman 2002) that each hold out a fold; uses logarithms if all values are positive.
 
     One fit to all measurements predicted worse than this mean (at 200, rank correlations lower by .005 to .04). The
-    spread, the same everywhere but for the logarithm, is that of the errors on the folds left out.
+    spread is that of the errors on the held-out folds, the same everywhere (with logarithms as a share of the value).
     """
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
-        order = shuffled(x, y)  # rounding decides between equal splits, so sums are to be in one order
+        order = shuffled(x, y)  # rounding decides between equal splits, so sums need a fixed order
         x, y = x[order], y[order]
         self._target = Target.kinds(y)[-1]
         z = self._target.standardised(y)

@@ -1,4 +1,4 @@
-"""What departs from a table of costs: interactions, learnt from the errors of the table."""
+"""A model of the residuals of a table of costs: interactions, learned from the table's errors."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from nas.predictors.models.model import FloatArray, Model, Prediction
 
 
 class DepartureModel:
-    """A table, and another model fitted to its held-out errors, in the logarithm where the table takes it.
+    """A table plus another model fitted to its held-out errors, of logarithms if the table uses them.
 
-    A model that knows nothing of sums spends most measurements on finding one; this leaves them to the rest.
+    A model without an additive part spends most measurements on learning the sum; here the table provides it.
 
     Args:
-        table: what most of the metric is.
-        seen: the columns the table sees: codes, and what enters linearly.
-        rest: the model of its errors; it sees all columns, unless it is `Columns`.
+        table: the main part of the metric.
+        seen: the columns that the table uses: codes, and columns that enter linearly.
+        rest: the model of its errors; it uses all columns unless it is `Columns`.
     """
 
     def __init__(self, table: AdditiveModel, seen: tuple[slice, ...], rest: Model) -> None:
@@ -27,7 +27,7 @@ class DepartureModel:
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
         self.seen.fit(x, y)
-        self.rest.fit(x, self.table.errors - self.table.errors.mean())  # a constant is the table's to find
+        self.rest.fit(x, self.table.errors - self.table.errors.mean())  # the table models the constant
         mean, std = self.rest.held_out
         self.held_out = self.table.target.restored(self.table.target.standardised(y) - self.table.errors + mean, std)
 

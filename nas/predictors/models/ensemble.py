@@ -1,4 +1,4 @@
-"""Several models weighed by how well they predict measurements they have not seen: stacking."""
+"""Stacking: several models, weighted by their predictions of held-out measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,15 +15,15 @@ from nas.predictors.models.mlp import MLPModel
 from nas.predictors.models.model import TINY, FloatArray, Model, Prediction, put_back, shuffled
 from nas.predictors.models.ridge import RidgeModel
 
-_FEWEST = {"boosting": 80, "mlp": 80}  # measurements below which a kind does not take part
-_CAUTION = 5.0  # measurements that speak for equal weights before there are any
-_LEAST = 0.02  # weights below are 0, and what they weigh is not computed
+_FEWEST = {"boosting": 80, "mlp": 80}  # fewest measurements with which a kind takes part
+_CAUTION = 5.0  # strength of the prior for equal weights, in measurements
+_LEAST = 0.02  # smaller weights are set to 0, and their models are not evaluated
 
 Makes = Mapping[str, Callable[[], Model]]
 
 
 class Columns:
-    """A model that sees some columns only."""
+    """A model that uses some columns only."""
 
     def __init__(self, model: Model, *columns: slice) -> None:
         self.model = model
@@ -40,21 +40,21 @@ class Columns:
         return self.model.predict(self.of(x))
 
     def of(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What it sees of rows."""
+        """Return the columns that the model uses."""
         parts = [part for part in (x[:, columns] for columns in self.columns) if part.shape[1]]
         return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 class EnsembleModel:
-    """A weighted mean of models, weights (at least 0, sum 1) by least squares on their held-out predictions.
+    """A weighted mean of models; least squares on held-out predictions gives the weights (at least 0, sum 1).
 
-    Stacked regressions (Wolpert 1992; Breiman 1996, "Stacked regressions"), in the logarithm where that predicts
-    better, drawn towards equal weights where measurements are few. Each model leaves measurements out in its own way:
-    one by one in closed form, or by folds. The spread is that of the mixture, scaled to the held-out errors.
+    Stacked regressions (Wolpert 1992; Breiman 1996, "Stacked regressions"), of logarithms if these predict better, with
+    shrinkage towards equal weights for few measurements. Each model holds measurements out in its own way: one by one
+    in closed form, or by folds. The spread is that of the mixture, scaled to the held-out errors.
 
     Args:
-        parts: by name, how to make each; by default all that take any rows.
-        fewest: by name, measurements below which a part does not take part.
+        parts: constructors by name; by default all models that accept any rows.
+        fewest: by name, the fewest measurements with which a model takes part.
     """
 
     def __init__(self, parts: Makes | None = None, fewest: Mapping[str, int] = _FEWEST) -> None:
@@ -76,7 +76,7 @@ class EnsembleModel:
         self.held_out = put_back(self._stack.mixed(held_out), order)
 
     def predict(self, x: npt.NDArray[Any]) -> Prediction:
-        """Of the models that weigh something."""
+        """Predict with the models that have a positive weight."""
         pairs = zip(self._models, self._stack.weights, strict=True)
         return self._stack.mixed([model.predict(x) if weight > 0 else None for model, weight in pairs])
 
@@ -91,10 +91,10 @@ _ROWS: Makes = {
 
 @dataclass(frozen=True)
 class _Stack:
-    """How predictions become one, in units of z = (y - mean) / scale, of log y where `target` says so."""
+    """Combines predictions in units of z = (y - mean) / scale, with log y instead of y if `target.log`."""
 
     target: Target
-    least: float  # of values whose logarithm is taken: a linear model may predict less
+    least: float  # smallest value before a logarithm: a linear model may predict less
     weights: FloatArray
     widening: float = 1.0
     density: float = 0.0
@@ -111,12 +111,12 @@ class _Stack:
         return replace(stack, widening=widening, density=density)
 
     def mixed(self, predictions: Sequence[Prediction | None]) -> Prediction:
-        """In the unit of y."""
+        """Return the combined prediction in the unit of y."""
         mean, std = self._mixed(predictions)
         return self.target.restored(mean, std * self.widening)
 
     def _mixed(self, predictions: Sequence[Prediction | None]) -> Prediction:
-        """Mean and standard deviation of the mixture, in units of z."""
+        """Return mean and standard deviation of the mixture, in units of z."""
         pairs = zip(self.weights, predictions, strict=True)
         parts = [(w, *_standardised(self.target, self.least, part)) for w, part in pairs if part is not None]
         mean: FloatArray = np.sum([w * m for w, m, _ in parts], axis=0)
@@ -133,9 +133,9 @@ def _standardised(target: Target, least: float, prediction: Prediction) -> Predi
 
 
 def _weights(errors: FloatArray) -> FloatArray:
-    """(m,) at least 0 with sum 1, of which the weighted errors (n, m) are smallest.
+    """Return (m,) weights, at least 0 with sum 1, that minimise the weighted errors (n, m).
 
-    With sum 1 these errors are `errors @ w`; the minimum of w'Qw over the simplex is, but for its sum, that of
+    With sum 1 the combined errors are `errors @ w`; the minimum of w'Qw over the simplex is, up to scale, that of
     w'Qw / 2 - 1'w over w >= 0.
     """
     products = errors.T @ errors

@@ -1,4 +1,4 @@
-"""A Gaussian process: for metrics where the parts of a network act on one another."""
+"""A Gaussian process, for metrics in which the parts of a network interact."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,18 @@ from nas.predictors.models._selection import Choice, leave_one_out, scored
 from nas.predictors.models.model import FloatArray, Prediction, Scaling, in_portions, shuffled
 
 _SHARES = (0.0, 1.0, 10.0, 50.0)
-_MOST_FOR_CHOICE = 250  # measurements that decide the kernel: one eigendecomposition for each candidate
+_MOST_FOR_CHOICE = 250  # most measurements for choosing the kernel: one eigendecomposition per candidate
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """1 + x·x' + bend exp(-|x - x'|² / 2 length²): a line, and where `bend` > 0 what departs from it."""
+    """1 + x·x' + bend exp(-|x - x'|² / 2 length²): a linear function, plus smooth residuals if `bend` > 0."""
 
     bend: float
     length: float
 
     def __call__(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """(n, m) prior covariance."""
+        """Return (n, m) prior covariances."""
         linear = a @ b.T
         squared = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None] - 2 * linear
         covariance: FloatArray = 1.0 + linear + self.bend * np.exp(-np.maximum(squared, 0.0) / (2 * self.length**2))
@@ -38,7 +38,7 @@ _KERNELS = [Kernel(0.0, 1.0), *(Kernel(bend, length) for bend in (0.1, 0.3, 1.0,
 
 
 class GaussianProcessModel:
-    """Kernel, noise and a logarithmic target are chosen by leave-one-out density; meant for up to a few thousand.
+    """Leave-one-out density selects kernel, noise and whether to use logarithms; for up to a few thousand measurements.
 
     `num_encoded`, `num_shared`: as in `Scaling`.
     """

@@ -1,4 +1,4 @@
-"""Small neural networks, averaged: for hundreds of measurements and more."""
+"""The mean of small neural networks, for hundreds of measurements and more."""
 
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ _NUM_MEMBERS = 5
 _WIDTH = 64
 _BATCH = 64
 _EPOCHS = 60
-_STEPS = (500, 2000)  # at least, where measurements are few, and at most
+_STEPS = (500, 2000)  # fewest and most steps
 _RATE = 3e-3
 _DECAY = 1e-2
 
@@ -22,10 +22,10 @@ Weights: TypeAlias = list[Array]
 
 
 class MLPModel:
-    """The mean of networks of two hidden layers, each trained without one fold; all at once, as one batched product.
+    """The mean of networks with two hidden layers, each trained without one fold; they train in batched products.
 
-    Training is Adam with decoupled weight decay (arXiv:1711.05101) and a cosine from the first rate to 0. The spread
-    is that of the errors on the folds left out, and of the networks about their mean.
+    Training uses Adam with decoupled weight decay (arXiv:1711.05101) and cosine decay of the learning rate to 0. The
+    spread combines the errors on the held-out folds and the variance of the networks about their mean.
     """
 
     def fit(self, x: npt.NDArray[Any], y: FloatArray) -> None:
@@ -49,14 +49,14 @@ class MLPModel:
         return self._target.restored(outputs.mean(axis=0), std)
 
     def _rows(self, x: npt.NDArray[Any]) -> Array:
-        """Columns of variance about 1, which is the scale that networks start from."""
+        """Scale columns to a variance of about 1, which the initialisation assumes."""
         rows = self._scaling(x)
         scaled: Array = (rows * np.sqrt(max(rows.shape[1], 1))).astype(np.float32)
         return scaled
 
 
 def _trained(rows: Array, z: Array, fold: npt.NDArray[np.intp]) -> Weights:
-    """One network for each fold, which it does not see."""
+    """Train one network per fold, on the other folds."""
     rng = np.random.default_rng(0)
     seen = [np.flatnonzero(fold != left_out) for left_out in range(fold.max() + 1)]
     weights = _start(rng, len(seen), rows.shape[1])
@@ -84,7 +84,7 @@ def _start(rng: np.random.Generator, members: int, inputs: int) -> Weights:
 
 
 def _layers(weights: Weights, rows: Array) -> list[Array]:
-    """What each layer gives: two hidden ones (members, n, width) and the output (members, n, 1)."""
+    """Return the outputs of the layers: two hidden ones (members, n, width) and the last (members, n, 1)."""
     w1, b1, w2, b2, w3, b3 = weights
     one = np.maximum(rows @ w1 + b1, 0)
     two = np.maximum(one @ w2 + b2, 0)
@@ -92,12 +92,12 @@ def _layers(weights: Weights, rows: Array) -> list[Array]:
 
 
 def _outputs(weights: Weights, rows: Array) -> Array:
-    """(members, n)."""
+    """Return (members, n) outputs."""
     return _layers(weights, rows)[-1][:, :, 0]
 
 
 def _slopes(weights: Weights, rows: Array, z: Array) -> Weights:
-    """Of half the mean squared error by each of `weights`, for rows (members, n, p) and targets (members, n)."""
+    """Gradients of half the mean squared error by `weights`, for rows (members, n, p) and targets (members, n)."""
     one, two, output = _layers(weights, rows)
     d3: Array = (output - z[:, :, None]) / np.float32(z.shape[1])
     d2: Array = (d3 @ weights[4].swapaxes(1, 2)) * (two > 0)

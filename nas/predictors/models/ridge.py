@@ -1,4 +1,4 @@
-"""Bayesian ridge regression: costs nearly add up over the parts of a network."""
+"""Bayesian ridge regression, for costs that nearly add up over the parts of a network."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from nas.predictors.models.model import FloatArray, Prediction, Scaling
 
 
 class RidgeModel:
-    """Linear in the columns; regularisation and a logarithmic target are chosen by leave-one-out density.
+    """Linear in the columns; leave-one-out density selects the regularisation and whether to use logarithms.
 
-    `num_encoded`: how many columns, the first ones, are an encoding between 0 and 1; the others are standardised.
+    `num_encoded`: number of leading columns that are an encoding between 0 and 1; the others are standardised.
     """
 
     def __init__(self, num_encoded: int = 0) -> None:

@@ -1,1 +1,1 @@
-"""Metrics that are sums over the choices of a network, and the exact search of their fronts by integer programming."""
+"""Metrics that are sums over a network's choices, and their exact fronts by integer programming."""

@@ -1,7 +1,7 @@
-"""Costs as sums over choices: in one case, or in one for each combination of the few choices that couple the others.
+"""Costs as sums over choices: a single sum, or one for each combination of the few choices that couple the others.
 
-The parameters of a network of one width for all layers are no sum over its choices, but for each width they are. Such
-choices are found by trying: cost is known of any network, so sums are fitted to many and checked on others.
+The parameter count of a network with one width for all layers is not a sum over its choices, but for each width it is.
+Trial fits find such choices: the cost of any network is known, so sums are fitted to many networks.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _FEWEST = 48
 _MOST_DRAWN = 8000
 
 Told = Callable[[str, Codes], FloatArray]
-"""(n,) values of a metric of networks (n, num_slots)."""
+"""Returns (n,) values of a metric for networks (n, num_slots)."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """The networks with these codes, by slot, and the metrics that are sums over the choices of each."""
+    """The networks with these codes, by slot, and the metrics that are sums over their choices."""
 
     fixed: Mapping[int, int] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
 
     def holds(self, codes: Codes) -> np.ndarray:
-        """(n,) bool of networks (n, num_slots)."""
+        """Return (n,) bool for networks (n, num_slots)."""
         held = np.ones(len(codes), dtype=bool)
         for slot, code in self.fixed.items():
             held &= codes[:, slot] == code
@@ -44,18 +44,18 @@ class Cases:
 
     cases: tuple[Case, ...] = (Case(),)
     rough: frozenset[str] = frozenset()
-    """Metrics of which the tables are only the nearest there are."""
+    """Metrics that are not exact sums: their tables are least-squares fits."""
 
     def __iter__(self) -> Iterator[Case]:
         return iter(self.cases)
 
     def extended(self, tables: Mapping[str, Table]) -> Cases:
-        """With metrics that have one table for all cases."""
+        """Add metrics that have one table for all cases."""
         return Cases(tuple(Case(c.fixed, {**c.tables, **tables}) for c in self.cases), self.rough | tables.keys())
 
 
 def cases(space: Space, columns: Columns, told: Told, names: Sequence[str], rng: np.random.Generator) -> Cases:
-    """The fewest cases found in which the metrics `names` are sums; what would take too many is `rough`."""
+    """Return the fewest cases found in which the metrics `names` are sums; metrics that need too many are `rough`."""
     if not names:
         return Cases()
     codes = _drawn(space, {}, rng, min(_MOST_DRAWN, max(_FEWEST, 32 * len(columns))))
@@ -75,14 +75,14 @@ def cases(space: Space, columns: Columns, told: Told, names: Sequence[str], rng:
 
 
 def _drawn(space: Space, fixed: Mapping[int, int], rng: np.random.Generator, count: int) -> Codes:
-    """Networks that have these codes, every option about equally often."""
+    """Draw networks that have these codes, every option about equally often."""
     kept = {space.slots[slot].path: space.slots[slot].options[code] for slot, code in fixed.items() if code >= 0}
     drawn = space.where(**kept).sample_codes(count, rng, uniform="choices")
     return np.unique(drawn[Case(fixed).holds(drawn)], axis=0)
 
 
 def _split(codes: Codes, rows: FloatArray, values: FloatArray, fixed: tuple[int, ...]) -> tuple[int, ...] | None:
-    """More slots that make a sum of the metric once they are fixed, the most telling first; None for want of few."""
+    """Add slots to `fixed`, the most effective first, until the metric is a sum; None if that takes too many cases."""
     while (error := _error(codes, rows, values, fixed)) > _EXACT:
         errors = {}
         for slot in range(codes.shape[1]):
@@ -96,9 +96,9 @@ def _split(codes: Codes, rows: FloatArray, values: FloatArray, fixed: tuple[int,
 
 
 def _error(codes: Codes, rows: FloatArray, values: FloatArray, fixed: tuple[int, ...]) -> float:
-    """How far the values are from sums in each group of networks: root mean square, as a share of the largest.
+    """Root mean square residual of sums fitted to each group of networks, as a share of the largest value.
 
-    Of a group that any sum would fit nothing is explained.
+    In a group too small to test a sum, nothing counts as explained.
     """
     _, group = np.unique(codes[:, list(fixed)], axis=0, return_inverse=True)
     errors = np.zeros(len(values))

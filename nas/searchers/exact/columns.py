@@ -1,4 +1,4 @@
-"""Networks as rows of zeros and ones, one column for each option of each choice, and sums over such rows."""
+"""Networks as rows of zeros and ones, with one column per option of each choice, and sums over such rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Codes = npt.NDArray[np.int16]
 
 
 class Columns:
-    """The columns of a space: a network has a one where its choice takes the option, none where it is not active."""
+    """The columns of a space: 1 where a network's choice takes the option; an inactive choice has only zeros."""
 
     def __init__(self, space: Space) -> None:
         pairs = [(slot, code) for slot, domain in enumerate(space.domains) for code in domain]
@@ -25,7 +25,7 @@ class Columns:
         return len(self.slots)
 
     def __call__(self, codes: Codes) -> FloatArray:
-        """(n, columns) of networks (n, num_slots)."""
+        """Return (n, columns) rows for networks (n, num_slots)."""
         found: FloatArray = (np.asarray(codes)[:, self.slots] == self.options).astype(float)
         return found
 
@@ -38,7 +38,7 @@ class Columns:
         return np.flatnonzero(self.slots == slot)
 
     def codes(self, row: FloatArray, num_slots: int) -> Codes:
-        """(num_slots,) of one row."""
+        """Return the (num_slots,) codes of one row."""
         found = np.full(num_slots, -1, dtype=np.int16)
         taken = row > 0.5
         found[self.slots[taken]] = self.options[taken]
@@ -47,19 +47,19 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A metric that is a sum: a constant, and a weight for each column."""
+    """A metric that is a sum: a constant and a weight per column."""
 
     constant: float
     weights: FloatArray
 
     def __call__(self, rows: FloatArray) -> FloatArray:
-        """(n,) values of rows (n, columns)."""
+        """Return (n,) values for rows (n, columns)."""
         found: FloatArray = self.constant + rows @ self.weights
         return found
 
 
 def least_squares(rows: FloatArray, values: FloatArray) -> Table:
-    """The table nearest to `values` (n,) at `rows` (n, columns); of equally near ones that of the smallest weights."""
+    """Fit a table to `values` (n,) at `rows` (n, columns); of several best fits, the one with the smallest weights."""
     middle, mean = rows.mean(axis=0), float(values.mean())
     weights = np.linalg.lstsq(rows - middle, values - mean, rcond=None)[0]
     return Table(mean - float(middle @ weights), weights)

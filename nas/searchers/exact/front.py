@@ -1,8 +1,8 @@
-"""The networks that are not dominated, one exact solution after another.
+"""Enumerates the non-dominated networks, one exact solution after another.
 
 Two objectives: the balanced box method (Boland, Charkhgard and Savelsbergh 2015, doi:10.1287/ijoc.2014.0629). It halves
-the largest box in which the front may still lie, so a front that is stopped early is evenly known, and one that ends is
-complete. More: the epsilon-constraint method on a grid (Mavrotas 2009, doi:10.1016/j.amc.2009.03.037).
+the largest box in which the front may still lie, so a front that is stopped early is evenly covered, and one that ends
+is complete. More objectives: the epsilon-constraint method on a grid (Mavrotas 2009, doi:10.1016/j.amc.2009.03.037).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Point:
 
 
 def front(model: Model, objectives: Sequence[str], most: int) -> list[Point]:
-    """Up to `most` networks that no other dominates, by the first objective; with two objectives all if they are fewer.
+    """Return up to `most` non-dominated networks, sorted by the first objective; with two objectives, all if fewer.
 
-    Of networks with equal objectives there is one, and of those nearer than `Model.resolution` one at least. Where no
-    network keeps the limits of the model there are none.
+    Of networks with equal objectives it returns one, and of those closer than `Model.resolution` at least one. The list
+    is empty if no network keeps the limits of the model.
     """
     turned = [[*objectives[first:], *objectives[:first]] for first in range(len(objectives))]
     ends = [_solved(model, order, {}, objectives) for order in turned]
@@ -50,7 +50,7 @@ def _solved(model: Model, order: Sequence[str], under: Mapping[str, float], obje
 
 
 def _boxes(model: Model, objectives: Sequence[str], first: Point, last: Point) -> Iterator[Point]:
-    """What lies between the best in the first and the best in the last of two objectives, largest boxes first."""
+    """Points between the best in the first and the best in the second objective, largest boxes first."""
     close = model.resolution(objectives)
     name, other = objectives
     boxes = [(first, last)] if np.all(np.abs(last.values - first.values) > close) else []
@@ -72,7 +72,7 @@ def _area(left: Point, right: Point) -> float:
 
 
 def _grid(model: Model, objectives: Sequence[str], ends: Sequence[Point], most: int) -> Iterator[Point]:
-    """The best in the first objective under bounds on the others, evenly between their ends."""
+    """The best networks in the first objective under evenly spaced bounds on the others."""
     values = np.stack([point.values for point in ends])
     steps = max(1, round(max(most, 0) ** (1 / (len(objectives) - 1))))
     shares = (np.arange(steps) + 0.5) / steps

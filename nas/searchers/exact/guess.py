@@ -1,4 +1,4 @@
-"""What single changes of the largest network tell of all others: the sum of what each of them did to a metric."""
+"""Predicts the metrics of all networks from single changes of the largest: the sum of their effects."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nas.records import Evaluation
 from nas.searchers.exact.columns import Columns, FloatArray, Table, least_squares
 from search_spaces import Architecture, Space
 
-_FEWEST = 3  # others than single changes before anything is learnt from them
+_FEWEST = 3  # fewest networks other than single changes that correct the sums
 _PENALTIES = 10.0 ** np.arange(-2, 4)
 
 
 def singles(space: Space) -> tuple[Architecture, ...]:
-    """The largest network, and for each option of each choice the largest network that has it, each once.
+    """Return the largest network and, for each option of each choice, the largest network that has it, each once.
 
-    Where constraints make several choices change together, further networks one choice away from these follow, as few
-    as it takes to tell what each of them does, if that can be told at all.
+    If constraints make several choices change together, further networks one choice away from these follow: as few as
+    separate the effects, as far as these can be separated.
     """
     columns, archs = Columns(space), [arch for _, arch in space.variants()]
     span = _Span(columns(space.codes(archs[:1]))[0])
@@ -29,7 +29,7 @@ def singles(space: Space) -> tuple[Architecture, ...]:
         span.add(columns(space.codes([arch]))[0])
     drawn = space.sample_codes(4 * len(columns) + 64, np.random.default_rng(0), uniform="choices")
     missing = np.linalg.matrix_rank(columns(drawn) - columns(drawn[:1])) - len(span)
-    for arch in archs:  # those that follow are looked at too
+    for arch in archs:  # the loop also visits appended networks
         if missing <= 0:
             break
         for near in space.neighbours(arch):
@@ -40,7 +40,7 @@ def singles(space: Space) -> tuple[Architecture, ...]:
 
 
 class _Span:
-    """The differences of rows from a first one that are told apart so far."""
+    """The span of the differences of rows from a first one."""
 
     def __init__(self, origin: FloatArray) -> None:
         self._origin = origin
@@ -50,7 +50,7 @@ class _Span:
         return len(self._basis)
 
     def add(self, row: FloatArray) -> bool:
-        """Whether the row tells something new."""
+        """Add a row; return whether it is linearly independent."""
         left = row - self._origin
         for _ in range(2):  # twice is enough against rounding (Giraud, Langou and Rozloznik 2005)
             left = left - self._basis.T @ (self._basis @ left)
@@ -62,12 +62,12 @@ class _Span:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a guess from single changes was right about other networks.
+    """How well the prediction from single changes ranks other networks.
 
     Attributes:
-        tau: Kendall's rank correlation of the guess with the evaluations; NaN where fewer than three networks, or
-            equal ones, have no order.
-        networks: how many others were evaluated.
+        tau: Kendall's rank correlation of the prediction with the evaluations; NaN for fewer than three networks or
+            equal values.
+        networks: number of other evaluated networks.
     """
 
     tau: float
@@ -75,9 +75,9 @@ class Verdict:
 
 
 def judge(space: Space, metrics: Sequence[str], evaluations: Sequence[Evaluation]) -> dict[str, Verdict]:
-    """By metric, how the sums of single changes rank the other networks among the evaluations.
+    """Return by metric how the sums of single changes rank the other evaluated networks.
 
-    Only single changes go into the guess, so it is judged by what it has not seen.
+    The prediction uses single changes only, so the other networks are test data.
     """
     known = frozenset(arch.digest for arch in singles(space))
     alone = [evaluation for evaluation in evaluations if evaluation.arch.digest in known]
@@ -95,20 +95,21 @@ def _verdict(space: Space, name: str, alone: Sequence[Evaluation], others: Seque
 
 
 def values_of(evaluations: Sequence[Evaluation], name: str) -> FloatArray:
-    """(n,) of a metric, of which one at least is there: an evaluation that failed counts as the worst of the others."""
+    """Return (n,) values of a metric; a failed evaluation counts as the worst of the others, at least one is needed."""
     values = np.array([evaluation.metrics.get(name, np.nan) for evaluation in evaluations])
     return np.where(np.isnan(values), np.nanmax(values), values)
 
 
 def fit(rows: FloatArray, values: FloatArray, single: np.ndarray) -> Table:
-    """The sums that single changes tell of a metric, corrected by the other networks as far as that predicts better.
+    """Fit the sums of a metric to single changes, then correct them with the other networks if that predicts better.
 
-    First an offset and a scale, then a ridge regression of what is left, by leave-one-out error over all networks.
+    The correction is an offset and a scale, then a ridge regression of the residuals, chosen by leave-one-out error
+    over all networks.
 
     Args:
-        rows: (n, columns) of networks.
-        values: (n,) of the metric.
-        single: (n,) bool, which of them are single changes of the largest network.
+        rows: (n, columns) rows of networks.
+        values: (n,) values of the metric.
+        single: (n,) bool, which networks are single changes of the largest.
     """
     others = int((~single).sum())
     if not single.any():
@@ -118,7 +119,7 @@ def fit(rows: FloatArray, values: FloatArray, single: np.ndarray) -> Table:
 
 
 def _scaled(rows: FloatArray, values: FloatArray, table: Table) -> Table:
-    """With the offset and the scale that fit best; the scale is not turned round."""
+    """Apply the best-fitting offset and scale; a negative scale is not applied."""
     told = table(rows)
     slope, offset = np.polyfit(told, values, 1) if np.ptp(told) > 1e-12 * np.abs(told).max() else (1.0, 0.0)
     if slope <= 0:
@@ -127,7 +128,7 @@ def _scaled(rows: FloatArray, values: FloatArray, table: Table) -> Table:
 
 
 def _shrunk(rows: FloatArray, values: FloatArray, prior: Table) -> Table:
-    """The prior and a ridge regression of what it leaves; the prior alone where that predicts better."""
+    """Add a ridge regression of the prior's residuals; return the prior alone if that predicts better."""
     left, middle = values - prior(rows), rows.mean(axis=0)
     centred = rows - middle
     squares, sides = np.linalg.eigh(centred @ centred.T)

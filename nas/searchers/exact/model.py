@@ -1,4 +1,4 @@
-"""All that is known of a space as sums: its exact optima under limits."""
+"""Exact optima, under limits, of metrics that are sums over choices."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _RESOLUTION = 1e-5  # of the largest weight: ten times what HiGHS may miss a bou
 
 
 class Model:
-    """Metrics of the networks of a space in cases of sums, of which the best are found exactly.
+    """Metrics of a space's networks as sums in each case; finds the best networks exactly.
 
     Args:
-        limits: on metrics of the cases; every network that is found keeps them, by these sums.
+        limits: on metrics of the cases; every network found keeps them according to the sums.
     """
 
     def __init__(self, program: Program, cases: Cases, limits: Sequence[Limit] = ()) -> None:
@@ -27,7 +27,7 @@ class Model:
         self.limits = tuple(limits)
 
     def values(self, codes: Codes, names: Sequence[str]) -> FloatArray:
-        """(n, m) metrics of networks (n, num_slots)."""
+        """Return (n, m) metrics for networks (n, num_slots)."""
         rows, found = self.program.columns(codes), np.full((len(codes), len(names)), np.nan)
         for case in self.cases:
             own = case.holds(codes)
@@ -36,19 +36,19 @@ class Model:
         return found
 
     def resolution(self, names: Sequence[str]) -> FloatArray:
-        """(m,) differences in metrics below which a bound tells no two networks apart."""
+        """Return (m,) differences in metrics below which a bound cannot separate two networks."""
         scales = [[AtMost(case.tables[name].weights, 0.0).scale for name in names] for case in self.cases]
         found: FloatArray = _RESOLUTION * np.max(scales, axis=0)
         return found
 
     def best(self, order: Sequence[str], under: Mapping[str, float] | None = None) -> Codes | None:
-        """(num_slots,) codes of the network that is least in the first metric, of equal ones in the second, and so on.
+        """Return (num_slots,) codes of the network with the smallest first metric; later metrics break ties.
 
         Args:
             under: further bounds, by metric.
 
         Returns:
-            None where no network keeps the limits and the bounds.
+            None if no network keeps the limits and the bounds.
         """
         bounds, found = dict(under or {}), None
         for name in order:
@@ -60,12 +60,12 @@ class Model:
         return found
 
     def reach(self, limit: Limit) -> float | None:
-        """The metric of the network that is nearest to keeping a limit, of those that keep all of the model."""
+        """The metric of the network nearest to keeping `limit`, among those that keep all limits of the model."""
         codes = self._least(limit.metric, {}, 1.0 if limit.is_upper else -1.0)
         return None if codes is None else float(self.values(codes[None], [limit.metric])[0, 0])
 
     def _least(self, name: str, under: Mapping[str, float], sign: float = 1.0) -> Codes | None:
-        """The best in one metric over all cases; with `sign` -1 the worst."""
+        """The network with the smallest metric over all cases; with `sign` -1 the largest."""
         best: Codes | None = None
         value = np.inf
         for case in self.cases:
@@ -89,23 +89,19 @@ class Model:
 
 
 def unreachable(program: Program, cases: Cases, limits: Sequence[Limit]) -> str:
-    """What stands against keeping all limits, with the nearest value each can reach; empty where a network does."""
+    """Return why no network keeps all limits, with the nearest reachable values; empty if a network keeps them."""
     if Model(program, cases, limits).best([limits[0].metric]) is not None:
         return ""
     alone = [(limit, Model(program, cases).reach(limit)) for limit in limits]
     if broken := [(limit, value) for limit, value in alone if value is None or not limit.holds({limit.metric: value})]:
         return "; ".join(
-            f"nothing keeps {limit}: the {_end(limit)} that is reached is {value:.6g}" for limit, value in broken
+            f"no network keeps {limit}: the {_end(limit)} reachable value is {value:.6g}" for limit, value in broken
         )
     said = []
     for limit in limits:
         value = Model(program, cases, [other for other in limits if other is not limit]).reach(limit)
-        said += (
-            []
-            if value is None
-            else [f"the {_end(limit)} {limit.metric} that is reached with the others is {value:.6g}"]
-        )
-    return f"nothing keeps {' and '.join(map(str, limits))} together: {', '.join(said)}"
+        said += [] if value is None else [f"the {_end(limit)} reachable {limit.metric} with the others is {value:.6g}"]
+    return f"no network keeps {' and '.join(map(str, limits))} together: {', '.join(said)}"
 
 
 def _end(limit: Limit) -> str:

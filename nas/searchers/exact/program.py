@@ -1,10 +1,10 @@
 """The networks of a space as the solutions of a mixed-integer linear programme, solved by HiGHS.
 
-One binary variable for each option of each choice. A choice takes one option where its conditions hold and none
-elsewhere. A constraint becomes the decision diagram of its table: each path from root to end is a combination that it
-allows, and one unit of flow follows the path of the options taken, which makes the linear relaxation of each constraint
-tight (Behle 2007, "Binary decision diagrams and integer programming"). Of constraints too wide for a table, what a
-solution breaks is cut off.
+There is one binary variable per option of each choice. A choice takes one option if its conditions hold and none
+otherwise. A constraint becomes the decision diagram of its table: each path from root to end is an allowed combination,
+and one unit of flow follows the path of the selected options, which makes the linear relaxation of each constraint
+tight (Behle 2007, "Binary decision diagrams and integer programming"). Constraints too wide for a table are enforced
+by cutting off the solutions that break them.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from nas.searchers.exact.columns import Codes, Columns, FloatArray
 from nas.searchers.exact.quiet import quiet
 from search_spaces import Space
 
-_SECONDS = 30.0  # for one solution; what is best by then is taken
-_SCALE = 1e3  # of the objective: HiGHS stops 1e-6 from the best
-SLACK = 1e-9  # of a bound, as a share of the largest weight: sums are rounded
-_TOLERANCE = 2e-6  # by which HiGHS may miss a bound
-_PLAY = 1e-7  # that it is given beyond a bound: with none it takes some solutions that are on it for wrong
-_CUTS = 20  # single networks cut off before a bound is tightened instead
+_SECONDS = 30.0  # time limit per solution; then the best found so far counts
+_SCALE = 1e3  # of the objective: HiGHS stops within 1e-6 of the optimum
+SLACK = 1e-9  # of a bound, as a share of the largest weight, for rounding of sums
+_TOLERANCE = 2e-6  # by which HiGHS may exceed a bound
+_PLAY = 1e-7  # added to each bound: without it HiGHS rejects some solutions that lie on the bound
+_CUTS = 20  # networks cut off one by one before a bound is tightened instead
 
 
 @dataclass(frozen=True, eq=False)
 class AtMost:
-    """A sum over the columns of a network that is to stay below a bound."""
+    """An upper bound on a weighted sum over the columns of a network."""
 
     weights: FloatArray
     bound: float
 
     def keeps(self, row: FloatArray) -> bool:
-        """Whether a network (columns,) does, but for rounding."""
+        """Whether a network (columns,) keeps the bound, up to rounding."""
         return bool(row @ self.weights <= self.bound + SLACK * self.scale)
 
     @property
@@ -48,7 +48,7 @@ class AtMost:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """Bounds of a linear sum, by variable."""
+    """Lower and upper bound of a linear sum; terms by variable."""
 
     terms: Mapping[int, float]
     least: float
@@ -56,7 +56,7 @@ class _Row:
 
 
 class Program:
-    """Finds the network of a space whose sum of weights is smallest."""
+    """Finds the network of a space with the smallest sum of weights."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -69,7 +69,7 @@ class Program:
                 self._tabled.add(number)
                 self._rows += self._diagram(scope, *table)
         self._base = self._matrix(self._rows)
-        self._cuts: list[_Row] = []  # of constraints without a table: they hold for good
+        self._cuts: list[_Row] = []  # from constraints without a table; valid for all later solutions
 
     def minimise(
         self,
@@ -77,14 +77,17 @@ class Program:
         at_most: Sequence[AtMost] = (),
         fixed: Mapping[int, int] | None = None,
     ) -> Codes | None:
-        """(num_slots,) codes of the network with the smallest sum of `weights` (columns,); None where there is none.
+        """Return (num_slots,) codes of the network with the smallest sum of `weights` (columns,), or None.
 
         Args:
             at_most: bounds on other sums.
-            fixed: codes that slots have, by position; -1 where one is not active.
+            fixed: codes of slots, by position; -1 for an inactive slot.
+
+        Returns:
+            None if no network satisfies all bounds.
 
         Raises:
-            NasError: HiGHS gives up.
+            NasError: HiGHS neither finds a network nor proves that there is none.
         """
         bounds, own = list(at_most), list[_Row]()
         while True:
@@ -107,7 +110,7 @@ class Program:
     # -- rows
 
     def _activity(self, slot: int) -> Iterator[_Row]:
-        """One option where all conditions hold, none elsewhere."""
+        """One option if all conditions hold, none otherwise."""
         own = dict.fromkeys(self.columns.of(slot).tolist(), 1.0)
         held = [self._having(parent, allowed) for parent, allowed in self.space.slots[slot].conditions]
         if len(held) <= 1:
@@ -125,8 +128,8 @@ class Program:
     def _diagram(
         self, scope: Sequence[int], codes: Sequence[Sequence[int]], allowed: npt.NDArray[np.bool_]
     ) -> Iterator[_Row]:
-        """Flow through the reduced decision diagram of a table, which has one axis for each slot of the scope."""
-        states = allowed.reshape(1, -1)  # what is left to decide, one row for each node of a layer
+        """Flow through the reduced decision diagram of a table, which has one axis per slot of the scope."""
+        states = allowed.reshape(1, -1)  # remaining subtables, one row per node of a layer
         entering: dict[int, dict[int, float]] = {0: {}}
         for slot, options in zip(scope, codes, strict=True):
             split = states.reshape(len(states) * len(options), -1)
@@ -151,7 +154,7 @@ class Program:
             entering = arriving
 
     def _without(self, codes: Codes, scope: Sequence[int]) -> _Row:
-        """Not all of these slots as in `codes`."""
+        """Exclude `codes` at these slots: at least one slot must differ."""
         terms: dict[int, float] = {}
         most = -1.0
         for slot in scope:
@@ -173,7 +176,7 @@ class Program:
     def _solved(
         self, weights: FloatArray, at_most: Sequence[AtMost], fixed: Mapping[int, int], cuts: Sequence[_Row]
     ) -> FloatArray | None:
-        """(columns,) of the best network; of the options some are out of the question."""
+        """Return the (columns,) row of the best network under bounds and cuts; None if infeasible."""
         least, most = np.zeros(self._num_variables), np.full(self._num_variables, 1.0)
         for slot, code in fixed.items():
             most[self.columns.of(slot)] = 0

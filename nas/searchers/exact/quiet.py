@@ -1,4 +1,4 @@
-"""HiGHS without the lines that it prints whatever its options say."""
+"""Suppresses debugging lines that HiGHS prints regardless of its options."""
 
 import ctypes
 import os
@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_STRAY = b"Highs"  # how its debugging lines begin, which name one of its C++ classes
+_STRAY = b"Highs"  # its debugging lines start with the name of a C++ class
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep HiGHS' debugging lines off standard output.
 
-    HiGHS prints them with C's printf, which Python's `sys.stdout` knows nothing of, so the file descriptor points to a
-    temporary file meanwhile. What other threads print in the same moment is passed on afterwards.
+    HiGHS prints them with C's printf, bypassing Python's `sys.stdout`, so the file descriptor meanwhile points to a
+    temporary file. Output of other threads during that time is printed afterwards.
     """
     printed = ctypes.CDLL(None)
     sys.stdout.flush()

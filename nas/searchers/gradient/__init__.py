@@ -1,4 +1,4 @@
-"""Gradient search: the probabilities of a mixture are learnt by descent; these files know torch and supernets."""
+"""Gradient search learns the probabilities of a mixture by descent. These files import torch and supernets."""
 
 from nas.searchers.gradient.methods import METHODS, Darts, DrNas, Gdas, Method, SmallTemperature, Snas, method
 

@@ -1,4 +1,4 @@
-"""Adam over the few parameters of an architecture, with a flat state that checkpoints can hold."""
+"""Adam over the few parameters of an architecture, with a flat state for checkpoints."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 BETAS = (0.5, 0.999)
-"""Of arXiv:1806.09055, section 3: a short memory, for the loss changes as the weights do."""
+"""From arXiv:1806.09055, section 3: a short memory, because the loss changes with the weights."""
 
 
 class Adam:
-    """torch's rule, called as a function: making a ``torch.optim.Optimizer`` imports torch's compiler."""
+    """torch's functional Adam: constructing a ``torch.optim.Optimizer`` would import torch's compiler."""
 
     def __init__(self, parameters: Sequence[Tensor], lr: float) -> None:
         self._parameters = list(parameters)
@@ -24,7 +24,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Move each parameter by its gradient."""
+        """Update each parameter with its gradient."""
         adam(
             self._parameters, list(gradients), self._averages, self._squares, [], self._steps,
             foreach=False, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=self._lr,
@@ -32,12 +32,12 @@ class Adam:
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat: "<index>|<what>" to tensor."""
+        """Return a flat state: "<index>|<what>" to tensor."""
         columns = {"average": self._averages, "square": self._squares, "step": self._steps}
         return {f"{index}|{what}": tensor for what, column in columns.items() for index, tensor in enumerate(column)}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a state of the same parameters."""
+        """Load a state of the same parameters."""
         for key, tensor in self.state_dict().items():
             tensor.copy_(state[key])

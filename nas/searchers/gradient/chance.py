@@ -1,7 +1,7 @@
-"""Whether a search has learnt anything: networks drawn from its distribution beside networks drawn at random.
+"""Whether a search has learned anything: compares networks drawn from its distribution with random networks.
 
-Probabilities may look decided and prefer the wrong options, and a mixture may do well where its networks do not. What a
-distribution is worth is how its networks do, with the weights there are, on examples that these have not seen.
+Probabilities may look decided and prefer the wrong options, and a mixture may score well although its networks do not.
+The test of a distribution is how its networks score, with the current weights, on examples that these have not seen.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from search_spaces import Architecture
 from supernets.relaxation import Mixture
 
 NUM_DRAWN = 20
-"""Networks from the distribution, and as many at random."""
+"""Number of networks from the distribution, and of random ones."""
 NUM_EXAMPLES = 256
-"""Validation examples, or a few more to fill a batch: a few per cent of what a search of 2,000 steps runs."""
+"""Validation examples, rounded up to whole batches: a few per cent of the passes of a search of 2,000 steps."""
 
 
 class Chance:
-    """Scores of drawn and of random networks; each network is scored once."""
+    """Scores drawn and random networks, each network once."""
 
     def __init__(self, relaxed: Relaxed, seed: int) -> None:
         self._relaxed, self._seed = relaxed, seed
@@ -31,7 +31,7 @@ class Chance:
         self.num_examples = relaxed.task.batch_size * math.ceil(NUM_EXAMPLES / relaxed.task.batch_size)
 
     def scores(self, mixture: Mixture) -> tuple[list[float], list[float]]:
-        """Of networks drawn from a mixture, and of random ones, every choice uniform."""
+        """Return the scores of networks drawn from a mixture, and of networks drawn uniformly in each choice."""
         space, numbers = self._relaxed.supernet.space, rng(self._seed, 0, "networks")
         random = space.sample_many(NUM_DRAWN, numbers, uniform="choices")
         drawn = space.sample_many(NUM_DRAWN, numbers, weights=mixture.weights())
@@ -45,12 +45,12 @@ class Chance:
 
 
 def ahead(learnt: Sequence[float], random: Sequence[float]) -> float:
-    """How often one of the first is above one of the second, equal ones counting half (Mann and Whitney 1947)."""
+    """The share of pairs in which the first score is higher, ties counting half (Mann and Whitney 1947)."""
     pairs = np.subtract.outer(np.array(learnt), np.array(random))
     return float((pairs > 0).mean() + (pairs == 0).mean() / 2)
 
 
 def differ(scores: Sequence[float], num_examples: int) -> bool:
-    """Whether scores in [0, 1] differ by more than the choice of so many examples explains (binomial)."""
+    """Whether scores in [0, 1] differ by more than the sampling of `num_examples` explains (binomial variance)."""
     mean = float(np.mean(scores))
     return float(np.var(scores)) > mean * (1 - mean) / num_examples

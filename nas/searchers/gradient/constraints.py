@@ -1,8 +1,8 @@
-"""Limits on costs: kept in expectation while a search runs, and exactly by the architecture it ends with.
+"""Limits on costs: kept in expectation during a search, and exactly by the architecture derived at its end.
 
-The cost expected of a distribution is not the cost of the architecture derived from it (METHODS: RC-DARTS), so that one
-is checked in the end. Where it breaks a limit the bound on the expectation is tightened and the logits are projected
-again, down to the cheapest architectures known.
+The expected cost of a distribution is not the cost of the architecture derived from it (RC-DARTS), so the latter is
+checked at the end. If it breaks a limit, the bound on the expectation is tightened and the logits are projected again,
+down to the cheapest known architectures.
 """
 
 from __future__ import annotations
@@ -28,75 +28,75 @@ from search_spaces import Architecture, Space
 from supernets.relaxation import Mixture
 
 Measured = Callable[[Architecture], Mapping[str, float]]
-"""Costs of one architecture, as measured."""
+"""Returns the measured costs of an architecture."""
 
 MET = 1e-3
-"""How near to a bound, as a share of it, a cost counts as lying on it."""
+"""Relative distance within which a cost counts as lying on its bound."""
 NUM_UPDATES = 50
-"""Of multipliers, in the steps of the architecture."""
+"""Number of updates of the multipliers during the architecture's steps."""
 ENOUGH = 30
-"""Times a bound is tightened at most, each time by a fifth of the way to the best cost known."""
+"""Most times that a bound is tightened, each time by a fifth of the way to the best known cost."""
 TIGHTENING = 0.8
 MARGIN = 1e-3
-"""Of the way from the worst to the best cost: the best itself is reached by probabilities of 0 and 1 alone."""
+"""Distance kept from the best cost, as a share of worst - best: only probabilities of 0 and 1 reach the best itself."""
 NUM_CLIMBED = 256
-"""Mutants looked at for the best cost."""
+"""Mutants tried in the search for the best cost."""
 
 
 @dataclass(frozen=True)
 class Limited:
-    """A limit on a cost and what is known of that."""
+    """A limit on a cost, and the range of that cost."""
 
     limit: Limit
     cost: ExpectedCost
     unconstrained: float
-    """The cost expected of what a search begins with."""
+    """The expected cost of the initial distribution."""
     worst: float
     best: float
-    """The values furthest beyond and within the limit, over some architectures of the space."""
+    """The values furthest beyond and furthest within the limit, over some architectures of the space."""
 
     @property
     def sign(self) -> int:
-        """1 where the limit is from above, -1 from below."""
+        """1 for an upper limit, -1 for a lower one."""
         return sign(self.limit)
 
     def bound(self, value: float) -> Bound[Mixture]:
-        """On the expectation."""
+        """A bound of this value on the expected cost."""
         side = {"upper": value} if self.sign > 0 else {"lower": value}
         return Bound(self.cost, name=self.limit.metric, **side)
 
     def annealed(self, share: float) -> float:
-        """From the unconstrained cost, where that breaks the limit, to the limit (METHODS: RC-DARTS)."""
+        """Interpolate from the unconstrained cost, if that breaks the limit, to the limit (RC-DARTS)."""
         far = (self.unconstrained - self.limit.value) * self.sign > 0
         return self.limit.value + (1 - share) * (self.unconstrained - self.limit.value if far else 0.0)
 
     def tightened(self, times: int) -> float:
-        """From the limit towards the best value, and not quite to it."""
+        """The limit moved towards the best value, but not quite to it."""
         room = (self.limit.value - self.best) * self.sign
         least = MARGIN * abs(self.worst - self.best)
         return self.best + max(TIGHTENING**times * room, least) * self.sign
 
 
 def sign(limit: Limit) -> int:
-    """1 for a limit from above, -1 for one from below."""
+    """1 for an upper limit, -1 for a lower one."""
     return 1 if limit.op in ("<=", "<") else -1
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a distribution became so that the architecture derived from it keeps the limits."""
+    """A distribution after projection, so that the architecture derived from it keeps the limits."""
 
     mixture: Mixture
     arch: Architecture
     broken: tuple[str, ...]
-    """One sentence for each limit that it does not keep all the same."""
+    """One sentence for each limit that the architecture still breaks."""
 
 
 class Constraints:
     """The limits of one search.
 
     Args:
-        start: the logits a search begins with.
+        start: initial logits of the search.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class Constraints:
             self._limited.append(Limited(limit, cost, float(cost(learnt)), worst, best))
         self._lagrangians = [AugmentedLagrangian.start(1) for _ in limits]
 
-    # --- on the way
+    # --- during the search
 
     def project(self, logits: Logits, condition: Condition, progress: float) -> Logits:
-        """The nearest logits whose expected costs keep the bounds of this moment."""
+        """Return the nearest logits whose expected costs keep the current bounds."""
         if self._config.bounds != "projection":
             return logits
         return self._projected(logits, [one.bound(self._now(one, progress)) for one in self._of(condition).values()])
@@ -129,10 +129,10 @@ class Constraints:
     def tangent(
         self, logits: Logits, gradients: Sequence[Tensor], condition: Condition, progress: float
     ) -> list[Tensor]:
-        """The gradients of the logits without what leads beyond a bound that is met.
+        """Return the gradients of the logits without the components that lead beyond an active bound.
 
-        Adam steps all coordinates alike, and a projection takes the same from all of them: together they would stand
-        still wherever all gradients lead beyond the bound, however unequal these are.
+        Adam moves all coordinates equally, and a projection takes the same from all of them: together they would make
+        no progress wherever all gradients lead beyond the bound, however unequal these are.
         """
         near = [one.bound(self._now(one, progress)) for one in self._of(condition).values()]
         if self._config.bounds != "projection" or not near:
@@ -148,13 +148,13 @@ class Constraints:
             return list(gradients)
         flat = torch.cat(list(gradients)).double().numpy()
         normals = np.stack(rows, axis=1)
-        # descent may only lead into the cone that the bounds leave: Moreau's decomposition
+        # descent must stay in the cone that the bounds allow: Moreau's decomposition
         flat = flat + normals @ nnls(normals, -flat)[0]
         parts = torch.split(torch.from_numpy(flat), [len(vector) for vector in gradients])
         return [part.to(vector) for part, vector in zip(parts, gradients, strict=True)]
 
     def terms(self, learnt: Mixture, condition: Condition, progress: float) -> Tensor:
-        """What an augmented Lagrangian adds to the loss; 0 where limits are kept by projection."""
+        """Return the augmented Lagrangian's term of the loss; 0 if projection keeps the limits."""
         if self._config.bounds != "lagrangian":
             return torch.zeros(())
         terms = [
@@ -164,7 +164,7 @@ class Constraints:
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def observe(self, learnt: Callable[[Condition], Mixture], watched: Sequence[Condition], step: int) -> None:
-        """Now and then let multipliers follow the worst excess under any of these conditions."""
+        """Update multipliers now and then with the worst excess under any of these conditions."""
         steps = step - self._config.first
         if self._config.bounds != "lagrangian" or steps % max(
             1, (self._config.steps - self._config.first) // NUM_UPDATES
@@ -181,7 +181,7 @@ class Constraints:
         return [dict(one.state()) for one in self._lagrangians]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Take over the multipliers."""
+        """Restore the multipliers."""
         self._lagrangians = [AugmentedLagrangian.restored(one) for one in state]
 
     def _now(self, one: Limited, progress: float) -> float:
@@ -192,10 +192,10 @@ class Constraints:
         with torch.enable_grad():
             return project(logits, bounds, self._relaxed.learnt)
 
-    # --- in the end
+    # --- at the end
 
     def require(self, logits: Logits, condition: Condition) -> None:
-        """Raises GradientSearchError where no architecture is found that keeps the limits as counted."""
+        """Raise GradientSearchError if no architecture is found that keeps the limits by computed costs."""
         broken = self.keep(logits, condition, None).broken
         if broken:
             raise GradientSearchError(broken[0])
@@ -203,7 +203,7 @@ class Constraints:
     def keep(self, logits: Logits, condition: Condition, measured: Measured | None) -> Kept:
         """Derive an architecture; tighten bounds and project again until it keeps the limits.
 
-        Where it never does, what came nearest to them. What is measured counts before what is computed.
+        If none does, return the one that came nearest. Measured costs take precedence over computed ones.
         """
         limited = self._of(condition)
         times = dict.fromkeys(limited, 0)
@@ -211,7 +211,7 @@ class Constraints:
         while True:
             try:
                 logits = self._projected(logits, [one.bound(one.tightened(times[i])) for i, one in limited.items()])
-            except NasError:  # no expectation keeps these bounds together: what was found before is the nearest
+            except NasError:  # no expectation keeps these bounds together: an earlier result is the nearest
                 if tried:
                     break
             kept, missed = self._derived(logits, list(limited.values()), measured)
@@ -226,7 +226,7 @@ class Constraints:
     def _derived(
         self, logits: Logits, limited: Sequence[Limited], measured: Measured | None
     ) -> tuple[Kept, list[float]]:
-        """The architecture of these logits, and by how much it misses each limit."""
+        """Derive the architecture of these logits, and by how much it misses each limit."""
         with torch.no_grad():
             mixture = self._relaxed.learnt(logits)
         arch = mixture.likeliest()
@@ -238,12 +238,12 @@ class Constraints:
         return Kept(mixture, arch, tuple(broken)), missed
 
     def _of(self, condition: Condition) -> dict[int, Limited]:
-        """The limits of a condition's target, and those of all, by number."""
+        """The limits of a condition's target and those of all targets, by index."""
         return {index: one for index, one in enumerate(self._limited) if _applies(one.limit, condition)}
 
 
 def _best(space: Space, cost: ExpectedCost, sign: int, seed: int) -> float:
-    """About the lowest cost there is (sign 1) or the highest (-1): the best of mutants of the best so far."""
+    """Approximate the lowest cost (sign 1) or the highest (-1) by hill climbing with mutants of the best so far."""
     rng = np.random.default_rng([seed, 0, 7])
     best = min((space.smallest(), space.largest()), key=lambda arch: sign * cost.of(arch))
     least = sign * cost.of(best)
@@ -255,7 +255,7 @@ def _best(space: Space, cost: ExpectedCost, sign: int, seed: int) -> float:
 
 
 def _applies(limit: Limit, condition: Condition) -> bool:
-    """A limit on one target is none on others; without objectives on a target it is on all."""
+    """Whether a limit applies: one on a target applies to that target only, or to all if no objective has a target."""
     _, at, target = limit.metric.partition("@")
     targets = {name.partition("@")[2] for name in condition.objectives} - {""}
     return not at or not targets or target in targets

@@ -1,8 +1,8 @@
 """A whole front in one run: a hypernetwork learns the distribution for every preference and every hardware target.
 
-Each step of the architecture draws a preference over the objectives and a target, and moves the hypernetwork down their
-scalarisation; a step of the weights is taken under a preference of its own. Multi-objective differentiable search
-(arXiv:2402.18213) combines the gradients of several targets; here they are averaged, or drawn one by one.
+Each architecture step draws a preference over the objectives and a target, and updates the hypernetwork with the
+gradient of their scalarisation; each weight step draws its own preference. Multi-objective differentiable search
+(arXiv:2402.18213) combines the gradients of several targets; here they are averaged, or one target is drawn per step.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from supernets.tasks import SamplingTask
 
 @dataclass(frozen=True)
 class FrontConfig:
-    """How to learn a front. GradientSearchError names the field, the value and what it may be."""
+    """How to learn a front. The constructor raises GradientSearchError that names the field, the value and the rule."""
 
     search: GradientConfig = field(default_factory=lambda: GradientConfig(lr_arch=3e-3))
     """The settings of the loop; `lr_arch` is the learning rate of the hypernetwork."""
     divisions: int = 4
-    """Parts that preferences are divided into in the result: of two objectives `divisions + 1` preferences."""
+    """Resolution of the preferences in the result: two objectives give `divisions + 1` preferences."""
     concentration: float = 1.0
-    """Of the Dirichlet distribution that preferences are drawn from; 1 draws all alike, below 1 more at the ends."""
+    """Of the Dirichlet distribution from which preferences are drawn; 1 is uniform, below 1 favours the ends."""
     scalarisation: str = "linear"
-    """linear or chebyshev, which reaches the concave parts of a front too."""
+    """linear or chebyshev; the latter also reaches the concave parts of a front."""
     all_targets: bool = False
     """Whether each step averages over all targets; otherwise it draws one."""
     hidden: int = 64
@@ -84,13 +84,13 @@ def front(
 ) -> list[Distribution]:
     """Learn one distribution for each target and each of a grid of preferences.
 
-    Arguments and errors are those of `search`, and so is what happens to the weights. The objectives of several targets
-    are told apart by what follows "@": ("error", "latency_ms@cpu", "latency_ms@pi5") has two targets of two objectives
-    each. A limit holds for its target, or for all where it names none. Labels have the target and what each objective
-    beyond the task's metric counts: "cpu 0.25".
+    Arguments, errors and the treatment of the weights are those of `search`. The suffix after "@" distinguishes the
+    objectives of several targets: ("error", "latency_ms@cpu", "latency_ms@pi5") has two targets with two objectives
+    each. A limit holds for its target, or for all if it names none. A label contains the target and the preference for
+    each objective except the task's metric: "cpu 0.25".
 
     Raises:
-        GradientSearchError: besides, fewer than two objectives, or targets that differ in what is minimised on them.
+        GradientSearchError: as in `search`; also for fewer than two objectives, or targets with different objectives.
     """
     config = config or FrontConfig()
     names = ordered(objectives, task.metric, costs)
@@ -109,13 +109,13 @@ def front(
 
 
 def by_target(objectives: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The objectives of each target, those without a target first; "" is the only target where none is named.
+    """Return the objectives of each target, those without a target first; "" is the only target if none is named.
 
     Raises:
-        GradientSearchError: one objective alone, or targets that differ in what is minimised on them.
+        GradientSearchError: there is only one objective, or the targets have different objectives.
     """
     if len(objectives) < 2:
-        raise GradientSearchError(f"objectives = {tuple(objectives)!r} make no front: name two or more")
+        raise GradientSearchError(f"objectives = {tuple(objectives)!r}: a front needs two or more, so name another")
     common = [name for name in objectives if "@" not in name]
     own: dict[str, list[str]] = {}
     for name in objectives:
@@ -126,14 +126,14 @@ def by_target(objectives: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for target, quantities in own.items():
         if sorted(quantities) != sorted(first):
             raise GradientSearchError(
-                f"objectives = {tuple(objectives)!r}: on {target!r} {', '.join(quantities)} is minimised and on "
-                f"{next(iter(own))!r} {', '.join(first)}: minimise the same on every target"
+                f"objectives = {tuple(objectives)!r}: {target!r} has {', '.join(quantities)}, but "
+                f"{next(iter(own))!r} has {', '.join(first)}: give every target the same objectives"
             )
     return {target: (*common, *(f"{name}@{target}" for name in first)) for target in own} or {"": tuple(common)}
 
 
 def simplex(num: int, divisions: int) -> Iterator[tuple[float, ...]]:
-    """All preferences over `num` objectives in multiples of 1 / divisions, those for the first objective first."""
+    """Yield all preferences over `num` objectives in multiples of 1 / divisions, starting with the first objective."""
     for rest in product(range(divisions + 1), repeat=num - 1):
         if sum(rest) <= divisions:
             yield tuple(share / divisions for share in (divisions - sum(rest), *rest))
@@ -147,12 +147,12 @@ def _grid(targets: Mapping[str, tuple[str, ...]], divisions: int) -> Iterator[Co
 
 
 def _drawing(targets: Mapping[str, tuple[str, ...]], config: FrontConfig) -> Draw:
-    """Preferences and targets as a function of the step and of what takes it."""
+    """Return a function that draws preferences and targets from the step and the stream (weights or architecture)."""
     named = list(targets.values())
     alpha = [config.concentration] * len(named[0])
 
     def draw(step: int, stream: str) -> list[Condition]:
-        # the weights' numbers come after the architecture's, so that the two have preferences of their own
+        # odd stream numbers for the weights, even ones for the architecture: the two draw independent preferences
         numbers = rng(config.search.seed, 2 * step + (stream == "weights"), "conditions")
         preference = tuple(numbers.dirichlet(alpha).tolist())
         drawn = int(numbers.integers(len(named)))

@@ -1,9 +1,9 @@
-"""The training examples in halves: one for the weights, one for the architecture (arXiv:1806.09055, section 3.1).
+"""Halves of the training examples: one for the weights, one for the architecture (arXiv:1806.09055, section 3.1).
 
-A supernet that is trained already has seen all of them, and may know them by heart: every architecture then does well
-on them, and they tell little of which is better. Its architecture learns from validation examples, where the task draws
-batches of them. So validation serves twice, as the metric by which a study chooses among what was learnt is of the same
-examples; the test split is for figures to be reported.
+A trained supernet has seen all training examples and may have memorised them: every architecture then scores well on
+them, so they say little about which is better. Its architecture therefore learns from validation examples, if the task
+draws batches of them. Validation is then used twice, because a study ranks the learned architectures on the same
+examples; report figures of the test split.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Halves:
     """Batches of either half; the batch of a step is a function of (seed, step).
 
     Args:
-        split: False for a supernet that is trained already: the architecture has the task's ``held_out`` batches, or
-            all training examples where it has none.
+        split: False for a trained supernet: the architecture learns from the task's ``held_out`` batches, or from all
+            training examples if the task has none.
 
     Raises:
         GradientSearchError: the task cannot select examples, or has fewer than two.
@@ -32,31 +32,31 @@ class Halves:
     def __init__(self, task: SamplingTask, seed: int, device: torch.device, *, split: bool = True) -> None:
         if not hasattr(task, "select"):
             raise GradientSearchError(
-                f"the task {task.name!r} has no select(), which gradient search halves its examples with: "
-                "see supernets.tasks.SamplingTask, or choose another searcher"
+                f"the task {task.name!r} has no select(), which gradient search needs to halve its examples: add it "
+                "(see supernets.tasks.SamplingTask), or choose another searcher"
             )
         if task.num_train < 2:
             raise GradientSearchError(
                 f"the task {task.name!r} has {task.num_train} training examples, which cannot be halved: give 2 or more"
             )
         self._task, self._seed, self._device = task, seed, device
-        # three numbers: the batches of no step draw from this stream
+        # three numbers: no step's batches use this stream
         order = torch.from_numpy(np.random.default_rng([seed, 0, 5]).permutation(task.num_train))
         self._held_out = None if split else getattr(task, "held_out", None)
         middle = task.num_train // 2 if split else 0
         self._weights, self._architecture = order[:middle], order[middle:]
 
     def weights(self, step: int) -> Any:
-        """The batch that trains the weights."""
+        """Return the batch that trains the weights."""
         return self._batch(self._weights, step, 2 * step)
 
     def architecture(self, step: int) -> Any:
-        """The batch that the architecture learns from."""
+        """Return the batch that the architecture learns from."""
         if self._held_out is not None:
             return to_device(self._held_out(step, self._seed), self._device)
         return self._batch(self._architecture, step, 2 * step + 1)
 
     def _batch(self, half: Tensor, step: int, number: int) -> Any:
-        """`number` tells the augmentations of the two batches of a step apart."""
+        """`number` separates the augmentations of the two batches of a step."""
         chosen = half[batch_indices(len(half), self._task.batch_size, step, self._seed)]
         return to_device(self._task.select(chosen.tolist(), number, self._seed), self._device)

@@ -1,6 +1,6 @@
-"""Architecture parameters computed from what is preferred: one network learns a whole front (arXiv:2402.18213).
+"""A hypernetwork computes architecture parameters from a preference, so one network learns a front (arXiv:2402.18213).
 
-Fronts by a network that reads the preference go back to arXiv:2010.04104.
+Learning fronts with a network that reads the preference goes back to arXiv:2010.04104.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from nas.searchers.gradient.logits import Condition, Logits
 
 LAST = 0.1
-"""Of the last layer's initial weights: all conditions begin near what the method begins with."""
+"""Factor of the last layer's initial weights: all conditions start near the method's initial parameters."""
 
 
 class Hypernetwork:
     """A perceptron from a preference (num_objectives,) and a target's one-hot vector to the logits of all choices.
 
     Args:
-        start: the bias of the last layer: what a method begins with.
-        hidden: units of each of two hidden layers.
+        start: the bias of the last layer: the method's initial parameters.
+        hidden: units in each of the two hidden layers.
     """
 
     def __init__(

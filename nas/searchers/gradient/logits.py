@@ -1,7 +1,7 @@
-"""Where the architecture parameters of all choices come from: a table of them, or whatever computes them.
+"""Sources of the architecture parameters: a table, or a network that computes them.
 
-Parameters are logits, or what a method has in their place (DrNAS: concentrations before their ELU): one vector a choice
-that is left open, over the options the space keeps. They live on the CPU, where few numbers are quickest.
+Parameters are logits, or a method's equivalent (DrNAS: concentrations before their ELU): one vector per open choice,
+over the options that the space keeps. They are on the CPU, which is fastest for few numbers.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ Logits = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Condition:
-    """What an architecture is wanted for."""
+    """The objectives, preference and target for which an architecture is learned."""
 
     objectives: tuple[str, ...]
-    """What is minimised, the task's metric first; the others name costs."""
+    """Minimised metrics, the task's metric first; the others name costs."""
     preference: tuple[float, ...]
-    """What each of them counts, 0 or more; the sum is 1."""
+    """Weight of each objective, 0 or more, summing to 1."""
     target: int = 0
-    """Number of the hardware target the costs belong to."""
+    """Index of the hardware target of the costs."""
     label: str = ""
-    """The name its distribution goes by."""
+    """The name of its distribution."""
 
 
 class Source(Protocol):
-    """Gives the architecture parameters of all choices under a condition."""
+    """Computes the architecture parameters of all choices under a condition."""
 
     def logits(self, condition: Condition) -> dict[str, Tensor]:
-        """With a graph to `parameters`."""
+        """Return the architecture parameters by path, with a graph to `parameters`."""
         ...
 
     def parameters(self) -> dict[str, Tensor]:
-        """The leaves that are learnt, by name."""
+        """Return the learned leaves by name."""
         ...
 
 
 class Table:
-    """One vector a choice, the same under every condition."""
+    """One vector per choice, the same under every condition."""
 
     def __init__(self, logits: Logits) -> None:
         self._logits = {path: vector.detach().clone().requires_grad_() for path, vector in logits.items()}
@@ -60,12 +60,12 @@ class Table:
 
     @torch.no_grad()
     def assign(self, logits: Logits) -> None:
-        """Take over these values, as a projection does."""
+        """Overwrite the parameters, for example with projected ones."""
         for path, vector in self._logits.items():
             vector.copy_(logits[path])
 
 
 def initial(method: Method, free: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """What a method begins with, for each choice that is left open."""
+    """Return the method's initial parameters for each open choice."""
     rng = generator(seed, 0, "initial")
     return {path: method.initial(len(kept), rng) for path, kept in free.items()}

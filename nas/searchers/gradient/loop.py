@@ -52,20 +52,20 @@ def search(
 ) -> list[Distribution]:
     """Learn one distribution over the architectures of a supernet, and derive an architecture from it.
 
-    The weights are trained in place, so give a copy of a supernet that is still wanted; with
-    ``config.train_weights=False`` they stay as they are, bit for bit.
+    The weights are trained in place, so pass a copy if you still need the supernet; with
+    ``config.train_weights=False`` they stay unchanged, bit for bit.
 
     Args:
-        costs: expected costs by metric: what objectives and limits may be about.
-        objectives: what is minimised, the task's metric and costs, all alike; that metric alone if there are none.
-        limits: on costs; the derived architecture keeps them, or a warning says which it does not.
-        measured: further or better values of an architecture's costs, which limits are then checked on.
-        directory: for checkpoints; a search that was begun there with the same settings goes on. None writes none.
-        progress: a bar on a terminal, log lines elsewhere.
+        costs: expected costs by metric; objectives and limits may refer to them.
+        objectives: minimised metrics, the task's metric and costs, equally weighted; by default that metric alone.
+        limits: on costs; the derived architecture keeps them, or a warning names those that it breaks.
+        measured: further or more accurate costs of an architecture, on which limits are then checked.
+        directory: for checkpoints; a search started there with the same settings resumes. None writes none.
+        progress: show a bar on a terminal, log lines elsewhere.
 
     Raises:
-        GradientSearchError: an objective or a limit without a cost, a limit that no architecture seems to keep, or too
-            many steps in a row without a finite loss or gradient.
+        GradientSearchError: an objective or a limit has no cost, no architecture is found that keeps a limit, or too
+            many consecutive steps have no finite loss or gradient.
         CheckpointError: the directory holds the checkpoints of another search.
     """
     config = config or GradientConfig()
@@ -79,14 +79,14 @@ def search(
     return loop.run(directory, measured, progress)
 
 
-# --- what a search is made of ---------------------------------------------------------------------------------------
+# --- parts of a search ----------------------------------------------------------------------------------------------
 
 
 def ordered(objectives: Sequence[str], metric: str, costs: Mapping[str, ExpectedCost]) -> tuple[str, ...]:
-    """The objectives, the task's metric first.
+    """Return the objectives, the task's metric first.
 
     Raises:
-        GradientSearchError: the task's metric is missing, or another has no expected cost.
+        GradientSearchError: the task's metric is missing, or another objective has no expected cost.
     """
     if metric not in objectives:
         raise GradientSearchError(
@@ -96,28 +96,29 @@ def ordered(objectives: Sequence[str], metric: str, costs: Mapping[str, Expected
     for name in objectives:
         if name != metric and name not in costs:
             raise GradientSearchError(
-                f"the objective {name!r} has no expected cost; there is: {', '.join(costs) or 'none'}: hand "
-                "it over in costs"
+                f"the objective {name!r} has no expected cost (known: {', '.join(costs) or 'none'}): pass it in costs"
             )
     return (metric, *(name for name in dict.fromkeys(objectives) if name != metric))
 
 
 def relax(supernet: Supernet, task: SamplingTask, config: GradientConfig) -> Relaxed:
-    """The relaxed network of a configuration's method.
+    """Return the relaxed network for the configured method.
 
     Raises:
-        GradientSearchError: the space leaves no choice, or the method unrolls a step of weights that are not trained.
+        GradientSearchError: the space has no open choice, or the method needs a step of weights that are not trained.
     """
     chosen = method(config.method)
     if chosen.order == 2 and not config.train_weights:
         raise GradientSearchError(
-            f"method = {config.method!r} goes through a step of the weights, which train_weights=False leaves alone: "
-            "use order=1"
+            f"method = {config.method!r} differentiates through a step of the weights, but train_weights=False does "
+            "not train them: use order=1"
         )
     precision = resolve_precision(config.precision, supernet.device, supernet.subnet(supernet.space.largest()))
     relaxed = Relaxed(supernet, chosen, task, precision, config.partial)
     if not relaxed.free:
-        raise GradientSearchError(f"the space {supernet.space!r} leaves no choice: there is nothing to search")
+        raise GradientSearchError(
+            f"the space {supernet.space!r} has no open choice, so there is nothing to search: give it more options"
+        )
     return relaxed
 
 
@@ -132,16 +133,16 @@ def build(
     limits: Sequence[Limit],
     scalarisation: str = "linear",
 ) -> Loop:
-    """A search, ready to run; what cannot be is said before anything is trained."""
+    """Return a search that is ready to run; raise GradientSearchError for invalid settings before any training."""
     if limits and config.selection == "perturbation":
         raise GradientSearchError(
-            f"selection = 'perturbation' chooses by score alone, and there are limits, '{limits[0]}': use 'probability'"
+            f"selection = 'perturbation' ignores limits, but there are some, such as '{limits[0]}': use 'probability'"
         )
     for limit in limits:
         if limit.metric not in costs:
             raise GradientSearchError(
-                f"the limit '{limit}' is on a metric without expected cost; there is: {', '.join(costs) or 'none'}: "
-                "hand it over in costs, or leave the limit to a search that evaluates"
+                f"the limit '{limit}' is on a metric without an expected cost (known: {', '.join(costs) or 'none'}): "
+                "pass it in costs, or leave the limit to a search that evaluates"
             )
     names = [name for condition in watched for name in condition.objectives[1:]]
     names += [limit.metric for limit in limits]
@@ -161,14 +162,14 @@ class Loop:
 
     stepper: Stepper
     identity: dict[str, Any] = field(default_factory=dict)
-    """Further settings, which must be equal for a search to go on."""
+    """Further settings, which must be equal for a search to resume."""
 
     def __post_init__(self) -> None:
         self.config, self.watched = self.stepper.config, self.stepper.watched
         self.watch = Watch(self.stepper.relaxed, self.config, self.stepper.source, self.watched)
 
     def run(self, directory: Path | str | None, measured: Measured | None, progress: bool) -> list[Distribution]:
-        """Search to the end, and derive an architecture from each distribution."""
+        """Run to the end, and derive an architecture from each distribution."""
         began = time.monotonic()
         with resumable.resumed(self, directory) as found:
             with resumable.own_random_numbers():
@@ -220,7 +221,7 @@ class Loop:
 
     @torch.no_grad()
     def _perturbed(self, mixture: Mixture) -> Architecture:
-        """The architecture of the options that the mixture can least do without."""
+        """Derive the architecture of the options whose removal harms the mixture most."""
         relaxed, seed = self.stepper.relaxed, self.config.seed
         learnt = {path: mixture[path][list(codes)].tolist() for path, codes in relaxed.free.items()}
         chosen = by_perturbation(learnt, lambda table: relaxed.score(table, seed), rng(seed, 0, "selection"))

@@ -1,8 +1,8 @@
-"""The gradient methods: from the architecture parameters of one choice to the probabilities its mixture gets in a step.
+"""The gradient methods: they map the architecture parameters of a choice to its mixture probabilities in a step.
 
-Parameters are logits (DrNAS: concentrations before their ELU) over the n options the space keeps; all tensors are (n,)
-in the dtype and on the device of the logits. `progress` goes from 0 in the first step of a search to 1 in its last.
-A method has settings and no state. Noise is drawn in float64, from the generator that is given.
+Parameters are logits (DrNAS: concentrations before their ELU) over the n options that the space keeps; all tensors are
+(n,) with the dtype and device of the logits. `progress` runs from 0 in the first step of a search to 1 in the last. A
+method has settings and no state. Noise is drawn in float64 from the given generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nas.searchers.gradient.regularisers import PENALTIES, dirichlet_distance, d
 from supernets.spelling import parse
 
 SPREAD = 1e-3  # standard deviation of initial parameters, as in the released code of DARTS, GDAS and DrNAS
-LEAST = 1e-3  # concentration at which a Dirichlet distribution is still drawn from: below, its gradients overflow
+LEAST = 1e-3  # smallest concentration of a Dirichlet draw: below it, gradients overflow
 
 
 class Method(Protocol):
@@ -31,7 +31,7 @@ class Method(Protocol):
 
     @property
     def sparse(self) -> bool:
-        """Whether options of probability exactly 0 are not to be run."""
+        """Whether to skip options with probability exactly 0."""
         ...
 
     @property
@@ -40,19 +40,19 @@ class Method(Protocol):
         ...
 
     def initial(self, num_options: int, rng: torch.Generator) -> Tensor:
-        """Parameters to begin with."""
+        """Return initial parameters."""
         ...
 
     def probabilities(self, logits: Tensor, progress: float, rng: torch.Generator) -> Tensor:
-        """What the mixture gets in this step, with a graph to the parameters."""
+        """Return the mixture probabilities of this step, with a graph to the parameters."""
         ...
 
     def learnt(self, logits: Tensor) -> Tensor:
-        """The distribution that has been learnt so far, without noise, with a graph to the parameters."""
+        """Return the distribution learned so far, without noise, with a graph to the parameters."""
         ...
 
     def penalty(self, logits: Tensor) -> Tensor:
-        """What is added to the loss for this choice, a scalar."""
+        """Return the scalar to add to the loss for this choice."""
         ...
 
 
@@ -66,9 +66,9 @@ class Darts:
     order: int = 1
     """2: the architecture's gradient goes through one step of the weights, at several times the cost."""
     regulariser: str = "decay"
-    """none, decay (of logits), entropy (what a choice leaves open) or uniform (distance to equal probabilities)."""
+    """none, decay (of logits), entropy (of the probabilities) or uniform (distance to equal probabilities)."""
     strength: float = 1e-3
-    """Of the regulariser; the paper's."""
+    """Of the regulariser; the paper's value."""
 
     def __post_init__(self) -> None:
         _check(self, "order", self.order in (1, 2), "1 or 2")
@@ -89,17 +89,17 @@ class Darts:
 
 @dataclass(frozen=True)
 class Gdas:
-    """One sampled option a step, with the gradient of the Gumbel-softmax it was sampled by (GDAS, arXiv:1910.04465).
+    """One sampled option per step, with the gradient of the Gumbel-softmax that sampled it (GDAS, arXiv:1910.04465).
 
-    The probabilities are exactly one-hot: the network that runs is the one that was drawn, and what is derived in the
-    end is what was searched.
+    The probabilities are exactly one-hot: the network that runs is the sampled one, so searched and derived networks
+    are of the same kind.
     """
 
     name: ClassVar[str] = "gdas"
     order: ClassVar[int] = 1
 
     temperature: float = 10.0
-    """Of the Gumbel-softmax in the first step; the paper's, as is the last."""
+    """Of the Gumbel-softmax in the first step; first and last value are the paper's."""
     end: float = 0.1
     schedule: str = "linear"
     """From the first temperature to the last: constant, linear, exponential or cosine."""
@@ -107,8 +107,8 @@ class Gdas:
     """As in darts."""
     strength: float = 1e-3
     sparse: bool = False
-    """yes: options that were not drawn are not run, so a step costs what one network costs, as in the paper. They then
-    tell nothing, and nothing drawn is ever compared with them; that found worse networks for the same steps."""
+    """yes: options that are not drawn do not run, so a step costs as much as one network, as in the paper. They then
+    get no gradient and are never compared with the drawn one; this found worse networks in the same steps."""
 
     def __post_init__(self) -> None:
         _check_temperatures(self)
@@ -132,9 +132,9 @@ class Gdas:
 
 @dataclass(frozen=True)
 class Snas:
-    """Samples of a concrete distribution, ever nearer to one-hot (SNAS, arXiv:1812.09926).
+    """Samples from a concrete distribution that approaches one-hot (SNAS, arXiv:1812.09926).
 
-    The temperatures and the exponential schedule between them are ours: the paper says that it is annealed to near 0.
+    The temperatures and their exponential schedule are ours: the paper says only that they are annealed to near 0.
     """
 
     name: ClassVar[str] = "snas"
@@ -170,18 +170,18 @@ class Snas:
 
 @dataclass(frozen=True)
 class DrNas:
-    """Samples of a Dirichlet distribution whose concentrations, ELU(parameter) + 1, are learnt (arXiv:2006.10355)."""
+    """Samples from a Dirichlet distribution with learned concentrations, ELU(parameter) + 1 (arXiv:2006.10355)."""
 
     name: ClassVar[str] = "drnas"
     sparse: ClassVar[bool] = False
     order: ClassVar[int] = 1
 
     concentration: float = 1.0
-    """With which every option begins, and to which the regulariser pulls it; 1 draws from all mixtures alike."""
+    """Initial value of every option, and the regulariser's anchor; 1 is the uniform distribution over mixtures."""
     regulariser: str = "kl"
     """To the symmetric distribution: kl (divergence) or distance (squared, of concentrations); or one of darts'."""
     strength: float = 1e-3
-    """Of the regulariser; that of the released code."""
+    """Of the regulariser; the value of the released code."""
 
     def __post_init__(self) -> None:
         _check(self, "concentration", 0.01 <= self.concentration < math.inf, "0.01 or more")
@@ -192,7 +192,7 @@ class DrNas:
         return middle + _near_zero(num_options, rng)
 
     def probabilities(self, logits: Tensor, progress: float, rng: torch.Generator) -> Tensor:
-        """A reparameterised draw; computed in float64 on the CPU, for concentrations near 0 underflow otherwise."""
+        """Return a reparameterised draw, in float64 on the CPU because concentrations near 0 would underflow."""
         concentrations = self.concentrations(logits.cpu().double()).clamp_min(LEAST)
         seed = int(torch.randint(2**62, (), generator=rng, device=rng.device))
         with torch.random.fork_rng(devices=()):  # torch's Dirichlet distribution takes no generator
@@ -200,12 +200,12 @@ class DrNas:
             return torch.distributions.Dirichlet(concentrations, validate_args=False).rsample().to(logits)
 
     def learnt(self, logits: Tensor) -> Tensor:
-        """The mean of the distribution."""
+        """Return the mean of the distribution."""
         concentrations = self.concentrations(logits)
         return concentrations / concentrations.sum(-1, keepdim=True)
 
     def penalty(self, logits: Tensor) -> Tensor:
-        if self.regulariser == "kl":  # in float64: the gradient of the logarithm of the gamma function overflows early
+        if self.regulariser == "kl":  # in float64: the gradient of the log gamma function overflows early
             divergence = dirichlet_kl(self.concentrations(logits.double()), self.concentration)
             return self.strength * divergence.to(logits.dtype)
         if self.regulariser == "distance":
@@ -214,34 +214,34 @@ class DrNas:
 
     @staticmethod
     def concentrations(logits: Tensor) -> Tensor:
-        """ELU(parameter) + 1, without the rounding that makes it 0 for parameters below -17."""
+        """Return ELU(parameter) + 1, without the rounding that makes it 0 for parameters below -17."""
         return torch.where(logits > 0, logits + 1, logits.clamp_max(0).exp())
 
 
 @dataclass(frozen=True)
 class SmallTemperature:
-    """A softmax at a temperature that falls to nearly 0, so that the network derived is the one that was searched.
+    """A softmax at a temperature that decreases to nearly 0, so that the derived network is the searched one.
 
-    Noise lets gradients reach options that a small temperature shuts out. A sparse and noisy softmax, an exponential
-    schedule and a temperature that follows an entropy are the ingredients of small-temperature DARTS; the formulas are
-    ours: softmax((logits + sigma * noise) / T) over the k largest of them, with T = temperature * (end / temperature)
-    ** progress or, where `adaptive`, that T at which the entropy of the result is (1 - progress) log n.
+    Noise lets gradients reach options that a low temperature excludes. Small-temperature DARTS combines a sparse and
+    noisy softmax, an exponential schedule and a temperature that follows an entropy; the formulas are ours:
+    softmax((logits + sigma * noise) / T) over the k largest, with T = temperature * (end / temperature) ** progress or,
+    if `adaptive`, the T at which the entropy of the result is (1 - progress) log n.
     """
 
     name: ClassVar[str] = "small-temperature"
     order: ClassVar[int] = 1
 
     temperature: float = 1.0
-    """In the first step; without meaning where the temperature is adaptive."""
+    """In the first step; ignored if the temperature is adaptive."""
     end: float = 0.05
-    """The last temperature, and the lowest of adaptive ones; `learnt` is the softmax at this one."""
+    """The last temperature, and the lowest adaptive one; `learnt` is the softmax at this temperature."""
     schedule: str = "exponential"
     """From the first temperature to the last: constant, linear, exponential or cosine."""
     adaptive: bool = False
     k: int = 0
-    """So many options share the probability, the others get exactly 0 and are not run; 0: all of them do."""
+    """Number of options that share the probability; the others get exactly 0 and do not run. 0: all options."""
     sigma: float = 0.1
-    """How much noise is added to the logits."""
+    """Scale of the noise added to the logits."""
     noise: str = "gumbel"
     """gumbel, or half-normal: the absolute value of normal noise."""
     regulariser: str = "decay"
@@ -250,7 +250,7 @@ class SmallTemperature:
 
     def __post_init__(self) -> None:
         _check_temperatures(self)
-        _check(self, "k", self.k == 0 or self.k >= 2, "2 or more, for one option has no gradient, or 0 for all of them")
+        _check(self, "k", self.k == 0 or self.k >= 2, "2 or more, because one option has no gradient, or 0 for all")
         _check(self, "sigma", 0 <= self.sigma < math.inf, "0 or more")
         _check(self, "noise", self.noise in NOISES, f"one of {', '.join(NOISES)}")
         _check_penalty(self)
@@ -287,16 +287,16 @@ METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (Darts, Gdas, Sn
 
 
 def method(text: str) -> Method:
-    """The method that a text names, such as ``darts(order=2)``.
+    """Return the method that a text names, such as ``darts(order=2)``.
 
     Raises:
-        SpellingError: listing what there is.
-        NasError: a setting with a value that cannot be.
+        SpellingError: unknown method or setting; the message lists the known ones.
+        NasError: a setting has an invalid value.
     """
     return parse(text, METHODS, "gradient method")
 
 
-# --- what methods share ---------------------------------------------------------------------------------------------
+# --- shared by the methods ------------------------------------------------------------------------------------------
 
 
 def _near_zero(num_options: int, rng: torch.Generator) -> Tensor:

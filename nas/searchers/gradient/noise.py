@@ -1,4 +1,4 @@
-"""Noise for the logits of a choice, in their dtype and on their device; drawn in float64."""
+"""Noise for the logits of a choice, with their dtype and device; drawn in float64."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def gumbel(like: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard Gumbel noise: adding it to log-probabilities makes the arg max a sample of them."""
+    """Return standard Gumbel noise: the arg max of log probabilities plus this noise is a sample from them."""
     waiting = torch.empty(like.shape, dtype=torch.float64, device=rng.device).exponential_(generator=rng)
     return -waiting.clamp_min(torch.finfo(torch.float64).tiny).log().to(like)
 
 
 def half_normal(like: Tensor, rng: torch.Generator) -> Tensor:
-    """The absolute value of standard normal noise."""
+    """Return the absolute value of standard normal noise."""
     return torch.randn(like.shape, dtype=torch.float64, device=rng.device, generator=rng).abs().to(like)
 
 

@@ -1,7 +1,7 @@
-"""Several objectives as one number that gradients lead down.
+"""Several objectives combined into one number to minimise.
 
-Each is normalised by the range it has over some architectures of the space, so that a preference says what a network
-gives up of one range for a share of another. The number is in units of the loss: with one objective it is the loss.
+Each objective is normalised by its range over some architectures of the space, so a preference states how much of one
+range to trade for a share of another. The result has the unit of the loss: with one objective it is the loss.
 """
 
 from __future__ import annotations
@@ -20,55 +20,56 @@ from search_spaces import Architecture, Space
 from supernets.relaxation import Mixture
 
 NUM_SAMPLED = 126
-"""Random architectures that ranges of costs are read off, beside the smallest and the largest."""
+"""Random architectures that determine the ranges of costs, besides the smallest and the largest."""
 NUM_FEW = 6
-"""Likewise of the loss, for which each is run once."""
+"""The same for the loss, which takes one forward pass each."""
 LEAST_SPREAD = 0.02
-"""Of a range, as a share of its values: untrained weights make all architectures equally bad."""
+"""Smallest width of a range, as a share of its values: untrained weights make all architectures equally bad."""
 BLEND = 0.05
-"""What the sum adds to the maximum, so that a Chebyshev optimum is never dominated."""
+"""Weight of the sum added to the maximum, so that a Chebyshev optimum is never dominated."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The lowest and the highest value an objective has over some architectures."""
+    """The lowest and the highest value of an objective over some architectures."""
 
     low: float
     high: float
 
     @property
     def width(self) -> float:
-        """Above 0, also where all values are equal."""
+        """The width, above 0 even if all values are equal."""
         return max(self.high - self.low, LEAST_SPREAD * max(abs(self.low), abs(self.high))) or 1.0
 
     def normalised(self, value: Tensor) -> Tensor:
-        """0 at the lowest value and 1 at the highest."""
+        """Map the lowest value to 0 and the highest to 1."""
         return (value - self.low) / self.width
 
     @classmethod
     def of(cls, name: str, values: Sequence[float]) -> Range:
-        """Raises GradientSearchError where a value is not finite."""
+        """Return the range of values; raise GradientSearchError if one is not finite."""
         wrong = [value for value in values if not np.isfinite(value)]
         if wrong:
             raise GradientSearchError(
-                f"{name} of an architecture of the space is {wrong[0]}: give finite costs and data"
+                f"{name} of an architecture of the space is {wrong[0]}: costs and losses must be finite, so check the "
+                "cost function or look for NaN in the data"
             )
         return cls(min(values), max(values))
 
 
 def sample(space: Space, seed: int, num: int = NUM_SAMPLED) -> list[Architecture]:
-    """The smallest, the largest and `num` random architectures."""
+    """Return the smallest, the largest and `num` random architectures."""
     rng = np.random.default_rng([seed, 0, 6])
     return [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(num))]
 
 
 def linear(values: Tensor, preference: Tensor) -> Tensor:
-    """The mean weighted by the preference: reaches the convex part of a front."""
+    """Return the sum weighted by the preference: it reaches the convex part of a front."""
     return (values * preference).sum()
 
 
 def chebyshev(values: Tensor, preference: Tensor) -> Tensor:
-    """The largest weighted value and a little of their sum: reaches the concave parts of a front too."""
+    """Return the largest weighted value plus a little of their sum: it also reaches the concave parts of a front."""
     weighted = values * preference
     return weighted.max() + BLEND * weighted.sum()
 
@@ -78,25 +79,25 @@ SCALARISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"linear": linea
 
 
 class ExpectedCost(Protocol):
-    """What a network costs, in expectation and exactly: a `supernets.relaxation.Cost`."""
+    """The cost of a network, in expectation and exactly: a `supernets.relaxation.Cost`."""
 
     def __call__(self, mixture: Mixture) -> Tensor:
-        """A scalar with a graph to the probabilities."""
+        """Return the expected cost, a scalar with a graph to the probabilities."""
         ...
 
     def of(self, arch: Architecture) -> float:
-        """Of one architecture."""
+        """Return the cost of one architecture."""
         ...
 
 
 class Objectives:
-    """One number in place of several objectives, as a condition prefers them.
+    """Combines several objectives into one number, weighted by a condition's preference.
 
     Args:
-        names: the costs that are objectives or limited; the others are left aside.
+        names: costs that are objectives or limited; others are ignored.
 
     Raises:
-        GradientSearchError: a cost that is not finite.
+        GradientSearchError: a cost is not finite.
     """
 
     def __init__(
@@ -116,16 +117,16 @@ class Objectives:
         self._scalarise = SCALARISATIONS[scalarisation]
 
     def measure(self, losses: Callable[[list[Architecture]], list[float]]) -> None:
-        """Find the range of the loss, the first time it is called."""
+        """Determine the range of the loss on the first call."""
         if self.loss_range is None:
             self.loss_range = Range.of("the loss", losses(self._few))
 
     def unit(self, condition: Condition) -> float:
-        """What a regulariser counts by: beside costs, the range of the loss, which a trained supernet makes small."""
+        """The regulariser's factor: 1, or with costs the range of the loss, which is small for a trained supernet."""
         return self.loss_range.width if self.loss_range is not None and condition.objectives[1:] else 1.0
 
     def total(self, loss: Tensor, learnt: Mixture, condition: Condition) -> Tensor:
-        """In units of the loss; with equal preferences the loss itself plus the costs."""
+        """Return the combined objective in units of the loss; equal preferences give the loss plus scaled costs."""
         names = condition.objectives[1:]
         if not names:
             return loss

@@ -1,4 +1,4 @@
-"""Which choices are among operations, and which of these have no parameters: what searches collapse to."""
+"""Finds choices among operations, and the operations without parameters, to which searches collapse."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from supernets.structure import OneOf
 
 
 def parameter_free(supernet: Supernet) -> dict[str, tuple[bool, ...]]:
-    """By path of a choice that picks an alternative of a `one_of`: whether each option of the declaration has none.
+    """Whether each declared option has no parameters, by path of the choices that select an alternative of a `one_of`.
 
-    Options that the space was narrowed not to have count as having some.
+    Options outside a narrowed space count as having parameters.
     """
     found = {}
     space = supernet.space
@@ -37,6 +37,6 @@ def _picked(network: nn.Module) -> dict[str, OneOf]:
 
 
 def _common(picked: dict[int, dict[str, OneOf]]) -> list[str]:
-    """Names of the places that all these networks have."""
+    """Names of the `one_of` modules that all these networks have."""
     first = next(iter(picked.values()), {})
     return [name for name in first if all(name in operations for operations in picked.values())]

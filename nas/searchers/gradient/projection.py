@@ -1,10 +1,10 @@
-"""Architecture parameters moved onto bounds, the shortest way.
+"""Projects architecture parameters onto bounds with the least change.
 
-After RC-DARTS: ordinary steps of gradient descent, and every now and then a projection onto the bounds. That, the
-bounded problem and cells of their own for each depth are published; formulas and algorithm are ours.
+After RC-DARTS, which alternates ordinary gradient steps with projections onto the bounds. The alternation, the bounded
+problem and separate cells for each depth are published; formulas and algorithm are ours.
 
-Cells for early, middle and late layers are a matter of the declaration: a space with a choice for each stage (`per=`)
-learns each stage by itself and costs it at its own resolution. Nothing here has to know.
+Separate cells for early, middle and late layers are part of the declaration: a space with one choice per stage (`per=`)
+learns each stage separately and counts its cost at its own resolution. This file needs no case for it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from torch import Tensor
 from nas.errors import NasError
 from nas.searchers.gradient.bounds import Bound, excess
 
-TOLERANCE = 1e-9  # by which share of itself a bound may be missed and still counts as kept
-COARSE = 1e-6  # likewise where parameters are float32
+TOLERANCE = 1e-9  # largest relative miss at which a bound counts as kept
+COARSE = 1e-6  # the same for float32 parameters
 ROUNDS = 300
-MEMORY = 10  # rounds that a step is compared with
+MEMORY = 10  # earlier rounds in the non-monotone line search
 MAX_HALVINGS = 40
-REACH = 20.0  # of a step, in parameters: a softmax is flat further on
+REACH = 20.0  # longest step in any parameter: a softmax is flat beyond
 CURVATURES = (0.1, 1e6)
-INSIDE = 1e-3  # so far within bounds, as a share of them, is what a search that begins anew heads for
-NEAR = 1e-7  # a side missed by less, or kept with less to spare, is met
-NEGLIGIBLE = 1e-12  # as a share of the squared way: what another round would have to gain
-DECISIVE = 100.0  # times the squared way: the price of a miss that keeps the search where bounds are kept
-SHRUNK = (0.5, 0.0)  # so much of each choice's differences is left where projection begins anew
+INSIDE = 1e-3  # relative distance within the bounds that a restart aims for
+NEAR = 1e-7  # a side whose relative distance is smaller counts as active
+NEGLIGIBLE = 1e-12  # smallest gain of a round, as a share of the squared distance
+DECISIVE = 100.0  # initial price of a miss, as a multiple of the squared distance: keeps the search within the bounds
+SHRUNK = (0.5, 0.0)  # share of each choice's differences that restarts keep
 
 Vector = npt.NDArray[np.float64]
 
 
 def softmax(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What most methods have learnt of logits by path."""
+    """The learned probabilities of most methods, from logits by path."""
     return {path: vector.softmax(-1) for path, vector in logits.items()}
 
 
@@ -49,19 +49,19 @@ def project(
     bounds: Sequence[Bound[Any]],
     learnt: Callable[[Mapping[str, Tensor]], Any] = softmax,
 ) -> dict[str, Tensor]:
-    """The nearest parameters whose expected costs keep the bounds: least squared change, over all choices together.
+    """Return the nearest parameters whose expected costs keep the bounds: least squared change over all choices.
 
-    Parameters that keep them, to a billionth of the bound (float32: a millionth), are returned as they are. Others
-    come to lie on the bounds they missed. With the softmax the sum of each choice's parameters stays, for no cost
-    depends on it. The problem is not convex: what is found is the optimum that descent from the parameters leads to;
-    where they are so decided that costs have no slope there, descent begins where they are less decided and bounds are
-    kept. Computed in float64.
+    Parameters that keep the bounds to a relative 1e-9 (float32: 1e-6) are returned unchanged. Others move onto the
+    bounds that they miss. With the softmax, the sum of each choice's parameters stays, since no cost depends on it. The
+    problem is not convex: the result is the optimum that descent from the parameters reaches. If the parameters are so
+    decided that costs have no slope, descent restarts from less decided parameters that keep the bounds. Computed in
+    float64.
 
     Args:
-        learnt: what costs are functions of, from parameters by path.
+        learnt: maps parameters by path to the argument of costs.
 
     Raises:
-        NasError: no parameters that keep all bounds were found; it names the bound that is missed most.
+        NasError: it finds no parameters that keep all bounds; the message names the bound that is missed most.
     """
     if not logits or not bounds:
         return dict(logits)
@@ -79,7 +79,7 @@ def project(
 
 
 class _Problem:
-    """Parameters of all choices as one vector (n,), and what bounds with m sides say of it."""
+    """The parameters of all choices as one vector (n,), and the m sides of the bounds as functions of it."""
 
     def __init__(
         self,
@@ -93,18 +93,18 @@ class _Problem:
         self.tolerance = TOLERANCE if all(one.dtype == torch.float64 for one in logits.values()) else COARSE
 
     def parameters(self, point: Vector) -> dict[str, Tensor]:
-        """By path, each as it was given."""
+        """Return the parameters by path, with their original dtypes and devices."""
         parts = zip(self._logits.items(), self._split(torch.from_numpy(point)), strict=True)
         return {path: part.to(vector) for (path, vector), part in parts}
 
     def shrunk(self, share: float) -> Vector:
-        """The origin with each choice's parameters nearer to their mean."""
+        """Return the origin with each choice's parameters moved towards their mean."""
         parts = self._split(torch.from_numpy(self.origin))
         shrunk: Vector = torch.cat([part.mean() + share * (part - part.mean()) for part in parts]).numpy()
         return shrunk
 
     def excess(self, point: Vector) -> Vector:
-        """Of each side (m,)."""
+        """Return the excess of each side, (m,)."""
         with torch.no_grad():
             found: Vector = self._excess(torch.from_numpy(point)).numpy()
         return found
@@ -113,23 +113,22 @@ class _Problem:
         return bool(self.excess(point).max() <= TOLERANCE)
 
     def slopes(self, point: Vector) -> tuple[Vector, Vector]:
-        """The excess of each side (m,), and its gradients (m, n)."""
+        """Return the excess of each side (m,), and its gradients (m, n)."""
         leaf = torch.from_numpy(point).clone().requires_grad_()
         values = self._excess(leaf)
         rows = [torch.autograd.grad(value, leaf, retain_graph=True)[0].numpy() for value in values]
         return values.detach().numpy(), np.stack(rows)
 
     def way(self, point: Vector) -> float:
-        """Squared distance to the origin."""
+        """Return the squared distance to the origin."""
         return float(np.square(point - self.origin).sum())
 
     def nearest(self, point: Vector) -> tuple[Vector, bool]:
-        """The optimum that descent from a point leads to, and whether it came to an end there: sequential quadratic
-        programming.
+        """Return the optimum that descent from a point reaches, and whether it converged.
 
-        In each round the best point that the linearised bounds allow, with one number in place of the Lagrangian's
-        Hessian (Barzilai and Borwein 1988), and as much of the way there as lessens distance and misses together;
-        not in every round, but against the worst of a few, as that number wants it (Grippo et al. 1986).
+        Sequential quadratic programming: each round finds the best point under the linearised bounds, with a scalar
+        instead of the Lagrangian's Hessian (Barzilai and Borwein 1988), and goes as far towards it as decreases the sum
+        of distance and misses, relative to the worst of the last rounds, as this scalar requires (Grippo et al. 1986).
         """
         price, curvature, sure, lately = DECISIVE * self.way(point), 1.0, False, list[float]()
         values, rows = self.slopes(point)
@@ -157,7 +156,7 @@ class _Problem:
         return self._restored(point), sure
 
     def within(self, point: Vector) -> Vector:
-        """As far as steps, each to where the linearised bounds are kept, lead to where bounds are kept."""
+        """Move a point to where the bounds hold, as far as steps onto the linearised bounds lead there."""
         for _ in range(ROUNDS):
             values, rows = self.slopes(point)
             missed = float(values.clip(0).sum())
@@ -178,8 +177,8 @@ class _Problem:
         word, remedy, options = ("<=", "raise", "cheaper") if sign > 0 else (">=", "lower", "costlier")
         others = " with the other bounds" if len(sides) > 1 else ""
         return NasError(
-            f"{bound.name} {word} {value:g} is out of reach{others}, the nearest found is {cost:g}: {remedy} the bound "
-            f"or give the space {options} options"
+            f"no probabilities keep {bound.name} {word} {value:g}{others}, the nearest found is {cost:g}: {remedy} the "
+            f"bound or give the space {options} options"
         )
 
     def _split(self, point: Tensor) -> tuple[Tensor, ...]:
@@ -199,7 +198,7 @@ class _Problem:
     def _step(
         point: Vector, change: Vector, value: Callable[[Vector], float], last: float, gain: float
     ) -> Vector | None:
-        """The first of the whole change (at most REACH), its half, ... that lowers a value as it promises to."""
+        """Try the whole change (at most REACH), its half, ...; return the first point with a sufficient decrease."""
         share = min(1.0, REACH / float(np.abs(change).max()))
         for _ in range(MAX_HALVINGS):
             ahead: Vector = point + share * change
@@ -209,7 +208,7 @@ class _Problem:
         return None
 
     def _restored(self, point: Vector) -> Vector:
-        """Onto the sides that are missed or as good as met, by the shortest way: Newton's method on their excess."""
+        """Move onto the missed and active sides with the least change: Newton's method on their excess."""
         near = self.excess(point) > -NEAR
         best, least = point, math.inf
         for _ in range(20):
@@ -223,9 +222,9 @@ class _Problem:
 
 
 def _least_change(values: Vector, rows: Vector) -> tuple[Vector, Vector] | None:
-    """The shortest s with values + rows @ s <= 0, and its multipliers; None if there is none.
+    """Return the shortest s with values + rows @ s <= 0, and its multipliers; None if there is none.
 
-    By non-negative least squares (Lawson and Hanson 1974, chapter 23).
+    Solved by non-negative least squares (Lawson and Hanson 1974, chapter 23).
     """
     lengths = np.linalg.norm(rows, axis=1)
     if not np.all(lengths > 0) or not np.all(np.isfinite(lengths)):

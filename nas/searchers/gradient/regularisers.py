@@ -1,4 +1,4 @@
-"""What is added to the loss of one choice's architecture parameters; each gives a scalar with a graph."""
+"""Regularisers of one choice's architecture parameters; each returns a scalar with a graph."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def decay(logits: Tensor) -> Tensor:
-    """Half the squared length: times w the gradient of Adam's weight decay w (DARTS, arXiv:1806.09055, A.1.1)."""
+    """Half the squared norm: w times its gradient is Adam's weight decay w (DARTS, arXiv:1806.09055, A.1.1)."""
     return logits.square().sum() / 2
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """In nats, from 0 to log n; adding it makes a choice decide, subtracting it keeps the choice open."""
-    # the logarithm of 0, and its gradient, would make 0 * infinity
+    """Entropy in nats, from 0 to log n; adding it makes a choice decide, subtracting it keeps the choice open."""
+    # the logarithm of 0 and its gradient would give 0 * infinity
     return -(probabilities * probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()).sum()
 
 
@@ -25,9 +25,9 @@ def to_uniform(probabilities: Tensor) -> Tensor:
 
 
 def dirichlet_kl(concentration: Tensor, anchor: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence of a Dirichlet distribution to the symmetric one of this concentration.
+    """Kullback-Leibler divergence of a Dirichlet distribution from the symmetric one with concentration `anchor`.
 
-    With 1, the uniform distribution on the simplex, it is the regulariser of DrNAS (arXiv:2006.10355).
+    With anchor 1, the uniform distribution on the simplex, it is the regulariser of DrNAS (arXiv:2006.10355).
     """
     other = torch.full_like(concentration, anchor)
     total = concentration.sum()
@@ -36,7 +36,7 @@ def dirichlet_kl(concentration: Tensor, anchor: float = 1.0) -> Tensor:
 
 
 def dirichlet_distance(concentration: Tensor, anchor: float = 1.0) -> Tensor:
-    """Squared distance of concentrations to one value: the other regulariser of DrNAS."""
+    """Squared distance of concentrations to one value: DrNAS's other regulariser."""
     return (concentration - anchor).square().sum()
 
 
@@ -46,4 +46,4 @@ PENALTIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "entropy": lambda logits, learnt: entropy(learnt),
     "uniform": lambda logits, learnt: to_uniform(learnt),
 }
-"""Of parameters and of what they have learnt."""
+"""Functions of the parameters and of the learned probabilities."""

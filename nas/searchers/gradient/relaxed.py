@@ -1,4 +1,4 @@
-"""The networks of a supernet under architecture parameters: the mixture that runs, and the one that is expected."""
+"""The relaxed network of a supernet: the sampled mixture that runs, and the learned distribution."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Expected = Callable[[Mixture], Tensor]
 
 
 class Relaxed:
-    """The relaxed network of one method, moved from step to step.
+    """The relaxed network of one method; its mixture changes in each step.
 
     Args:
-        partial: operations see one channel in so many, while a search learns.
+        partial: operations see one channel in `partial` during the search.
     """
 
     def __init__(
@@ -39,48 +39,48 @@ class Relaxed:
         self.module: nn.Module = supernet.relax(self._mixture)
 
     def sample(self, logits: Logits, progress: float, rng: torch.Generator) -> None:
-        """Let the network be the mixture that the method draws in this step."""
+        """Set the network to the mixture that the method draws in this step."""
         drawn = {path: self.method.probabilities(vector, progress, rng) for path, vector in logits.items()}
         device = self.supernet.device
         self._mixture.update({path: vector.to(device) for path, vector in self._whole(drawn).items()})
 
     def learnt(self, logits: Logits) -> Mixture:
-        """The distribution that has been learnt, without noise; with a graph to the logits, and where these are."""
+        """Return the learned distribution, without noise, with a graph to the logits and on their device."""
         found = {path: self.method.learnt(vector) for path, vector in logits.items()}
         return Mixture(self.supernet.space, self._whole(found))
 
     def penalty(self, logits: Logits) -> Tensor:
-        """The method's regulariser, summed over all choices."""
+        """Return the method's regulariser, summed over all choices."""
         return torch.stack([self.method.penalty(vector) for vector in logits.values()]).sum()
 
     def loss(self, batch: Any) -> Tensor:
-        """The task's loss on a batch in training mode."""
+        """Return the task's loss on a batch in training mode."""
         device = self.supernet.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self._precision == "bf16"):
             return self.task.loss(self.task.outputs(self.module.train(), batch), batch)
 
     def scores(self, mixture: Mixture, arch: Architecture, step: int, seed: int) -> tuple[float, float]:
-        """How good a mixture and an architecture derived from it are, on one validation batch, in [0, 1]."""
+        """Return the scores in [0, 1] of a mixture and of an architecture derived from it, on one validation batch."""
         mixed = self._mixed_score({path: mixture[path].detach() for path in self.free}, step, seed)
         return mixed, self._score(self.supernet.subnet(arch), step, seed)
 
     def score(self, kept: Mapping[str, Sequence[float]], seed: int) -> float:
-        """How good the mixture of these probabilities of kept options is, on one validation batch, in [0, 1]."""
+        """Return the score in [0, 1] of the mixture with these probabilities, on one validation batch."""
         return self._mixed_score(self._whole({path: torch.tensor(vector) for path, vector in kept.items()}), 0, seed)
 
     def mean_score(self, arch: Architecture, num_batches: int, seed: int) -> float:
-        """How good one architecture is, over so many validation batches, in [0, 1]."""
+        """Return the mean score in [0, 1] of one architecture over `num_batches` validation batches."""
         network = self.supernet.subnet(arch)
         calibrate.recalibrate(network, self.task.calibration(1))
         return fmean(self.task.score(network, step, seed) for step in range(num_batches))
 
     def derived(self, kept: Mapping[str, Sequence[float]]) -> Architecture:
-        """The architecture of probabilities of kept options."""
+        """Return the architecture derived from probabilities of kept options."""
         vectors = {path: torch.tensor(vector) for path, vector in kept.items()}
         return Mixture(self.supernet.space, self._whole(vectors)).likeliest()
 
     def losses(self, archs: list[Architecture], batch: Any) -> list[float]:
-        """The loss of single architectures with the weights as they are."""
+        """Return the losses of single architectures with the current weights."""
         found = []
         for arch in archs:
             network = self.supernet.subnet(arch).train()
@@ -90,7 +90,7 @@ class Relaxed:
 
     @cached_property
     def _judged(self) -> tuple[Mixture, nn.Module]:
-        """A mixture and the network that follows it: as it is evaluated, whole and without what has no probability."""
+        """A mixture and its network for evaluation: all channels, and no options of probability 0."""
         mixture = Mixture(self.supernet.space, sparse=True)
         return mixture, self.supernet.relax(mixture)
 
@@ -104,7 +104,7 @@ class Relaxed:
         return self.task.score(network, step, seed)
 
     def _whole(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """From probabilities over the options that are kept to those of the declaration."""
+        """Expand probabilities over kept options to all options of the declaration."""
         return {path: self._scattered(path, vector) for path, vector in kept.items()}
 
     def _scattered(self, path: str, vector: Tensor) -> Tensor:
@@ -116,9 +116,9 @@ class Relaxed:
 
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Running statistics of batch norm, which are shared, are afterwards what they were before.
+    """Restore the shared running statistics of batch norm afterwards.
 
-    Yields pairs of a buffer and its value; whoever clears the list lets what has changed stay.
+    Yields a list of buffers with their values; clear it to keep the changes.
     """
     before = [(buffer, buffer.clone()) for buffer in network.buffers()] if calibrate.has_batch_norm(network) else []
     try:

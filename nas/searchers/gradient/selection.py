@@ -1,4 +1,4 @@
-"""An architecture chosen out of a mixture by what its options are worth there (arXiv:2108.04392)."""
+"""Selects an architecture from a mixture by the effect of removing each option (arXiv:2108.04392)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ def by_perturbation(
     rng: np.random.Generator,
     tune: Callable[[Table], None] | None = None,
 ) -> Table:
-    """Decide choice after choice, in random order, for the option without which the mixture does worst.
+    """Decide the choices in random order; each takes the option without which the mixture scores worst.
 
-    The size of a learnt probability says little about what its option does in the mixture; taking the option out says
-    it. The others' probabilities are then scaled to a sum of 1 (the authors' code leaves them as they are). Of equal
-    options the more probable one is taken. It takes as many scores as there are options, those of probability 0 left
-    aside.
+    A learned probability says little about its option's effect in the mixture; removing the option measures it. The
+    others' probabilities are then scaled to a sum of 1 (the authors' code leaves them unscaled). Of equal options the
+    more probable one is chosen. This takes one score per option with a probability above 0.
 
     Args:
-        probabilities: learnt, of choices with any number of options.
-        score: of a mixture, on validation data; higher is better.
-        tune: called after each decision but the last with the mixture so far, to let its weights get used to it, as the
-            paper does for five epochs.
+        probabilities: learned, of choices with any number of options.
+        score: returns the score of a mixture on validation data; higher is better.
+        tune: called with the mixture so far after each decision except the last, to adapt its weights, as the paper
+            does for five epochs.
 
     Returns:
-        Probabilities that are 1 for one option of each choice, in the order they were given.
+        Probabilities that are 1 for one option of each choice, in the given order.
 
     Raises:
-        NasError: a score that is not a number.
+        NasError: a score is NaN.
     """
     table: Table = {path: tuple(map(float, vector)) for path, vector in probabilities.items()}
     open_ = [path for path, vector in table.items() if sum(p > 0 for p in vector) > 1]
@@ -49,7 +48,7 @@ def by_perturbation(
 
 
 def without(vector: Sequence[float], option: int) -> tuple[float, ...]:
-    """The probabilities of the others, scaled to a sum of 1; equal ones where they have none."""
+    """Return the probabilities of the other options, scaled to a sum of 1; equal ones if they are all 0."""
     rest = [0.0 if index == option else value for index, value in enumerate(vector)]
     total = sum(rest)
     if total == 0:
@@ -58,7 +57,7 @@ def without(vector: Sequence[float], option: int) -> tuple[float, ...]:
 
 
 def only(vector: Sequence[float], option: int) -> tuple[float, ...]:
-    """All probability on one option."""
+    """Return a one-hot vector for one option."""
     return tuple(float(index == option) for index in range(len(vector)))
 
 
@@ -68,7 +67,9 @@ def _worth_most(table: Table, path: str, score: Callable[[Table], float]) -> int
         if probability > 0:
             left[option] = score(table | {path: without(table[path], option)})
             if np.isnan(left[option]):
-                raise NasError(f"without option {option} of {path} the mixture scores NaN: look for it in the network")
+                raise NasError(
+                    f"without option {option} of {path} the mixture scores NaN: look for NaN in the network's outputs"
+                )
     return min(left, key=lambda option: (left[option], -table[path][option]))
 
 

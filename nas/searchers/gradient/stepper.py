@@ -1,4 +1,4 @@
-"""One step of gradient search: the weights learn under a mixture, then the architecture from other examples."""
+"""One step of gradient search: the weights learn under a mixture, then the architecture learns from other examples."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from supernets.resumable import MAX_SKIPPED_IN_A_ROW, Skipped
 logger = logging.getLogger(__name__)
 
 Draw = Callable[[int, str], Sequence[Condition]]
-"""Under which conditions the "weights" (the first of them) and the "architecture" (all of them) take a step."""
+"""Returns the conditions of a step; "weights" uses the first of them, "architecture" all."""
 
 
 @dataclass
 class Stepper:
-    """What learns, and how: each step is a function of the state and of (seed, step)."""
+    """The learned state and its updates; each step is a function of the state and of (seed, step)."""
 
     relaxed: Relaxed
     config: GradientConfig
     source: Source
     watched: Sequence[Condition]
-    """Whose distributions are followed and given in the end."""
+    """The conditions whose distributions are recorded and returned."""
     draw: Draw
     objectives: Objectives
     constraints: Constraints
@@ -53,7 +53,7 @@ class Stepper:
         self.adam = Adam(self.leaves, config.lr_arch)
 
     def take(self, step: int) -> float:
-        """Train the weights, then move the architecture; returns the last loss."""
+        """Train the weights, then update the architecture; return the last loss."""
         loss = math.nan
         if self.config.train_weights:
             loss = self._train_weights(step)
@@ -62,7 +62,7 @@ class Stepper:
         return loss
 
     def _train_weights(self, step: int) -> float:
-        """Leave everything as it was where the loss or its gradient is not finite."""
+        """Take one step of the weights; change nothing if the loss or its gradient is not finite."""
         with statistics_kept(self.relaxed.module) as kept:
             loss = self._weights_loss(step, graph=False)
             norm = math.nan
@@ -75,7 +75,7 @@ class Stepper:
         return float(loss.detach())
 
     def _move(self, step: int) -> float:
-        """One step of the architecture, then back within its bounds."""
+        """Take one step of the architecture, then move it back within its bounds."""
         self._measure(step)
         second = self.relaxed.method.order == 2
         with statistics_kept(self.relaxed.module):
@@ -88,13 +88,13 @@ class Stepper:
         return float(loss)
 
     def _measure(self, step: int) -> None:
-        """Objectives are weighed by the range of the loss when the architecture begins to move."""
+        """Measure the range of the loss, which normalises objectives, before the architecture's first step."""
         if self.objectives.costs and self.objectives.loss_range is None:
             batch = self.halves.architecture(step)
             self.objectives.measure(lambda archs: self.relaxed.losses(archs, batch))
 
     def _direct(self, step: int) -> tuple[Tensor, list[Tensor]]:
-        """The architecture's loss and gradient with the weights as they are; the weights get no gradient."""
+        """Return the architecture's loss and gradient with fixed weights; the weights get no gradient."""
         with frozen(self.relaxed.module):
             loss = self._architecture_loss(step)
             gradients = torch.autograd.grad(loss, self.leaves, allow_unused=True)
@@ -102,7 +102,7 @@ class Stepper:
         return loss.detach(), [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in pairs]
 
     def _unrolled(self, step: int) -> tuple[Tensor, list[Tensor]]:
-        """The same through the next step of the weights."""
+        """Return loss and gradient through the next step of the weights."""
         return unrolled_gradient(
             self.leaves,
             self.supernet.state_dict(),
@@ -119,7 +119,7 @@ class Stepper:
         return gradients
 
     def _weights_loss(self, step: int, *, graph: bool) -> Tensor:
-        """Under the first condition drawn, with a graph to the architecture where it is wanted."""
+        """Return the loss under the first drawn condition, with a graph to the architecture if `graph`."""
         torch.manual_seed(entropy(self.config.seed, step, "dropout"))
         with torch.set_grad_enabled(graph):
             logits = self.source.logits(self.draw(step, "weights")[0])
@@ -128,7 +128,7 @@ class Stepper:
         return self.relaxed.loss(self.halves.weights(step))
 
     def _architecture_loss(self, step: int) -> Tensor:
-        """The mean over the conditions drawn."""
+        """Return the mean loss over the drawn conditions."""
         torch.manual_seed(entropy(self.config.seed, step, "dropout"))
         batch = self.halves.architecture(step)
         noise = generator(self.config.seed, step, "architecture")
@@ -136,7 +136,7 @@ class Stepper:
         return torch.stack([self._condition_loss(condition, step, batch, noise) for condition in drawn]).mean()
 
     def _condition_loss(self, condition: Condition, step: int, batch: Any, noise: torch.Generator) -> Tensor:
-        """Objectives, regularisers and what limits add."""
+        """Return the sum of objectives, regularisers and the terms of limits."""
         progress = self.config.progress(step)
         logits = self.source.logits(condition)
         self.relaxed.sample(logits, progress, noise)
@@ -146,14 +146,14 @@ class Stepper:
         return loss + penalty + self.constraints.terms(learnt, condition, progress).to(loss)
 
     def _within(self, step: int, gradients: list[Tensor]) -> list[Tensor]:
-        """Without what leads out of the bounds, where parameters are projected onto these."""
+        """Remove the components that lead out of the bounds, if parameters are projected."""
         if not isinstance(self.source, Table):
             return gradients
         (condition,) = self.watched
         return self.constraints.tangent(self.source.logits(condition), gradients, condition, self.config.progress(step))
 
     def _bound(self, step: int) -> None:
-        """Project what can be projected, and let multipliers follow."""
+        """Project the parameters if they are a table, and update the multipliers."""
         with torch.no_grad():
             if isinstance(self.source, Table):
                 (condition,) = self.watched
@@ -166,11 +166,11 @@ class Stepper:
             )
 
     def _note(self, step: int, what: str, finite: bool) -> None:
-        """Count steps left out; GradientSearchError after too many in a row."""
+        """Count skipped steps; raise GradientSearchError after too many in a row."""
         in_a_row = self.skipped.note(what, finite)
         if finite:
             return
-        logger.warning("step %d of the %s is left out: its loss or gradient is not finite", step, what)
+        logger.warning("step %d of the %s is skipped: its loss or gradient is not finite", step, what)
         if in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise GradientSearchError(
                 f"{in_a_row} steps in a row, up to step {step}, had no finite loss or gradient: lower lr = "
@@ -180,7 +180,7 @@ class Stepper:
     # --- checkpoints
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors that steps change, flat."""
+        """Return the tensors that steps change, flat."""
         parts: dict[str, Mapping[str, Tensor]] = {
             "source": self.source.parameters(),
             "adam": self.adam.state_dict(),
@@ -190,7 +190,7 @@ class Stepper:
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def meta(self) -> dict[str, Any]:
-        """What else they change, as JSON."""
+        """Return the other state that steps change, as JSON."""
         loss_range = self.objectives.loss_range
         return {
             **self.skipped.meta(),
@@ -199,7 +199,7 @@ class Stepper:
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Take over both."""
+        """Restore both."""
         parts: dict[str, dict[str, Tensor]] = {"optimizer": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition(".")

@@ -1,4 +1,4 @@
-"""Temperatures of a softmax: schedules over the progress of a search, and the temperature that gives an entropy."""
+"""Softmax temperatures: schedules over the progress of a search, and the temperature for a given entropy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 
-HIGHEST = 1e9  # of temperatures looked at, as a multiple of how far the scores are apart
+HIGHEST = 1e9  # highest temperature tried, as a multiple of the range of scores
 
 Schedule = Callable[[float, float, float], float]
-"""From the value at the start, the value at the end, and the progress in [0, 1]."""
+"""A function of the start value, the end value and the progress in [0, 1]."""
 
 
 def constant(start: float, end: float, progress: float) -> float:
-    """The start throughout."""
+    """The start value throughout."""
     return start
 
 
@@ -36,21 +36,21 @@ SCHEDULES: dict[str, Schedule] = {schedule.__name__: schedule for schedule in (c
 
 
 def entropy_at(scores: Sequence[float], temperature: float) -> float:
-    """Of softmax(scores / temperature), in nats; in plain floats, which for few options are faster than arrays."""
+    """The entropy of softmax(scores / temperature), in nats; plain floats are faster than arrays for few options."""
     largest = max(scores)
     relative = [(score - largest) / temperature for score in scores]
     weights = [math.exp(exponent) for exponent in relative]
     total = math.fsum(weights)
-    # sum of p (log total - exponent): no logarithm of a probability that is 0
+    # sum of p (log total - exponent): avoids the logarithm of a probability of 0
     return math.log(total) - math.fsum(map(operator.mul, weights, relative)) / total
 
 
 def temperature_for(scores: Sequence[float], entropy: float, lowest: float) -> float:
-    """The temperature, at least `lowest`, at which softmax(scores / temperature) has this entropy in nats.
+    """Return the temperature, at least `lowest`, at which softmax(scores / temperature) has this entropy in nats.
 
-    The entropy rises with the temperature, so bisection finds it to the last digit. Where the entropy cannot be had,
-    the nearest is taken: `lowest` where the scores are all equal or even there too much is left of it, and a very
-    high temperature for an entropy of log(len(scores)) or more.
+    The entropy increases with the temperature, so bisection finds it to the last digit. If the entropy is out of range,
+    the nearest temperature is returned: `lowest` if the scores are all equal or the entropy is too high even there, and
+    a very high temperature for an entropy of log(len(scores)) or more.
     """
     low, high = lowest, max(lowest, HIGHEST * (max(scores) - min(scores)))
     if high == low or entropy_at(scores, low) >= entropy:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 LENGTH = 0.01
-"""How far finite differences move the weights; the paper's, footnote 2."""
+"""How far finite differences move the weights; the paper's value, footnote 2."""
 
 Loss = Callable[[], Tensor]
-"""The same value for the same weights and architecture: it seeds whatever it draws."""
+"""Returns the same value for the same weights and architecture: it seeds its random numbers."""
 
 
 def unrolled_gradient(
@@ -22,17 +22,16 @@ def unrolled_gradient(
     backward: Callable[[Tensor], Mapping[str, Tensor]],
     rate: float,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The validation loss at w' = w - rate * grad_w train, and its gradient with respect to the architecture (eq. 7).
+    """Return the validation loss at w' = w - rate * grad_w train, and its gradient by the architecture (eq. 7).
 
-    The step of the weights is that of plain gradient descent, whatever their optimiser is. Its second derivatives are
-    central differences (eq. 8), exact where grad_a train is of degree two in the weights or lower.
+    The step of the weights is plain gradient descent, whatever their optimiser. Second derivatives are central
+    differences (eq. 8), exact if grad_a train is a polynomial of degree two or lower in the weights.
 
     Args:
         parameters: leaves of the architecture.
-        weights: every shared tensor, buffers too; moved in place and put back bit for bit.
-        backward: runs backward from a loss and returns gradients by the names of `weights` as far as there are any;
-            leaves none behind.
-        rate: of the step of the weights.
+        weights: every shared tensor, including buffers; moved in place and restored bit for bit.
+        backward: runs backward from a loss, returns the available gradients by the names of `weights`, and clears them.
+        rate: learning rate of the step of the weights.
     """
     before = {name: tensor.clone() for name, tensor in weights.items()}
 
@@ -42,9 +41,9 @@ def unrolled_gradient(
 
     try:
         at(backward(train()), -rate)
-        _taken(parameters)  # what the training loss has left in them
+        _taken(parameters)  # discard gradients of the training loss
         loss = valid()
-        ahead = backward(loss)  # and the first term of eq. 7, in the leaves
+        ahead = backward(loss)  # the leaves now hold the first term of eq. 7
         direct = _taken(parameters)
         norm = float(sum(gradient.double().square().sum() for gradient in ahead.values()) ** 0.5)
         if norm == 0:
@@ -67,7 +66,7 @@ def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _taken(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients in these leaves, which have none afterwards."""
+    """Return the gradients of these leaves and clear them."""
     taken = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in parameters]
     for leaf in parameters:
         leaf.grad = None

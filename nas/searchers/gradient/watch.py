@@ -1,4 +1,4 @@
-"""What is seen of a search while it runs: what it has learnt, what becomes of that, and whether it goes astray."""
+"""Monitors a running search: learned distributions, derived architectures, and warnings."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from supernets.relaxation import Mixture
 logger = logging.getLogger(__name__)
 
 NUM_CHECKS = 5
-"""Times it is looked whether the search goes astray, and the mixture is compared with what is derived from it."""
+"""Number of checks for collapse and of comparisons between the mixture and the architecture derived from it."""
 
 
 class Watch:
-    """Follows the distributions of these conditions.
+    """Records the distributions of these conditions.
 
     Attributes:
-        warnings: of each distribution.
-        scores: of each, after some steps: how good the mixture is and how good the architecture derived from it.
+        warnings: lines for each distribution.
+        scores: for each distribution, [step, score of the mixture, score of the derived architecture].
         stopped: whether a collapse has ended the search.
     """
 
@@ -48,7 +48,7 @@ class Watch:
 
     @torch.no_grad()
     def look(self, done: int) -> None:
-        """Note what has been learnt after so many steps, where it is time to."""
+        """Record the distributions after `done` steps, if a record or check is due."""
         if done in self.history.steps or done not in self._moments | self._checks:
             return
         mixtures = [self._relaxed.learnt(self._source.logits(condition)) for condition in self._watched]
@@ -58,7 +58,7 @@ class Watch:
         self.history.add(done, mixtures)
 
     def _check(self, index: int, mixture: Mixture, done: int) -> None:
-        """Warn of collapse while there is time to stop; all else that can be wrong may still come right."""
+        """Warn about collapse while the search can still stop; other symptoms may still disappear."""
         self._score(index, mixture, mixture.likeliest(), done)
         line = collapse.parameter_free_preferred(self._kept(mixture), self._operations(index))
         if line is not None:
@@ -66,10 +66,10 @@ class Watch:
             self.stopped = self._config.stop_on_collapse
 
     def finish(self, index: int, kept: Kept, *, limited: bool) -> None:
-        """Warn of all that is wrong with a distribution and its architecture in the end."""
+        """Warn about all symptoms of a distribution and its architecture at the end."""
         mixed, derived = self._score(index, kept.mixture, kept.arch, self.history.steps[-1])
         alone = not limited and not any(self._watched[index].preference[1:])
-        learnt = self._learnt(kept.mixture) if alone else None  # beside costs a network may rightly be worse
+        learnt = self._learnt(kept.mixture) if alone else None  # with costs a network may rightly be worse
         symptoms = collapse.warnings(
             self._active(kept), self._operations(index), mixed=mixed, derived=derived, learnt=learnt
         )
@@ -77,12 +77,12 @@ class Watch:
             self.warn(index, line)
 
     def _learnt(self, mixture: Mixture) -> float | None:
-        """How often draws of a distribution beat random networks; None where these do not differ."""
+        """The share of pairs in which draws beat random networks; None if random networks do not differ."""
         drawn, random = self._chance.scores(mixture)
         return ahead(drawn, random) if differ(random, self._chance.num_examples) else None
 
     def warn(self, index: int, line: str) -> None:
-        """Keep a warning with its distribution, and log it."""
+        """Store a warning with its distribution, and log it."""
         label = self._watched[index].label
         self.warnings[index].append(line)
         logger.warning("%s", f"{label}: {line}" if label else line)
@@ -93,17 +93,17 @@ class Watch:
         return found
 
     def _kept(self, mixture: Mixture) -> dict[str, list[float]]:
-        """Probabilities of the options that are kept."""
+        """Probabilities of the kept options."""
         return {path: mixture[path][list(kept)].tolist() for path, kept in self._relaxed.free.items()}
 
     def _active(self, kept: Kept) -> dict[str, list[float]]:
-        """Those of choices that are there in the derived architecture: others need not be decided."""
+        """Probabilities of the choices that are active in the derived architecture: others need not be decided."""
         space = self._relaxed.supernet.space
         active = {slot.path for slot, code in zip(space.slots, space.codes([kept.arch])[0], strict=True) if code >= 0}
         return {path: vector for path, vector in self._kept(kept.mixture).items() if path in active}
 
     def _operations(self, index: int) -> dict[str, list[bool]]:
-        """Which have no parameters; of no choice where costs count more than the loss: these are then rightly liked."""
+        """Which options have no parameters; empty if costs count more than the loss, which rightly favours these."""
         preference = self._watched[index].preference
         if preference[0] < sum(preference[1:]):
             return {}
@@ -112,14 +112,14 @@ class Watch:
     # --- checkpoints
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What was followed, flat."""
+        """Return the recorded probabilities, flat."""
         return self.history.state_dict()
 
     def meta(self) -> dict[str, Any]:
-        """The rest, as JSON."""
+        """Return the other state, as JSON."""
         return {"warnings": self.warnings, "scores": self.scores, "stopped": self.stopped}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Take over both."""
+        """Restore both."""
         self.history.load_state_dict(tensors)
         self.warnings, self.scores, self.stopped = meta["warnings"], meta["scores"], meta["stopped"]

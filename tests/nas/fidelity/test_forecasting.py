@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nas.errors import NasError
@@ -15,6 +17,7 @@ from nas.execution.executors import InProcess
 from nas.execution.processes import ProcessExecutor
 from nas.fidelity import ledger
 from nas.fidelity._forecaster import Forecaster, Logged, Question
+from nas.fidelity._normal_scores import NormalScores
 from nas.fidelity._weights import Reader, layers
 from nas.fidelity.forecasting import Forecasting
 from nas.fidelity.ledger import cost_going_on
@@ -148,14 +151,51 @@ def test_without_weights_it_is_the_model_of_curves(model: Forecaster) -> None:
 
 
 def test_it_forecasts_better_than_the_last_value_and_says_how_sure_it_is() -> None:
-    model = Forecaster(trainings(20), horizon=4, ahead=None, steps=60)
+    model = Forecaster(trainings(20), horizon=4, seen=1, steps=60)
     held = trainings(10, seed=3)
     mean, spread = model.forecast([Question(one, 1, 4) for one in held])
     true = np.array([one.curve[-1] for one in held])
     assert np.abs(mean - true).mean() < 0.3 * np.abs(np.array([one.curve[0] for one in held]) - true).mean()
     assert (spread > 0).all() and np.isfinite(spread).all()
-    same = Forecaster(trainings(20), horizon=4, ahead=None, steps=60).forecast([Question(one, 1, 4) for one in held])
+    same = Forecaster(trainings(20), horizon=4, seen=1, steps=60).forecast([Question(one, 1, 4) for one in held])
     assert same[0].tolist() == mean.tolist(), "the same trainings, the same forecasts"
+
+
+def test_a_noisy_end_lies_within_what_is_said_of_it() -> None:
+    """The deviations of single trainings, which the noise is part of, hold about what those of a normal one do."""
+    model = Forecaster(trainings(30), horizon=4, seen=1)
+    held = trainings(60, seed=3)
+    questions = [Question(one, 1, 4) for one in held]
+    mean, spread = model.forecast(questions, noise=True)
+    assert (spread > model.forecast(questions)[1]).all()
+    off = np.abs(mean - np.array([one.curve[-1] for one in held])) / spread
+    assert (off < 1.645).mean() > 0.6
+
+
+def test_of_each_training_one_end_is_learnt() -> None:
+    """What came before the epoch that is seen adds no pair, and what has not come further has no end."""
+    some = trainings(6)
+    short = Logged(some[0].settings, some[0].curve[:2], some[0].states[:2])
+    model = Forecaster([short, *some[1:]], horizon=4, seen=2, steps=1)
+    assert len(model._y) == 5
+    assert len(Forecaster([short, *some[1:]], horizon=4, steps=1)._y) == 2 + 5 * 4
+
+
+@given(st.lists(st.floats(-1e3, 1e3).map(lambda value: round(value, 2)), min_size=1, max_size=30), st.floats(-3e3, 3e3))
+def test_normal_scores_have_an_inverse_and_keep_the_order(values: list[float], other: float) -> None:
+    scores = NormalScores(np.array(values))
+    asked = np.array(sorted({*values, round(other, 2)}))
+    found = scores(asked)
+    assert (np.diff(found) > 0).all()
+    np.testing.assert_allclose(scores.inverse(found), asked, rtol=1e-7, atol=1e-7)
+
+
+def test_normal_scores_are_those_of_a_normal_distribution_whatever_the_values() -> None:
+    values = np.exp(3 * np.random.default_rng(0).standard_normal(4000))
+    found = NormalScores(values)(values)
+    assert abs(found.mean()) < 1e-9 and abs(found.std() - 1) < 0.01
+    skewed = NormalScores(np.array([1.0, 2.0, 2.0, 2.0, 50.0]))
+    assert skewed(np.array([2.0]))[0] == pytest.approx(0), "of equal values the middle"
 
 
 class Numbers(Space):

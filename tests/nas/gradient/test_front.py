@@ -149,8 +149,8 @@ def test_conditions_begin_near_what_the_method_begins_with() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objectives": ("error",)}, "make no front: name two or more"),
-        ({"costs": {**DEVICES, "mj@gpu": Price()}}, "minimise the same on every target"),
+        ({"objectives": ("error",)}, "a front needs two or more, so name another"),
+        ({"costs": {**DEVICES, "mj@gpu": Price()}}, "give every target the same objectives"),
         ({"scalarisation": "mean"}, "'mean' is unknown: choose one of linear, chebyshev"),
         ({"divisions": 0}, "divisions = 0: it must be at least 1"),
         ({"limits": ["price <= -1"]}, "nearest found is price = 0"),

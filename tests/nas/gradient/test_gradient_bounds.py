@@ -21,7 +21,7 @@ def second(point: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("numbers", [(1.0, 2.0), (math.inf, -math.inf), (math.nan, 0.0)])
 def test_bounds_that_are_none_are_refused(numbers: tuple[float, float]) -> None:
-    with pytest.raises(NasError, match=r"params is to be from .* to .*: give a lower bound, an upper one, or both"):
+    with pytest.raises(NasError, match=r"params is bounded by .* <= params <= .*: give a lower bound, an upper"):
         Bound(first, upper=numbers[0], lower=numbers[1], name="params")
 
 

@@ -29,7 +29,7 @@ def test_a_healthy_search_has_no_symptom() -> None:
 
 def test_a_cell_of_skips_is_a_collapse() -> None:
     (line,) = collapse.warnings(cell(1, 1, 3, 1, 1, 3, 1, 0), free(8))
-    assert line.startswith("7 of 8 choices prefer an option without parameters, where chance makes it 4.0: ")
+    assert line.startswith("7 of 8 choices prefer an option without parameters, where 4.0 are expected by chance: ")
     assert "warm-up" in line and "\n" not in line
 
 
@@ -60,7 +60,7 @@ def test_a_derived_architecture_that_does_worse(mixed: float, derived: float, wa
 
 def test_draws_that_are_hardly_better_than_random_ones() -> None:
     (line,) = collapse.warnings(cell(0, 2), {}, learnt=0.62)
-    assert line.startswith("a network drawn from what was learnt scores better than a random one in 62 % of pairs")
+    assert line.startswith("a network drawn from the learned distribution scores better than a random one in 62 %")
     assert collapse.warnings(cell(0, 2), {}, learnt=0.8) == ()
 
 
@@ -68,7 +68,7 @@ def test_growing_curvature_is_noticed_where_the_ratio_says() -> None:
     assert collapse.sharpening([0.1] * 9) is None  # too few looks
     assert collapse.sharpening([0.3] * 5 + [0.39] * 5) is None  # 0.77
     line = collapse.sharpening([0.3] * 5 + [0.41] * 5)  # 0.73
-    assert line is not None and "grown from 0.3 to 0.41 in 5 looks" in line
+    assert line is not None and "grown from 0.3 to 0.41 in 5 checks" in line
     assert collapse.sharpening([0.4] * 5 + [0.1] * 5) is None and collapse.sharpening([-1.0] * 10) is None
 
 

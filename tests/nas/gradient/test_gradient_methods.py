@@ -65,7 +65,7 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         ("small-temperature(noise=none)", "small-temperature: noise = 'none': it must be one of gumbel, half-normal"),
         (
             "small-temperature(k=1)",
-            "small-temperature: k = 1: it must be 2 or more, for one option has no gradient, or 0 for all of them",
+            "small-temperature: k = 1: it must be 2 or more, because one option has no gradient, or 0 for all",
         ),
     ],
 )

@@ -173,9 +173,13 @@ def test_other_methods_learn_otherwise(text: str) -> None:
         (
             1.0,
             -math.inf,
-            r"params <= 1 is out of reach, the nearest found is \d\S+: raise the bound or give .* cheaper",
+            r"no probabilities keep params <= 1, the nearest found is \d\S+: raise the bound or give .* cheaper",
         ),
-        (math.inf, 99.0, r"params >= 99 is out of reach, the nearest found is \d\S+: lower the bound or .* costlier"),
+        (
+            math.inf,
+            99.0,
+            r"no probabilities keep params >= 99, the nearest found is \d\S+: lower the bound .* costlier",
+        ),
     ],
 )
 def test_a_bound_out_of_reach_is_named(upper: float, lower: float, message: str) -> None:

@@ -199,7 +199,9 @@ def test_a_study_goes_on_from_the_settings_it_was_begun_with(
 
 def test_where_a_cost_is_an_objective_the_usual_search_is_a_front(run: Run) -> None:
     usual = replace(run, gradient_search=None, gradient="")
-    learning_of = {names: replace(usual, objectives=names).gradient_settings for names in (("error",), ("error", "params"))}
+    learning_of = {
+        names: replace(usual, objectives=names).gradient_settings for names in (("error",), ("error", "params"))
+    }
     alone, front = learning_of.values()
     assert isinstance(alone, GradientConfig) and isinstance(front, FrontConfig)
     assert not alone.train_weights and not front.search.train_weights

@@ -309,7 +309,7 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 def test_a_step_that_is_not_finite_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = quietly(task=Missing(broken=(7,)), steps=10)  # batch 7 is the architecture's of step 3
-    assert "step 3 of the architecture is left out" in caplog.text and found.settings["skipped"] == 1
+    assert "step 3 of the architecture is skipped" in caplog.text and found.settings["skipped"] == 1
     assert all(math.isfinite(p) for vector in found.final.values() for p in vector)
 
 
@@ -323,10 +323,10 @@ def test_too_many_of_them_end_it() -> None:
     [
         ({"objectives": ("error", "energy")}, "'energy' has no expected cost.*none"),
         ({"objectives": ("price",), "costs": {"price": Price()}}, "name its metric too, 'error'"),
-        ({"limits": ["energy <= 1"]}, "'energy <= 1' is on a metric without expected cost"),
+        ({"limits": ["energy <= 1"]}, "'energy <= 1' is on a metric without an expected cost"),
         ({"steps": 0}, "steps = 0: it must be at least 1"),
         ({"warmup": 1.0}, "warmup = 1.0: it must be a share"),
-        ({"partial": 0}, "partial = 0: it must be 1 for all channels, or one in so many"),
+        ({"partial": 0}, "partial = 0: it must be at least 1: 1 for all channels, n for one channel in n"),
         ({"bounds": "hope"}, "bounds = 'hope' is unknown: choose one of projection, lagrangian"),
         ({"method": "luck"}, "no gradient method is called 'luck'"),
     ],
@@ -338,7 +338,7 @@ def test_what_cannot_be_is_said(settings: dict[str, Any], message: str) -> None:
 
 
 def test_a_space_without_a_choice_is_said() -> None:
-    with pytest.raises(GradientSearchError, match="leaves no choice"):
+    with pytest.raises(GradientSearchError, match="has no open choice, so there is nothing"):
         quietly(Supernet(gains.Blocks().where(level="on"), gains.Sum))
 
 
@@ -450,7 +450,7 @@ def test_an_architecture_is_derived_by_what_the_mixture_can_least_do_without() -
     found = quietly(method="darts(regulariser=none)", selection="perturbation", steps=60)
     assert levels(found) == ("on",) * 4
     assert found.settings["selection"] == "perturbation"
-    with pytest.raises(GradientSearchError, match="chooses by score alone"):
+    with pytest.raises(GradientSearchError, match="selection = 'perturbation' ignores limits"):
         quietly(selection="perturbation", costs={"price": Price()}, limits=("price <= 2",))
     with pytest.raises(GradientSearchError, match="selection = 'worth' is unknown"):
         gains.config(selection="worth")

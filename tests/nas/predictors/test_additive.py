@@ -98,7 +98,7 @@ def test_codes_of_no_network_are_an_error() -> None:
     archs = Stages().sample_many(5, np.random.default_rng(0))
     predictor.fit(archs, [1.0, 2.0, 3.0, 4.0, 5.0])
     codes = Stages().codes(archs)
-    with pytest.raises(NasError, match="codes of shape"):
+    with pytest.raises(NasError, match="codes have shape"):
         predictor.predict(codes[:, :3])
     codes[0, 0] = 9
     with pytest.raises(NasError, match="outside the options"):

@@ -22,11 +22,11 @@ def test_good_measurements_pass_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (VALUES[:2], "one value an architecture"),
+        (VALUES[:2], "one value per architecture"),
         ([*VALUES[:-1], np.nan], f"nan of architecture {ARCHS[11].digest} is not finite; leave failed"),
         ([*VALUES[:-1], np.inf], "inf of architecture .* is not finite"),
         ([-1.0, 0.0, *VALUES[2:]], r"-1 of .* \(and 1 more\) is not above 0"),
-        ([5.0] * 12, "all 12 latencies are 5, so this target tells no architecture"),
+        ([5.0] * 12, "all 12 latencies are 5, so this target does not distinguish"),
     ],
 )
 def test_bad_values(values: list[float], words: str) -> None:
@@ -52,17 +52,17 @@ def test_repeats_that_agree_count_once_and_by_their_median() -> None:
 
 
 def test_repeats_that_disagree_by_far_are_an_error() -> None:
-    with pytest.raises(NasError, match=rf"{ARCHS[3].digest} was measured 2 times .* disagree by far \(1.*, 9\)"):
+    with pytest.raises(NasError, match=rf"{ARCHS[3].digest} was measured 2 times .* different results \(1.*, 9\)"):
         checked([*ARCHS, ARCHS[3]], [*VALUES, 9.0])
 
 
 def test_far_fewer_measurements_than_features() -> None:
     assert checked(ARCHS, VALUES, num_features=119).notes == ()
     (note,) = checked(ARCHS, VALUES, "ridge", num_features=120).notes
-    assert note.startswith("12 measurements for 120 features: the predictor rests on its prior")
-    with pytest.raises(NasError, match="too few for 'mlp'; take 'ensemble' or measure at least 12"):
+    assert note.startswith("12 measurements for 120 features: the predictor depends on its prior")
+    with pytest.raises(NasError, match="too few for 'mlp'; use 'ensemble' or measure at least 12"):
         checked(ARCHS, VALUES, "mlp", num_features=120)
-    with pytest.raises(NasError, match="every predictor guessing; measure at least 120"):
+    with pytest.raises(NasError, match="too few for every predictor; measure at least 120"):
         checked(ARCHS, VALUES, num_features=1200)
 
 
@@ -78,5 +78,5 @@ def test_another_unit_is_noticed(factor: float, unit: str) -> None:
 def test_a_slower_or_faster_machine_is_no_other_unit(factor: float) -> None:
     assert unit_mistake(VALUES * factor, VALUES) is None
     assert unit_mistake([np.nan], [1.0]) is None
-    with pytest.raises(NasError, match="one known for each new"):
+    with pytest.raises(NasError, match="one known latency for each new"):
         unit_mistake(VALUES, VALUES[1:])

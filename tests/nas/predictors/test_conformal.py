@@ -164,14 +164,14 @@ def test_what_cannot_be_bounded_is_said() -> None:
         bounded.correct([1.0], [1.0], 0.9)
     bounded.fit(codes, latency(codes))
     with pytest.raises(
-        NasError, match=r"10 measurements give no bound of coverage 0\.95: measure 19 or more, or ask for"
+        NasError, match=r"10 measurements are too few for a bound of coverage 0\.95: measure 19 or more, or"
     ):
         bounded.upper(codes, 0.95)
-    with pytest.raises(NasError, match=r"coverage=90; it is a share between 0 and 1"):
+    with pytest.raises(NasError, match=r"coverage=90; it must be a share between 0 and 1"):
         bounded.upper(codes, 90)
     with pytest.raises(NasError, match="2 limits with 1 values"):
         bounded.correct([1.0, 2.0], [1.0], 0.9)
     with pytest.raises(NasError, match="must be finite, and positive"):
         bounded.correct([0.0], [1.0], 0.5)
-    with pytest.raises(NasError, match=r"0 measurements give no bound of coverage 0\.9: measure 9 or more"):
+    with pytest.raises(NasError, match=r"0 measurements are too few for a bound of coverage 0\.9: measure 9 or"):
         bounded.correct([], [], 0.9)

@@ -90,7 +90,7 @@ def test_few_measurements_are_judged_and_too_few_for_bounds_said() -> None:
     ten, six = judged(make, *measured(10, 0.02)), judged(make, *measured(6, 0.02))
     assert ten.coverage is not None and ten.held_back == 10
     assert six.coverage is None and six.held_back > 6 and not six.serves_limits
-    with pytest.raises(NasError, match="3 measurements are too few to hold any back; measure at least 4"):
+    with pytest.raises(NasError, match="3 measurements are too few to hold any out; measure at least 4"):
         judged(make, *measured(3, 0.02))
 
 

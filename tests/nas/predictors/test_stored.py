@@ -59,16 +59,19 @@ def forged(**changes: Any) -> str:
         ("", "not JSON"),
         (dumps(Stored.of("ridge", SPACE, ARCHS, VALUES))[:-9], "not JSON"),
         (dumps(Stored.of("ridge", SPACE, ARCHS, VALUES)).replace('"ridge"', '"mlp"'), "damaged"),
-        (dumps(Stored.of("ridge", SPACE, ARCHS, VALUES)).replace("predictor 1", "predictor 9"), "no stored predictor"),
+        (
+            dumps(Stored.of("ridge", SPACE, ARCHS, VALUES)).replace("predictor 1", "predictor 9"),
+            "not a stored predictor",
+        ),
         ("[1, 2]", "not a JSON object"),
-        ('{"a": NaN}', "no stored predictor"),
+        ('{"a": NaN}', "not a stored predictor"),
         (dumps(Stored.of("ridge", SPACE, ARCHS, VALUES)).replace(str(VALUES[0]), "NaN"), "not JSON compliant"),
         (forged(settings=[]), r"has \[\] as 'settings', which must be an object"),
         ("[" * 100_000, "nested deeper"),
         (forged(kind="oracle"), "no predictor 'oracle'; the kinds are additive,"),
         (forged(settings={"depth": 3}), "has no setting 'depth'; it has monotone"),
-        (forged(values=VALUES[1:]), "not one value for each"),
-        (forged(values=["1.0"] * 12), "no finite number"),
+        (forged(values=VALUES[1:]), "not have one value per"),
+        (forged(values=["1.0"] * 12), "not a finite number"),
         (forged(architectures=[[99] * len(SPACE.slots)] * 12), "holds no architectures of Stages"),
         (forged(architectures=[[0]] * 12), "holds no architectures of Stages"),
     ],
@@ -80,5 +83,5 @@ def test_what_cannot_be_loaded(text: str, words: str) -> None:
 
 
 def test_a_predictor_of_another_space() -> None:
-    with pytest.raises(NasError, match=f"and not of NASBench201Space .{NASBench201Space().digest}."):
+    with pytest.raises(NasError, match=f"not to NASBench201Space .{NASBench201Space().digest}."):
         loads(dumps(Stored.of("ridge", SPACE, ARCHS, VALUES)), NASBench201Space())

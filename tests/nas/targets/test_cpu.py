@@ -148,9 +148,9 @@ def test_a_flat_storage_filled_by_its_own_parameters_is_no_view() -> None:
     [
         ({"threads": 0}, "threads=0: give 1 or more"),
         ({"precision": "int3"}, "precision='int3' is unknown: choose one of float32, bfloat16, float16"),
-        ({"warmup": -1}, "warmup=-1 and repeats from 10 to 1000: give no negative warm-up"),
-        ({"min_repeats": 1}, "repeats from 1 to 1000: give .* 2 or more repeats"),
-        ({"max_repeats": 3}, "repeats from 10 to 3: give .* in ascending order"),
+        ({"warmup": -1}, "warmup=-1, min_repeats=10 and max_repeats=1000: give a warm-up of 0 or more"),
+        ({"min_repeats": 1}, "min_repeats=1 and max_repeats=1000: give .* 2 <= min_repeats"),
+        ({"max_repeats": 3}, "min_repeats=10 and max_repeats=3: give .* 2 <= min_repeats"),
         ({"budget_s": -1.0}, "budget_s=-1.0: give numbers, 0 or more"),
         ({"uncertainty": float("nan")}, "uncertainty=nan"),
     ],

@@ -24,11 +24,11 @@ class TestCUDATarget(TargetContract):
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TargetError, match="target 'gpu' is CUDA device 0, and there are 0: see that its driver and"):
+    with pytest.raises(TargetError, match="target 'gpu' needs CUDA device 0, but PyTorch finds 0 devices: check"):
         CUDATarget("gpu").describe()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(TargetError, match="target 'gpu' is CUDA device 2, and there are 2: choose another index"):
+    with pytest.raises(TargetError, match="target 'gpu' needs CUDA device 2, but PyTorch finds 2 devices: choose"):
         CUDATarget("gpu", index=2).measure([nn.Linear(1, 1)], torch.zeros(1, 1))
     with pytest.raises(TargetError, match="index=-1: give 0 for the first CUDA device"):
         CUDATarget(index=-1)

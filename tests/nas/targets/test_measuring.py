@@ -101,7 +101,7 @@ def test_a_ratio_that_is_not_known_in_time_says_how_well_it_is() -> None:
     found = rounds(itertools.cycle([0.1, 1.0]), budget_s=10)
     known = found.uncertainty[0]
     assert not found.settled[0] and known > 0.3
-    assert found.notes(0)[0] == f"median known to {known:.1%} only when time was up, asked were 1.0%"
+    assert found.notes(0)[0] == f"median known to {known:.1%} when time was up, 1.0% was requested"
     together = Machine([0.1] * 4, noise=0.5).measure(budget_s=0)
     assert together.notes(1)[0].startswith("ratio to the others known to ")
 

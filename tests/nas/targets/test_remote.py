@@ -96,7 +96,7 @@ def test_classes_of_a_run_file_and_its_neighbours_travel(
 
 def test_a_machine_that_became_another_one_is_noticed(board: RemoteTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(board.__dict__, "_description", {**board.describe(), "torch": "1.0"})
-    with pytest.raises(TargetError, match=r"the machine behind 'board' is another one now \(torch\): measure anew"):
+    with pytest.raises(TargetError, match=r"the machine behind 'board' has changed meanwhile \(torch\): measure again"):
         board.measure([torch.nn.Linear(1, 1)], torch.zeros(1, 1))
 
 

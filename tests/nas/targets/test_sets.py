@@ -113,7 +113,7 @@ def test_a_reference_that_fails_is_left_out_and_the_others_serve(caplog: pytest.
 def test_without_any_reference_there_is_no_scale() -> None:
     widths = frozenset(arch.width for arch in references(SPACE))
     with pytest.raises(
-        TargetError, match="no reference network of Wide can be measured on 'machine', the last failed so"
+        TargetError, match="no reference network of Wide can be measured on 'machine'; the last error was"
     ):
         measured(Machine(fails=widths), [next(arch for arch in ARCHS if arch.width not in widths)])
 
@@ -126,7 +126,8 @@ def test_a_network_that_was_asked_for_and_fails_is_an_error() -> None:
 
 def test_a_machine_that_is_too_noisy_says_so_and_what_to_do() -> None:
     rule = (
-        r"'machine' is too noisy to measure: when time was up half of \d networks were known to 40% at best: end what"
+        r"'machine' is too noisy to measure: when time was up, the latencies of half of \d networks were uncertain "
+        r"by 40% or more: stop other programs"
     )
     with pytest.raises(TargetError, match=rule):
         measured(Machine(uncertainty=0.4), ARCHS[:2])

@@ -22,12 +22,12 @@ def test_settings_are_read_as_what_they_must_be() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a b", "cpu", []), "a target is called 'a b': use letters, digits"),
+        (("a b", "cpu", []), "'a b' is not allowed as the name of a target: use letters, digits"),
         (("x", "tpu", []), "no kind of target is called 'tpu': choose one of cpu, cuda, onnx, table, remote"),
         (("x", "cpu", ["cores=2"]), "kind 'cpu' has no setting 'cores': its settings are .*, threads, precision"),
         (("x", "cpu", ["clock=2"]), "kind 'cpu' has no setting 'clock'"),
         (("x", "cpu", ["name=y"]), "kind 'cpu' has no setting 'name'"),
-        (("x", "cpu", ["threads"]), "'threads' is no setting: write SETTING=VALUE, as in threads=2"),
+        (("x", "cpu", ["threads"]), "'threads' is not a setting: write SETTING=VALUE, as in threads=2"),
         (("x", "cpu", ["threads=1.5"]), "kind 'cpu': threads='1.5' must be a whole number"),
         (("x", "cpu", ["budget_s=long"]), "kind 'cpu': budget_s='long' must be a number"),
         (("x", "cpu", ["threads=0"]), "threads=0: give 1 or more"),

@@ -106,7 +106,7 @@ def test_its_settings_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_unknown_architecture_is_an_error_that_says_so(tmp_path: Path) -> None:
     known, unknown = Net().largest(), Net().smallest()
     path = written(tmp_path / "t.csv", [columns(known, 1.0)])
-    with pytest.raises(TargetError, match=rf"t.csv has 1 architectures and not {unknown.digest[:8]} \(.*add a row"):
+    with pytest.raises(TargetError, match=rf"t.csv has 1 rows, but none for {unknown.digest[:8]} \(.*add a row"):
         TableTarget(path=path).measure([NETWORK], X, [unknown])
     other = Architecture("Other", {"kernel": 3})
     with pytest.raises(TargetError, match=r"no column is called 'kernel', its columns are depth, norm, ratio\.0"):
@@ -120,9 +120,9 @@ def test_an_unknown_architecture_is_an_error_that_says_so(tmp_path: Path) -> Non
     [
         ("t.csv", "width,ms\n8,1\n", r"row 1 has no column 'median_ms': choose column=... of width, ms"),
         ("t.csv", "width,median_ms\n", "has no rows: give a CSV file with a header, or JSON lines"),
-        ("t.csv", "width,median_ms\n8,1\n16,-2\n", "row 2: median_ms is '-2', no latency: give a number above 0"),
-        ("t.csv", "width,median_ms\n8,nan\n", "median_ms is 'nan', no latency"),
-        ("t.csv", "width,median_ms\n8,\n", "median_ms is '', no latency"),
+        ("t.csv", "width,median_ms\n8,1\n16,-2\n", "row 2: median_ms is '-2', not a latency: give a number above 0"),
+        ("t.csv", "width,median_ms\n8,nan\n", "median_ms is 'nan', not a latency"),
+        ("t.csv", "width,median_ms\n8,\n", "median_ms is '', not a latency"),
         ("t.csv", "width,median_ms\n8,1,4\n", "row 1 has more cells than the header"),
         ("t.csv", "median_ms\n8\n", "row 1 names no choices: give a column 'architecture' or one for each choice"),
         ("t.csv", "architecture,median_ms\n8x,1\n", "row 1: .*8x.* is not JSON"),
@@ -131,7 +131,7 @@ def test_an_unknown_architecture_is_an_error_that_says_so(tmp_path: Path) -> Non
             '{"width": 8, "median_ms": 1}\n[2]\n',
             r"line 2 is \[2\], not a JSON object: write",
         ),
-        ("t.jsonl", "width,median_ms\n", "line 1 is not JSON .* or end the file's name in .csv"),
+        ("t.jsonl", "width,median_ms\n", "line 1 is not JSON .* a file name that ends in .csv"),
     ],
 )
 def test_what_is_no_table_is_named_with_its_place(tmp_path: Path, name: str, text: str, message: str) -> None:
