@@ -27,7 +27,7 @@ NUM_BATCHES_FOR_A_SCORE = 1
 
 @dataclass(frozen=True)
 class Forward:
-    """What a network makes of a batch; its features where they are wanted."""
+    """Outputs of one forward pass, with the features if the step distils features."""
 
     outputs: Tensor
     features: Tensor | None
@@ -39,7 +39,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Ran:
-    """A pass that was run: what feedback is measured on."""
+    """A finished pass, on which feedback is measured."""
 
     network: nn.Module
     outputs: Tensor
@@ -73,7 +73,7 @@ class Passes:
         return {} if self.frozen is None or self.teacher is None else self.teacher.state_dict()
 
     def _parts(self, index: int, step: Step) -> Iterator[Part]:
-        """One's own part of the batch of each pass."""
+        """Yield this process's part of each pass's batch."""
         seed = self.seed
         if step.examples is not None:
             yield from repeat(self._part(self._capable("select").select(step.examples, index, seed)))
@@ -88,7 +88,7 @@ class Passes:
         return replace(part, batch=to_device(part.batch, self.trained.device))
 
     def backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[Ran]:
-        """What each pass gave, detached; gradients are left where the trained's optimiser finds them."""
+        """Run all passes and sum their gradients where the optimiser reads them; returns detached results."""
         first: Forward | None = None
         ran = []
         deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
@@ -118,7 +118,7 @@ class Passes:
         return outputs, None, imitation
 
     def _projection(self, task: TeachingTask, batch: Any) -> Callable[[str, Tensor, Tensor], Tensor]:
-        """Maps to a parent's width; the first to be asked for makes all of them, as wide as the largest network's."""
+        """Return a map to the parent's width; the first use makes the heads of all layers, as wide as the largest."""
 
         def project(name: str, own: Tensor, taught: Tensor) -> Tensor:
             if name not in self.heads:
@@ -134,7 +134,7 @@ class Passes:
     def _loss(
         self, one: Pass, said: Forward, part: Part, first: Forward | None, weights: tuple[float, ...] | None
     ) -> Tensor:
-        """Of one's own part of the batch; those of all parts add up to that of the batch."""
+        """The loss of this process's part of the batch; the parts' losses add up to the batch's."""
         terms = []
         if one.task and weights is None:
             terms.append(part.share * one.task * self.task.loss(said.outputs, part.batch))
@@ -168,7 +168,7 @@ class Passes:
         return distil.loss(self.heads("", said.features, taught.features), taught.features)
 
     def _taught(self, distil: Distil, batch: Any, first: Forward | None) -> Forward:
-        """What the teacher makes of the batch."""
+        """The teacher's outputs and features for the batch."""
         if distil.teacher == "first":
             if first is None:
                 raise TrainingError("the first pass of a step distils from itself: let it learn the task")
@@ -205,7 +205,7 @@ class Passes:
 
 
 def batch_norm_buffers(networks: list[nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Running statistics and their values now, so that a step which is skipped leaves no NaN in them."""
+    """Return running statistics with their current values, so that a skipped step leaves no NaN in them."""
     return [
         (buffer, buffer.clone())
         for network in networks
