@@ -87,7 +87,7 @@ def train(
     Args:
         space: train only this narrower space; None is the supernet's.
         directory: for checkpoints; a training begun there with the same settings is resumed. None writes none.
-        on_curve: called with each new point of a curve; after a kill, points since the last checkpoint come again, equal.
+        on_curve: called with each new point of a curve; after a kill, those since the last checkpoint come again.
         progress: a bar on a terminal, log lines elsewhere.
         method: a strategy of one's own in place of the one that `config.strategy` names.
         teacher: a network to distil from, for strategies with a frozen teacher; they freeze none of their own then.
