@@ -235,19 +235,21 @@ def first_kept(
         if not found.broken:
             return found
     bounds, evaluated = (*study.limits, *where), [one.metrics for one in seen if one.metrics]
+    measured = [row.metrics | row.verified for row in rows]
     if seen and not evaluated:
         raise NasError(
             f"study {study.name!r} has no network to take: all {len(seen)} evaluations failed, the first with "
             f"{seen[0].error}; correct the run file and search under another name"
         )
-    nearest = ", ".join(_nearest(limits.parse(bound), evaluated) for bound in bounds)
-    of = f" (the nearest of {len(evaluated)} evaluated have {nearest})" if nearest and evaluated else ""
+    compared, how = (measured, "as measured") if measured else (evaluated, "evaluated")
+    nearest = ", ".join(_nearest(limits.parse(bound), compared) for bound in bounds)
+    of = f" (the nearest of {len(compared)} {how} have {nearest})" if nearest and compared else ""
     kept = ", ".join(bounds) or "all limits"
     raise NasError(f"no network of study {study.name!r} keeps {kept}{of}; loosen a limit or search longer")
 
 
-def _nearest(limit: limits.Limit, evaluated: Sequence[Mapping[str, float]]) -> str:
-    values = [metrics[limit.metric] for metrics in evaluated if limit.metric in metrics]
+def _nearest(limit: limits.Limit, found: Sequence[Mapping[str, float]]) -> str:
+    values = [metrics[limit.metric] for metrics in found if limit.metric in metrics]
     return f"{limit.metric} {(min if limit.is_upper else max)(values):.6g}" if values else f"no {limit.metric}"
 
 

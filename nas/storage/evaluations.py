@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -275,14 +276,21 @@ class Evaluations(Architectures, Lives):
         return found
 
     def _store(
-        self, name: str, evaluations: Mapping[int, Evaluation], weights: str, data: str, lives: Mapping[int, Life]
+        self,
+        name: str,
+        evaluations: Mapping[int, Evaluation],
+        weights: str,
+        data: str,
+        lives: Mapping[int, Life],
+        *,
+        in_turn: bool = False,
     ) -> None:
         try:
             with self._begin_write() as connection:
                 self._check_lease(connection, name)
                 study_id = self._known_study_id(connection, name)
                 context_id = self._context_id(connection, weights, data)
-                links = self._insert_evaluations(connection, context_id, list(evaluations.values()))
+                links = self._insert_evaluations(connection, context_id, list(evaluations.values()), in_turn)
                 for position, link in zip(evaluations, links, strict=True):
                     link |= {"study_id": study_id, "position": position, **life_of(lives.get(position))}
                 self._add_links(connection, links)
@@ -291,10 +299,10 @@ class Evaluations(Architectures, Lives):
             if conflict := _conflict(name, held, evaluations):
                 raise NasError(conflict) from error
             new = {position: one for position, one in evaluations.items() if position not in held}
-            if len(new) == len(evaluations):  # it is no position that was taken
+            if in_turn and len(new) == len(evaluations):  # it is no position that was taken
                 raise
             if new:
-                self._store(name, new, weights, data, lives)
+                self._store(name, new, weights, data, lives, in_turn=True)
         else:
             self._study_ids[name] = study_id
             self._context_ids[weights, data] = context_id
@@ -319,10 +327,15 @@ class Evaluations(Architectures, Lives):
         return context_id
 
     def _insert_evaluations(
-        self, connection: sa.Connection, context_id: int, evaluations: Sequence[Evaluation]
+        self, connection: sa.Connection, context_id: int, evaluations: Sequence[Evaluation], in_turn: bool
     ) -> list[dict[str, Any]]:
-        """Stores what is new; returns the key of each evaluation, in order."""
-        if connection.dialect.name == "postgresql":  # writers of one context take turns, as all writers of SQLite do
+        """Stores what is new; returns the key of each evaluation, in order.
+
+        Args:
+            in_turn: whether writers of one context take turns, as all writers of SQLite do. Else two that find
+                something of one architecture at once may number it alike, and one of them has an IntegrityError.
+        """
+        if in_turn and connection.dialect.name == "postgresql":
             context = sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id)
             connection.execute(context.with_for_update())
         self._insert_architectures(connection, {e.arch.digest: e.arch.json() for e in evaluations})
@@ -338,8 +351,8 @@ class Evaluations(Architectures, Lives):
             links.append(key)
             if attempt == len(attempts):
                 new.append(key | dict(zip(CONTENT, found, strict=True)))
-        if new:
-            self._add_evaluations(connection, new)
+        if new:  # in one order for all writers, who else wait for one another in a circle
+            self._add_evaluations(connection, sorted(new, key=itemgetter("architecture_id")))
         return links
 
     def _metric_set_id(self, connection: sa.Connection, names: str) -> int:

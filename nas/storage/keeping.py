@@ -128,7 +128,8 @@ class Keeping(Evaluations, Learnt):
     def add_unclaimed(self, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
         """Stores what is known without a study."""
         with self._writing() as connection:
-            self._insert_evaluations(connection, self._context_id(connection, weights, data), evaluations)
+            context_id = self._context_id(connection, weights, data)
+            self._insert_evaluations(connection, context_id, evaluations, in_turn=True)
 
     @patient
     def forget(self, study: str, positions: Sequence[int]) -> None:

@@ -516,6 +516,35 @@ class RepositoryContract:
             assert not errors
             assert [repository.evaluations(name) for name in names] == [batch(*range(60))] * 2
 
+    def test_writers_of_the_same_architectures_each_keep_what_they_found(self, url: str) -> None:
+        names, errors = [f"study {number}" for number in range(4)], []
+        # in another order each, and different things of networks that are known already; some of them agree
+        told = {
+            name: [evaluation(i * step % 30, metrics={"error": value}) for i in range(30)]
+            for name, step, value in zip(names, (1, 7, 11, 13), (0.25, 0.25, 0.5, 0.5), strict=True)
+        }
+
+        def write(name):
+            try:
+                with Repository(url) as repository:
+                    for start in range(0, 30, 3):
+                        repository.append_evaluations(name, told[name][start : start + 3], "w", "d")
+            except NasError as error:
+                errors.append(error)
+
+        with Repository(url) as repository:
+            with_study(repository, "first", *names).append_evaluations("first", batch(*range(30)), "w", "d")
+            threads = [threading.Thread(target=write, args=(name,)) for name in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert not errors
+            assert {name: repository.evaluations(name) for name in names} == told
+            with repository._reading() as connection:
+                count = connection.execute(sa.select(sa.func.count()).select_from(tables.evaluations)).scalar()
+            assert count == 3 * 30, "what two found alike is stored once"
+
     def test_many_open_a_new_database_at_once(self, url: str) -> None:
         repositories, errors, barrier = [], [], threading.Barrier(6)
 

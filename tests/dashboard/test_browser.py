@@ -19,7 +19,7 @@ from tests.dashboard.seeding import ConvSpace, evaluations, seed_database
 from tests.dashboard.seeding_odd import EMOJI, HTML, MARKDOWN, RIGHT_TO_LEFT, SQL, add, seed_odd
 
 WAIT = 60_000  # ms; a chart takes seconds where the machine is busy
-LARGE = 20_000
+LARGE = 100_000
 
 pytestmark = [
     pytest.mark.slow,

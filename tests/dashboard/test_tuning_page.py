@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import chart, tuning
 from dashboard.figures import tuning as figures
-from dashboard.serve import APP
+from dashboard import app
 from nas.errors import NasError
 from nas.fidelity.ledger import Ledger, Trial
 from search_spaces import Space, choice
@@ -49,7 +49,7 @@ def browse(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setenv("NAS_STORAGE", url)
         monkeypatch.setenv("NAS_RUNS", str(tmp_path))
         monkeypatch.setattr("sys.argv", ["app.py"])
-        test = AppTest.from_file(str(APP), default_timeout=30)
+        test = AppTest.from_file(str(app.__file__), default_timeout=30)
         test.switch_page("views/tuning.py")
         return test.run()
 
