@@ -209,7 +209,7 @@ class Run:
     def _check_gradient(self) -> None:
         if not self.gradient and self.searcher_name != "gradient":
             return
-        config = loop_of(self.learning)
+        config = loop_of(self.gradient_settings)
         object.__setattr__(self, "gradient", config.method)
         if self.closed:
             rule = f"distributions are learnt over all of {self.space.name}: close nothing, or search without gradients"
@@ -223,7 +223,7 @@ class Run:
         if method(config.method).order == 2 and not config.train_weights:
             remedy = "write order=1, or gradient_search=GradientConfig(train_weights=True)"
             raise RunError(f"gradient = {self.gradient!r} looks ahead by a step of weights that stay: {remedy}")
-        if isinstance(self.learning, FrontConfig) and not self.cost_objectives:
+        if isinstance(self.gradient_settings, FrontConfig) and not self.cost_objectives:
             remedy = "name a cost too, 'params' say, or write GradientConfig(...)"
             raise RunError(
                 f"gradient_search is a FrontConfig, and objectives = {self.objectives!r} make none: {remedy}"
@@ -380,7 +380,7 @@ class Run:
         return self.searcher.partition("(")[0].strip()
 
     @property
-    def learning(self) -> GradientConfig | FrontConfig:
+    def gradient_settings(self) -> GradientConfig | FrontConfig:
         """`gradient_search` or its default, with the method of `gradient`."""
         usual = _FRONT if self.cost_objectives else _ALONE
         config = self.gradient_search or usual

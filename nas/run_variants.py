@@ -75,7 +75,7 @@ def as_trained(
         targets=tuple(_spelled_target(name, own) for name, own in study.settings.get("targets", {}).items()),
         first=tuple(study.settings.get("first", ())),
         gradient=distributions[0].method if distributions else "",
-        gradient_search=_as_learnt(run.learning, distributions) if distributions else run.gradient_search,
+        gradient_search=_as_learnt(run.gradient_settings, distributions) if distributions else run.gradient_search,
     )
 
 

@@ -9,7 +9,7 @@ from search_spaces.reading import MalformedError, json_value
 from search_spaces.values import Json, canonical, freeze, show, suggestion
 
 BESIDE = ("is", "derived")
-"""The members of an architecture's JSON that are no choices."""
+"""Members of an architecture's JSON that are not choices."""
 
 
 class Architecture(Mapping[str, Any]):
@@ -124,7 +124,7 @@ class Architecture(Mapping[str, Any]):
 
     @classmethod
     def stored(cls, text: str, digest: str) -> "Architecture":
-        """The architecture whose `json` and `digest` these are, read when it is first looked into.
+        """Return the architecture with this `json` and `digest`; the JSON is parsed on first access.
 
         Of ten thousand that a database holds, a front looks into few.
         """
@@ -172,7 +172,7 @@ class Architecture(Mapping[str, Any]):
 
 
 def parse(text: str) -> Any:
-    """JSON text as Python values; SpaceError where it is none."""
+    """Parse a JSON text; SpaceError if it is malformed."""
     try:
         return json_value(text)
     except MalformedError as error:
@@ -186,7 +186,7 @@ def _thaw(value: Any) -> Json:
 
 
 def _text(value: Any) -> str:
-    """Canonical JSON of a value; what nested architectures know of theirs is used again."""
+    """Return the canonical JSON of a value, reusing that of nested architectures."""
     if isinstance(value, Architecture):
         return value.json()
     return f"[{','.join(map(_text, value))}]" if isinstance(value, tuple) else canonical(value)
@@ -213,7 +213,7 @@ def _build(value: Any) -> Any:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every scalar of an architecture by its path; a nested architecture also tells its kind."""
+    """Every scalar of an architecture by its path; a nested architecture also reports its kind."""
     prefix = f"{path}." if path else ""
     if isinstance(value, Architecture):
         yield f"{prefix}is", value.kind

@@ -28,7 +28,7 @@ MAX_JUDGED = 20_000  # combinations of values a constraint is asked about, in or
 
 
 class TooWideError(Exception):
-    """These slots are tied together by more combinations than a table may have."""
+    """Constraints tie these slots together in more combinations than a table may have."""
 
     def __init__(self, slots: Iterable[int]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Step:
-    """How many networks follow from each code of `slot`, given the codes of the earlier slots it is tied to."""
+    """The number of networks with each code of `slot`, given the codes of the earlier slots it is tied to."""
 
     slot: int
     codes: npt.NDArray[np.int16]
@@ -128,7 +128,7 @@ class Plan:
         return codes
 
     def probability(self, codes: CodeArray, weights: OptionWeights) -> float:
-        """Of one network's (1, num_slots) codes, to be drawn by these weights."""
+        """Return the probability of drawing one network's (1, num_slots) codes with these weights."""
         found = 1.0
         for step in self.steps:
             if len(step.codes) > 1:
@@ -162,7 +162,7 @@ def solve(
     ties: Sequence[Tie] | None = None,
     limit: int = MAX_CELLS,
 ) -> Solution:
-    """Plan the networks whose slots keep to `domains`, those in `required` active; `limit` bounds a table's size."""
+    """Plan the networks whose slots take codes in `domains`, those in `required` active; `limit` bounds a table."""
     problem = Problem(layout, domains, required, limit)
     factors: list[tuple[Tie, Factor]] = []
     loose: list[Tie] = []
@@ -200,7 +200,7 @@ class Problem:
         self.positions = [{code: position for position, code in enumerate(codes)} for codes in self.codes]
 
     def constraint(self, tie: Tie) -> Factor | None:
-        """Ask the constraint about every combination of its slots; None where there are too many."""
+        """Evaluate the constraint on every combination of its slots; None if there are too many."""
         shape = self._shape(tie.scope)
         if math.prod(shape) > self.limit:
             return None
@@ -219,7 +219,7 @@ class Problem:
         return Factor(tie.scope, table)
 
     def plan(self, constraints: Sequence[Factor], slots: Sequence[int] | None = None) -> Plan:
-        """Eliminate from the last slot to the first; where that is too wide, the cheapest next, children first."""
+        """Eliminate slots from last to first; if that needs too wide a table, the cheapest next, children first."""
         slots = range(len(self.codes)) if slots is None else slots
         factors = [*constraints, *(self._activity(slot) for slot in slots)]
         try:
@@ -242,7 +242,7 @@ class Problem:
         return sorted(found)
 
     def _activity(self, slot: int) -> Factor:
-        """One where the slot is active exactly when its conditions hold."""
+        """A table of 1 where the slot is active exactly when its conditions hold."""
         conditions = self.layout.slots[slot].conditions
         scope = (*(parent for parent, _ in conditions), slot)
         shape = self._shape(scope)

@@ -1,6 +1,6 @@
-"""What a user writes in the body of a space, checked once and put in normal form.
+"""The declaration in the body of a space, checked once and put in normal form.
 
-Everything a malformed declaration can get wrong is found here, when its class is made, and named by field.
+All mistakes of a declaration are found here, when its class is made, and reported by field.
 """
 
 import inspect
@@ -21,7 +21,7 @@ Per: TypeAlias = str | int | None
 
 
 class Subspace:
-    """What the space around it sees of a nested space: its name, its declaration and the options left in each slot."""
+    """A nested space as the outer space sees it: its name, its declaration and the options left in each slot."""
 
     _declared: ClassVar["Declaration"]
     _domains: tuple[tuple[int, ...], ...]
@@ -34,7 +34,7 @@ class Subspace:
 
 @dataclass(frozen=True)
 class Choice:
-    """A declared choice; `choice` makes it, and the class it stands in checks it."""
+    """A declared choice; `choice` makes it, and the class it belongs to checks it."""
 
     options: tuple[Any, ...]
     per: Per = None
@@ -55,7 +55,7 @@ class Constraint:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the choices it reads: `reads`, or what its function's parameters are called."""
+        """The names of the choices it reads: `reads`, or the names of its function's parameters."""
         return tuple(inspect.signature(self.function).parameters) if self.reads is None else self.reads
 
 
@@ -83,7 +83,7 @@ def constraint(*, each: str | int) -> Callable[[Callable[..., Any]], Constraint]
 def constraint(
     function: Callable[..., Any] | None = None, /, *, each: str | int | None = None
 ) -> Constraint | Callable[[Callable[..., Any]], Constraint]:
-    """A rule that every network of the space keeps: a function, in the body of the class, of sibling choices.
+    """A rule that every network of the space satisfies: a function, in the body of the class, of sibling choices.
 
     Its parameters name choices, or values derived from them; it returns whether they go together. A choice with `per`
     comes whole, as a tuple. With ``each="depth"`` the rule holds for every position on its own, and the choices with
@@ -329,7 +329,7 @@ def _check_start(place: str, fields: Mapping[str, Field], own: Field, start: str
 
 
 def _check_chosen(place: str, declared: Choice, derived: Mapping[str, Derived]) -> None:
-    """A choice does not hang on what is derived: whether it is there must be known before anything is computed."""
+    """Check that no choice depends on a derived value: its presence must be known before anything is computed."""
     named = {name for name in (declared.per, declared.start) if isinstance(name, str)}
     named.update(declared.when if isinstance(declared.when, Mapping) else ())
     for name in sorted(named & derived.keys()):
@@ -372,7 +372,7 @@ def _check_parameters(place: str, what: str, function: Callable[..., Any], names
 
 
 def _of_choices(rule: Constraint, declaration: Declaration) -> Constraint:
-    """The same constraint as a function of choices, which computes what it reads of derived values."""
+    """The same constraint as a function of choices alone; it computes the derived values that it reads."""
     if not declaration.derived.keys() & set(rule.parameters):
         return rule
     found = [name for parameter in rule.parameters for name in choices_of(parameter, declaration.derived)]

@@ -47,7 +47,7 @@ def derive(function: Callable[..., Any], /) -> Derived:
 
 
 def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A static method, which type checkers like better in a class, is the function in it."""
+    """Return the function inside a static method, which type checkers prefer in a class."""
     return function.__func__ if isinstance(function, staticmethod) else function
 
 
@@ -65,17 +65,17 @@ def in_order(kind: str, derived: Mapping[str, Derived]) -> dict[str, Derived]:
 
 
 def choices_of(name: str, derived: Mapping[str, Derived]) -> list[str]:
-    """The choices that a name means: itself, or those that a derived value comes down to."""
+    """The choices behind a name: the choice itself, or those that a derived value is computed from."""
     if name not in derived:
         return [name]
     return list(dict.fromkeys(found for other in derived[name].parameters for found in choices_of(other, derived)))
 
 
 def compute(kind: str, derived: Mapping[str, Derived], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `derived`, in order, is for these active choices of the space `kind`.
+    """Return the values of `derived`, in order, for these active choices of the space `kind`.
 
     Raises:
-        SpaceError: a function raised, or returned what is no JSON value.
+        SpaceError: a function raised, or returned something that is no JSON value.
     """
     found: dict[str, Any] = {}
     for name, rule in derived.items():

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 LAYERS = ("skip", "k3e2", "k3e4", "k5e2", "k5e4")
 """No layer; inverted residuals of a kernel and an expansion: ``k5e4`` filters 5 x 5 in 4 times as many channels."""
 PATHS = ("first", "second", "third", "fourth")
-"""What paths are called."""
+"""Names of paths."""
 
 
 class EnsembleSpace(Space):
-    """Two paths of eight layers, which have the first `split` of them in common: those of `first`."""
+    """Two paths of eight layers that share their first `split` layers: those of `first`."""
 
     split = choice(8, 6, 4, 2, 0)
     first = choice(*LAYERS, per=8)
     second = choice(*LAYERS, per=8, start="split")
 
     def graph(self, arch: Architecture) -> "Graph":
-        """The trunk, and where it ends a branch for each path."""
+        """The trunk, followed by one branch per path."""
         import networkx
 
         graph: Graph = networkx.DiGraph(name=arch.kind)

@@ -1,4 +1,4 @@
-"""Layers that normalise and activate at once, as graphs over primitives (EvoNorm, arXiv:2004.02967).
+"""Layers that combine normalisation and activation, as graphs over primitives (EvoNorm, arXiv:2004.02967).
 
 Built by `supernets.models.layers.GraphLayer`, which says what each primitive computes. A layer is a choice like any
 other: ``layer = LayerSpace()``.
@@ -21,8 +21,8 @@ PRIMITIVES = (
 """Arithmetic, functions of single numbers, and moments over axes: the batch and space (bwh), space (wh), space and
 channels (whc), space and the channels of a group (group)."""
 VECTORS = ("v0", "v1")
-"""Learnt, one number a channel."""
+"""Learned, one number per channel."""
 
 
 class LayerSpace(Computations, primitives=PRIMITIVES, inputs=("x", "zero", "one", *VECTORS), nodes=14):
-    """Graphs of at most 14 nodes over the input `x`, the constants 0 and 1 and two learnt vectors."""
+    """Graphs of at most 14 nodes over the input `x`, the constants 0 and 1 and two learned vectors."""

@@ -30,7 +30,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Slot:
-    """One variable of a space. Options are JSON values; a nested space stands by its name."""
+    """One variable of a space. Options are JSON values; a nested space appears by its name."""
 
     path: str
     options: tuple[Any, ...]
@@ -111,7 +111,7 @@ class Layout:
         self.root = self._node(declaration, "", ())
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is remembered goes by identity, which other processes do not share."""
+        """Leave out the caches: they are keyed by identity, which other processes do not share."""
         return {**self.__dict__, "_nested_values": {}, "_verdicts": {}, "_normal_codes": {}}
 
     # Laying out
@@ -172,7 +172,7 @@ class Layout:
         return node
 
     def _presence(self, own: Field, places: Mapping[str, Place], gate: Conditions) -> Conditions | None:
-        """Where the field has a value, if only a tuple of no positions or of None; its depth is to be active too."""
+        """The condition that the field has a value, even an empty tuple; its depth must be active too."""
         found: list[tuple[int, frozenset[int]]] = []
         for parent, allowed in own.when:
             if places[parent].field.per is None:
@@ -191,7 +191,7 @@ class Layout:
     def _conditions(
         self, own: Field, places: Mapping[str, Place], gate: Conditions, depth: int | None, position: int
     ) -> Conditions | None:
-        """Where the slot is active, None if never. Siblings stand for the gate: they are active only behind it."""
+        """The condition that the slot is active, None if it never is. Siblings are active only behind the gate."""
         found: list[tuple[int, frozenset[int]]] = []
         for parent, allowed in own.when:
             place = places[parent]
@@ -252,7 +252,7 @@ class Layout:
         return tuple(sorted(scope))
 
     def holds(self, tie: Tie, codes: Codes) -> bool:
-        """Whether the constraint holds there; it does where one of its choices is not active."""
+        """Return whether the constraint holds for these codes; it does if one of its choices is not active."""
         values = self._arguments(tie, codes)
         if values is None:
             return True
@@ -283,7 +283,7 @@ class Layout:
     # Normal forms
 
     def normalised(self, codes: Codes) -> list[int]:
-        """Consistent codes as the network that they describe is always written."""
+        """Return the normal form of consistent codes."""
         row = list(codes)
         for node in self.normals:
             own = tuple(row[node.start : node.stop])
@@ -473,7 +473,7 @@ class Layout:
         return ".".join(part for part in (self.kind, node.path, name) if part)
 
     def find(self, path: str) -> list[tuple[Place, Position]]:
-        """The positions a path means: ``heads`` (all of them), ``heads.2``, ``stages.0.depth``, ``stages.depth``."""
+        """Positions a path refers to: ``heads`` (all of them), ``heads.2``, ``stages.0.depth``, ``stages.depth``."""
         return self._find(self.root, path.split("."), path)
 
     def _find(self, node: Node, parts: list[str], path: str) -> list[tuple[Place, Position]]:
@@ -510,7 +510,7 @@ def _positions_together(node: Node) -> dict[int, tuple[int, ...]]:
 
 
 def _not_chosen(node: Node, name: str, what: str) -> str:
-    """Why a space has no choice of this name, and what to name instead."""
+    """Return the message for an unknown choice, with a suggestion."""
     if name in node.declaration.derived:
         return f"{name!r} is derived; name what it comes from: {', '.join(choices_of(name, node.declaration.derived))}"
     return f"{what}; {suggestion(name, node.places)}"

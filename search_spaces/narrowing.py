@@ -1,4 +1,4 @@
-"""Options that are left out of a space, each with why: what every way to shrink a space says in the end.
+"""Options that are left out of a space, each with a reason: the common result of all ways to shrink a space.
 
 The space itself stays as it is declared. Leaving a line out brings the option back.
 """
@@ -53,7 +53,7 @@ def narrowed(space: AnySpace, closed: Sequence[Closed]) -> AnySpace:
 
 
 def together(closed: Iterable[Closed], more: Iterable[Closed]) -> tuple[Closed, ...]:
-    """What is closed by either, each option once, the first reason given."""
+    """Return the options closed by either, each once, with the first reason."""
     found: dict[tuple[str, str], Closed] = {}
     for one in (*closed, *more):
         found.setdefault((one.path, canonical(one.option)), one)

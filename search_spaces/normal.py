@@ -1,4 +1,4 @@
-"""Normal forms: one way to write networks that choices can describe in many.
+"""Normal forms: one way to write each network that choices can describe in several ways.
 
 The nodes of a graph may be numbered in many ways, and one that nothing reads does nothing. A space with such choices
 says how the network that some values describe is written; then equal networks are equal values, as everywhere.
@@ -22,7 +22,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class NormalForm:
-    """How the networks of a space are written; `normal_form` makes it."""
+    """The rule by which networks of a space are written; `normal_form` makes it."""
 
     function: Callable[..., Values]
     spread: Callable[[Values, np.random.Generator], Values] | None = None

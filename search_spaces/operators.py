@@ -1,7 +1,7 @@
-"""Ways to walk a plan: each operator only says which of the feasible codes to take, so none can leave its space.
+"""Ways to walk a plan: an operator only chooses among feasible codes, so it cannot leave its space.
 
-Where a constraint is too wide for the plan (`loose`), its verdict is asked afterwards and the operator tries again, a
-bounded number of times.
+A constraint too wide for the plan (`loose`) is checked afterwards, and the operator tries again a bounded number of
+times.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,29 +34,29 @@ class Operators:
 
     @property
     def exact(self) -> bool:
-        """Whether what the plan counts and draws are the networks: no constraint is loose, each is written one way."""
+        """Whether the plan counts and draws exactly the networks: no loose constraint and no normal form."""
         return not self.solution.loose and not self.layout.normals
 
     def holds(self, codes: Sequence[int]) -> bool:
-        """Whether codes that the plan gave are a network: the constraints outside the plan hold.
+        """Return whether codes from the plan are a network, that is, satisfy the constraints outside the plan.
 
-        A normal form may lead out of what the plan knows, so everything is then asked.
+        A normal form may lead outside the plan, so every condition is then checked.
         """
         if self.layout.normals:
             return self.contains(codes)
         return all(self.layout.holds(tie, codes) for tie in self.solution.loose)
 
     def _walk(self, pick: Pick) -> Row:
-        """What the plan comes to, in normal form."""
+        """Return the codes that the plan arrives at, in normal form."""
         codes = self.plan.walk(pick)
         return self.layout.normalised(codes) if self.layout.normals else codes
 
     # Drawing
 
     def draw(self, n: int, rng: np.random.Generator, by: Uniform | OptionWeights) -> CodeArray:
-        """(n, num_slots) codes; rejection where constraints are loose, so uniform over the networks they allow.
+        """Return (n, num_slots) codes; loose constraints are met by rejection, so networks stay equally likely.
 
-        Where there are normal forms, uniform over all the ways to write a network.
+        With normal forms, every way to write a network is equally likely.
         """
         if self.exact:
             return self.plan.draw(n, rng, by)
@@ -87,7 +87,7 @@ class Operators:
     # Extremes
 
     def extreme(self, last: bool) -> Row:
-        """The last (or first) feasible option, slot after slot; under loose constraints no one slot can go further."""
+        """The last (or first) feasible option, slot by slot; under loose constraints, until no one slot can change."""
 
         def best(slot: int, feasible: tuple[int, ...]) -> int:
             return feasible[-1] if last else feasible[0]
@@ -231,7 +231,7 @@ class Operators:
                     yield codes
 
     def neighbour_rows(self, base: CodeArray) -> CodeArray:
-        """`neighbours` of (num_slots,) codes, (n, num_slots): at once for the slots that nothing hangs on."""
+        """`neighbours` of (num_slots,) codes as (n, num_slots): in one go for the slots that nothing depends on."""
         free = [slot for slot in self._free if base[slot] >= 0]
         moves = [(slot, code) for slot in free for code in self.domains[slot] if code != base[slot]]
         moved = np.repeat(base[None], len(moves), axis=0)
@@ -250,7 +250,7 @@ class Operators:
         return frozenset(range(len(self.layout.slots))) - bound
 
     def nearest(self, base: Row) -> Row:
-        """`base` repaired slot after slot; under loose constraints the most alike of some draws may have to do."""
+        """`base` repaired slot after slot; under loose constraints, if need be, the most similar of some draws."""
         codes = self._walk(_keeping(base, {}, last=True))
         if self.holds(codes):
             return codes
@@ -259,7 +259,7 @@ class Operators:
         return nearest
 
     def contains(self, codes: Sequence[int]) -> bool:
-        """Whether codes of the declaration keep to the narrowing, to every constraint and to normal forms."""
+        """Return whether codes of the declaration satisfy the narrowing, all constraints and normal forms."""
         return (
             all(code < 0 or code in self.domains[slot] for slot, code in enumerate(codes))
             and all(self.layout.holds(tie, codes) for tie in self.layout.ties)
@@ -283,7 +283,7 @@ class Operators:
 
 
 def _keeping(base: Sequence[int], changes: dict[int, int], last: bool) -> Pick:
-    """Take `changes`, keep the rest of `base`; what cannot be kept takes the nearest, what is new the extreme."""
+    """Take `changes` and keep the rest of `base`; infeasible codes become the nearest one, new slots the extreme."""
 
     def pick(slot: int, feasible: tuple[int, ...]) -> int:
         wish = changes.get(slot, base[slot])
@@ -316,7 +316,7 @@ def _mixing(a: Sequence[int], b: Sequence[int], coins: Sequence[bool], rng: np.r
 
 
 def _forced(layout: Layout, slot: int, code: int) -> dict[int, frozenset[int]]:
-    """What a slot having a code asks of the slots above it."""
+    """The codes that slots above must have for a slot to have this code."""
     forced = {slot: frozenset((code,))}
     queue: list[Conditions] = [layout.slots[slot].conditions]
     while queue:

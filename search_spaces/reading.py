@@ -1,4 +1,4 @@
-"""JSON from a file or a database that anything may have written: a value within limits, or one error that says why not.
+"""JSON from an untrusted file or database: a value within limits, or one error that says why not.
 
 Every reader of this project's files and rows goes through here. `MalformedError` says in a few words what is wrong; who
 reads adds the place and the remedy: ``except MalformedError as error: raise NasError(f"{path} {error}; ...")``.
@@ -13,9 +13,9 @@ from typing import Any
 from search_spaces.values import show
 
 MOST_BYTES = 16 * 2**20
-"""Of a JSON text, if the reader names no other limit."""
+"""Default limit of the size of a JSON text."""
 MOST_DEPTH = 100
-"""Lists and objects within one another. Code that walks a value may recurse this deep."""
+"""Largest depth of nested lists and objects. Code that walks a value may recurse this deep."""
 
 
 class MalformedError(ValueError):
@@ -77,7 +77,7 @@ def require(value: dict[str, Any], **kinds: type | tuple[type, ...]) -> dict[str
 
 
 def file_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """All of a file that is a regular one and no larger than `most_bytes`.
+    """Return the content of a file, if it is regular and no larger than `most_bytes`.
 
     Raises:
         MalformedError: it is missing, cannot be read, is larger or no file (a pipe would be waited for).
@@ -115,7 +115,7 @@ def _brackets(text: str | bytes) -> int:
 
 
 def _depth(value: Any, most: int) -> int:
-    """Levels of lists and objects, counted no further than one more than `most`; recursion would have its own end."""
+    """Count levels of lists and objects up to `most` + 1, without recursion, which has a limit of its own."""
     depth, level = 0, [value]
     while depth <= most and (level := [one for one in level if isinstance(one, dict | list)]):
         depth += 1

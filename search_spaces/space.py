@@ -178,7 +178,7 @@ class Space(Subspace):
         )
 
     def count_bound(self) -> int:
-        """`count` where it can be told, else a number that it does not exceed."""
+        """`count` if it can be computed, else an upper bound."""
         total = self._solution.plan.total
         return total if self._operators.exact or total > MOST_LISTED else self.count()
 
@@ -191,7 +191,7 @@ class Space(Subspace):
 
     @property
     def is_normalised(self) -> bool:
-        """Whether choices can describe one network in many ways, of which architectures and codes have one."""
+        """Whether choices can describe one network in several ways; architectures then use the normal form."""
         return bool(self._layout.normals)
 
     def sample(
@@ -227,7 +227,7 @@ class Space(Subspace):
         weights: OptionChances | None = None,
         distinct: bool = False,
     ) -> list[Architecture]:
-        """`n` architectures, as `sample` draws them; with `distinct` no two are equal (SpaceError for want of them)."""
+        """`n` architectures, drawn as by `sample`; with `distinct` no two are equal (SpaceError if too few exist)."""
         self._check_request(n, rng, uniform)
         by: Uniform | OptionWeights = uniform if weights is None else self._weighted(weights)
         codes = self._distinct(n, rng, by) if distinct else self._operators.draw(n, rng, by)
@@ -416,7 +416,7 @@ class Space(Subspace):
         return self._layout.read_all(check_codes(self._layout, codes).tolist())
 
     def effective_codes(self, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """(n, num_slots) what of `codes` has an effect: networks with equal rows compute the same.
+        """(n, num_slots) the part of `codes` that has an effect: networks with equal rows compute the same.
 
         Here the codes themselves. A space in which choices may come to nothing, as an operation does from which no path
         leads to the output, overrides this: a search then learns of all such networks from one.
@@ -434,7 +434,7 @@ class Space(Subspace):
         return self._features.encode(check_codes(self._layout, codes))
 
     def feature_names(self) -> tuple[str, ...]:
-        """What the columns of `encode` say, in order."""
+        """The names of the columns of `encode`, in order."""
         return self._features.names
 
     def graph(self, arch: Architecture) -> graphs.Graph:

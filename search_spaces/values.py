@@ -12,7 +12,7 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 
 
 def freeze(value: Any) -> Any:
-    """A JSON scalar as it is, a list as a tuple, a numpy scalar as Python's own; ValueError says why not."""
+    """Return a JSON scalar unchanged, a list as a tuple, a numpy scalar as Python's own; ValueError if it is none."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):
@@ -25,7 +25,7 @@ def freeze(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal as JSON numbers are: 4 is 4.0, but True is not 1."""
+    """Return whether two values are equal as JSON: 4 is 4.0, but True is not 1."""
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return (isinstance(a, bool) == isinstance(b, bool)) and bool(a == b)

@@ -1,4 +1,4 @@
-"""What networks cost, for very many at once: counted by module once, read off tables ever after.
+"""Costs of very many networks at once: counted by module once, then looked up in tables.
 
 What a module costs depends on few choices (its own width, kernel, position in the depth), so a table for each module
 under all combinations of these gives the cost of any network as a sum. The tables come from the same probing as those
@@ -31,7 +31,7 @@ _FIGURES = ("count", "params", "macs", "output_bytes")
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """What depends on the same choices, added up under each of their combinations."""
+    """Costs that depend on the same choices, summed for each of their combinations."""
 
     slots: tuple[int, ...]
     bases: IntArray
@@ -78,7 +78,7 @@ class Counts:
 
     @property
     def tabulated(self) -> bool:
-        """Whether there are tables, so that thousands of networks are counted in a second."""
+        """Whether there are tables, which count thousands of networks in a second."""
         return self._tables is not None
 
     def __call__(self, archs: Sequence[Architecture] | npt.NDArray[np.int16]) -> IntArray:
@@ -96,7 +96,7 @@ class Counts:
 
     @cached_property
     def _tables(self) -> dict[Key, Table] | None:
-        """Of every figure of every module; None where they would be too large."""
+        """The tables of every figure of every module; None if they would be too large."""
         try:
             return tabulate(self.space, self._observed, counting=True)
         except RelaxationError:
@@ -104,7 +104,7 @@ class Counts:
 
     @cached_property
     def _sums(self) -> tuple[IntArray, list[_Sum]]:
-        """What all networks have in common, and the tables of the same combinations added up."""
+        """Return the costs common to all networks, and the tables of equal combinations, summed."""
         index = {column: number for number, column in enumerate(self.columns)}
         constant = np.zeros(len(index), dtype=np.int64)
         merged: dict[Hashable, tuple[Table, IntArray]] = {}

@@ -157,7 +157,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Axes:
-    """How the axes of one parameter are cut: ``blocks[i]`` fused blocks along axis i, the kernel axes ``centred``."""
+    """The slicing of one parameter's axes: ``blocks[i]`` fused blocks along axis i, the kernel axes ``centred``."""
 
     blocks: Shape
     centred: frozenset[int]
@@ -166,7 +166,7 @@ class Axes:
 
     @property
     def counts(self) -> tuple[Shape, ...]:
-        """Of each axis, how many blocks it has at each level above the last."""
+        """For each axis the number of blocks at each level above the last."""
         grids = dict(self.grids)
         return tuple(grids.get(axis, (k,) if k > 1 else ()) for axis, k in enumerate(self.blocks))
 
@@ -176,7 +176,7 @@ class Axes:
         return tuple(size for n, own in zip(shape, counts, strict=True) for size in (*own, n // prod(own)))
 
     def box(self, shape: Shape, stored: Shape) -> Box:
-        """Where a tensor of ``shape`` lies within one of shape ``stored``."""
+        """Return the index of a tensor of ``shape`` within one of shape ``stored``."""
         start: list[int] = []
         for axis, (n, full, own) in enumerate(zip(shape, stored, self.counts, strict=True)):
             start += [0] * len(own) + [(full - n) // 2 if axis in self.centred else 0]

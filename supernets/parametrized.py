@@ -36,19 +36,19 @@ class Spectral:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of the two vectors in the whole model."""
+        """Names of the two vectors in the whole model."""
         u, v = (self.prefix + name for name in self.own_names)
         return u, v
 
     @property
     def weight_name(self) -> str:
-        """Of what the norm is of, in the whole model."""
+        """Name of the normalised parameter in the whole model."""
         hook = self.holder is self.owner
         own = f"{self.attribute}_orig" if hook else f"parametrizations.{self.attribute}.original"
         return f"{self.path}.{own}".lstrip(".")
 
     def weight(self) -> Tensor:
-        """What the norm is of."""
+        """The normalised parameter."""
         if self.holder is self.owner:
             weight: Tensor = getattr(self.owner, f"{self.attribute}_orig")
         else:
@@ -92,7 +92,7 @@ def singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _apart(vector: Tensor, basis: Tensor) -> Tensor:
-    """What of a vector is orthogonal to all columns of a basis, at length 1; twice, for once leaves rounding."""
+    """Return the part of a vector orthogonal to all columns of a basis, at length 1; done twice, against rounding."""
     for _ in range(2):
         vector = vector - basis @ (basis.T @ vector)
     return F.normalize(vector, dim=0)
@@ -116,7 +116,7 @@ def settle(module: nn.Module) -> None:
 
 
 def deviation(one: Spectral, weight: Tensor, u: Tensor, v: Tensor) -> float:
-    """How far, as a share, the norm that vectors give is from the norm of a weight; infinity for other sizes."""
+    """Return the relative error of the norm that vectors give for a weight; infinity for other sizes."""
     matrix = _matrix(weight.detach(), one.dim).double()
     if (*u.shape, *v.shape) != tuple(matrix.shape):
         return math.inf

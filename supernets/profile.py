@@ -1,4 +1,4 @@
-"""What a network costs, counted on the meta device: nothing is computed."""
+"""The costs of a network, counted on the meta device: nothing is computed."""
 
 from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -17,7 +17,7 @@ from supernets.errors import SupernetError
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of one kind cost together.
+    """The costs of all layers of one kind.
 
     Attributes:
         count: how many ran.
@@ -54,7 +54,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Part:
-    """What one module of a network costs, those inside it left out."""
+    """The costs of one module of a network without the modules inside it."""
 
     kind: str
     """Its class."""
@@ -62,7 +62,7 @@ class Part:
 
     @property
     def costs(self) -> bool:
-        """Whether it counts as a layer: what only holds others does not."""
+        """Whether it counts as a layer; a mere container does not."""
         return bool(self.layers.params or self.layers.macs or self.layers.output_bytes)
 
 
@@ -81,7 +81,7 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
 
 
 def profile_parts(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, Part]:
-    """What each module that runs costs, by its path, in the order of their first run; as `profile_network` counts."""
+    """The costs of each module that runs, by path, in the order of first use; counted as by `profile_network`."""
     return _counted(module, example)[0]
 
 

@@ -23,7 +23,7 @@ from supernets import correlation
 from supernets.correlation import Vector
 
 Level = Literal["reliable", "rough", "unreliable", "unknown"]
-"""Of ranks: enough to choose by, enough to narrow the choice, neither, or not determined."""
+"""Reliability of ranks: enough to choose by, enough to narrow the choice, neither, or not determined."""
 
 RELIABLE = 0.5
 """Ranks whose tau lies above this with confidence are enough to choose by."""
@@ -41,9 +41,9 @@ class Row:
     inherited: float
     standalone: float
     seconds: float = 0.0
-    """Of training and evaluating it alone, all times."""
+    """Seconds of training and evaluating it alone, all repetitions included."""
     again: tuple[float, ...] = ()
-    """The stand-alone metric of further trainings with other seeds: they tell the noise."""
+    """The stand-alone metric of further trainings with other seeds, which measure the noise."""
     params: float = math.nan
     macs: float = math.nan
 
@@ -77,7 +77,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class RankingReport:
-    """How far inherited metrics order architectures as stand-alone training does. None: not determined."""
+    """Agreement of the orders by inherited metrics and by stand-alone training. None: not determined."""
 
     tau: float | None
     """Kendall's tau-b between the two orders, in [-1, 1]."""
@@ -265,7 +265,7 @@ def _gap(size: str, rows: Sequence[Row]) -> Gap:
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """What the verdict rests on."""
+    """The figures behind the verdict."""
 
     inherited: Vector
     standalone: Vector

@@ -24,15 +24,15 @@ from supernets.spelling import parse
 
 @dataclass(frozen=True)
 class Scaling:
-    """How the rate of a network differs from that of the base."""
+    """The rule by which the learning rate of a network differs from that of the base."""
 
     name: ClassVar[str]
 
     variance: bool = False
-    """Whether initial weights are scaled too: by d^(-1/2) where a layer's output is one of d that are added up."""
+    """Whether initial weights are scaled too: by d^(-1/2) if a layer's output is one of d summands."""
 
     def depth(self, network: Connectivity) -> int:
-        """What the square of the rate is inversely proportional to; at least 1."""
+        """Return the number that the square of the rate is inversely proportional to; at least 1."""
         raise NotImplementedError
 
     def factor(self, network: Connectivity, base: Connectivity) -> float:

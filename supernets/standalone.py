@@ -1,4 +1,4 @@
-"""What a trust report trains, at which cost, and the training of it: some architectures alone, a few of them twice.
+"""The trainings of a trust report: some architectures alone, a few of them twice, at a planned cost.
 
 The cost of a training is counted in multiply-accumulates of an example, summed over all its forward and backward
 passes: a step of a supernet that sums four networks costs those four. A report is given a share of what the supernet's
@@ -48,7 +48,7 @@ states how many networks to train may know a task whose order shows sooner; then
 _LOOKED_AT = 12  # steps of a strategy that its cost is estimated from, and networks
 
 Cost = Callable[[Architecture], float]
-"""Of one forward and backward pass of a network, in any unit."""
+"""The cost of one forward and backward pass of a network, in any unit."""
 
 
 # --- what is to be trained ----------------------------------------------------------------------------------------
@@ -61,9 +61,9 @@ class StandalonePlan:
     archs: tuple[Architecture, ...]
     """From the smallest to the largest."""
     repeated: tuple[Architecture, ...]
-    """Those that are trained a second time with another seed."""
+    """Architectures that are trained a second time with another seed."""
     steps: int
-    """Of each training."""
+    """Steps of each training."""
     share: float
     """The cost of all of them, as a share of the cost of the supernet's training."""
     asked: float
@@ -143,12 +143,12 @@ def _mean(cost: Cost, archs: Sequence[Architecture]) -> float:
 
 
 def num_networks(affordable: float, steps: int) -> int:
-    """How many networks to train for so many steps when `affordable` steps can be paid for, repetitions included."""
+    """Return how many networks to train for so many steps, with `affordable` steps in all, repetitions included."""
     return min(MOST, max(FEWEST, math.floor(affordable / steps / (1 + REPEATED))))
 
 
 def num_repeated(networks: int) -> int:
-    """How many of so many networks to train a second time."""
+    """Return how many of so many networks to train a second time."""
     return min(networks, max(FEWEST_REPEATED, round(REPEATED * networks)))
 
 

@@ -1,9 +1,9 @@
-"""What a training strategy says and hears: steps, plans, and the feedback that some of them learn from.
+"""The language of training strategies: steps, plans, and the feedback that some plans learn from.
 
 A strategy is a declaration, a value that can be written down. For one training it makes a `Plan`, a function from the
-number of a step to what happens in it: which architectures run, on which samples, with which losses and weights. The
-training loop does it, and tells the plan once how it went. The random numbers of step k come from `Course.rng(k)`, and
-whatever else a plan remembers is in its `state`, so a training stopped anywhere goes on as if it had not been.
+number of a step to the step: which architectures run, on which samples, with which losses and weights. The training
+loop runs the step and reports the outcome to the plan. The random numbers of step k come from `Course.rng(k)`, and
+whatever else a plan remembers is in its `state`, so a training stopped anywhere resumes as if it had not been.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Distil:
     loss: DistillationLoss = soft_cross_entropy
     weight: float = 1.0
     teacher: Literal["first", "frozen"] = "first"
-    """The step's first pass, or the frozen network that an earlier step set down; it gets no gradient."""
+    """The step's first pass, or the network frozen by an earlier step; it gets no gradient."""
     what: Literal["outputs", "features"] = "outputs"
-    """Of the network, what its loss reads; or what goes into its last layer that has parameters."""
+    """What is imitated: the outputs that the loss reads, or the inputs of the last layer with parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Pass:
 
     arch: Architecture
     weight: float = 1.0
-    """Factor of all of this pass's loss in the sum of the step."""
+    """Factor of this pass's whole loss in the sum of the step."""
     task: float = 1.0
     """Factor of the task's own loss; at 0 it is not computed."""
     distil: Distil | None = None
     route: int | None = None
-    """Which of several whole models; None is the one the architecture belongs to."""
+    """Index of one of several whole models; None is the one that the architecture belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Step:
     batches: Literal["shared", "own"] = "shared"
     """All passes see the same batch, or pass i of step k the batch k * len(passes) + i."""
     examples: tuple[int, ...] | None = None
-    """Training examples that make the batch, in place of the loop's own order."""
+    """Indices of the training examples in the batch, in place of the loop's own order."""
     example_weights: tuple[float, ...] | None = None
     """Factors of the examples' losses."""
     lr: float | None = None
@@ -82,7 +82,7 @@ class Step:
     inherit: tuple[tuple[str, str | None], ...] = ()
     """Before this step, the optimiser's state of the first stored parameter becomes that of the second; None: anew."""
     watch: frozenset[Watched] = frozenset()
-    """What of the feedback must be measured."""
+    """The parts of the feedback that must be measured."""
 
 
 Numbers = tuple[npt.NDArray[np.float64], ...]
@@ -90,12 +90,12 @@ Numbers = tuple[npt.NDArray[np.float64], ...]
 
 @dataclass(frozen=True)
 class Feedback:
-    """How a step went; what was not watched is empty."""
+    """The outcome of a step; parts that were not watched are empty."""
 
     index: int
     step: Step
     losses: tuple[float, ...]
-    """Of each pass."""
+    """The loss of each pass."""
     finite: bool
     """Whether the optimiser stepped."""
     gradients: Mapping[str, float] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Feedback:
 
 
 class Trained(Protocol):
-    """What a plan may ask of the supernet that is trained."""
+    """What a plan may read of the supernet in training."""
 
     @property
     def device(self) -> torch.device: ...
@@ -124,7 +124,7 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Course:
-    """What a plan may know of the training it is for; `supernet` and `task` are there to be looked at."""
+    """The training that a plan is made for; `supernet` and `task` are read-only."""
 
     space: Space
     seed: int
@@ -134,7 +134,7 @@ class Course:
     supernet: Trained
     task: Task
     taught: bool = False
-    """Whether a frozen teacher was handed over, so that a step's `freeze` is ignored."""
+    """Whether the caller gave a frozen teacher, so that a step's `freeze` is ignored."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", lru_cache(maxsize=4096)(self.supernet.count_parameters))
@@ -153,30 +153,30 @@ class Course:
 
 
 class Plan:
-    """The steps of one training. What `observe` learns must be in `state`, or a resumed training would differ."""
+    """The steps of one training. `state` must hold all that `observe` learns, or a resumed training would differ."""
 
     def step(self, index: int) -> Step:
         raise NotImplementedError
 
     def observe(self, feedback: Feedback) -> None:
-        """Told once after each step."""
+        """Learn from the outcome of a step; called once after each."""
 
     def state(self) -> dict[str, Tensor]:
-        """What was learnt so far, to be kept in checkpoints."""
+        """Return what was learned so far, for checkpoints."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
 
     @property
     def closed(self) -> tuple[Closed, ...]:
-        """The options that are trained no more, and why; what is left is a space."""
+        """The options that are no longer trained, with reasons; the rest is a space."""
         return ()
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """How to train a supernet. One that learns nothing overrides `step`; one that does makes a plan of its own."""
+    """A way to train a supernet. Override `step`, or `plan` if the strategy learns from feedback."""
 
     name: ClassVar[str]
     narrows: ClassVar[bool] = False
@@ -184,11 +184,11 @@ class Strategy:
 
     @property
     def compares_logits(self) -> bool:
-        """Whether networks imitate outputs as distributions over classes, which the task's must then be."""
+        """Whether networks imitate outputs as distributions over classes; the task's outputs must then be logits."""
         return False
 
     def check(self, task: Task) -> None:
-        """Make sure that this task can be trained so.
+        """Check that this task can be trained by the strategy.
 
         Raises:
             StrategyError: outputs that are numbers, as of a regression, would be imitated as logits.
@@ -203,7 +203,7 @@ class Strategy:
         return _Stateless(self, course)
 
     def step(self, course: Course, index: int) -> Step:
-        """What happens in a step, by the course and the step's number alone."""
+        """Return a step; it depends on the course and the step's number alone."""
         raise NotImplementedError
 
 

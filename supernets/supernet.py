@@ -270,7 +270,7 @@ class Supernet:
 
     @property
     def survey(self) -> Survey:
-        """What was seen of the networks of the space: names, shapes, what moves them."""
+        """The survey of the networks of the space: names, shapes, and the choices that change them."""
         return self._survey
 
     def coverage(self) -> Coverage:

@@ -1,4 +1,4 @@
-"""What building one variant after another tells: names, shapes, and which choices move them."""
+"""A survey of the variants of a space: names, shapes, and which choices change them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ class Coverage:
     rows: tuple[Row, ...]
     idle: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What may be cut wrongly, with the layout to give: axes that may be fused, heads that cannot keep their pairs."""
+    """Axes that may be sliced wrongly, with the layout to give: possibly fused axes, heads that lose their pairs."""
 
     def table(self) -> str:
         """The report as aligned text, one line a parameter, then what is to be noted."""
@@ -113,12 +113,12 @@ class Survey:
 
     @cached_property
     def axes(self) -> dict[str, Axes]:
-        """How each stored parameter is cut."""
+        """The slicing of each stored parameter."""
         return {name: nesting.axes for name, nesting in self.nestings.items()}
 
     @cached_property
     def buffer_axes(self) -> dict[str, Axes]:
-        """How buffers are cut that go with a fused weight of their shape, as a batch norm's statistics do."""
+        """The slicing of buffers that belong to a fused weight of their shape, such as a batch norm's statistics."""
         weights = {name: f"{name.rpartition('.')[0]}.weight".lstrip(".") for name in self.buffers}
         return {
             name: self.axes[weight]

@@ -25,7 +25,7 @@ BRIDGES = (
     "stages/trust",
     "fidelity/architectures",
     "fidelity/forecasting",
-    "stages/learning",
+    "stages/gradient",
     "searchers/gradient/*",
     "targets/*",
     "execution/trainers",

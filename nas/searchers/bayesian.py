@@ -17,7 +17,7 @@ from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
 from nas.searchers._history import History, objective_values, violations
-from nas.searchers._learnt import Learnt
+from nas.searchers._priors import Priors
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Slot, Space
 
@@ -74,7 +74,7 @@ class BayesianSearch(Remembering):
         self.sampler = sampler
         self.startup = startup
         self.memory = memory
-        self._prior = Learnt(space, prior)
+        self._prior = Priors(space, prior)
         self._slots = _Slots(space)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:

@@ -10,7 +10,7 @@ from nas.objectives.limits import Limit
 from nas.records import Distribution
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
-from nas.searchers._learnt import Learnt
+from nas.searchers._priors import Priors
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
 
@@ -38,7 +38,7 @@ class DistributionSearch(Remembering):
         if not distributions:
             raise NasError("distributions is empty; give one or more distributions that a gradient search has learned")
         super().__init__(space, objectives, limits, feasible, aims)
-        self._learnt = Learnt(space, distributions)
+        self._learnt = Priors(space, distributions)
 
     def ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         lineage = self._history.lineage

@@ -11,9 +11,9 @@ from nas.objectives.limits import Limit
 from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, pick
 from nas.searchers._costs import Costs
-from nas.searchers._learnt import Learnt
 from nas.searchers._offspring import children, surroundings, winner
 from nas.searchers._pool import Pool
+from nas.searchers._priors import Priors
 from nas.searchers._promise import Promise
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
@@ -75,7 +75,7 @@ class EvolutionarySearch(Remembering):
         self.crossover = crossover
         self.screening = screening
         self.around = around
-        self._prior = Learnt(space, prior)
+        self._prior = Priors(space, prior)
         self._promise = (
             Promise(space, self._history, feasible, costs, population, _MEMORY, _LEARNT_FROM, _GROWTH)
             if screening or around

@@ -10,9 +10,9 @@ from nas.objectives.limits import Limit
 from nas.records import Distribution, Evaluation
 from nas.searchers._candidates import Feasible, everything, mutants, pick
 from nas.searchers._costs import Costs
-from nas.searchers._learnt import Learnt
 from nas.searchers._offspring import children, surroundings
 from nas.searchers._pool import Pool
+from nas.searchers._priors import Priors
 from nas.searchers._promise import Promise
 from nas.searchers._remembering import Remembering
 from search_spaces import Architecture, Space
@@ -61,7 +61,7 @@ class SurrogateSearch(Remembering):
         super().__init__(space, objectives, limits, feasible, aims)
         self.startup = startup
         self.memory = memory
-        self._prior = Learnt(space, prior)
+        self._prior = Priors(space, prior)
         self._promise = Promise(space, self._history, feasible, costs, startup, memory)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

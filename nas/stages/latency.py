@@ -70,7 +70,7 @@ class Latency:
         return len(self.codes) >= self.space.count_bound()
 
 
-class Learner:
+class LatencyFitter:
     """Measures until it can predict.
 
     Args:
@@ -114,7 +114,7 @@ class Learner:
         self.features = features
         self.seed = seed
 
-    def learn(self, begun: Archs = ()) -> Latency:
+    def fit(self, begun: Archs = ()) -> Latency:
         """Goes on from what was measured before (`begun`), or begins with a diverse design."""
         codes = begun if isinstance(begun, np.ndarray) else self.space.codes(begun)
         if not len(codes):

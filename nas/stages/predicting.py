@@ -7,7 +7,7 @@ from nas.predictors import Predictor
 from nas.progress import Tick, silent
 from nas.records import PredictorRecord, TargetRecord
 from nas.stages.digests import digest
-from nas.stages.latency import GOOD_ENOUGH, Latency, Learner, measured_for, of_record, record, refusal, serves
+from nas.stages.latency import GOOD_ENOUGH, Latency, LatencyFitter, measured_for, of_record, record, refusal, serves
 from nas.stages.measuring import fingerprint, measured
 from nas.stages.parent import settle_limits
 from nas.stages.workflow import Workflow
@@ -45,19 +45,19 @@ def latency(
     begun = measured_for(stored, space) if stored else ()
     if again and stored:
         measured(workflow, target, space.decode(begun), tick, again=True)
-    found = _learner(workflow, target, exactly, tick).learn(begun)
+    found = _fitter(workflow, target, exactly, tick).fit(begun)
     if again or stored is None or len(found.codes) > len(begun):
         workflow.repository.put_predictor(record(found, this, _networks(workflow), "counts"))
     return found
 
 
-def _learner(workflow: Workflow, target: Target, exactly: int | None, tick: Tick) -> Learner:
+def _fitter(workflow: Workflow, target: Target, exactly: int | None, tick: Tick) -> LatencyFitter:
     run = workflow.run
     bounds = [limit for limit in run.all_limits if limit.metric == f"latency_ms@{target.name}"]
     allowed, space = target.known(run.space), run.space.name
     if allowed is not None and not allowed:
         raise NasError(f"target {target.name!r} knows no network of {space}: see that its columns are those of {space}")
-    return Learner(
+    return LatencyFitter(
         run.space,
         lambda archs: [m.median_ms for m in measured(workflow, target, archs, tick)],
         most=exactly or run.measured,

@@ -66,7 +66,7 @@ def find(workflow: Workflow, listener: Listener | None = None) -> Study:
 
 
 def _found(workflow: Workflow, listener: Listener) -> Study:
-    from nas.stages.learning import distributions
+    from nas.stages.gradient import distributions
     from nas.stages.studying import open_study
     from nas.stages.trust import TrustStage
     from nas.stages.verifying import verify

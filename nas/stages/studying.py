@@ -17,8 +17,8 @@ from nas.searchers import BEGINS_WITH, LEARNS_FROM, SEARCHERS
 from nas.searchers.spelled import read
 from nas.stages import evaluators
 from nas.stages.digests import digest
+from nas.stages.gradient import distributions
 from nas.stages.latency import Latency
-from nas.stages.learning import distributions
 from nas.stages.parent import settle_limits
 from nas.stages.workflow import Workflow
 from nas.study import OnBatch, Study

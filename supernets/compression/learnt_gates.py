@@ -42,11 +42,11 @@ from supernets.compression.units import Group
 from supernets.distillation.task import unprojected
 from supernets.errors import CompressionError, SupernetError
 from supernets.layout import Shape
-from supernets.learners import Alone
 from supernets.occupied import occupied
 from supernets.optim import Optimizer, OptimizerConfig
 from supernets.supernet import Supernet
 from supernets.tasks import Task, teaches, to_device
+from supernets.trainable import Alone
 from supernets.training import TrainingConfig, learning_rate
 
 COSTS = ("params", "macs")

@@ -174,7 +174,7 @@ def _combinations(space: Space, slots: list[int]) -> list[tuple[int, ...]]:
 
 
 def _consistent(space: Space, codes: Mapping[int, int]) -> bool:
-    """Whether the choices that are active are those whose conditions hold, as far as these codes tell."""
+    """Return whether exactly the choices whose conditions hold are active, judged by these codes."""
     for slot, code in codes.items():
         conditions = space.slots[slot].conditions
         known = [codes[parent] in allowed for parent, allowed in conditions if parent in codes]

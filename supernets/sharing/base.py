@@ -1,4 +1,4 @@
-"""How architectures share weights: one hook, from (architecture, parameter name, shape) to the tensor the module reads.
+"""Weight sharing: one hook, from (architecture, parameter name, shape) to the tensor the module reads.
 
 A `Sharing` is a declaration, a value that can be written down; bound to the store of a supernet it becomes `Weights`,
 which may have changed what is stored: further copies of a tensor, routers, one tensor in place of several.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a sharing is bound to."""
+    """The space, store and survey that a sharing is bound to, with a source of initial values."""
 
     space: Space
     store: Store
@@ -46,7 +46,7 @@ class Weights:
     """A sharing bound to a store, which it reads by name whenever it needs a tensor."""
 
     notes: tuple[str, ...] = ()
-    """What it has decided by itself, for reports."""
+    """Decisions that it made by itself, for reports."""
 
     def __init__(self, ground: Ground) -> None:
         self.store = ground.store
@@ -84,7 +84,7 @@ class Sharing:
         raise NotImplementedError
 
     def num_elements(self, shapes: Mapping[str, Shape]) -> int:
-        """How many numbers are stored for parameters of these shapes, known before anything is allocated."""
+        """Return how many numbers are stored for parameters of these shapes; allocates nothing."""
         return sum(map(prod, shapes.values()))
 
 

@@ -1,4 +1,4 @@
-"""What the sharings with several whole models have in common: copies of every parameter, and choices named by path.
+"""Common parts of the sharings with several whole models: copies of every parameter, and choices named by path.
 
 Model 0 keeps the plain names; model 2's copy of ``head.weight`` is ``head.weight@2``. A network reads one model alone,
 so the others get no gradient and the optimiser leaves them as they are.

@@ -77,7 +77,7 @@ def _pairs(matrices: Shapes, place: Callable[[str], str]) -> Iterable[str]:
 
 
 def _leads_in(shape: Shape, width: int, inner: int) -> bool:
-    """Whether a matrix leads from the width into the inner axis, or into twice that: a gate beside it."""
+    """Return whether a matrix maps the width to the inner axis, or to twice that if there is a gate."""
     return shape[0] in (inner, 2 * inner) and shape[1] == width > 1
 
 

@@ -43,7 +43,7 @@ class LowRank(Sharing):
     adapted: tuple[str, ...] = ("*",)
     """Name patterns; of those parameters, the ones with two axes or more have adapters."""
     vectors: bool = True
-    """Whether biases and norms are trained too; everything else is frozen."""
+    """Train biases and norms too; everything else is frozen."""
 
     def __post_init__(self) -> None:
         for name, holds, rule in (

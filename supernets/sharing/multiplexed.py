@@ -104,7 +104,7 @@ def _shapes(layer: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, 
 
 
 def _is_of_matrix(rest: str, layer: Mapping[str, str], shapes: Mapping[str, Shape]) -> bool:
-    """Whether a parameter is a weight with two axes or more, or the bias beside one."""
+    """Return whether a parameter is a weight with two axes or more, or its bias."""
     owner, _, attribute = rest.rpartition(".")
     siblings = (other for other in layer if other.rpartition(".")[0] == owner and "weight" in other.rpartition(".")[2])
     return any(len(shapes[layer[other]]) > 1 for other in siblings) and ("weight" in attribute or "bias" in attribute)

@@ -52,7 +52,7 @@ class Routed(Sharing):
     name: ClassVar[str] = "routed"
 
     experts: int = 2
-    """How many times a mixed parameter is stored; one is entangled sharing."""
+    """Copies of each mixed parameter; 1 is entangled sharing."""
     per: str = "layer"
     """"layer": one router a block, which all its mixed parameters share. "neuron": one router a module, which gives
     coefficients to each output neuron, to its row of the weight and to its bias alike."""
@@ -90,7 +90,7 @@ class Routed(Sharing):
         return super().num_elements(shapes) + (self.experts - 1) * copies + routers
 
     def routes(self, shapes: Mapping[str, Shape]) -> dict[str, Route]:
-        """How each mixed parameter gets its coefficients, from the largest shapes of all parameters.
+        """Return the source of each mixed parameter's coefficients, given the largest shapes of all parameters.
 
         Raises:
             SupernetError: a pattern names no parameter of a module with a matrix.
@@ -142,7 +142,7 @@ class Routed(Sharing):
 
 @dataclass(frozen=True)
 class Route:
-    """Where the coefficients of one parameter come from."""
+    """The source of one parameter's coefficients."""
 
     router: str
     axis: int | None  # of the output neurons; None: one set of coefficients for all
@@ -212,7 +212,7 @@ class _Routed(Weights):
 
 
 def _names(name: str, num_experts: int) -> list[str]:
-    """Of the experts; the first has the plain name, so that pretrained weights find it."""
+    """Names of the experts; the first has the plain name, so that pretrained weights fit it."""
     return [name, *(f"{name}@{expert}" for expert in range(1, num_experts))]
 
 
@@ -301,7 +301,7 @@ class _Mixed:
 
 
 class _Coefficients:
-    """What one router gives one architecture, ``(rows, experts)``: computed anew when its weights have changed.
+    """A router's output for one architecture, ``(rows, experts)``: recomputed when its weights have changed.
 
     A leaf, which all parameters of a block read. However many did, backward fills its gradient once and hands it on to
     the router then; the router's own pass is repeated there, so nothing is kept between forward and backward that two

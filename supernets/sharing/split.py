@@ -43,14 +43,14 @@ class Split(Sharing):
     name: ClassVar[str] = "split"
 
     models: int = 4
-    """How many there are in the end."""
+    """Number of models in the end."""
     groups: str = ""
     """Parts that are given, from the beginning: ``kernel:3+5|7`` makes two models, ``kernel:3+5|7;depth:2|3+4`` four.
     Where the choice is not active, the first group's model is the architecture's."""
     until: float = 0.5
     """Share of the steps after which the last split is made."""
     batches: int = 10
-    """Of training examples, on which options are compared."""
+    """Batches of training examples on which options are compared."""
     choices: int = 16
     """At most so many are compared for one split; drawn at random where there are more."""
     restart: bool = False

@@ -52,9 +52,9 @@ class ImportanceSampling(Strategy):
     name: ClassVar[str] = "pada"
 
     paths: bool = True
-    """Whether architectures are drawn by importance; otherwise as by ``uniform(over=choices)``."""
+    """Draw architectures by importance; if False, as by ``uniform(over=choices)``."""
     data: bool = True
-    """Whether examples are; otherwise they come in the loop's own order."""
+    """Draw examples by importance; if False, in the loop's own order."""
     reweight: bool = False
     """Divide each loss by how much likelier it was drawn than by uniform sampling, so that gradients have no bias; the
     paper does not. Of architectures: than slot after slot; under constraints too wide to solve but for a factor."""
@@ -134,7 +134,7 @@ class _Sampling(Plan):
 
 
 class _Options:
-    """What is known of the options of every slot, in rows one after the other."""
+    """Statistics of the options of every slot, in consecutive rows."""
 
     kept = ("norms", "heard", "chances")
 
@@ -176,7 +176,7 @@ class _Options:
 
 
 class _Examples:
-    """What is known of the training examples."""
+    """Statistics of the training examples."""
 
     kept = ("norms", "chances")
 
@@ -193,7 +193,7 @@ class _Examples:
         return rng.choice(len(self.chances), course.task.batch_size, p=self.chances)
 
     def weights(self, chosen: npt.NDArray[np.int64]) -> Numbers:
-        """How much less likely each was under this distribution than under the uniform one."""
+        """Return how much less likely each was under this distribution than under the uniform one."""
         return 1 / (len(self.chances) * self.chances[chosen])
 
     def observe(self, examples: tuple[int, ...], norms: Numbers) -> None:
@@ -201,6 +201,6 @@ class _Examples:
 
 
 def _filled(norms: Numbers) -> Numbers:
-    """What is not known has the mean of what is."""
+    """Fill unknown values with the mean of the known ones."""
     known = ~np.isnan(norms)
     return np.where(known, norms, norms[known].mean() if known.any() else 0.0)

@@ -80,13 +80,13 @@ class Narrowing(Strategy):
     stop: float = 0.6
     """Share of the steps after which none goes any more."""
     confidence: float = 0.95
-    """That an option is worse than the others, one-sided."""
+    """Confidence that an option is worse than the others, one-sided."""
     least: int = 5
     """Trained networks that an option is judged by; of fewer, it stays."""
     probes: int = 4
     """Networks, in all but one choice alike, whose outputs are compared."""
     distance: str = "kl"
-    """Of outputs: kl, symmetric, where they are logits; squared otherwise."""
+    """Distance of outputs: symmetric KL divergence of logits, otherwise squared."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "of", self.of.strip())
@@ -229,11 +229,11 @@ class _Narrowing(Plan):
         return self._judged(slot, order[0], step, distances[order[0]], distances[order[1]]) if order else None
 
     def _name(self, slot: int, code: int) -> str:
-        """What equal options are told apart by: not their order."""
+        """Break ties between equal options, independently of their order."""
         return canonical(_plain(self._space.slots[slot].options[code]))
 
     def _distances(self, slot: int, codes: Sequence[int], rng: np.random.Generator) -> dict[int, float]:
-        """Of each option the mean distance to the others, over some networks and a batch."""
+        """Return each option's mean distance to the others, over some networks and a batch."""
         distance = DISTANCES[self._strategy.distance]
         found: dict[int, list[float]] = {code: [] for code in codes}
         batch = to_device(self._course.task.batch(self._verdict_batch(slot), self._course.seed), self._device)
@@ -319,7 +319,7 @@ def _rounds(strategy: Narrowing, course: Course, slots: Sequence[int]) -> set[in
 
 
 def _moments(sums: Numbers) -> tuple[float, float, float]:
-    """How many, their mean and their variance, unbiased."""
+    """Count, mean and unbiased variance."""
     number, total, squares = map(float, sums)
     mean = total / number
     return number, mean, max(squares / number - mean * mean, 0.0) * number / max(number - 1, 1.0)

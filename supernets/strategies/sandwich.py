@@ -57,7 +57,7 @@ def sandwich(course: Course, index: int, num_random: int, sample: str, weight: f
 
 
 def check(num_random: int, temperature: float, sample: str) -> None:
-    """Of settings that strategies share."""
+    """Checks of settings that strategies share."""
     if num_random < 0:
         raise StrategyError(f"num_random = {num_random}: it must be 0 or more")
     if not 0 < temperature < math.inf:

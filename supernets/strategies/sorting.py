@@ -32,7 +32,7 @@ class Sorted(Strategy):
     name: ClassVar[str] = "sorted"
 
     num_networks: int = 4
-    """Of the chain, at most; 1 is the largest network alone."""
+    """Largest length of the chain; 1 is the largest network alone."""
     accumulate: int = 4
     """Batches a step, each with a network of its own; their gradients are averaged."""
     power: float = 0.0
@@ -101,14 +101,14 @@ def _descending(space: Space, ranks: Ranks) -> tuple[Architecture, ...]:
 
 
 def _code(codes: tuple[int, ...], rank: int, above: int, numeric: bool) -> int:
-    """What a slot should have beneath a network that has `above` there."""
+    """Return the wish for a slot beneath a network that has `above` there."""
     if above < 0:
         return codes[rank] if codes else 0
     return min(codes[rank], above) if numeric else above
 
 
 def _is_part(space: Space, arch: Architecture, whole: Architecture) -> bool:
-    """Whether a network is a part of another, by their choices."""
+    """Return whether a network is part of another, by their choices."""
     inner, outer = space.codes([arch, whole]).tolist()
     return all(
         own < 0 or own == other or (slot.numeric and own < other)

@@ -1,4 +1,4 @@
-"""What training and searches ask of a task: a protocol, and two that ask for more."""
+"""The task protocol of training and searches, and two extensions of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """The key of `evaluate` that says how good a network is; lower is better."""
+        """The key of `evaluate` by which networks are compared; lower is better."""
         ...
 
     @property
     def digest(self) -> str:
-        """Names the data and the settings: two tasks with equal digests give equal results."""
+        """A digest of the data and the settings: two tasks with equal digests give equal results."""
         ...
 
     @property
@@ -32,71 +32,71 @@ class Task(Protocol):
         ...
 
     def example(self, batch: int = 1) -> Tensor:
-        """An input of `batch` examples, to trace or to measure with."""
+        """Return an input of `batch` examples, for tracing and measuring."""
         ...
 
     def batch(self, step: int, seed: int) -> Any:
-        """The training batch of a step."""
+        """Return the training batch of a step."""
         ...
 
     def outputs(self, module: nn.Module, batch: Any) -> Tensor:
-        """What the loss reads and what distillation imitates: logits, one row an example (n x num_classes)."""
+        """Return what the loss reads and distillation imitates: logits, one row per example (n x num_classes)."""
         ...
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        """The training loss, a scalar."""
+        """Return the training loss, a scalar."""
         ...
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
-        """The metrics on the split "valid" or "test"; `evaluating` is the context to run the module in."""
+        """Return the metrics on the split "valid" or "test"; run the module in the context `evaluating`."""
         ...
 
     def calibration(self, n: int) -> Iterator[Tensor]:
-        """The inputs of `n` fixed training batches, for batch-norm statistics."""
+        """Yield the inputs of `n` fixed training batches, for batch-norm statistics."""
         ...
 
 
 class SamplingTask(Task, Protocol):
-    """What strategies that choose samples or look at validation need beside; both tasks here have it."""
+    """A task for strategies that choose samples or read validation scores; all tasks of this package are one."""
 
     def select(self, indices: Sequence[int], step: int, seed: int) -> Any:
-        """The batch of these training examples, numbered from 0 to `num_train` - 1."""
+        """Return the batch of these training examples, numbered from 0 to `num_train` - 1."""
         ...
 
     def losses(self, outputs: Tensor, batch: Any) -> Tensor:
-        """The loss of each example (batch_size,); their mean is `loss`."""
+        """Return the loss of each example (batch_size,); their mean is `loss`."""
         ...
 
     def score(self, module: nn.Module, step: int, seed: int) -> float:
-        """How good a network is on one batch of the validation split: in [0, 1], 1 is best.
+        """Return a score of a network on one batch of the validation split: in [0, 1], 1 is best.
 
-        A task may offer that batch too, as ``held_out(step, seed)``: a gradient search of a supernet that is trained
-        already then learns the architecture from it, and from training examples otherwise.
+        A task may offer that batch too, as ``held_out(step, seed)``: a gradient search of a trained supernet then
+        learns the architecture from it; without it, from training examples.
         """
         ...
 
 
 class TeachingTask(Task, Protocol):
-    """What the training loop asks of a task whose layers learn from a parent's; see `supernets.distillation`."""
+    """A task whose layers learn from a parent's; see `supernets.distillation`."""
 
     listens: bool
-    """Whether layers learn at all."""
+    """Whether any layer learns."""
 
     def taught(
         self, module: nn.Module, batch: Any, project: Callable[[str, Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The outputs, and a loss to be added to that of the task; `project` leads layers to the parent's width."""
+        """Return the outputs, and a loss to add to the task's; `project` maps layers to the parent's width."""
         ...
 
     def widths(self, module: nn.Module, batch: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """By the name that `project` is told, what a layer gives and what the parent's does, features last."""
+        """Return the outputs of each layer and of the parent's, by the name given to `project`; features last."""
         ...
 
     def check(self, module: nn.Module) -> None:
-        """Raise where the largest network lacks a layer that is to learn."""
+        """Raise an error if the largest network lacks a layer that is to learn."""
         ...
 
 
 def teaches(task: Task) -> TypeGuard[TeachingTask]:
-    """Whether layers learn from a parent's by this task."""
+    """Return whether layers learn from a parent's in this task."""
     return bool(getattr(task, "listens", False))

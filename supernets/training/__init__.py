@@ -16,13 +16,13 @@ from torch import nn
 from search_spaces import Architecture, Space
 from search_spaces.narrowing import Closed, narrowed
 from supernets import calibrate
-from supernets.learners import Alone
 from supernets.spelling import spell
 from supernets.steps import Course, Pass, Plan, Step
 from supernets.strategies import Strategy, strategy
 from supernets.supernet import Supernet
 from supernets.tasks import Task, teaches
 from supernets.teams import ALONE, Team
+from supernets.trainable import Alone
 from supernets.training.config import (
     PRECISIONS,
     SCHEDULES,
@@ -86,12 +86,12 @@ def train(
 
     Args:
         space: train only this narrower space; None is the supernet's.
-        directory: for checkpoints; a training that was begun there with the same settings goes on. None writes none.
-        on_curve: told each new point of the curves; after a kill, points since the last checkpoint come again, equal.
+        directory: for checkpoints; a training begun there with the same settings is resumed. None writes none.
+        on_curve: called with each new point of a curve; after a kill, those since the last checkpoint come again.
         progress: a bar on a terminal, log lines elsewhere.
         method: a strategy of one's own in place of the one that `config.strategy` names.
         teacher: a network to distil from, for strategies with a frozen teacher; they freeze none of their own then.
-        origin: names what the weights begin as; a training that began otherwise does not go on.
+        origin: names the initial weights; a training that began with others is not resumed.
         team: who trains together. The first has the directory, curve and progress, the others need none of these: they
             begin with its weights, and end with the same.
 
@@ -121,7 +121,7 @@ def train(
     course = Course(space, config.seed, config.steps, rate, supernet, task, teacher is not None)
     plan = supernet.weights.accompany(chosen.plan(course), course)
     loop = Loop(
-        learner=supernet,
+        trained=supernet,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, supernet.device, largest),
@@ -149,7 +149,7 @@ def _untrained(
     look: Callable[[str], float],
     on_curve: OnCurve | None,
 ) -> TrainingResult:
-    """What a training of no steps comes to: the curves have one point, and there is nothing to keep."""
+    """Return the result of a training of no steps: the curves have one point, and no checkpoint is written."""
     curve = tuple(CurvePoint(0, which, task.metric, look(which)) for which in WATCHED)
     if on_curve is not None:
         for point in curve:
@@ -173,7 +173,7 @@ def train_network(
     config = config or TrainingConfig()
     alone = Alone(module)
     loop = Loop(
-        learner=alone,
+        trained=alone,
         task=task,
         config=config,
         precision=resolve_precision(config.precision, alone.device, module),

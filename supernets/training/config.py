@@ -1,4 +1,4 @@
-"""How to train: settings, learning rates and precision."""
+"""Settings of training: learning rates and precision among them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. Checked when it is made: TrainingError names the field, the value and what it may be."""
+    """Settings of a training, checked when made: TrainingError names the field, the value and what it may be."""
 
     steps: int = 2000
     """Optimiser steps; a step may sum the gradients of several architectures. 0 leaves the weights as they are."""
@@ -61,7 +61,7 @@ class TrainingConfig:
     strategy: str = "sandwich(distil=none)"
     """One of STRATEGIES, with settings where it has some: ``sandwich(num_random=1)``; single networks have none."""
     seed: int = 0
-    """Of the order of architectures and data, and of dropout."""
+    """Seed of the order of architectures and data, and of dropout."""
     checkpoint_every: int = 500
     """Steps between checkpoints; 0: only at the end."""
     evaluate_every: int = 250
@@ -101,7 +101,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> str:
-    """What "auto" means here: bf16 where it is native and pays, which on a CPU is for dense convolutions only: with
+    """Return the precision for "auto": bf16 if it is native and faster, on a CPU for dense convolutions only: with
     depthwise ones a step took 2.7 times as long as in fp32.
 
     Modules whose parameters are not float32 keep their own precision.

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from search_spaces import Architecture
-from supernets.learners import Learner
+from supernets.trainable import Trainable
 
 NUM_KEPT_MODULES = 8192  # about 5 kB each
 
@@ -15,8 +15,8 @@ NUM_KEPT_MODULES = 8192  # about 5 kB each
 class KeptNetworks:
     """Networks in training mode; the last ones are kept, for some come again in every step."""
 
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
+    def __init__(self, trained: Trainable) -> None:
+        self._learner = trained
         self._kept: OrderedDict[tuple[Architecture, int], tuple[nn.Module, int]] = OrderedDict()
         self._modules = 0
 

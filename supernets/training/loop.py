@@ -20,12 +20,12 @@ from supernets import resumable
 from supernets.averaging import Average
 from supernets.checkpoints import Checkpoint
 from supernets.features import FeatureHeads
-from supernets.learners import Alone, Learner
 from supernets.optim import OptimizerConfig
 from supernets.resumable import MAX_SKIPPED_IN_A_ROW, Skipped, due, shapes, under
 from supernets.steps import Feedback, Plan, Step
 from supernets.tasks import Task, to_device
 from supernets.teams import ALONE, Team
+from supernets.trainable import Alone, Trainable
 from supernets.training.config import TrainingConfig, TrainingError, learning_rate
 from supernets.training.kept import KeptNetworks
 from supernets.training.passes import Passes, batch_norm_buffers
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class Loop:
     """One training, from its newest checkpoint to its end: see `supernets.resumable.Training`."""
 
-    learner: Learner
+    trained: Trainable
     task: Task
     config: TrainingConfig
     precision: str
@@ -58,14 +58,14 @@ class Loop:
     skipped: Skipped = field(default_factory=Skipped)
 
     def __post_init__(self) -> None:
-        config, device = self.config, self.learner.device
+        config, device = self.config, self.trained.device
         rule = OptimizerConfig(config.optimizer, config.lr, config.weight_decay)
-        self.optimizer = self.learner.optimizer(rule)
-        self.networks = KeptNetworks(self.learner)
+        self.optimizer = self.trained.optimizer(rule)
+        self.networks = KeptNetworks(self.trained)
         self.average = Average(config.average, config.steps)
         self.heads = FeatureHeads(device, rule, config.seed)  # made when a step first asks for them
         self.passes = Passes(
-            self.learner, self.task, config.seed, self.precision, self.team, self.largest, self.heads, self.teacher
+            self.trained, self.task, config.seed, self.precision, self.team, self.largest, self.heads, self.teacher
         )
 
     def run(self, directory: Path | str | None, title: str, progress: bool) -> TrainingResult:
@@ -92,8 +92,8 @@ class Loop:
         if self.team.alone:
             return start
         if self.team.first and start < self.steps:
-            batch = to_device(self.task.batch(start, self.config.seed), self.learner.device)
-            self.team.check(self.learner.subnet(self.largest), self.task, batch)
+            batch = to_device(self.task.batch(start, self.config.seed), self.trained.device)
+            self.team.check(self.trained.subnet(self.largest), self.task, batch)
         with self.team.complete():
             found = self.team.hand_out(self.tensors(), resumable.meta(self), start)
         if not self.team.first:
@@ -119,7 +119,7 @@ class Loop:
     def take(self, index: int) -> float:
         """Take a step, and after the last one the average; returns the loss of the first pass."""
         self._step(index, self.plan.step(index))
-        self.average.observe(index, self.learner.state_dict())
+        self.average.observe(index, self.trained.state_dict())
         if index + 1 == self.steps and self.average:
             self._take_average()
         return self.losses[-1]
@@ -159,7 +159,7 @@ class Loop:
 
     def _take_average(self) -> None:
         """The mean becomes the weights, and is forgotten: the last checkpoint need not hold it twice."""
-        self.learner.load_state_dict(self.average.means(self.learner.state_dict()))
+        self.trained.load_state_dict(self.average.means(self.trained.state_dict()))
         self.average = Average(0.0, self.config.steps)
         self.settle()
 
@@ -207,13 +207,13 @@ class Loop:
 
     def restore(self, found: Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-        self.learner.load_state_dict(under("weights.", found.tensors))
+        self.trained.load_state_dict(under("weights.", found.tensors))
         self.optimizer.load_state_dict(under("optimizer.", found.tensors))
         self.plan.restore(under("plan.", found.tensors))
-        self.average.restore(under("average.", found.tensors), self.learner.state_dict())
+        self.average.restore(under("average.", found.tensors), self.trained.state_dict())
         if found.meta["frozen"] is not None:
             self.passes.frozen = Architecture.from_json(found.meta["frozen"])
-            self.passes.teacher = self.learner.extract(self.passes.frozen).eval().requires_grad_(False)
+            self.passes.teacher = self.trained.extract(self.passes.frozen).eval().requires_grad_(False)
             self.passes.teacher.load_state_dict(under("teacher.", found.tensors))
         self.heads.load_state_dict(under("head.", found.tensors))
         self.losses = found.tensors["losses"].tolist()
@@ -223,7 +223,7 @@ class Loop:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that steps change."""
         parts = {
-            "weights": self.learner.state_dict(),
+            "weights": self.trained.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "plan": self.plan.state(),
             "average": self.average.state(),
@@ -249,6 +249,6 @@ class Loop:
         return {
             **self.identity,
             "task": self.task.digest,
-            "shapes": shapes(self.learner.state_dict()),
+            "shapes": shapes(self.trained.state_dict()),
             "config": config,
         }

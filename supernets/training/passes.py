@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from search_spaces import Architecture
 from supernets import calibrate
 from supernets.features import FeatureHeads, listening
-from supernets.learners import Learner
 from supernets.steps import Distil, Pass, Step
 from supernets.tasks import SamplingTask, Task, TeachingTask, evaluating, teaches, to_device
 from supernets.tasks.batches import full_precision
 from supernets.teams import Part, Team
+from supernets.trainable import Trainable
 from supernets.training.config import TrainingError
 
 NUM_BATCHES_FOR_A_SCORE = 1
@@ -27,7 +27,7 @@ NUM_BATCHES_FOR_A_SCORE = 1
 
 @dataclass(frozen=True)
 class Forward:
-    """What a network makes of a batch; its features where they are wanted."""
+    """Outputs of one forward pass, with the features if the step distils features."""
 
     outputs: Tensor
     features: Tensor | None
@@ -39,7 +39,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Ran:
-    """A pass that was run: what feedback is measured on."""
+    """A finished pass, on which feedback is measured."""
 
     network: nn.Module
     outputs: Tensor
@@ -51,7 +51,7 @@ class Ran:
 class Passes:
     """Runs the passes of a step, and holds what only they need: feature heads, and the frozen teacher."""
 
-    learner: Learner
+    trained: Trainable
     task: Task
     seed: int
     precision: str
@@ -64,7 +64,7 @@ class Passes:
 
     def freeze(self, arch: Architecture) -> None:
         """Make a copy of an architecture's network the teacher."""
-        teacher = self.learner.extract(arch)
+        teacher = self.trained.extract(arch)
         calibrate.recalibrate(teacher, self.task.calibration(calibrate.NUM_BATCHES))
         self.teacher, self.frozen = teacher.requires_grad_(False), arch
 
@@ -73,7 +73,7 @@ class Passes:
         return {} if self.frozen is None or self.teacher is None else self.teacher.state_dict()
 
     def _parts(self, index: int, step: Step) -> Iterator[Part]:
-        """One's own part of the batch of each pass."""
+        """Yield this process's part of each pass's batch."""
         seed = self.seed
         if step.examples is not None:
             yield from repeat(self._part(self._capable("select").select(step.examples, index, seed)))
@@ -85,16 +85,16 @@ class Passes:
 
     def _part(self, batch: Any) -> Part:
         part = self.team.part(batch, self.task)
-        return replace(part, batch=to_device(part.batch, self.learner.device))
+        return replace(part, batch=to_device(part.batch, self.trained.device))
 
     def backward(self, index: int, step: Step, networks: list[nn.Module]) -> list[Ran]:
-        """What each pass gave, detached; gradients are left where the learner's optimiser finds them."""
+        """Run all passes and sum their gradients where the optimiser reads them; returns detached results."""
         first: Forward | None = None
         ran = []
         deep = any(one.distil is not None and one.distil.what == "features" for one in step.passes)
         for one, network, part in zip(step.passes, networks, self._parts(index, step), strict=False):
             with (
-                torch.autocast(self.learner.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+                torch.autocast(self.trained.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
                 self.team.normalising(network),
             ):
                 said = self._forward(network, part.batch, deep, learns=one.task > 0)
@@ -118,11 +118,11 @@ class Passes:
         return outputs, None, imitation
 
     def _projection(self, task: TeachingTask, batch: Any) -> Callable[[str, Tensor, Tensor], Tensor]:
-        """Maps to a parent's width; the first to be asked for makes all of them, as wide as the largest network's."""
+        """Return a map to the parent's width; the first use makes the heads of all layers, as wide as the largest."""
 
         def project(name: str, own: Tensor, taught: Tensor) -> Tensor:
             if name not in self.heads:
-                network = self.learner.subnet(self.largest)
+                network = self.trained.subnet(self.largest)
                 with evaluating(network):
                     widths = task.widths(network, batch)
                 for layer, (widest, target) in widths.items():
@@ -134,7 +134,7 @@ class Passes:
     def _loss(
         self, one: Pass, said: Forward, part: Part, first: Forward | None, weights: tuple[float, ...] | None
     ) -> Tensor:
-        """Of one's own part of the batch; those of all parts add up to that of the batch."""
+        """The loss of this process's part of the batch; the parts' losses add up to the batch's."""
         terms = []
         if one.task and weights is None:
             terms.append(part.share * one.task * self.task.loss(said.outputs, part.batch))
@@ -160,7 +160,7 @@ class Passes:
             return distil.loss(said.outputs, taught.outputs)
         assert said.features is not None and taught.features is not None
         if "" not in self.heads:
-            network = self.learner.subnet(self.largest)
+            network = self.trained.subnet(self.largest)
             with evaluating(network):
                 widest = self._forward(network, batch, deep=True).features
             assert widest is not None
@@ -168,7 +168,7 @@ class Passes:
         return distil.loss(self.heads("", said.features, taught.features), taught.features)
 
     def _taught(self, distil: Distil, batch: Any, first: Forward | None) -> Forward:
-        """What the teacher makes of the batch."""
+        """The teacher's outputs and features for the batch."""
         if distil.teacher == "first":
             if first is None:
                 raise TrainingError("the first pass of a step distils from itself: let it learn the task")
@@ -191,7 +191,7 @@ class Passes:
 
     def _score(self, index: int, one: Pass, network: nn.Module) -> float:
         if calibrate.has_batch_norm(network):  # the shared statistics are of whatever networks and models ran last
-            network = self.learner.subnet(one.arch, one.route)
+            network = self.trained.subnet(one.arch, one.route)
             network = calibrate.recalibrate(network, self.task.calibration(NUM_BATCHES_FOR_A_SCORE))
         return self._capable("score").score(network, index, self.seed)
 
@@ -205,7 +205,7 @@ class Passes:
 
 
 def batch_norm_buffers(networks: list[nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Running statistics and their values now, so that a step which is skipped leaves no NaN in them."""
+    """Return running statistics with their current values, so that a skipped step leaves no NaN in them."""
     return [
         (buffer, buffer.clone())
         for network in networks

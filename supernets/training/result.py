@@ -14,7 +14,7 @@ class CurvePoint:
 
     step: int
     which: str
-    """Of a supernet "smallest", "random" or "largest", of a single module "network"; and of both "train"."""
+    """"smallest", "random" or "largest" of a supernet, "network" of a single module; "train" of both."""
     metric: str
     value: float
 
@@ -27,16 +27,16 @@ class TrainingResult:
     losses: tuple[float, ...]
     """(steps,) loss of each step's first pass; of skipped steps what it was, finite or not."""
     curve: tuple[CurvePoint, ...]
-    """Of the whole training, also of what was done before it was resumed."""
+    """Points of the whole training, including those before it was resumed."""
     skipped: int
     """Steps left out because a loss or a gradient was not finite."""
     precision: str
     resumed_from: int
-    """The step of the checkpoint this run went on from; 0 where it began at the beginning."""
+    """The step of the checkpoint this run resumed from; 0 if it began at the beginning."""
     rejected: tuple[str, ...]
     """Damaged checkpoints, and why."""
     seconds: float
-    """Of this run."""
+    """Seconds that this run took."""
     closed: tuple[Closed, ...] = ()
     """Options that the strategy stopped training, and why: see `Strategy.narrows`."""
 

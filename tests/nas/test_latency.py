@@ -8,7 +8,17 @@ import pytest
 from nas.errors import NasError
 from nas.predictors import Ensemble, Ridge
 from nas.records import TargetRecord
-from nas.stages.latency import AT_FIRST, PATIENCE, Latency, Learner, measured_for, of_record, record, refusal, serves
+from nas.stages.latency import (
+    AT_FIRST,
+    PATIENCE,
+    Latency,
+    LatencyFitter,
+    measured_for,
+    of_record,
+    record,
+    refusal,
+    serves,
+)
 from search_spaces import Architecture, Space, choice
 
 Measure = Callable[[Sequence[Architecture]], list[float]]
@@ -50,13 +60,13 @@ SPACE = Blocks()
 TARGET = TargetRecord("pi5", "cpu", {"processor": "one"})
 
 
-def learner(machine: Measure, most: int = 40, **settings: object) -> Learner:
-    return Learner(SPACE, machine, most=most, **settings)  # type: ignore[arg-type]
+def fitter(machine: Measure, most: int = 40, **settings: object) -> LatencyFitter:
+    return LatencyFitter(SPACE, machine, most=most, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def good() -> Latency:
-    return learner(Machine(0.01)).learn()
+    return fitter(Machine(0.01)).fit()
 
 
 @pytest.fixture
@@ -84,34 +94,34 @@ def test_of_what_was_measured_the_bound_is_what_it_took(good: Latency) -> None:
 @pytest.mark.usefixtures("quick")
 def test_what_is_hard_is_measured_as_often_as_allowed() -> None:
     machine = Machine(0.3)
-    found = learner(machine, most=25).learn()
+    found = fitter(machine, most=25).fit()
     assert len(found.codes) == len(machine.known) == 25
 
 
 @pytest.mark.usefixtures("quick")
 def test_so_many_are_measured_where_that_is_asked_for() -> None:
-    assert len(learner(Machine(), most=17, wanted=None).learn().codes) == 17
+    assert len(fitter(Machine(), most=17, wanted=None).fit().codes) == 17
 
 
 @pytest.mark.usefixtures("quick")
 def test_equal_searches_learn_equally() -> None:
-    a, b = (learner(Machine(0.2), most=20).learn() for _ in range(2))
+    a, b = (fitter(Machine(0.2), most=20).fit() for _ in range(2))
     assert np.array_equal(a.codes, b.codes) and np.array_equal(a.ms, b.ms)
 
 
 @pytest.mark.usefixtures("quick")
 def test_learning_goes_on_from_what_is_known() -> None:
     machine = Machine(0.3)
-    first = learner(machine, most=15).learn()
-    more = learner(machine, most=30).learn(first.codes)
+    first = fitter(machine, most=15).fit()
+    more = fitter(machine, most=30).fit(first.codes)
     assert np.array_equal(more.codes[:15], first.codes)
     assert len(more.codes) == len(machine.known) == 30
-    assert len(learner(machine, most=20).learn(more.codes).codes) == 30
+    assert len(fitter(machine, most=20).fit(more.codes).codes) == 30
 
 
 @pytest.mark.usefixtures("quick")
 def test_where_a_limit_hangs_on_a_poor_predictor_more_is_measured_and_then_refused() -> None:
-    found = learner(Machine(1.5), most=12, limits=[3.0]).learn()
+    found = fitter(Machine(1.5), most=12, limits=[3.0]).fit()
     assert len(found.codes) == PATIENCE * 12
     assert not serves(found, [3.0])
     assert "measure" in refusal(found, "pi5") and "pi5" in refusal(found, "pi5")
@@ -122,7 +132,7 @@ def test_a_limit_far_from_all_may_hang_on_a_predictor_that_ranks_badly() -> None
     def flat(archs: Sequence[Architecture]) -> list[float]:
         return [1 + 0.05 * np.random.default_rng(int(arch.digest[:8], 16)).normal() for arch in archs]
 
-    found = learner(flat, most=40, limits=[5.0]).learn()
+    found = fitter(flat, most=40, limits=[5.0]).fit()
     assert found.quality is not None and not found.quality.serves_limits
     assert len(found.codes) == 40
     assert serves(found, [5.0])
@@ -132,7 +142,7 @@ def test_a_limit_far_from_all_may_hang_on_a_predictor_that_ranks_badly() -> None
 def test_a_space_that_is_measured_whole_needs_no_prediction() -> None:
     space = Pair()
     machine = Machine(1.0)
-    found = Learner(space, machine, most=40, limits=[3.0]).learn()
+    found = LatencyFitter(space, machine, most=40, limits=[3.0]).fit()
     assert found.is_whole() and len(found.codes) == 9
     assert serves(found, [3.0])
 
@@ -141,7 +151,7 @@ def test_a_space_that_is_measured_whole_needs_no_prediction() -> None:
 def test_of_a_table_only_what_it_has_is_asked_for() -> None:
     allowed = SPACE.sample_many(18, np.random.default_rng(0), distinct=True)
     machine = Machine(0.5)
-    found = learner(machine, most=40, allowed=allowed, limits=[2.0]).learn()
+    found = fitter(machine, most=40, allowed=allowed, limits=[2.0]).fit()
     assert set(machine.known) == {arch.digest for arch in allowed}
     assert len(found.codes) == 18
 
@@ -154,8 +164,8 @@ def test_another_target_helps() -> None:
     def twice(archs: Sequence[Architecture]) -> list[float]:
         return [2.2 * true(arch) ** 1.05 for arch in archs]
 
-    helped = learner(twice, most=10, known={"old": known}).learn()
-    alone = learner(twice, most=10).learn()
+    helped = fitter(twice, most=10, known={"old": known}).fit()
+    alone = fitter(twice, most=10).fit()
     unseen = SPACE.sample_many(200, np.random.default_rng(6), distinct=True)
     errors = [np.mean(np.abs(one.predict(unseen)[0] / twice(unseen) - 1)) for one in (helped, alone)]
     assert helped.others == ("old",)
@@ -166,10 +176,10 @@ def test_seconds_in_place_of_milliseconds_are_noticed(good: Latency) -> None:
     def seconds(archs: Sequence[Architecture]) -> list[float]:
         return [true(arch) / 1000 for arch in archs]
 
-    found = learner(seconds, most=10, before=good.bounded).learn()
+    found = fitter(seconds, most=10, before=good.bounded).fit()
     assert len(found.notes) == 1
     assert found.notes[0].startswith("beside earlier measurements: ") and "seconds" in found.notes[0]
-    assert not learner(Machine(0.01), most=10, before=good.bounded).learn().notes
+    assert not fitter(Machine(0.01), most=10, before=good.bounded).fit().notes
 
 
 def test_what_was_learnt_comes_back_from_its_record(good: Latency) -> None:
@@ -196,4 +206,4 @@ def test_nothing_is_learnt_from_impossible_latencies(values: list[float], messag
         return [values[i % len(values)] for i in range(len(archs))]
 
     with pytest.raises(NasError, match=message):
-        learner(measure).learn()
+        fitter(measure).fit()

@@ -217,7 +217,7 @@ def test_a_search_begins_with_what_was_learnt_and_goes_on_without_flags(nas_: Na
 
 
 def test_warnings_of_a_gradient_search_are_shown(nas_: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.stages import learning as gradients
+    from nas.stages import gradient as gradients
 
     search = gradients.search
     monkeypatch.setattr(

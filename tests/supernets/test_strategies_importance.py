@@ -13,12 +13,12 @@ from toy import Digits
 
 from search_spaces import Architecture, Space, choice
 from supernets import one_of
-from supernets.learners import Alone
 from supernets.optim import OptimizerConfig
 from supernets.strategies import Course, Feedback, ImportanceSampling, Plan, Step, StrategyError, Uniform
 from supernets.strategies.importance import mixture
 from supernets.supernet import Supernet
 from supernets.tasks import Classification, batch_indices
+from supernets.trainable import Alone
 from supernets.training import train
 
 

@@ -17,7 +17,7 @@ _FIRST_TRIES = 64
 """Draws per requested architecture without a learned distribution."""
 
 
-class Learnt:
+class Priors:
     """Learned distributions over one space.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the training loop trains: a supernet, or a module that stands alone and is one of a single architecture."""
+"""What the training loop trains: a supernet, or a single module as a supernet of one architecture."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from supernets.optim import Optimizer, OptimizerConfig
 from supernets.store import Touched
 
 
-class Learner(Protocol):
-    """What the loop needs of the thing it trains. A `Supernet` is one."""
+class Trainable(Protocol):
+    """The interface that the loop trains by. A `Supernet` has it."""
 
     device: torch.device
 

@@ -96,7 +96,7 @@ def learn(
         "directory": directory,
         "progress": progress,
     }
-    config, task = run.learning, cast(SamplingTask, run.task)  # the run has seen to it
+    config, task = run.gradient_settings, cast(SamplingTask, run.task)  # the run has seen to it
     if isinstance(config, FrontConfig):
         trained = copied(run, supernet) if config.search.train_weights else supernet
         found = front(trained, task, config, **about)
@@ -128,7 +128,7 @@ def copied(run: Run, supernet: Supernet) -> Supernet:
 
 def key(run: Run, weights: str) -> str:
     """The digest of all that a gradient search depends on; how often it is saved is not part of it."""
-    settings = [type(run.learning).__name__, _plain(asdict(run.learning))]
+    settings = [type(run.gradient_settings).__name__, _plain(asdict(run.gradient_settings))]
     about: list[Any] = [
         run.space.digest,
         weights,

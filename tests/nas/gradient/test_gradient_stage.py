@@ -19,9 +19,9 @@ from nas.run_file import load
 from nas.run_variants import as_trained
 from nas.searchers.gradient.config import GradientConfig
 from nas.searchers.gradient.front import FrontConfig
-from nas.stages import learning
+from nas.stages import gradient
 from nas.stages.evaluators import CostModel
-from nas.stages.learning import distributions
+from nas.stages.gradient import distributions
 from nas.stages.predicting import latencies
 from nas.stages.studying import open_study
 from nas.stages.workflow import Workflow
@@ -66,7 +66,7 @@ def never_again(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def never(*_: object, **__: object) -> Any:
             raise AssertionError("learnt again")
 
-        monkeypatch.setattr(learning, "learn", never)
+        monkeypatch.setattr(gradient, "learn", never)
 
     return forbid
 
@@ -137,7 +137,7 @@ def test_what_differs_is_learnt_anew_and_never_in_place_of_another(
 
 def test_saving_more_often_is_the_same_search(run: Run) -> None:
     often = replace(run, gradient_search=replace(QUICK, checkpoint_every=1))
-    assert learning.key(often, "w") == learning.key(run, "w") != learning.key(run, "v")
+    assert gradient.key(often, "w") == gradient.key(run, "w") != gradient.key(run, "v")
 
 
 def test_limits_are_kept_by_the_derived_architecture(run: Run, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkey
     with opened(timed, tmp_path) as workflow:
         predictors = latencies(workflow)
         model = CostModel(workflow.supernet, run.task, predictors)
-        costs = learning.expected(timed, workflow.supernet, model, ["latency_ms@cpu", "params", "latency_ms@cpu"])
+        costs = gradient.expected(timed, workflow.supernet, model, ["latency_ms@cpu", "params", "latency_ms@cpu"])
         archs = run.space.sample_many(50, np.random.default_rng(0))
         exact = [cost.of(arch) for cost in (costs["params"],) for arch in archs]
         assert exact == model.metric("params", archs).tolist()
@@ -170,9 +170,9 @@ def test_latency_is_fitted_to_what_is_predicted(run: Run, tmp_path: Path, monkey
 
 
 def test_a_rough_fit_is_warned_of(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted = learning.fitted
-    monkeypatch.setattr(learning, "fitted", lambda *data: replace(fitted(*data), r2=0.42))
-    monkeypatch.setattr(learning, "NUM_SAMPLED", 20)
+    fitted = gradient.fitted
+    monkeypatch.setattr(gradient, "fitted", lambda *data: replace(fitted(*data), r2=0.42))
+    monkeypatch.setattr(gradient, "NUM_SAMPLED", 20)
     few = replace(run, objectives=("error", "activation_bytes"))
     with opened(few, tmp_path) as workflow:
         (found,) = distributions(workflow, {})
@@ -199,7 +199,9 @@ def test_a_study_goes_on_from_the_settings_it_was_begun_with(
 
 def test_where_a_cost_is_an_objective_the_usual_search_is_a_front(run: Run) -> None:
     usual = replace(run, gradient_search=None, gradient="")
-    learning_of = {names: replace(usual, objectives=names).learning for names in (("error",), ("error", "params"))}
+    learning_of = {
+        names: replace(usual, objectives=names).gradient_settings for names in (("error",), ("error", "params"))
+    }
     alone, front = learning_of.values()
     assert isinstance(alone, GradientConfig) and isinstance(front, FrontConfig)
     assert not alone.train_weights and not front.search.train_weights
@@ -218,7 +220,7 @@ def test_a_front_has_a_distribution_for_each_trade_off(run: Run, tmp_path: Path)
     with Repository(f"sqlite:///{tmp_path / 'nas.db'}", read_only=True) as stored:
         study = stored.study("tiny")
         restored = as_trained(since, study, stored.supernets()[0], stored.distributions("tiny"))
-    assert learning.key(restored, "w") == learning.key(begun, "w") != learning.key(replace(begun, gradient="snas"), "w")
+    assert gradient.key(restored, "w") == gradient.key(begun, "w") != gradient.key(replace(begun, gradient="snas"), "w")
 
 
 class Scaled(nn.Module):
