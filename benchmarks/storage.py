@@ -1,14 +1,14 @@
-"""What one durable evaluation costs in our database and in Optuna's, on the same disk, in turns.
+"""The cost of one durable evaluation in our database and in Optuna's, on the same disk, in turns.
 
     python -m benchmarks.storage [--rounds 20] [--directory FOLDER]
 
-An evaluation is an architecture of ten choices with two metrics. Ours goes through `Repository.store_evaluations`, one
-evaluation or one hundred a commit; the architectures know their digests, as they do once a searcher has asked for them.
-Optuna's goes through `ask`, ten `suggest_categorical` and `tell` of a study with random sampling in `RDBStorage`, and,
-as its shortest way to store what is already known, through `add_trial`. Every round runs all of them, so that a busy
-machine slows all alike; figures are medians of wall time over the rounds, with quartiles. Optuna waits for the disk at
-every commit, so its ways (the faster of its journals for `ask` and `tell`) are compared with ours that wait too; our
-default does not, for a search evaluates again what a power cut took back.
+An evaluation is an architecture of ten choices with two metrics. Ours uses `Repository.store_evaluations` with one
+evaluation or one hundred per commit; the architectures have computed their digests, as after a searcher proposed them.
+Optuna's uses `ask`, ten `suggest_categorical` and `tell` of a study with random sampling in `RDBStorage` and, as its
+shortest way to store known results, `add_trial`. Every round runs all of them, so that other load slows all equally;
+figures are medians of wall time over the rounds, with quartiles. Optuna waits for the disk at every commit, so its ways
+(the faster of its journals for `ask` and `tell`) are compared with our ways that wait too; our default does not wait,
+because a search evaluates again what a power cut has lost.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ OPTIONS: dict[str, list[Any]] = {slot.path: list(slot.options) for slot in Ten()
 
 @dataclass(frozen=True)
 class Way:
-    """A way to store evaluations: `store(n)` makes n of them durable and returns the seconds that took."""
+    """A way to store evaluations: `store(n)` makes n of them durable and returns the seconds."""
 
     name: str
     commits: str
@@ -78,7 +78,7 @@ class Row:
 
 
 def architectures(seed: int) -> Iterator[Architecture]:
-    """Distinct architectures that have their JSON and digest ready."""
+    """Distinct architectures with precomputed JSON and digest."""
     rng = np.random.default_rng(seed)
     seen: set[Architecture] = set()
     while True:
@@ -193,7 +193,7 @@ def _quartiles(times: list[float]) -> tuple[float, float]:
 
 
 def fsync_ms(folder: Path) -> float:
-    """What it costs to make 4 KiB durable on this disk, the floor of any commit that survives a power cut."""
+    """Milliseconds to make 4 KiB durable on this disk: a lower bound for any commit that survives a power cut."""
     times = []
     with (folder / "fsync").open("wb") as file:
         for _ in range(50):
@@ -206,7 +206,7 @@ def fsync_ms(folder: Path) -> float:
 
 
 def report(rows: list[Row], surroundings: str) -> str:
-    """The rows as Markdown; what survives a power cut is set against Optuna's ways, which do as well."""
+    """Return the rows as Markdown; ways that survive a power cut are compared with Optuna's, which do too."""
     asked, added = rows[5].median_ms, rows[6].median_ms
     lines = [
         "# What a durable evaluation costs",
@@ -229,7 +229,7 @@ def report(rows: list[Row], surroundings: str) -> str:
 
 
 def _times(row: Row, other_ms: float) -> str:
-    """How many times faster; only what is equally durable is compared."""
+    """How many times faster a way is; only equally durable ways are compared."""
     return f"{other_ms / row.median_ms:,.1f} x" if "FULL" in row.durability else "not as durable"
 
 
