@@ -1,10 +1,10 @@
-"""How far single changes tell a front: additive search beside the surrogate, on published tables.
+"""How well single changes predict a front: additive search compared with the surrogate, on published tables.
 
     python -m benchmarks.additive DATA_FOLDER
 
-The tables are those of benchmarks.search_tables, with its problems and its share of hypervolume: networks trained from
-scratch, all of which interact, so a hard case for a searcher made for parents that lose little. No search knows a cost
-before it is evaluated. Ranks are those of networks drawn uniformly. Writes results/additive.md.
+Tables, problems and share of hypervolume are those of benchmarks.search_tables. The networks are trained from scratch,
+so their choices interact: a hard case for a searcher that assumes small losses of a trained parent. No search knows a
+cost before evaluation. Ranks are over uniformly drawn networks. Writes results/additive.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SEEDS = {"additive": 3, "surrogate": 8, "evolution": 8}
 
 @dataclass(frozen=True)
 class Told:
-    """What single changes alone tell of a problem."""
+    """How well single changes alone predict a problem."""
 
     singles: int
     error_tau: float
@@ -52,7 +52,7 @@ class Told:
 
 
 def told(problem: Problem) -> Told:
-    """The front of sums, and how it ranks others."""
+    """Evaluate the front of sums, and how the sums rank other networks."""
     alone = _evaluated(problem, singles(problem.space))
     drawn = _evaluated(problem, problem.space.sample_many(DRAWN, np.random.default_rng(0), distinct=True))
     verdicts = judge(problem.space, OBJECTIVES, [*alone, *drawn])
@@ -111,17 +111,17 @@ def _text(about: Sequence[str], searched: Sequence[str]) -> str:
         [
             "# Additive search on published tables\n",
             f"{machine()}; written by `python -m benchmarks.additive DATA_FOLDER`.\n",
-            "The tables hold networks trained from scratch, whose choices interact; additive search is made for "
+            "The tables contain networks trained from scratch, whose choices interact; additive search is made for "
             "trained parents that lose little. Shares of hypervolume are those of "
             "[search_tables.md](search_tables.md).\n",
-            "## What single changes tell alone\n",
+            "## Predictions from single changes alone\n",
             f"Kendall's tau of their sums with the tables on {DRAWN} networks drawn uniformly; the front of sums (16 "
-            "networks), how long it takes to solve, and its share of the true hypervolume once evaluated.\n",
+            "networks), the time to solve it, and its share of the true hypervolume after evaluation.\n",
             "| problem | single changes | tau, error | tau, cost | networks | seconds | share |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *about,
             "\n## Searches\n",
-            "Share after so many evaluations, single changes included: median [range] over seeds; seconds of the "
+            "Share after so many evaluations, including single changes: median [range] over seeds; seconds of the "
             "search itself.\n",
             "| problem | search | seeds | 50 | 100 | seconds |",
             "| --- | --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""What a training costs, counted where it cannot be missed."""
+"""Counts the cost of a training at the task, where no pass can be missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supernets.tasks import Task
 
 
 class Counted:
-    """A task that counts how often the outputs of a network are wanted with their gradients."""
+    """A task that counts how often a network's outputs are computed with gradients."""
 
     def __init__(self, task: Task) -> None:
         self._task = task

@@ -1,8 +1,8 @@
-"""What counting networks costs: read off tables, against a profile of each.
+"""The cost of counting networks by tables, compared with profiling each.
 
-For each ready-made space the tables are made once, which profiles as many networks as they need. Then every round
-counts many networks drawn anew by the tables, and profiles a few of them one by one, in turning order; the two must
-agree on every figure. Ratios are taken round by round, of networks a second of process time.
+For each ready-made space the tables are made once, by profiling as many networks as they need. Then every round counts
+many newly drawn networks by the tables and profiles a few of them one by one, in alternating order; the two must agree
+on every figure. Ratios are within a round, of networks per second of process time.
 
     python -m benchmarks.counting [--rounds 5] [--networks 10000] [--profiled 20]
 """
@@ -46,7 +46,7 @@ HEADER = (
 
 @dataclass
 class Subject:
-    """A space whose networks are counted, and what each way took."""
+    """A space whose networks are counted, and the times of both methods."""
 
     name: str
     space: Space
@@ -60,7 +60,7 @@ class Subject:
     made: list[float] = field(default_factory=list)
 
     def prepare(self) -> None:
-        """Makes the tables."""
+        """Make the tables."""
         self.counts = Counts(self.space, self._build, self.example)
         began = time.process_time()
         self.counts([self.space.largest()])
@@ -71,7 +71,7 @@ class Subject:
         return self.build(arch)
 
     def round(self, number: int, networks: int, profiled: int) -> None:
-        """Both ways once."""
+        """Run both methods once."""
         archs = self.space.sample_many(networks, np.random.default_rng([number, 1]), uniform="choices")
         ways = [partial(self._read, archs), partial(self._profile, archs[:profiled])]
         for way in ways if number % 2 else ways[::-1]:
@@ -140,8 +140,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given.out.write_text(
         "# Counting parameters, multiply-accumulates and layers of networks\n\n"
         f"{machine('cpu', 1)}. Process time; {given.rounds} rounds of {given.networks:,} networks by tables and "
-        f"{given.profiled} profiles. Networks a second are medians; ratios within a round, median (quartiles). "
-        "Parameters and multiply-accumulates of all profiled networks were equal to the tables'.\n\n"
+        f"{given.profiled} profiles. Networks per second are medians; ratios are within a round, median (quartiles). "
+        "Parameters and multiply-accumulates of all profiled networks equal those of the tables.\n\n"
         + markdown(HEADER, rows)
         + "\nMade by `python -m benchmarks.counting`.\n",
         encoding="utf-8",

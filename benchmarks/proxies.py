@@ -1,10 +1,10 @@
 """Do zero-cost proxies rank networks better than their size does?
 
-The two truth tasks know what every network of theirs reaches trained alone. Each proxy is told for all of them, with
-several initialisations, and held against that by Kendall's tau, beside parameters and multiply-accumulates. The paired
-bootstrap over architectures says whether the best size is beaten. The last columns say whether a surrogate would learn
-more with it: the tau of a Gaussian process over which choices differ, from twenty networks, and what a proxy adds as a
-number beside the choices.
+In the two truth tasks, every network has been trained alone. Each proxy is computed for all of them, with several
+initialisations, and compared with the stand-alone metrics by Kendall's tau, beside parameters and multiply-accumulates.
+A paired bootstrap over architectures tests whether it beats the better size. The last columns show whether it improves
+a surrogate: the tau of a Gaussian process over differing choices, fitted to twenty networks, and the gain from the
+proxy as an additional input.
 
     python -m benchmarks.proxies [--seeds 3]
 """
@@ -35,7 +35,7 @@ _RATES, _SHARES, _NOISES = (0.1, 0.3, 1.0), (0.3, 1.0, 3.0), (0.01, 0.1, 0.3)
 
 
 def scores(truth: Truth, seeds: int) -> tuple[dict[str, Vector], dict[str, float]]:
-    """Of each proxy the values (n x seeds), and its seconds a network."""
+    """Return the values (n x seeds) of each proxy, and its seconds per network."""
     found = {name: np.empty((len(truth.archs), seeds)) for name in PROXIES}
     seconds = dict.fromkeys(PROXIES, 0.0)
     for row, arch in enumerate(track(truth.archs, truth.name, console=Console(stderr=True))):
@@ -48,7 +48,7 @@ def scores(truth: Truth, seeds: int) -> tuple[dict[str, Vector], dict[str, float
 
 
 def compare(truth: Truth, found: Mapping[str, Vector], seconds: Mapping[str, float]) -> list[list[str]]:
-    """A row a predictor."""
+    """Return one row per predictor."""
     goal, n = -truth.mean, len(truth.archs)
     told = {"parameters": truth.params[:, None], "MACs": truth.macs[:, None]}
     size = max(told, key=lambda name: tau(told[name][:, 0], goal))
@@ -76,10 +76,10 @@ def tau(values: Vector, goal: Vector) -> float:
 
 
 def learnt(goal: Vector, codes: npt.NDArray[np.int16], numbers: Vector | None) -> Vector:
-    """(draws,) tau over the networks left of what a Gaussian process learns from a few.
+    """Return (draws,) taus, on the other networks, of a Gaussian process fitted to a few.
 
-    Its kernel is exp(-rate * how many choices differ), plus one that is linear in the numbers given beside them; the
-    rate, the share of either and the noise are those that make what was seen likeliest.
+    Its kernel is exp(-rate * number of differing choices), plus a linear one in the additional inputs; maximum
+    likelihood determines the rate, the share of each and the noise.
     """
     apart = (codes[:, None] != codes[None]).sum(2)
     kernels = [np.exp(-rate * apart) for rate in _RATES]
@@ -129,13 +129,13 @@ def main(words: Sequence[str] | None = None) -> None:
 def report(rows: Sequence[Sequence[str]], seeds: int) -> str:
     header = ["task", "told by", "tau (of seeds)", "over the better size", "ms", "surrogate", "adds to it"]
     return (
-        "# Zero-cost proxies against networks trained alone\n\n"
+        "# Zero-cost proxies compared with stand-alone training\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.proxies`. All 243 networks of the image task, all 96 "
-        f"of the text task; {seeds} initialisations. Kendall's tau with the quality after a training of its own, mean "
-        "(least to most) over seeds; its difference to that of the size which tells more, with the 95 % interval of a "
-        "paired bootstrap over networks; process time a network. Surrogate: tau on the other networks of a Gaussian "
-        f"process over choices that knows {_LABELS}, and what it gains with the number beside them (standard error "
-        f"over {_DRAWS} draws).\n\n" + markdown(header, rows)
+        f"of the text task; {seeds} initialisations. Kendall's tau with the stand-alone metric, mean (least to most) "
+        "over seeds; its difference from the tau of the better size, with the 95 % interval of a paired bootstrap over "
+        "networks; process time per network. Surrogate: tau on the other networks of a Gaussian process over choices "
+        f"fitted to {_LABELS}, and its gain from the proxy as an additional input (standard error over {_DRAWS} "
+        "draws).\n\n" + markdown(header, rows)
     )
 
 

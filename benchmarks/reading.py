@@ -1,8 +1,8 @@
-"""How long a study takes to be read: its front in this process and by the command, and what commands take to start.
+"""The time to read a study: its front in this process and by the command, and the start-up time of commands.
 
-Databases of so many evaluations of a space of mobile networks, with four metrics, in SQLite. A front is that of two
-objectives under one limit. Commands run in fresh processes, with the bytecode of all packages at hand. Seconds of the
-processor are medians over the rounds; of wall time the best, for whatever else the machine does only adds.
+Databases of so many evaluations of a space of mobile networks, with four metrics, in SQLite. A front has two objectives
+and one limit. Commands run in fresh processes, with the bytecode of all packages available. Processor seconds are
+medians over the rounds; wall time is the best, because other load only adds to it.
 
     python -m benchmarks.reading [--rounds 7] [--sizes 10000 100000]
 """
@@ -39,7 +39,7 @@ PORTION = 5000
 
 
 def fill(url: str, size: int) -> None:
-    """Stores a study whose front has some dozens of networks, a hundredth of its evaluations having failed."""
+    """Store a study whose front has some dozens of networks and of whose evaluations one in a hundred has failed."""
     rng = np.random.default_rng(0)
     archs = SPACE.sample_many(size, rng, uniform="choices", distinct=True)
     with Repository(url) as repository:
@@ -68,7 +68,7 @@ class Taken:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it waited for."""
+    """Processor seconds of this process and of those that it waited for."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

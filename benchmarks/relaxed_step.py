@@ -1,15 +1,15 @@
-"""What a step of gradient search costs: the expectation over all sizes against a step of the largest network alone.
+"""The cost of a step of gradient search: the expectation over all sizes compared with a step of the largest network.
 
-For single layers with two choices of sizes, the layer at full size ("dense") stands against three ways to compute the
-same expectation: `Supernet.relax`; adding up all slices of the weight, each padded with zeros and times its
-probability, as research code with entangled weights does; and running all options' layers and mixing what they give.
-A step is forward and backward, to the input, to the weights and to the logits of which the probabilities are the
-softmax. Then a whole Vision Transformer, every size of it a choice: a step with AdamW on its weights against that of
-the largest network as plain PyTorch.
+For single layers with two choices of sizes, the layer at full size ("dense") is compared with three ways to compute the
+same expectation: `Supernet.relax`; summing all slices of the weight, each padded with zeros and multiplied by its
+probability, as research code with entangled weights does; and running all options' layers and mixing their outputs. A
+step is forward and backward, to the input, to the weights and to the logits whose softmax gives the probabilities. Then
+a whole Vision Transformer with every size a choice: a step with AdamW on its weights, compared with that of the largest
+network in plain PyTorch.
 
-Every round makes one step of each way, in turning order, so that a busy machine slows all alike; ratios are taken round
-by round. On a CPU time is that of the process. "Kept" is what autograd saves for backward: bytes of distinct storages,
-those of the stored weights apart, which are there in any case.
+Every round makes one step of each way, in rotating order, so that other load slows all equally; ratios are within a
+round. On a CPU, time is process time. "Kept" is what autograd saves for backward: bytes of distinct storages, without
+those of the stored weights, which exist in any case.
 
     python -m benchmarks.relaxed_step [--device cuda] [--rounds 9] [--threads 1] [--quick]
 """
@@ -44,7 +44,7 @@ HEADER = ("network", "options", "way", "step, ms", "times dense", "kept, MiB", "
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """A measurement plan."""
 
     layers: Sequence[Layer]
     options: Sequence[int]
@@ -81,7 +81,7 @@ QUICK = Plan(
 
 
 def seconds(action: Callable[[], None], device: str) -> float:
-    """Of the process; on a GPU by the clock, to the end of what was started."""
+    """Process time in seconds; on a GPU wall time until all started work has finished."""
     if device == "cpu":
         began = time.process_time()
         action()
@@ -94,7 +94,7 @@ def seconds(action: Callable[[], None], device: str) -> float:
 
 
 def kept(way: Way, x: Tensor) -> tuple[int, int]:
-    """Bytes that autograd saves in a forward pass, each storage once: of all but weights, and of weights."""
+    """Bytes that autograd saves in a forward pass, each storage once: without weights, and of weights."""
     own = {weight.untyped_storage().data_ptr() for weight in way.weights}
     found: dict[int, int] = {}
 
@@ -111,7 +111,7 @@ def kept(way: Way, x: Tensor) -> tuple[int, int]:
 
 
 def compare(made: Sequence[Way], x: Tensor, device: str, rounds: int, title: str) -> list[list[str]]:
-    """A row for each way; ratios are to the first."""
+    """Return one row per way; ratios are to the first."""
     times: dict[str, list[float]] = {way.name: [] for way in made}
     for number in track(range(-1, rounds), title, console=Console(stderr=True)):
         first = number % len(made)
@@ -134,7 +134,7 @@ def compare(made: Sequence[Way], x: Tensor, device: str, rounds: int, title: str
 
 
 def whole(plan: Plan, device: str) -> list[Way]:
-    """The largest network as plain PyTorch, and the relaxation over its whole space, each with its optimiser."""
+    """The largest network in plain PyTorch, and the relaxation over its whole space, each with its optimiser."""
     supernet = Supernet(plan.space, plan.build, device=device)
     plain = supernet.extract(plan.space.largest()).train()
     fused = torch.optim.AdamW(plain.parameters(), lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay, fused=True)
@@ -167,11 +167,11 @@ def report(plan: Plan, rows: Sequence[Sequence[str]], device: str, threads: int,
     clock = "Process time" if device == "cpu" else "Time"
     left_out = " and ".join(f"{number} x {number}" for number in plan.options if number not in plan.mixed)
     return (
-        "# A step through an expectation over all sizes against one of the largest network\n\n"
+        "# A step through an expectation over all sizes compared with one of the largest network\n\n"
         f"{machine(device, threads)}. {clock}, median of {rounds} rounds; ratios within a round, median (quartiles). "
         "Options are outputs x inputs, evenly spaced up to the full size. Kept is what autograd saves for backward, "
-        "each storage once, stored weights apart. "
-        f"Outputs were not mixed for {left_out} options: that takes too long.\n\n" + markdown(HEADER, rows)
+        "each storage once, without stored weights. "
+        f"Outputs were not mixed for {left_out} options, which would take too long.\n\n" + markdown(HEADER, rows)
     )
 
 

@@ -1,7 +1,7 @@
-"""Ways to compute the expectation of a layer over two choices of its sizes, all with equal weights and equal results.
+"""Ways to compute the expectation of a layer over two choices of its sizes, with equal weights and equal results.
 
 A layer is linear in its weight, so the expectation of its outputs is the output of the expected weight. The ways differ
-in what they compute and in what they keep for backward.
+in their computation and in what they keep for backward.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTIMIZER = OptimizerConfig("adamw", lr=1e-4)
 
 
 def nothing() -> None:
-    """What comes after backward where only the network is measured."""
+    """The update if only the network is measured."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Layer:
         return self.shape.index(-1)
 
     def outputs_of(self, x: Tensor) -> tuple[int, ...]:
-        """The shape of what the full layer gives."""
+        """The shape of the full layer's output."""
         return (*x.shape[: self.axis], self.outputs, *x.shape[self.axis + 1 :])
 
     def example(self) -> Tensor:
@@ -99,7 +99,7 @@ def convolution(outputs: int, inputs: int, side: int, batch: int) -> Layer:
 
 
 def spaced(full: int, number: int) -> tuple[int, ...]:
-    """Sizes at even distances up to the full one."""
+    """Return evenly spaced sizes up to the full one."""
     return tuple(round(full * (n + 1) / number) for n in range(number))
 
 
@@ -130,7 +130,7 @@ def ways(layer: Layer, number: int, device: str, *, outputs_too: bool) -> list[W
 
 
 def relaxed(supernet: Supernet, space: Space) -> Way:
-    """`Supernet.relax`: the stored weight times a mask that is made of the probabilities."""
+    """`Supernet.relax`: the stored weight times a mask computed from the probabilities."""
     logits = some_logits(space, supernet.device)
     mixture = Mixture(space, probabilities(logits))
     module = supernet.relax(mixture).train()
@@ -145,7 +145,7 @@ def relaxed(supernet: Supernet, space: Space) -> Way:
 
 
 def padded_weights(layer: Layer, space: Space, dense: nn.Module) -> Way:
-    """Every slice of the weight, padded with zeros to the full size and times its probability, added up."""
+    """Sum all slices of the weight, each padded with zeros to the full size and multiplied by its probability."""
     weight, bias = (parameter.detach().clone().requires_grad_() for parameter in dense.parameters())
     logits = some_logits(space, weight.device)
 
@@ -162,7 +162,7 @@ def padded_weights(layer: Layer, space: Space, dense: nn.Module) -> Way:
 
 
 def mixed_outputs(layer: Layer, space: Space, dense: nn.Module) -> Way:
-    """Every option's own layer is run; its outputs, padded with zeros and times its probability, are added up."""
+    """Run every option's layer and sum the outputs, each padded with zeros and multiplied by its probability."""
     weight, bias = (parameter.detach().clone().requires_grad_() for parameter in dense.parameters())
     logits = some_logits(space, weight.device)
 
@@ -182,7 +182,7 @@ def mixed_outputs(layer: Layer, space: Space, dense: nn.Module) -> Way:
 
 
 def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """Padded with zeros at the ends of its axes."""
+    """Pad a tensor with zeros at the ends of its axes."""
     missing = [full - size for full, size in zip(shape, tensor.shape, strict=True)]
     return F.pad(tensor, [size for more in reversed(missing) for size in (0, more)])
 
@@ -196,7 +196,7 @@ def clearing(*tensors: Tensor) -> Callable[[], None]:
 
 
 def some_logits(space: Space, device: torch.device) -> dict[str, Tensor]:
-    """Leaves for every choice, the same each time: probabilities that are not all alike."""
+    """Return leaves for every choice, the same each time, with unequal probabilities."""
     rng = torch.Generator().manual_seed(0)
     return {
         slot.path: torch.randn(len(slot.options), generator=rng).to(device).requires_grad_() for slot in space.slots

@@ -1,4 +1,4 @@
-"""What every benchmark says of itself: the machine it ran on, and its table as Markdown."""
+"""Helpers for reports of benchmarks: the machine, and tables as Markdown."""
 
 import platform
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import torch
 
 
 def machine(device: str = "cpu", threads: int | None = None) -> str:
-    """One line: processor or GPU, threads, versions."""
+    """Describe the machine in one line: processor or GPU, threads, versions."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
     used = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
     return f"{name}{used}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 

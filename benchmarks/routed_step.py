@@ -1,10 +1,9 @@
-"""What mixture-routed weights cost: a training step through them against the same step through entangled weights.
+"""The cost of mixture-routed weights: a training step through them compared with one through entangled weights.
 
-For each model, batch size and kind of routing, random architectures are drawn; for each one a step of the entangled
-supernet and a step of the routed one run one after the other, in alternating order, and the ratio is taken pair by
-pair. A step is forward, backward, clipping and AdamW. The networks are kept, as the training loop keeps those that
-come again; what it takes to build them anew is a column of its own. On a CPU time is that of the process, which
-neighbours on the machine disturb less than the clock on the wall.
+For each model, batch size and kind of routing, random architectures are drawn; for each one, a step of the entangled
+supernet and a step of the routed one run one after the other, in alternating order; ratios are within a pair. A step is
+forward, backward, clipping and AdamW. The networks are reused, as the training loop reuses recurring ones; the time to
+build them is a separate column. On a CPU, time is process time, which other load disturbs less than wall time.
 
     python benchmarks/routed_step.py [--device cuda] [--batches 1 8 32] [--pairs 15] [--threads 1]
 """
@@ -58,7 +57,7 @@ class Trainee:
     optimizer: Optimizer
 
     def step(self, arch: Architecture, example: Tensor) -> Cost:
-        """The second step of a fresh network: what a first one pays once is paid before."""
+        """The second step of a fresh network, without the one-time costs of the first."""
         networks: list[nn.Module] = []
         build = self._timed(lambda: networks.append(self.supernet.subnet(arch).train()))
 
@@ -147,9 +146,9 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     clock = "Process time" if arguments.device == "cpu" else "Time"
     arguments.out.write_text(
-        "# A training step through mixture-routed weights against one through entangled weights\n\n"
+        "# A training step through mixture-routed weights compared with one through entangled weights\n\n"
         f"{machine(arguments.device, arguments.threads)}. "
-        f"{clock}; ratios of pairs run one after the other, median (quartiles) of {arguments.pairs}.\n\n"
+        f"{clock}; ratios within pairs of consecutive steps, median (quartiles) of {arguments.pairs}.\n\n"
         + markdown(header, rows)
     )
 

@@ -1,6 +1,6 @@
-"""A file of results: one line of JSON for each run that ended, well or not.
+"""A file of results: one line of JSON for each finished run, successful or not.
 
-A line holds the fields of two frozen dataclasses: the job, which says what the run is, and its outcome; or it is plain.
+A line holds the fields of two frozen dataclasses, the job and its outcome; or it is plain JSON.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from supernets.errors import SupernetError
 
 
 class Ended(Protocol):
-    """What every outcome has."""
+    """The common part of every outcome."""
 
     @property
     def error(self) -> str:
-        """Why the run gave nothing; empty where it gave something."""
+        """Why the run failed; empty if it succeeded."""
         ...
 
 
@@ -30,13 +30,13 @@ Failing = TypeVar("Failing", bound=Ended)
 
 
 class RowsError(SupernetError):
-    """The file of results holds something else."""
+    """The file of results contains something else."""
 
 
 def read(path: Path, job: type[Job], outcome: type[Outcome]) -> dict[Job, Outcome]:
-    """What was done; the last line of a job counts. A last line that was cut off is not there.
+    """Return the finished jobs; the last line of a job counts. A truncated last line is ignored.
 
-    A field of a job that came later has a default, which older lines leave out.
+    A field that was added to a job later has a default, which older lines omit.
 
     Raises:
         RowsError: another line is damaged.
@@ -50,7 +50,7 @@ def append(path: Path, job: Any, outcome: Any) -> None:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file whose rows are plain JSON; a last line that was cut off is not there.
+    """Return the lines of a file whose rows are plain JSON; a truncated last line is ignored.
 
     Raises:
         RowsError: another line is damaged.
@@ -59,7 +59,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Write one line, to the disk; a line that was cut off before makes place for it."""
+    """Write one line to the disk; it replaces a truncated last line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
     with path.open("ab+") as file:
@@ -76,7 +76,7 @@ def missing(jobs: Iterable[Job], rows: Mapping[Job, Failing], *, again: bool = F
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line stands, and what it holds."""
+    """Yield the position and the content of each line."""
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
     for number, line in enumerate(filter(None, whole.split("\n")), 1):
         place = f"{path}, line {number}"

@@ -1,8 +1,8 @@
-"""Searches on the demos' own tasks: trained supernets, and all searchers over the same values of every network.
+"""Searches on the demos' tasks: trained supernets, and all searchers over the same values of every network.
 
-For either demo the supernet is trained or found trained, a latency predictor is fitted, and every network of the space
-is evaluated with inherited weights; so a search is a matter of looking up, and the true front is known. Counted is the
-hypervolume found as a share of that of the true front, after so many evaluations.
+For each demo the supernet is trained or an existing one is used, a latency predictor is fitted, and every network of
+the space is evaluated with inherited weights, so a search only looks up values and the true front is known. The score
+is the hypervolume as a share of that of the true front, after so many evaluations.
 
     python -m benchmarks.search_demos [--seeds 5] [--runs FOLDER] [--storage URL]
 """
@@ -55,7 +55,7 @@ class Table:
         return np.array([self._values[arch] for arch in archs])
 
     def costs(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
-        """The latency alone, which is known beforehand."""
+        """The latency alone, which is known before evaluation."""
         return {self.names[1]: self(archs)[:, 1]}
 
     def share(self, archs: Sequence[Architecture]) -> float:
@@ -63,7 +63,7 @@ class Table:
 
 
 def table(run: Run, runs: Path, storage: str) -> Table:
-    """Trains, measures and evaluates where that was not done before."""
+    """Train, measure and evaluate, if not done before."""
     with Workflow(run, Repository(storage), runs / run.name) as workflow:
         latency = latencies(workflow)["cpu"]
         evaluate = SubnetEvaluator(workflow.supernet, run.task)
@@ -75,7 +75,7 @@ def table(run: Run, runs: Path, storage: str) -> Table:
 
 
 def search(made: Table, method: str, seed: int) -> list[float]:
-    """Shares after each budget."""
+    """Return the shares after each budget."""
     kind, settings = read(method, SEARCHERS)
     searcher = kind(made.space, made.names, costs=made.costs, **settings)
     archs: list[Architecture] = []
@@ -113,7 +113,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "# Searches on the demos' tasks\n\n"
         f"{machine('cpu', 1)}; written by `python -m benchmarks.search_demos`. {image.run.space.count()} networks of "
         f"the image demo, {text.run.space.count()} of the text demo, inherited quality against predicted latency, "
-        f"{BATCH} asked for at once; share of the true hypervolume after so many evaluations, median [quartiles] of "
+        f"batches of {BATCH}; share of the true hypervolume after so many evaluations, median [quartiles] of "
         f"{given.seeds} seeds.\n\n" + markdown(["task", "search", *map(str, BUDGETS)], found),
         encoding="utf-8",
     )

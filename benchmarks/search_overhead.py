@@ -1,8 +1,8 @@
-"""What a search costs beside its evaluations: asking, telling and storing, and a front read by a fresh process.
+"""The overhead of a search besides its evaluations: asking, telling and storing, and a fresh process reading the front.
 
-A study that holds so many evaluations already goes on for some more, which cost nothing to evaluate; ours store in
-SQLite, optuna's in its RDB storage, also SQLite. Every round lets each contender do one portion on a copy of its
-database, in turning order. Then a fresh process opens the database of most evaluations and reads the front.
+A study with a given number of evaluations continues for some more, which cost nothing to evaluate; ours store in
+SQLite, optuna's in its RDB storage, also SQLite. In every round each contender does one portion on a copy of its
+database, in rotating order. Then a fresh process opens the largest database and reads the front.
 
     python -m benchmarks.search_overhead [--rounds 5] [--sizes 100 1000 10000]
 """
@@ -54,7 +54,7 @@ FRONT = {
 
 
 def evaluate(arch: Architecture) -> dict[str, float]:
-    """Cheap, and in conflict."""
+    """Return two cheap, conflicting metrics."""
     codes = SPACE.codes([arch])[0]
     cost = float(np.maximum(codes, 0).sum())
     return {"error": 1 / (1 + cost) + int(arch.digest, 16) % 97 / 1000, "cost": cost}
@@ -155,7 +155,7 @@ def contenders() -> list[Contender]:
 
 
 def measure(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder: Path) -> None:
-    """Fills in `took`."""
+    """Fill in `took`."""
     filled = {(one.name, size): folder / f"{number}-{size}.db" for number, one in enumerate(made) for size in sizes}
     for one in track(made, "filling databases", console=Console(stderr=True)):
         for size in one.sizes(sizes):
@@ -170,7 +170,7 @@ def measure(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder
 
 
 def fronts(made: Sequence[Contender], sizes: Sequence[int], rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds in which a fresh process reads the front, less those in which it imports what it needs."""
+    """Seconds in which a fresh process reads the front, without its imports."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for peer, code in FRONT.items():
@@ -209,12 +209,12 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = [[one.name, *(cell(one.took[size]) if size in one.took else "" for size in given.sizes)] for one in made]
     read_rows = [[peer, cell(seconds)] for peer, seconds in read.items()]
     given.out.write_text(
-        "# What a search costs beside its evaluations\n\n"
+        "# The overhead of a search besides its evaluations\n\n"
         f"{machine('cpu', 1)}, optuna {optuna.__version__}; written by `python -m benchmarks.search_overhead`. "
-        f"MobileNet-like space, two objectives, SQLite on this machine's disk. Milliseconds an evaluation for asking, "
+        f"MobileNet-like space, two objectives, SQLite on this machine's disk. Milliseconds per evaluation for asking, "
         f"telling and storing, after so many evaluations: median (quartiles) of {given.rounds} rounds.\n\n"
         + markdown(["search", *(f"after {size:,}" for size in given.sizes)], rows)
-        + "\nMilliseconds for a fresh process to read a front, imports apart:\n\n"
+        + "\nMilliseconds for a fresh process to read a front, without imports:\n\n"
         + markdown(["database of", "front"], read_rows),
         encoding="utf-8",
     )

@@ -1,10 +1,10 @@
-"""Whose ranks a short stand-alone training has: how few steps a label needs, on both truth tasks.
+"""How few steps a stand-alone training needs for useful ranks, on both truth tasks.
 
     python -m benchmarks.short_trainings        # a few minutes, one thread
 
-32 networks, one from each of as many sizes, are trained alone for a share of the steps of the truth, with a seed that
-the truth does not have and the whole schedule in the steps there are; then ranks are held against the truth's mean.
-"Warm" trainings begin with what the networks inherit from a supernet, trained once, whose own say stands above them.
+32 networks, one from each of as many sizes, are trained alone for a share of the truth's steps, with another seed and
+the whole schedule compressed into these steps; their ranks are then compared with the truth's mean. "Warm" trainings
+start from the weights inherited from a supernet, trained once, whose own ranks are the row above them.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def main() -> None:
     rows = [row for name in truths.names() for row in measured(find(name))]
     header = ["task", "begun", "steps", "of the truth's", "tau with the truth", "mean distance", "mean above the truth"]
     text = [
-        "# Whose ranks a short training has\n\n",
+        "# Ranks of short stand-alone trainings\n\n",
         f"{machine(threads=1)}; written by `python -m benchmarks.short_trainings`.\n\n",
-        f"{NETWORKS} networks of all sizes, each trained alone for fewer steps than the truth's trainings had, with "
-        f"another seed; warm ones begin with what they inherit from a supernet of {SUPERNET_STEPS:,} steps of `fair`. "
-        "The last line of a task is one of the truth's own trainings held against the other. Distances are in points "
-        "of error (image) and in nats (text).\n\n",
+        f"{NETWORKS} networks of all sizes, each trained alone for fewer steps than the truth's trainings, with "
+        f"another seed; warm ones start from weights inherited from a supernet of {SUPERNET_STEPS:,} steps of `fair`. "
+        "The last line of a task compares two of the truth's own trainings. Distances are in points of error (image) "
+        "and in nats (text).\n\n",
         markdown(header, rows),
     ]
     RESULTS.write_text("".join(text), encoding="utf-8")
 
 
 def measured(truth: Truth) -> list[list[str]]:
-    """A line for each share of the steps."""
+    """Return one line per share of the steps."""
     chosen = sized(truth)
     alone = truth.mean[chosen]
     supernet = Supernet(truth.space, truth.build, seed=SEED)
@@ -79,7 +79,7 @@ def sized(truth: Truth) -> list[int]:
 
 
 def trained(truth: Truth, position: int, steps: int, supernet: Supernet | None) -> float:
-    """The metric of one network trained alone, with what it inherits to begin with where there is a supernet."""
+    """The metric of one network trained alone, starting from inherited weights if there is a supernet."""
     arch = truth.archs[position]
     module = build_initialised(truth.build, arch, SEED) if supernet is None else supernet.extract(arch)
     train_network(module, truth.task, replace(truth.training, steps=steps, seed=SEED), progress=False)

@@ -1,12 +1,12 @@
-"""How many evaluations a second a search makes with 1 to 1,000 workers, and where its driver is busy all the time.
+"""Evaluations per second of a search with 1 to 1,000 workers, and the point at which its driver is saturated.
 
     python -m benchmarks.simulated_cluster
 
-The pool that gives out the work is the real one, timed by its processor time; workers are simulated, on a clock that
-this time moves on. What else the driver does for each evaluation is added as measured elsewhere: a call of a Ray actor
-and its answer 0.4 ms, a durable write 1.24 ms (storage.md), asking 0.5 ms of evolution (search_overhead.md). An
-evaluation takes as long as drawn from a lognormal distribution, of spread 0.3, around its mean. A batch is asked for
-when the one before is whole.
+The pool that distributes the work is the real one, timed by its processor time; workers are simulated, on a clock that
+this time advances. Other work of the driver per evaluation is added as measured elsewhere: a call of a Ray actor and
+its answer 0.4 ms, a durable write 1.24 ms (storage.md), asking evolution 0.5 ms (search_overhead.md). The duration of
+an evaluation is drawn from a lognormal distribution with spread 0.3 around its mean. A batch is requested when the
+previous one is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def nothing(arch: Architecture) -> dict[str, float]:
 
 
 class Simulated(Workers):
-    """Workers whose answers come at times on a clock of their own, `now`; the driver's work moves it on too."""
+    """Workers whose answers arrive on a simulated clock, `now`, which the driver's work also advances."""
 
     kind = "simulated"
 
@@ -50,7 +50,7 @@ class Simulated(Workers):
         self._due: list[tuple[float, int, bool]] = []
 
     def work(self, extra_s: float = 0.0) -> None:
-        """Counts what the driver has done since, and what it would have done besides."""
+        """Add the driver's actual work since the last call, and its simulated other work."""
         used = time.process_time() - self._seen + extra_s
         self.now += used
         self.busy_s += used
@@ -92,7 +92,7 @@ class Simulated(Workers):
 
 
 def rate(num_workers: int, mean_s: float, batch: int, evaluations: int) -> tuple[float, float]:
-    """Evaluations a second, and the share of the time in which the driver is busy."""
+    """Evaluations per second, and the share of time in which the driver is busy."""
     workers = Simulated(mean_s, np.random.default_rng(0))
     pool = Pool(workers, num_workers, timeout_s=None)
     archs = Numbers().sample_many(evaluations, np.random.default_rng(1), distinct=True)

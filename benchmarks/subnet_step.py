@@ -1,13 +1,13 @@
-"""What a training step through shared weights costs against the same step of the same static module.
+"""The cost of a training step through shared weights compared with the same step of the same static module.
 
-For each model and batch size, random architectures are drawn; for each one a step of the extracted network and a step
-of the subnet run one after the other, in alternating order, and the ratio is taken pair by pair. A subnet is new in
-every training step, so building it is part of the last three ratios. The static module is stepped by torch's AdamW
-twice: as it comes, and fused.
+For each model and batch size, random architectures are drawn; for each one, a step of the extracted network and a step
+of the subnet run one after the other, in alternating order; ratios are within a pair. A subnet is new in every training
+step, so building it is part of the last three ratios. The static module uses torch's AdamW in two versions: the
+default, and fused.
 
     python benchmarks/subnet_step.py [--device cuda] [--batches 1 8 32] [--pairs 15] [--threads 1]
 
-Published code manages, against its own largest static network at batches 1 / 8 / 32, 1.60 / 1.19 / 1.07 for forward
+Published code reaches, relative to its own largest static network at batches 1 / 8 / 32, 1.60 / 1.19 / 1.07 for forward
 and backward of a transformer, and 1.48 with AdamW over the whole supernet.
 """
 
@@ -87,7 +87,7 @@ MODELS = (
 
 
 def timed(action: Callable[[], None], device: torch.device) -> float:
-    """Wall seconds of one call; on a GPU, to the end of what it started."""
+    """Wall seconds of one call; on a GPU, until the work that it started has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -205,9 +205,9 @@ def main() -> None:
     Console().print(table)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(
-        "# A subnet's training step against the same static module's\n\n"
+        "# A subnet's training step compared with that of the same static module\n\n"
         f"{machine(arguments.device, arguments.threads)}. "
-        f"Ratios of pairs run one after the other, median (quartiles) of {arguments.pairs}.\n\n"
+        f"Ratios within pairs of consecutive steps, median (quartiles) of {arguments.pairs}.\n\n"
         + markdown(header, rows)
     )
 

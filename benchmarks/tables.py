@@ -1,4 +1,4 @@
-"""The published tables as they lie in a folder of the user's."""
+"""Reads the published tables from a user's folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_
 
 
 class TableError(SupernetError):
-    """The tables are not there, or are others."""
+    """The tables are missing, or are different ones."""
 
 
 def read(folder: Path, name: str, columns: Sequence[str]) -> DataFrame:
-    """A table with all its columns; TableError where the folder, the file or one of `columns` is missing."""
+    """Return a table with all its columns; raise TableError if the folder, the file or one of `columns` is missing."""
     import pandas
 
     if not folder.is_dir():

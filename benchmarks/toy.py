@@ -1,4 +1,4 @@
-"""A truth of a second, to try the benchmark out: perceptrons of six sizes that learn what another one says."""
+"""A truth that takes a second, to try the benchmark: perceptrons of six sizes that imitate another one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def task() -> Classification:
 
 
 def toy() -> Truth:
-    """Each of the six trained alone, twice."""
+    """Train each of the six alone, twice."""
     made = task()
     training = TrainingConfig(steps=30, lr=1e-2, precision="fp32", checkpoint_every=0, evaluate_every=0)
     archs = tuple(Perceptrons().enumerate())

@@ -1,10 +1,10 @@
-"""Steps a second of one supernet with one, two and more training workers, at the same batches.
+"""Steps per second of one supernet with one, two and more training workers, on the same batches.
 
     python -m benchmarks.training_together [--rounds 3] [--steps 30] [--workers 1 2]
 
 Each worker is a process with one thread. All numbers of workers train the same convolutional supernet, with and without
-batch norm, and a language model, in turns, so that a busy machine slows all alike. Timed are steps alone, after two
-that are not counted. Figures are medians over the rounds, with the fastest and the slowest.
+batch norm, and a language model, in turns, so that other load slows all equally. Only steps are timed, after two that
+do not count. Figures are medians over the rounds, with the fastest and the slowest.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ MODELS: dict[str, tuple[Callable[[Architecture], nn.Module], Callable[[], Any]]]
 
 
 class Timed(Exception):
-    """All steps are done, rather than evaluated."""
+    """A training that is timed and not evaluated."""
 
 
 def seconds(model: str, steps: int, team: Team) -> float:
-    """Of a step."""
+    """Seconds per step."""
     build, make = MODELS[model]
     task, began = make(), 0.0
     batch = task.batch
@@ -110,7 +110,7 @@ def work(model: str, steps: int, place: str, rank: int, size: int) -> None:
 
 
 def measured(model: str, steps: int, size: int) -> float:
-    """Milliseconds a step of so many workers."""
+    """Milliseconds per step, by number of workers."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.training_together", "--work", model, "--steps", str(steps)]
         command += ["--place", str(Path(folder) / "meeting"), "--size", str(size), "--rank"]

@@ -1,4 +1,4 @@
-"""The tasks and what is known of their architectures."""
+"""Truths: tasks with the metrics of all their architectures trained alone."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Truth:
 
     @cached_property
     def mean(self) -> Vector:
-        """(n,) over the trainings of each: what inherited metrics are held against."""
+        """(n,) means over the trainings of each network: the reference for inherited metrics."""
         means: Vector = self.values.mean(1)
         return means
 
     @cached_property
     def digest(self) -> str:
-        """Of what runs depend on: task, training and architectures; not of the values, which only the report reads."""
+        """Digest of what runs depend on: task, training and architectures, but not values, which only reports use."""
         training = replace(self.training, strategy="uniform")  # runs have their own
         said = repr(training).replace(", average=0.0", "").replace(", scaling='none'", "")  # settings that came later
         known = [self.task.digest, self.metric, said, [arch.digest for arch in self.archs]]

@@ -1,4 +1,4 @@
-"""Doing jobs, in this process or in several, and saying how far they are."""
+"""Runs jobs in this process or in several, and reports progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def exit_status(command: Callable[[], None]) -> int:
-    """Of a command, 0 or 2; what its user can put right is one line."""
+    """Run a command and return its exit status, 0 or 2; an error that its user can fix is one line."""
     try:
         command()
     except (SupernetError, NasError) as error:
@@ -40,11 +40,11 @@ def exit_status(command: Callable[[], None]) -> int:
 def done(
     jobs: Sequence[Job], processes: int, run: Callable[[Job], Outcome], died: Callable[[str], Outcome]
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Each job with its outcome, as it ends; with one process all happens in this one.
+    """Yield each job with its outcome when it ends; with one process, everything runs in this one.
 
     Args:
-        run: does a job, and gives an error as an outcome; a function of a module, for other processes to find.
-        died: the outcome of a job whose process ended, from the reason.
+        run: runs a job and returns an error as an outcome; a module-level function, so that other processes find it.
+        died: makes the outcome of a job whose process died, from the reason.
     """
     if processes == 1:
         yield from ((job, run(job)) for job in jobs)
@@ -57,7 +57,7 @@ def done(
 def _pooled(
     waiting: list[Job], processes: int, run: Callable[[Job], Outcome], died: Callable[[str], Outcome]
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Take jobs off the list and do them, until none is left or a process died; what was running then has failed."""
+    """Run jobs until none is left or a process died; jobs running at that time have failed."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_with_parent)
     running: dict[Future[Outcome], Job] = {}
@@ -76,7 +76,7 @@ def _pooled(
 
 
 def _leave_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End a worker whose parent was killed; it would otherwise wait for work forever."""
     logging.disable(logging.WARNING)
     parent = multiprocessing.parent_process()
 
@@ -93,7 +93,7 @@ def _leave_with_parent() -> None:
 
 @contextmanager
 def reporting(title: str, total: int) -> Iterator[Say]:
-    """A bar with rate and time left on a terminal, above it or without it a line for each job."""
+    """Show a bar with rate and remaining time on a terminal, and one line per job."""
     began = time.monotonic()
     count = 0
 

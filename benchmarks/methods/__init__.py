@@ -1,1 +1,1 @@
-"""What each published method is said to do, tried at small scale: one file a method, `report` for the table of all."""
+"""Tests the claims of published methods at small scale: one file per method; `report` writes the table of all."""

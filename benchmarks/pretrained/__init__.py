@@ -1,1 +1,1 @@
-"""Compressing trained models: ours beside the tools people use for it, on the same data, budgets and judge."""
+"""Compresses trained models: compares our methods with common tools on the same data, budgets and metrics."""

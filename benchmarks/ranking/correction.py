@@ -86,21 +86,21 @@ _HEAD = """\
 ranking.jsonl with entangled weights.
 
 `nas.results.correction` with its defaults, the same for both tasks. Labels: the first training of each of 8, 16 or 32
-networks, chosen as the trust report chooses them. Tau and gap (mean distance) of the networks without a label are
-held against the mean of both of their trainings, those of all networks against the second training alone, so no label
-is held against itself. "Without" is the same model, with the same labels, that knows choices and sizes and not the
-supernet. Figures are medians over 3 seeds x {draws} draws of labels, with quartiles. Gain: of tau over the raw one,
-run by run, with the worst of all. Refused: how often the correction was; the raw metrics then stand for it. Covered:
-how often the second training lies within 1.96 standard deviations of what was told.
+networks, chosen as the trust report chooses them. Tau and gap (mean absolute error) of the networks without a label
+refer to the mean of both of their trainings, those of all networks to the second training alone, so no label is
+compared with itself. "Without" is the same model with the same labels, from choices and sizes but without the supernet.
+Figures are medians over 3 seeds x {draws} draws of labels, with quartiles. Gain: of tau over the raw one, run by run,
+with the worst of all. Refused: the share of refused corrections, for which the raw metrics count. Covered: how often
+the second training lies within 1.96 standard deviations of the prediction.
 
-**What it shows.** Sixteen labels are what a correction needs. With them the default strategy gains .05 of tau on image
-and .28 on text, and a supernet that came to nothing (`sandwich` on text) ranks as well as any other. Where inherited
-ranks are nearly those of a second training (`fair` on image) there is little to gain, and little is lost. Eight labels
+**Conclusions.** A correction needs sixteen labels. With them the default strategy gains .05 of tau on image and .28 on
+text, and a supernet that failed (`sandwich` on text) ranks as well as any other. Where inherited ranks are nearly as
+good as those of a second training (`fair` on image) there is little to gain, and little is lost. Eight labels
 are too few: on text the correction is mostly refused; on image it closes most of the gap, but gains no ranks and may
 cost some (the worst of 30 lost .14). Gaps: on text .03 nats are reached with 32 labels and nearly with 16; on image 1
-point is not reached, 1.3 to 1.5 are left with 32 labels where a perfect predictor would show .74. The spreads are
-honest, a little narrow with few labels. The supernet's own say is worth most where it ranks well and labels are few
-(`fair` on image with 8). With 16 labels choices and sizes alone do about as well as with the default strategy's
+point is not reached: 1.3 to 1.5 remain with 32 labels, where a perfect predictor would have .74. The standard
+deviations are accurate, slightly too small with few labels. The supernet helps most where it ranks well and labels are
+few (`fair` on image with 8). With 16 labels, choices and sizes alone do about as well as with the default strategy's
 supernet, a little better on image: these spaces have five and four choices, and their metric is nearly a sum over them.
 
 The labels here are whole trainings. Those of a trust report are shorter: benchmarks/results/short_trainings.md has the

@@ -40,7 +40,7 @@ def tries(truths: Truths, rows: Rows, tried: Rows) -> str:
     if not tried:
         return ""
     begun = {job: outcome for job, outcome in rows.items() if (job.strategy, job.sharing) == ("fair", ENTANGLED)}
-    parts = ["\n## What lifts the ranks\n\n", _TRIES]
+    parts = ["\n## Attempts to improve the ranks\n\n", _TRIES]
     for name, truth in truths.items():
         runs = of_task(truth, begun | tried, lambda job: Method(job.strategy, job.tuning or "as above"))
         parts += [f"### {name}\n\n", _table(truth, runs, "training"), "\n"]
@@ -61,27 +61,27 @@ def text(truths: Truths, rows: Rows, of: Mapping[str, Runs], picture: str, threa
 
 
 _TRIES = """\
-`fair` with entangled weights, trained otherwise; passes and all else as above. lr and decay are factors of the learning
-rate and the weight decay; average is the share of the steps, the last ones, over which the weights are averaged;
-calibration the number of batches for batch-norm statistics, 8 where it is not said. `rounds` sums the gradients of so
-many rounds of fair paths in a step, `batches=own` gives each path samples of its own. Settings are compared at equal
-seeds where they have fewer: seeds differ by some hundredths. Times of tries are of another processor than those above.
-What is made of them stands in docs/decisions/default-strategy.md.
+`fair` with entangled weights and other training settings; passes and everything else as above. lr and decay are factors
+of the learning rate and the weight decay; average is the share of the last steps over which weights are averaged;
+calibration is the number of batches for batch-norm statistics, 8 by default. `rounds` sums the gradients of so many
+rounds of fair paths in a step, `batches=own` gives each path its own examples. Settings with fewer seeds are compared
+at equal seeds, since seeds differ by some hundredths. Times of these runs are from another processor than those above.
+docs/decisions/default-strategy.md discusses them.
 
 """
 
 _METHOD = """\
-A supernet is trained by each method with the same number of forward and backward passes,
+Each method trains a supernet with the same number of forward and backward passes,
 {budgets}.
-A step of several passes sums their gradients, clipped to norm 1, so all methods have the learning rate and the
-optimiser of the task's stand-alone trainings; nothing is tuned for any of them. What a sharing beside its steps runs
-forward and backward, to find where to split, is not in the budget and told as "beside"; forward passes alone (of a
-frozen teacher, on validation data) are not counted; the times hold both. Every architecture is then evaluated on the
-validation split with inherited, calibrated weights, and held against the mean of its stand-alone trainings.
+A step of several passes sums their gradients, clipped to norm 1, so all methods use the learning rate and the optimiser
+of the task's stand-alone trainings; nothing is tuned for any of them. Additional forward and backward passes of a
+sharing, to find where to split, are outside the budget and listed as "beside"; forward passes alone (of a frozen
+teacher, on validation data) are not counted; the times include both. Every architecture is then evaluated on the
+validation split with inherited, calibrated weights, and compared with the mean of its stand-alone trainings.
 
 Figures are medians over seeds, with quartiles. Tau is Kendall's tau-b. Regret: the best true value among the {num} best
-by inherited rank, less the best of all. Gap: inherited less true metric, its mean and the mean of its distance from 0;
-below 0 shared weights do better. A pass is told in processor time, with all that its step needs beside.
+by inherited rank, minus the best of all. Gap: inherited minus true metric, its mean and its mean absolute value;
+below 0 shared weights do better. The time of a pass is processor time, including everything else in its step.
 
 """
 

@@ -1,10 +1,10 @@
-"""Small real tasks of which every architecture has been trained alone: a yardstick for what supernets say of them.
+"""Small real tasks with every architecture trained alone: the reference for rankings by supernets.
 
     task = load("image")        # the space, the networks, the data, the stand-alone training
     known = truth("image")      # of benchmarks.truth.table: the values, as they are committed beside this file
 
-`python -m benchmarks.truth image` makes a table; README.md says how the committed ones were made and what they are
-worth.
+`python -m benchmarks.truth image` makes a table; README.md says how the committed ones were made and how accurate they
+are.
 """
 
 from collections.abc import Callable
