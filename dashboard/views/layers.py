@@ -1,10 +1,12 @@
-"""The computation graphs of one network: what each computes, as a text and drawn."""
+"""The graphs of one network, drawn: what its layers compute, and where the paths of an ensemble part."""
 
 from collections.abc import Iterator
 
 import streamlit as st
 
-from search_spaces import Architecture, Computation
+from search_spaces import Architecture, Computation, EnsembleSpace
+from search_spaces.ensemble import paths
+from search_spaces.graph import Graph
 
 _CHOICES = {"size", "op", "left", "right"}
 """Of a `search_spaces.Computations`."""
@@ -12,10 +14,20 @@ _CHOICES = {"size", "op", "left", "right"}
 
 def show_graphs(arch: Architecture) -> None:
     """Nothing where the network has none."""
+    if is_ensemble(arch):
+        st.subheader(f"{len(list(paths(arch)))} paths, {arch.split} layers in common", anchor=False)
+        st.graphviz_chart(dot(EnsembleSpace().graph(arch)))
     for path, graph in graphs(arch):
         st.subheader(path, anchor=False)
         st.code(graph.text(), language=None, wrap_lines=True)
-        st.graphviz_chart(dot(graph))
+        st.graphviz_chart(dot(graph.graph()))
+
+
+def is_ensemble(arch: Architecture) -> bool:
+    """Whether its choices are those of an `EnsembleSpace`, with paths of equal length that part within."""
+    found = [arch[name] for name in paths(arch)]
+    tuples = all(isinstance(one, tuple) and len(one) == len(found[0]) for one in found)
+    return len(found) > 1 and tuples and isinstance(arch.get("split"), int) and 0 <= arch.split <= len(found[0])
 
 
 def graphs(arch: Architecture, path: str = "") -> Iterator[tuple[str, Computation]]:
@@ -30,9 +42,8 @@ def graphs(arch: Architecture, path: str = "") -> Iterator[tuple[str, Computatio
                 yield from graphs(one, ".".join(part for part in (path, name, str(position) * several) if part))
 
 
-def dot(graph: Computation) -> str:
-    """The graph in the language of Graphviz, from left to right."""
-    drawn = graph.graph()
+def dot(drawn: Graph) -> str:
+    """A graph in the language of Graphviz, from left to right."""
     nodes = [
         f'"{node}" [label="{told["label"]}", shape={"plaintext" if told["kind"] in ("input", "output") else "box"}];'
         for node, told in drawn.nodes(data=True)

@@ -29,7 +29,7 @@ def test_every_graph_is_found_where_it_stands() -> None:
 
 def test_a_graph_is_drawn_from_its_inputs_to_its_output() -> None:
     ((_, graph),) = layers.graphs(LayerSpace().write("div(x, std_wh(x))"))
-    drawn = layers.dot(graph).splitlines()
+    drawn = layers.dot(graph.graph()).splitlines()
     assert '"x" -> "node.0";' in drawn and '"node.0" -> "node.1";' in drawn and '"node.1" -> "output";' in drawn
     assert '"node.0" [label="std_wh", shape=box];' in drawn and '"x" [label="x", shape=plaintext];' in drawn
 
@@ -52,3 +52,28 @@ def test_a_network_without_graphs_shows_nothing() -> None:
         width = choice(1, 2)
 
     assert not list(layers.graphs(Plain().sample(np.random.default_rng(0))))
+
+
+def test_the_paths_of_an_ensemble_are_drawn_from_where_they_part() -> None:
+    def page() -> None:
+        from dashboard.views.layers import show_graphs
+        from search_spaces import EnsembleSpace
+
+        second = [None] * 6 + ["k5e4", "skip"]
+        show_graphs(EnsembleSpace().architecture({"split": 6, "first": ["k3e2"] * 8, "second": second}))
+
+    shown = AppTest.from_function(page, default_timeout=30).run()
+    assert not shown.exception
+    assert [one.value for one in shown.subheader] == ["2 paths, 6 layers in common"]
+    (drawn,) = shown.get("graphviz_chart")
+    assert '"first.5" -> "first.6";' in drawn.proto.spec and '"first.5" -> "second.6";' in drawn.proto.spec
+    assert '"second.7" -> "output";' in drawn.proto.spec
+
+
+class Splits(Space):
+    split = choice(1, 9)
+    first = choice("a", "b", per=2)
+
+
+def test_choices_of_those_names_alone_are_no_ensemble() -> None:
+    assert not any(layers.is_ensemble(arch) for arch in Splits().enumerate())
