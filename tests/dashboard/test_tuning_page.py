@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import chart, tuning
+from dashboard import app, chart, tuning
 from dashboard.figures import tuning as figures
-from dashboard import app
 from nas.errors import NasError
 from nas.fidelity.ledger import Ledger, Trial
 from search_spaces import Space, choice
