@@ -30,7 +30,7 @@ from nas.searchers.gradient.stepper import MAX_SKIPPED_IN_A_ROW
 from search_spaces import Architecture
 from supernets import Supernet
 from supernets.calibrate import recalibrate
-from supernets.checkpoints import CheckpointError
+from supernets.checkpoints import CheckpointError, newest
 from supernets.relaxation import Mixture
 from supernets.tasks import Classification
 
@@ -428,6 +428,7 @@ def test_a_stopped_search_stays_stopped(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("nas.searchers.gradient.collapse.parameter_free_preferred", lambda *_: "it has collapsed")
     one, other = (quietly(steps=20, stop_on_collapse=True, directory=tmp_path) for _ in range(2))
     assert untimed(one) == untimed(other) and one.steps[-1] == 4
+    assert newest(tmp_path).step == 4, "the end is saved, so that no step is taken twice"
 
 
 @pytest.mark.slow
