@@ -28,11 +28,11 @@ class Cut:
     counts: tuple[Shape, ...]
     centred: frozenset[int]
     parts: Mapping[int, Parts] = field(default_factory=dict)
-    """Axes that hold parts of unequal sizes."""
+    """Axes with parts of unequal sizes."""
     given: frozenset[int] = frozenset()
-    """Axes of which the user said so."""
+    """Axes whose layout the user declared."""
     loose: frozenset[int] = frozenset()
-    """Axes of which other networks may have other counts."""
+    """Axes whose counts may differ in other networks."""
 
     def with_blocks(self, blocks: Sequence[Blocks]) -> "Cut":
         """Return a copy with these axes in blocks."""
@@ -145,11 +145,11 @@ class AxisNesting:
     varies: bool = False
     """Whether the counts of blocks differ between networks."""
     loose: bool = False
-    """Whether networks that were not looked at may have other counts."""
+    """Whether networks outside the survey may have other counts."""
     redivided: bool = False
-    """Whether networks' levels do not all fit into one grid of the stored size: the fastest are one leading part."""
+    """Whether the fastest levels were merged, because the networks' levels do not fit one grid of the stored size."""
     told: bool = False
-    """Whether a class or the user said how it is laid out."""
+    """Whether a class or the user declared the layout."""
     parts: Parts | None = None
 
     @property

@@ -137,11 +137,11 @@ class _Known:
     spectral: Mapping[str, Spectral]
     """Spectral norms by the name of their weight."""
     joined: Mapping[str, tuple[Joined, tuple[str, ...]]]
-    """Parameters that are held part by part: what takes the largest's apart, and the names of the parts."""
+    """Parameters that are stored in parts: the join, whose inverse splits the largest's value, and the parts' names."""
     bases: Mapping[str, str]
-    """Of orthogonal weights, to these."""
+    """Names of the bases of orthogonal weights, with the names of these weights."""
     ignored: tuple[str, ...]
-    """Patterns of names that the model's own class says it leaves out."""
+    """Patterns of names that the model's class declares as ignored on loading."""
 
     @classmethod
     def of(cls, store: Store, surveyed: Survey, build: Build) -> _Known:

@@ -37,11 +37,11 @@ class Every:
     """
 
     student: str
-    """Name pattern, ``blocks.*``; layers come in the module's order."""
+    """Name pattern of the network's layers, such as ``blocks.*``; layers keep the module's order."""
     parent: str = ""
-    """Likewise; empty where the parent's layers have the same names."""
+    """Name pattern of the parent's layers; empty means the same pattern."""
     last: bool = False
-    """Only the last learns, from the last (MiniLM, arXiv:2002.10957)."""
+    """Pair only the last layers (MiniLM, arXiv:2002.10957)."""
 
     def pairs(self, student: nn.Module, parent: nn.Module) -> Pairs:
         learning, teaching = matching(student, self.student, "the network"), self.teaching(parent)
@@ -93,9 +93,9 @@ class Nearest:
     """
 
     student: str
-    """Name pattern, ``blocks.*``."""
+    """Name pattern of the network's layers, such as ``blocks.*``."""
     parent: str = ""
-    """Likewise; empty where the parent's layers have the same names. Fewer layers than there are cost less."""
+    """Name pattern of the parent's layers; empty means the same pattern. Fewer layers cost less."""
 
     def pairs(self, student: nn.Module, parent: nn.Module) -> Pairs:
         return [

@@ -132,10 +132,10 @@ class Hidden:
     compare: str = "mse"
     """One of `comparing.COMPARISONS`."""
     axis: int = -1
-    """Of the features: 1 where convolutions give (N, d, height, width)."""
+    """The feature axis: 1 for convolutions, which return (N, d, height, width)."""
     projection: bool = True
-    """Whether there is a map to the parent's width, which begins as the identity where widths are equal. Without one
-    they must be."""
+    """Whether to learn a map to the parent's width, initially the identity if widths are equal. Without a map, widths
+    must agree."""
 
     def __post_init__(self) -> None:
         _weighed(self)
