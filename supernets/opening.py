@@ -42,17 +42,17 @@ class Opened:
     initial: tuple[str, ...]
     """Tensors of the supernet that keep their initial values."""
     unused: tuple[str, ...]
-    """Given names that the supernet has no tensor for."""
+    """Given names for which the supernet has no tensor."""
     tied: Mapping[str, str]
-    """Given names that are others' of a tied parameter, to the name the supernet keeps it by."""
+    """Given names of tied parameters, with the name under which the supernet stores each."""
     rebuilt: tuple[str, ...]
-    """Given buffers that every network builds anew, found equal to what the largest builds."""
+    """Given buffers that every network builds itself, equal to those of the largest network."""
     norms: Mapping[str, float]
-    """Weights with a spectral norm, to how far the norm by the given singular vectors is from theirs, as a share."""
+    """Weights with a spectral norm, with the relative error of the norm by the given singular vectors."""
     cast: Mapping[str, str]
-    """Names whose type was converted, to how: "bfloat16 to float32"."""
+    """Names whose dtype was converted, with the conversion: "bfloat16 to float32"."""
     prefix: str
-    """What was done to given names: "+bert." where it was added, "-bert." where it was taken away, or ""."""
+    """The change to given names: "+bert." was added, "-bert." was removed, or ""."""
 
     def summary(self) -> str:
         """Return a line of counts."""
