@@ -103,7 +103,7 @@ class Learnt(Leases):
 
     @patient
     def known_distributions(self, key: str) -> list[Distribution]:
-        """Return the distributions that a gradient search of this key learned, for any study; empty if there are none."""
+        """Return the distributions that a gradient search of this key learned for any study; empty if there is none."""
         c = tables.distributions.c
         first = sa.select(sa.func.min(c.study)).where(c.key == key).scalar_subquery()
         return self._distributions((c.key == key) & (c.study == first))

@@ -89,7 +89,7 @@ class Lives(Studies):
 
 
 def life_of(life: Life | None) -> dict[str, Any]:
-    """Return the stored values of a life: `is_new` if it has no time, except for `Life()`, a copy of an unknown life."""
+    """Return the stored values of a life; `is_new` unless it has a time or is `Life()`, the copy of an unknown life."""
     origin = life.origin if life else None
     text = json.dumps([origin.how, *origin.parents]) if origin else None
     return {
