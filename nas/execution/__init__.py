@@ -1,1 +1,1 @@
-"""Where evaluations run: in this process, on processes of this machine, on a Ray cluster."""
+"""Executors: they run evaluations in this process, on processes of this machine or on a Ray cluster."""

@@ -1,6 +1,7 @@
-"""Where evaluations run: here, one after the other; or, with the same interface, on workers.
+"""The interface of executors, and the one that evaluates in this process, one architecture at a time.
 
-Those are processes of this machine (`nas.execution.processes`) or of a Ray cluster (`nas.execution.cluster`).
+Others evaluate on workers: processes of this machine (`nas.execution.processes`) or actors of a Ray cluster
+(`nas.execution.cluster`).
 """
 
 import logging
@@ -18,25 +19,25 @@ from search_spaces import Architecture
 _logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Architecture], Mapping[str, float]]
-"""What a user writes: metrics of one architecture by name, in the unit the name ends in. Raising means it failed."""
+"""Returns the metrics of one architecture by name, in the unit that ends the name; an exception is a failure."""
 
 
 class Executor(ABC):
-    """Runs evaluations; a failed one is a value, so that one broken network cannot end a study.
+    """Runs evaluations and returns failures as values, so that one broken network does not end a study.
 
     Use it as a context manager or call `close`.
     """
 
     @abstractmethod
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
-        """Yields each architecture's place in `archs` and its evaluation, as they finish; a generator.
+        """Yield each architecture's place in `archs` and its evaluation, as they finish.
 
-        Closed early, it ends the work that was begun and that nobody wants any more.
+        Closing the generator early ends the running evaluations.
         """
 
     @final
     def run(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Yields one evaluation for each architecture in the order of `archs`, as soon as all before it are there."""
+        """Yield one evaluation per architecture, in the order of `archs`, as soon as all before it are finished."""
         early: dict[int, Evaluation] = {}
         position = 0
         for place, evaluation in self.completed(evaluate, archs):
@@ -45,8 +46,8 @@ class Executor(ABC):
                 yield early.pop(position)
                 position += 1
 
-    def close(self) -> None:  # noqa: B027 - nothing is to be done where there are no workers
-        """Ends the workers, of an executor that has some."""
+    def close(self) -> None:  # noqa: B027 - an executor without workers has nothing to close
+        """End the workers, if there are any."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,9 +57,9 @@ class Executor(ABC):
 
 
 class InProcess(Executor):
-    """Evaluates in this process, one architecture after the other.
+    """Evaluates in this process, one architecture at a time.
 
-    It cannot limit the time of an evaluation, nor outlive one that ends the process: a `Pool` does both.
+    It cannot limit the time of an evaluation nor survive one that ends the process; a `Pool` can.
     """
 
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
@@ -73,10 +74,10 @@ class InProcess(Executor):
 
 
 class Deferred:
-    """An evaluator given by its recipe, built once by each process that evaluates.
+    """An evaluator that each process builds once from a function.
 
-    For evaluators too large to send to workers, such as one that holds a supernet: only the recipe travels.
-    `make` takes no argument and must be picklable where workers are used (a function of a module, a partial of one).
+    This avoids sending large evaluators, such as one with a supernet, to workers: they receive only `make`. It takes no
+    arguments and must be picklable if workers are used (a function of a module, or a partial of one).
     """
 
     def __init__(self, make: Callable[[], Evaluate]) -> None:
@@ -96,9 +97,10 @@ class Deferred:
 
 
 def prepared(evaluate: Evaluate) -> Evaluate:
-    """The evaluator ready to call.
+    """Return an evaluator that is ready to call; a `Deferred` one is built.
 
-    Raises NasError when its recipe fails: that would fail every evaluation, so it ends the study at once.
+    Raises:
+        NasError: `Deferred.make` fails; every evaluation would fail too, so this ends the study at once.
     """
     if not isinstance(evaluate, Deferred):
         return evaluate
@@ -109,9 +111,9 @@ def prepared(evaluate: Evaluate) -> Evaluate:
 
 
 def evaluate_one(evaluate: Evaluate, arch: Architecture, worker: str) -> Evaluation:
-    """Calls `evaluate` on `arch`; an exception, or a metric that is no finite number, makes a failed evaluation.
+    """Evaluate an architecture; return a failed evaluation after an exception, `sys.exit` or a non-finite metric.
 
-    So does `sys.exit`; only the user's Ctrl-C goes through.
+    Only KeyboardInterrupt propagates.
     """
     started = time.perf_counter()
     try:
@@ -122,5 +124,5 @@ def evaluate_one(evaluate: Evaluate, arch: Architecture, worker: str) -> Evaluat
 
 
 def describe(error: BaseException) -> str:
-    """`Type: message` on one line."""
+    """Return `Type: message` on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

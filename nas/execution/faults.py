@@ -1,8 +1,8 @@
-"""Kill points, for tests: with NAS_KILL_AT=EVENT:N a command kills itself at the Nth event of that name.
+"""Kill points for tests: with NAS_KILL_AT=EVENT:N, a command kills itself at the Nth event of that name.
 
-Events are those of `sys.audit`, which costs nothing where nobody listens: `nas.trained`, `nas.measured`,
-`nas.evaluating`, `nas.evaluated`, `nas.verified` and `nas.judged`, and Python's own, such as `os.rename`, by which a
-checkpoint or a file of an export takes its place.
+The events are those of `sys.audit`, which costs nothing without a hook: `nas.trained`, `nas.measured`,
+`nas.evaluating`, `nas.evaluated`, `nas.verified` and `nas.judged`, and Python's own, such as `os.rename`, which
+completes a checkpoint or an exported file.
 """
 
 import os
@@ -16,7 +16,11 @@ VARIABLE = "NAS_KILL_AT"
 
 
 def arm() -> None:
-    """Does so for the rest of this process, if the environment asks for it."""
+    """Install the kill point if the environment variable is set.
+
+    Raises:
+        NasError: the variable is malformed.
+    """
     if not (text := os.environ.get(VARIABLE, "")):
         return
     name, _, number = text.partition(":")

@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first lets finish what is being evaluated, the second ends the command at once."""
+"""Ctrl-C in two steps: the first lets running evaluations finish, the second ends the command at once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _asked = False
 
 
 def stopping() -> bool:
-    """Whether the user has asked for an end: begin nothing new, and raise KeyboardInterrupt in its place."""
+    """Return whether the user pressed Ctrl-C: callers then raise KeyboardInterrupt instead of starting new work."""
     return _asked
 
 
 @contextmanager
 def gracefully(tell: Callable[[], None]) -> Iterator[None]:
-    """Within it, the first Ctrl-C calls `tell` and makes `stopping` true; the second raises KeyboardInterrupt.
+    """Within the block, the first Ctrl-C calls `tell` and makes `stopping` true; the second raises KeyboardInterrupt.
 
     Raises:
-        KeyboardInterrupt: at its end, if it came to that after the first one.
+        KeyboardInterrupt: at the end of the block, if Ctrl-C was pressed once.
     """
     global _asked
 
@@ -31,7 +31,7 @@ def gracefully(tell: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         tell()
 
-    if threading.current_thread() is not threading.main_thread():  # which alone receives signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     before = signal.signal(signal.SIGINT, asked)

@@ -1,4 +1,4 @@
-"""Where work runs, as a command's flags say it: in this process, on processes of this machine, or on Ray."""
+"""Where work runs, from a command's flags: in this process, on processes of this machine, or on Ray."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _CLUSTER_WORKERS = 2
 
 @dataclass(frozen=True)
 class Placement:
-    """What makes an executor, and training workers.
+    """Creates executors and training workers.
 
     Args:
         cluster: None for this machine; "auto", "local" or an address for Ray.
-        workers: how many; None for this process, or for 2 on a cluster.
-        timeout_s: the longest that an evaluation may take. A process must be killed for that, so one evaluates in place
-            of this one.
-        trainers: how many train a supernet together, this process among them, each on a share of every batch.
+        workers: number of workers; None evaluates in this process, or on 2 workers of a cluster.
+        timeout_s: time limit of an evaluation in seconds. Enforcing it kills a process, so a worker process evaluates
+            in place of this one.
+        trainers: number of processes that train a supernet together, including this one, each on a share of every
+            batch.
 
     Raises:
-        NasError: a cluster is asked for and Ray is not installed, `timeout_s` is no time or `trainers` no number.
+        NasError: `cluster` needs Ray, which is not installed; or `timeout_s` or `trainers` is out of range.
     """
 
     cluster: str | None = None
@@ -49,17 +50,19 @@ class Placement:
 
     @property
     def here(self) -> bool:
-        """Whether it is this process that evaluates."""
+        """Whether this process evaluates."""
         return self.cluster is None and self.workers is None and self.timeout_s is None
 
     @property
     def at_once(self) -> int:
-        """How many evaluations run at the same time."""
+        """Number of evaluations that run at the same time."""
         return self.workers or (1 if self.cluster is None else _CLUSTER_WORKERS)
 
     def executor(self) -> Executor:
         if self.here:
-            from nas.execution.executors import InProcess  # which loads numpy: help and mistakes need not wait for it
+            from nas.execution.executors import (
+                InProcess,
+            )  # loads numpy, which help and error messages need not wait for
 
             return InProcess()
         if self.cluster is not None:
@@ -71,7 +74,7 @@ class Placement:
         return ProcessExecutor(self.at_once, self.timeout_s)
 
     def workers_for(self, number: int) -> Workers:
-        """So many workers for work that is no evaluation."""
+        """Return workers for work other than evaluations."""
         if self.cluster is not None:
             from nas.execution.cluster import Actors
 

@@ -1,7 +1,6 @@
-"""Evaluations on workers that hold the evaluator: who gets what, what is tried again, what took too long.
+"""Evaluates on workers that hold the evaluator: assigns architectures, retries after crashes, enforces time limits.
 
-`Workers` says where they are: processes of this machine (`nas.execution.processes`) or actors of Ray
-(`nas.execution.cluster`).
+`Workers` are processes of this machine (`nas.execution.processes`) or actors of Ray (`nas.execution.cluster`).
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ START_TIMEOUT_S = 300.0
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")  # Python's and PyTorch's
 
 
-# -- a worker, as it is within its process
+# -- within a worker's process
 
 
 class Worker:
-    """What runs in a worker process: it builds the evaluator once, then evaluates one architecture after the other."""
+    """Runs in a worker process: builds the evaluator once, then evaluates one architecture at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def hold(self, evaluate: Evaluate) -> str:
-        """Builds the evaluator and keeps it; returns what went wrong, if anything."""
+        """Build the evaluator and keep it; return the error message, empty if it succeeded."""
         try:
             self._evaluate = prepared(evaluate)
         except NasError as error:
@@ -46,27 +45,27 @@ class Worker:
         return ""
 
     def evaluate(self, text: str) -> dict[str, Any]:
-        """Evaluates the architecture of a JSON text: the fields of its Evaluation but the architecture."""
+        """Evaluate the architecture of a JSON text; return the fields of its `Evaluation` except the architecture."""
         done = evaluate_one(self._evaluate, Architecture.from_json(text), self._name)
         return {"metrics": done.metrics, "error": done.error, "seconds": done.seconds, "worker": done.worker}
 
 
 def environment() -> dict[str, str]:
-    """Variables of a worker process: one thread, and the driver's own modules in reach.
+    """Return the environment variables of a worker process: one thread, and the driver's module path.
 
-    Two processes with two threads each on two cores are three times slower than with one thread each.
+    On two cores, two processes with two threads each are three times slower than with one thread each.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     folders = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
     return {**threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": folders}
 
 
-# -- workers, as the driver sees them
+# -- within the driver's process
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has built the evaluator, or says why it cannot."""
+    """A worker has built the evaluator, or failed to: `failure` is the reason."""
 
     worker: int
     failure: str = ""
@@ -74,7 +73,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """A worker has evaluated what it was given."""
+    """A worker has finished its evaluation."""
 
     worker: int
     row: dict[str, Any]
@@ -92,10 +91,10 @@ Answer = Ready | Done | Died
 
 
 class Workers(ABC):
-    """Worker processes by number, each busy with one thing at a time."""
+    """Worker processes by number; each does one task at a time."""
 
     kind: str
-    """What they are called by, as in "ray-0"."""
+    """Prefix of the workers' names, as in "ray-0"."""
 
     @final
     def name(self, worker: int) -> str:
@@ -103,35 +102,35 @@ class Workers(ABC):
 
     @abstractmethod
     def hold(self, evaluate: Evaluate) -> None:
-        """Takes the evaluator that workers are begun with from now on; NasError if it cannot travel."""
+        """Set the evaluator that `begin` sends to workers; raise NasError if it cannot be sent."""
 
     @abstractmethod
     def begin(self, worker: int) -> None:
-        """Starts the worker unless it runs, and hands it the evaluator; it answers `Ready`."""
+        """Start the worker unless it runs, and send it the evaluator; it answers `Ready`."""
 
     @abstractmethod
     def evaluate(self, worker: int, arch: Architecture) -> None:
-        """Hands a worker that is ready an architecture; it answers `Done`."""
+        """Send a ready worker an architecture; it answers `Done`."""
 
     @abstractmethod
     def answers(self, timeout_s: float | None) -> list[Answer]:
-        """Waits for the next answers; none when there are none within `timeout_s`, which None makes endless."""
+        """Wait for the next answers and return them; empty after `timeout_s` seconds; None waits without limit."""
 
     @abstractmethod
     def end(self, worker: int) -> None:
-        """Kills the worker, whatever it does; nothing happens if it is no more."""
+        """Kill the worker; do nothing if it has ended."""
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of all that is not a worker."""
+        """Release all resources other than workers."""
 
     @abstractmethod
     def host(self) -> str:
-        """An address of this machine by which workers reach it."""
+        """Return an address of this machine that workers can reach."""
 
     @abstractmethod
     def room(self) -> str:
-        """Why so many workers may not have started, for an error message."""
+        """Return the resources that limit the number of workers, for an error message."""
 
 
 # -- the pool
@@ -139,7 +138,7 @@ class Workers(ABC):
 
 @dataclass(frozen=True)
 class _Task:
-    """An architecture and its place in what was asked; `again` after its first worker died or ran out of memory."""
+    """An architecture and its place in `archs`; `again` after its first worker died or ran out of memory."""
 
     place: int
     arch: Architecture
@@ -149,17 +148,17 @@ class _Task:
 class Pool(Executor):
     """Evaluates on workers that each hold the evaluator, one architecture at a time.
 
-    The evaluator travels once to each worker; wrap what is too large to travel in `nas.execution.executors.Deferred`.
-    A worker that dies is replaced, and what it was at is tried again when nothing else runs, as is what ran out of
-    memory beside others; the second time it is a failed evaluation. So is at once what takes longer than `timeout_s`:
-    its worker is killed and replaced.
+    Each worker receives the evaluator once; wrap a large one in `nas.execution.executors.Deferred`. The pool replaces a
+    worker that dies. It retries an evaluation whose worker died, or that ran out of memory beside others, when nothing
+    else runs; the second time, the evaluation fails. An evaluation that exceeds `timeout_s` fails at once: the pool
+    kills and replaces its worker.
+
+    Use it as a context manager or call `close`, which ends the workers.
 
     Args:
-        num_workers: how many.
-        timeout_s: the longest that an evaluation may take; None for no limit.
-        start_timeout_s: how long workers may take to start and build the evaluator.
-
-    Use it as a context manager or call `close`: that ends the workers.
+        num_workers: number of workers.
+        timeout_s: time limit of an evaluation in seconds; None for no limit.
+        start_timeout_s: time in seconds for workers to start and build the evaluator.
     """
 
     def __init__(
@@ -174,14 +173,15 @@ class Pool(Executor):
         self.start_timeout_s = start_timeout_s
         self._workers = workers
         self._evaluate: Evaluate | None = None
-        self._starting: dict[int, float] = {}  # until when each must have built the evaluator
+        self._starting: dict[int, float] = {}  # deadline of each to have built the evaluator
         self._idle: set[int] = set()
-        self._busy: dict[int, tuple[_Task, float | None]] = {}  # what each works on, and until when it may
+        self._busy: dict[int, tuple[_Task, float | None]] = {}  # task and deadline of each
 
     def completed(self, evaluate: Evaluate, archs: Sequence[Architecture]) -> Generator[tuple[int, Evaluation]]:
-        """Yields places in `archs` and evaluations, as they finish.
+        """Yield places in `archs` and evaluations, as they finish.
 
-        Raises NasError when workers cannot start or cannot build the evaluator.
+        Raises:
+            NasError: workers cannot start or cannot build the evaluator.
         """
         self._hold(evaluate)
         waiting = deque(_Task(place, arch) for place, arch in enumerate(archs))
@@ -198,11 +198,11 @@ class Pool(Executor):
                     sys.audit("nas.evaluated", evaluation.arch.digest)
                     yield place, evaluation
         finally:
-            for worker in list(self._busy):  # the caller left early: these are busy with work nobody wants
+            for worker in list(self._busy):  # the caller closed the generator early
                 self._end(worker)
 
     def close(self) -> None:
-        """Ends the workers. The pool may be used again afterwards."""
+        """End the workers; the next call starts new ones."""
         for worker in [*self._starting, *self._idle, *self._busy]:
             self._end(worker)
         self._evaluate = None
@@ -211,10 +211,9 @@ class Pool(Executor):
     # -- the workers
 
     def _hold(self, evaluate: Evaluate) -> None:
-        """Makes all workers hold `evaluate`.
+        """Make all workers hold `evaluate`.
 
-        Waits for all of them the first time, which shows what cannot work; a worker that is replaced later joins when
-        it is ready, if there is still room for it.
+        Wait for all of them the first time, so that errors show at once; workers that replace others join when ready.
         """
         if evaluate is not self._evaluate:
             self._evaluate = None
@@ -254,7 +253,7 @@ class Pool(Executor):
             raise NasError(failure)
 
     def _started(self, answer: Answer) -> str:
-        """Takes in a worker that is ready; what went wrong otherwise."""
+        """Process the first answer of a worker; return the error message, empty if it is ready."""
         if isinstance(answer, Ready):
             del self._starting[answer.worker]
             self._idle.add(answer.worker)
@@ -288,9 +287,9 @@ class Pool(Executor):
             self._workers.evaluate(worker, task.arch)
 
     def _finished(self, again: deque[_Task]) -> Iterator[tuple[int, Evaluation]]:
-        """Waits for what comes next and takes it in; puts on `again` what is to be tried once more.
+        """Wait for answers and expired time limits; return finished evaluations and append retries to `again`.
 
-        What workers answer is taken in before any is yielded, so that those that are free get new work first.
+        This processes all answers before it returns, so that idle workers get new tasks first.
         """
         found = [self._taken(answer, again) for answer in self._workers.answers(self._patience())]
         found += [self._expired(worker) for worker in self._overdue()]
@@ -299,7 +298,7 @@ class Pool(Executor):
         return (one for one in found if one is not None)
 
     def _patience(self) -> float | None:
-        """Seconds until the next limit is reached."""
+        """Return the seconds until the next deadline; None if there is none."""
         limits = [*self._starting.values(), *(until for _, until in self._busy.values() if until is not None)]
         return max(0.0, min(limits) - time.monotonic()) if limits else None
 
@@ -313,7 +312,7 @@ class Pool(Executor):
         if worker in self._starting:
             self._joined(answer)
             return None
-        if worker not in self._busy:  # it died while it had nothing to do
+        if worker not in self._busy:  # it died while idle
             self._replace(worker)
             return None
         task, _ = self._busy.pop(worker)
@@ -334,7 +333,7 @@ class Pool(Executor):
         return task.place, evaluation
 
     def _joined(self, answer: Answer) -> None:
-        """Takes in a worker that was replaced; one that dies as it starts is left out until the next run."""
+        """Process the first answer of a replaced worker; one that dies while starting is not replaced in this run."""
         if failure := self._started(answer):
             if isinstance(answer, Ready):
                 raise NasError(failure)

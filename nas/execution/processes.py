@@ -1,4 +1,4 @@
-"""Evaluations on processes of this machine."""
+"""Evaluates on processes of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.execution.executors import Evaluate, describe
 from nas.execution.pool import START_TIMEOUT_S, Answer, Died, Done, Pool, Ready, Worker, Workers, environment
 from search_spaces import Architecture
 
-_LOOK_S = 0.5  # between looks at processes: a pipe does not tell of a death while a child of the dead one holds it
+_LOOK_S = 0.5  # interval of polling: a dead worker's pipe stays open while a child of the worker holds it
 _TRAVELS = "it must be of a module that can be imported, or made by one: nas.execution.executors.Deferred"
 
 
@@ -26,7 +26,7 @@ class ProcessExecutor(Pool):
     """Evaluates on `num_workers` processes of this machine, each with one thread.
 
     Args:
-        num_workers, timeout_s, start_timeout_s: as of `Pool`.
+        num_workers, timeout_s, start_timeout_s: as in `Pool`.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class ProcessExecutor(Pool):
 
 
 class Processes(Workers):
-    """Fresh interpreters, each a session of its own: Ctrl-C does not reach them, and they end with their children.
+    """Fresh interpreters, each in its own session: Ctrl-C does not reach them, and killing one kills its children.
 
-    They start without the driver's main module, so that a script needs no guard; they end when the driver does.
+    They do not import the driver's main module, so a script needs no `__main__` guard; they end when the driver ends.
     """
 
     kind = "process"
@@ -55,7 +55,7 @@ class Processes(Workers):
             self._running[worker] = _started(self.name(worker))
         try:
             self._tell(worker, ("hold", self._evaluate))
-        except Exception as error:  # whatever an object raises that cannot be pickled
+        except Exception as error:  # pickling may raise any exception
             self.end(worker)
             raise NasError(f"the evaluator cannot be sent to workers: {describe(error)}; {_TRAVELS}") from error
 
@@ -63,7 +63,7 @@ class Processes(Workers):
         self._tell(worker, ("evaluate", arch.json()))
 
     def _tell(self, worker: int, message: tuple[str, object]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as `answers` will find
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker is dead; `answers` reports it
             self._running[worker][1].send(message)
 
     def answers(self, timeout_s: float | None) -> list[Answer]:
@@ -115,7 +115,7 @@ def _started(name: str) -> tuple[subprocess.Popen[bytes], Connection]:
         env={**os.environ, **environment()},
         pass_fds=[handle],
         stdin=subprocess.DEVNULL,
-        stdout=2,  # what evaluators print is no result of the driver
+        stdout=2,  # evaluators' output must not mix with the driver's results
         start_new_session=True,
     )
     its.close()
@@ -123,8 +123,8 @@ def _started(name: str) -> tuple[subprocess.Popen[bytes], Connection]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a worker with the processes it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # there is nobody left
+    """Kill a worker and its child processes."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -138,28 +138,28 @@ def _ended(status: int) -> str:
 
 
 def serve(handle: int, driver: int, name: str) -> None:
-    """Does what comes through a pipe until the driver hangs up or is no more."""
+    """Answer the messages of a pipe until the driver closes it or ends."""
     os.set_inheritable(handle, False)
     threading.Thread(target=_end_with, args=[driver], daemon=True).start()
     connection, worker = Connection(handle), Worker(name)
-    with contextlib.suppress(EOFError, ConnectionError):  # the driver hung up
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver closed the pipe
         while True:
             connection.send(_answer(connection, worker))
 
 
 def _answer(connection: Connection, worker: Worker) -> str | dict[str, Any]:
-    """What the worker says to what comes next; EOFError or ConnectionError when nothing does."""
+    """Return the worker's answer to the next message; raise EOFError or ConnectionError if the pipe is closed."""
     try:
         kind, value = connection.recv()
     except (EOFError, ConnectionError):
         raise
-    except Exception as error:  # whatever an object raises that cannot be unpickled
+    except Exception as error:  # unpickling may raise any exception
         return f"a worker could not take the evaluator: {describe(error)}; {_TRAVELS}"
     return worker.hold(value) if kind == "hold" else worker.evaluate(value)
 
 
 def _end_with(driver: int) -> None:
-    """Ends this process and its children once the driver is gone, also while an evaluation does not return."""
+    """Kill this process and its children once the driver has ended, even during an evaluation."""
     while os.getppid() == driver:
         time.sleep(_LOOK_S)
     os.killpg(0, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Processes that train a run's supernet together with this one: on this machine, or actors of Ray."""
+"""Starts processes that train a run's supernet together with this one: on this machine, or actors of Ray."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from supernets.teams import LostError, Team
 from supernets.training import TrainingConfig
 
 _REASON_S = 5.0
-"""How long to wait for what a worker says of its end."""
+"""Seconds to wait for the reason why a worker ended."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where a team meets: a file in a folder that all of it see, and an address of the first one's machine."""
+    """Where the members of a team connect: a file that all of them can read, and the first member's address."""
 
     place: str
     size: int
@@ -40,13 +40,13 @@ class Meeting:
 
 @contextmanager
 def gathered(run_file: Path, run: Run, folder: Path, placement: Placement) -> Iterator[Team]:
-    """The team of this process and others that train the run; they end with the block.
+    """Yield the team of this process and the workers that train the run with it; the workers end with the block.
 
     Args:
-        folder: where the team meets; on a cluster a folder that all machines see.
+        folder: for the file through which the team connects; on a cluster, all machines must share it.
 
     Raises:
-        NasError: a worker could not start or was lost, with the reason.
+        NasError: a worker could not start or was lost; the message gives the reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f".meeting-{uuid.uuid4().hex}"
@@ -75,7 +75,7 @@ def gathered(run_file: Path, run: Run, folder: Path, placement: Placement) -> It
 
 
 def _wait_for(workers: Workers, starting: set[int]) -> None:
-    """Until all hold the run; NasError when one does not."""
+    """Wait until all workers have loaded the run; raise NasError if one fails or is late."""
     while starting:
         answers = workers.answers(START_TIMEOUT_S)
         if not answers:
@@ -88,14 +88,14 @@ def _wait_for(workers: Workers, starting: set[int]) -> None:
 
 
 def _told(workers: Workers, error: LostError) -> str:
-    """What is known of why a worker is gone, and what to do."""
+    """Return why a worker was lost, as far as known, and the remedy."""
     reasons = [reason for answer in workers.answers(_REASON_S) if (reason := _reason(answer))]
     causes = [reason for reason in reasons if LostError.__name__ not in reason] or reasons
     return f"{causes[0]}: {error}" if causes else str(error)
 
 
 def _reason(answer: Answer) -> str:
-    """Why a worker is not well; empty where it is."""
+    """Return why a worker failed; empty if it did not."""
     if isinstance(answer, Ready):
         return answer.failure
     return answer.reason if isinstance(answer, Died) else answer.row["error"] or ""
@@ -105,11 +105,11 @@ def _reason(answer: Answer) -> str:
 
 
 def helping(run_file: str, sharing: str, config: TrainingConfig, meeting: Meeting, rank: int) -> Evaluate:
-    """What another than the first of a team holds: called once, it trains along and gives the number of steps.
+    """Return the evaluator of a team's member: one call trains with the team and returns the number of steps.
 
-    The weights it begins with come from the first; it only needs the shapes.
+    The initial weights come from the first member, so this one only needs the shapes.
     """
-    logging.getLogger("supernets").setLevel(logging.ERROR)  # the first one tells
+    logging.getLogger("supernets").setLevel(logging.ERROR)  # the first member logs
     run = replace(load(run_file), sharing=sharing, training=config)
     supernet = evaluators.untrained(run, sort=False)
 

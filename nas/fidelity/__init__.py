@@ -1,9 +1,9 @@
-"""Searches that spend little on most of what they try: by budget (Hyperband) and by cost (CARBS).
+"""Multi-fidelity searches, which spend little on most configurations: by budget (Hyperband) or by cost (CARBS).
 
 `Hyperband` tries many configurations with small budgets and few with large ones, and its largest budget can be raised
 later; `nas.fidelity.architectures.architecture_search` runs it over the stand-alone trainings of a space. `Carbs` tunes
-the settings of trainings, cheap ones first, along the front of quality and cost; `nas.fidelity.settings.SettingsSearch`
-runs these, and goes on when it was stopped. `nas.stages.tuning` does both for a run.
+the settings of trainings along the front of quality and cost, cheap ones first; `nas.fidelity.settings.SettingsSearch`
+runs these trainings and can resume. `nas.stages.tuning` does both for a run.
 """
 
 from nas.fidelity.carbs import Carbs

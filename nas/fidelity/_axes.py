@@ -1,4 +1,4 @@
-"""Several variables together: settings by name, keys in their order, and points in basic space."""
+"""A set of variables: conversions between settings by name, keys in their order, and points in basic space."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -9,14 +9,14 @@ from nas.errors import NasError
 from nas.fidelity.pareto_groups import Key
 from nas.fidelity.variables import STEP, FloatArray, Variable
 
-_ROUNDS = 20  # of drawing candidates within the bounds
+_ROUNDS = 20  # attempts to draw candidates within the bounds
 
 
 class Axes:
-    """d variables with names that differ.
+    """d variables with distinct names.
 
     Raises:
-        NasError: there is none, or two have one name.
+        NasError: there is no variable, or two have the same name.
     """
 
     def __init__(self, variables: Sequence[Variable]) -> None:
@@ -30,11 +30,11 @@ class Axes:
 
     @property
     def centre(self) -> FloatArray:
-        """(1, d)"""
+        """The (1, d) centre in basic space."""
         return self.basic([tuple(variable.centre for variable in self.variables)])
 
     def basic(self, keys: Sequence[Key]) -> FloatArray:
-        """(n, d) points of settings."""
+        """Return (n, d) points in basic space."""
         columns = np.array(keys, dtype=float).T
         return np.stack([v.forward(column) for v, column in zip(self.variables, columns, strict=True)], axis=1)
 
@@ -42,7 +42,7 @@ class Axes:
         return {v.name: v.value(number) for v, number in zip(self.variables, key, strict=True)}
 
     def key(self, settings: Mapping[str, float]) -> Key:
-        """Raises NasError for other names, for what is no number, and out of bounds."""
+        """Return the key of settings; raise NasError for wrong names, and for values out of bounds or not numbers."""
         if set(settings) != set(self.names):
             given, wanted = ", ".join(sorted(settings)), ", ".join(sorted(self.names))
             raise NasError(f"settings are of {given or 'nothing'}: they must be of {wanted}, as `ask` gave them")
@@ -54,10 +54,10 @@ class Axes:
         return tuple(float(settings[name]) for name in self.names)
 
     def near(self, origins: FloatArray, n: int, rng: np.random.Generator) -> list[Key]:
-        """`n` settings within the bounds, each a normal step from one of (m, d) origins, integers rounded.
+        """Return `n` settings within the bounds, each a normal step from one of (m, d) origins, integers rounded.
 
-        More than `n` are drawn until there are enough. Where almost nothing is within the bounds, the rest keep the
-        first origin's value of each variable that is not.
+        This draws until enough are within the bounds. If too few are after some attempts, the rest take the first
+        origin's value for each variable out of bounds.
         """
         found: list[Key] = []
         for _ in range(_ROUNDS):
@@ -69,12 +69,12 @@ class Axes:
         return found + list(map(tuple, np.where(self._inside(values), values, self._values(origins[:1])).tolist()))
 
     def _steps(self, origins: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-        """(n, d) values, some out of bounds."""
+        """Return (n, d) values, some out of bounds."""
         return self._values(origins[rng.integers(len(origins), size=n)] + STEP * rng.standard_normal((n, len(self))))
 
     def _values(self, basic: FloatArray) -> FloatArray:
         return np.stack([v.nearest(column) for v, column in zip(self.variables, basic.T, strict=True)], axis=1)
 
     def _inside(self, values: FloatArray) -> np.ndarray:
-        """(n, d)"""
+        """Return (n, d) whether values are within the bounds."""
         return np.stack([v.inside(column) for v, column in zip(self.variables, values.T, strict=True)], axis=1)

@@ -1,14 +1,14 @@
-"""What a training will come to: a Gaussian process over settings, curve and what a network makes of the weights.
+"""Forecasts a training's metric: a Gaussian process over settings, curve and learned features of the weights.
 
-The kernel is a sum. One part is an RBF of the settings and the last values of the curve, each with a scale of its own;
-the other, which begins small, is an RBF of learnt features (deep kernel learning, Wilson et al. 2016, arXiv:1511.02222)
-of these, the whole curve and the weights. All is learnt by the marginal likelihood (Rasmussen and Williams 2006, 5.8)
-times priors, without which the learnt features would remember each training and leave no noise. The mean is a learnt
-line through the last values, so that what is learnt is how trainings differ from standing still. Values are normal
-scores: see `_normal_scores`.
+The kernel is a sum. One term is an RBF of the settings and the last values of the curve, each with its own scale; the
+other, which starts small, is an RBF of learned features (deep kernel learning, Wilson et al. 2016, arXiv:1511.02222) of
+these, the whole curve and the weights. All parameters maximise the marginal likelihood (Rasmussen and Williams 2006,
+5.8) times priors; without priors, the features would memorise each training and leave no noise. The mean is a learned
+linear function of the last values, so that the process models deviations from it. Values are normal scores: see
+`_normal_scores`.
 
-Nothing is read that was not there: of a training at an epoch only the curve up to it and the weights at it, and of one
-that has not begun no weights at all.
+The inputs never look ahead: at an epoch, the model sees only the curve up to it and the weights at it, and no weights
+of a training that has not started.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from nas.fidelity._weights import Layer, Reader
 FloatArray = npt.NDArray[np.float64]
 
 _SETTINGS, _CURVE, _WEIGHTS, _FEATURES = 16, 4, 8, 3  # widths
-_TOLD = 6  # numbers of a question: now, then, whether it has begun, the last value and the last two changes
-_MOST_PAIRS = 160  # points that a process is fitted to
+_TOLD = 6  # numbers of a question: now, then, whether it has started, the last value and the last two changes
+_MOST_PAIRS = 160  # most points that the process is fitted to
 _RATE = 3e-2
 _JITTER = 1e-6
 _LEAST_NOISE = 1e-4
-_NOISE, _VARIANCE, _DEEP = 0.1, 1.0, 0.05  # variances to begin with: of the noise, and of both kernels
-_SETTING, _TIME, _LAST, _CHANGE = -2.5, -1.0, 0.0, -1.0  # logarithms of scales to begin with
+_NOISE, _VARIANCE, _DEEP = 0.1, 1.0, 0.05  # initial variances: of the noise, and of both kernels
+_SETTING, _TIME, _LAST, _CHANGE = -2.5, -1.0, 0.0, -1.0  # logarithms of initial scales
 
 
 @dataclass(frozen=True, eq=False)
 class Logged:
-    """A training as far as it has come.
+    """A training so far.
 
     Args:
-        settings: (d,) numbers about 0 to 1.
-        curve: the metric after each epoch, the first epoch first.
-        states: the layers of the network after each; may be left out where weights are not read.
+        settings: (d,) numbers, roughly from 0 to 1.
+        curve: the metric after each epoch.
+        states: the network's layers after each epoch; not needed by a model that does not read weights.
     """
 
     settings: FloatArray
@@ -54,7 +54,7 @@ class Logged:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What will a training be worth at the epoch `then`, as seen from the epoch `now`; 0 is before it begins."""
+    """Asks for a training's metric at epoch `then`, as seen from epoch `now`; 0 is before it starts."""
 
     training: Logged
     now: int
@@ -62,14 +62,15 @@ class Question:
 
 
 class Forecaster:
-    """Fitted to trainings; forecasts their metric.
+    """Forecasts metrics of trainings, from a model fitted to trainings.
 
     Args:
-        horizon: the latest epoch that is asked about.
-        seen: the epoch from which it learns where trainings end, as of one pair each: pairs of one training have an end
-            in common, which could be remembered. None learns what comes one epoch later, of every epoch.
-        weights: whether weights are read; without them it is a model of settings and curves.
-        steps: of learning, from the same beginning in every fit: what is forecast depends on the trainings alone.
+        horizon: the latest epoch of any question.
+        seen: epoch from which to learn the end of each training, one pair per training: several pairs would share an
+            end, which the model could memorise. None learns, from every epoch, the metric one epoch later.
+        weights: whether to read weights; otherwise only settings and curves.
+        steps: optimisation steps, from the same initial values in every fit, so that forecasts depend only on the
+            trainings.
     """
 
     def __init__(
@@ -97,10 +98,10 @@ class Forecaster:
             self._weighted = torch.cholesky_solve((self._y - self._mean)[:, None], self._factor)
 
     def forecast(self, questions: Sequence[Question], *, noise: bool = False) -> tuple[FloatArray, FloatArray]:
-        """(n,) expected values and standard deviations.
+        """Return (n,) expected values and standard deviations.
 
         Args:
-            noise: whether the deviations are those of single trainings, or of what is expected of them.
+            noise: whether the standard deviations include the noise of single trainings.
         """
         with torch.no_grad():
             x, mean = self._model(self._inputs(questions))
@@ -135,7 +136,7 @@ class Forecaster:
 
 
 def _pairs(trainings: Sequence[Logged], seen: int | None) -> list[Question]:
-    """What is learnt of trainings; of very many pairs some, evenly."""
+    """Return the questions to learn from; of too many, an evenly spaced part."""
     if seen is not None:
         return [Question(one, seen, len(one.curve)) for one in trainings if len(one.curve) > seen]
     found = [Question(one, now, now + 1) for one in trainings for now in range(len(one.curve))]
@@ -147,9 +148,9 @@ def _pairs(trainings: Sequence[Logged], seen: int | None) -> list[Question]:
 @dataclass(frozen=True, eq=False)
 class _Inputs:
     plain: Tensor
-    """(n, d + 6) settings; now and then as shares of the horizon, whether it has begun, the last value and changes."""
+    """(n, d + 6) settings; now and then as shares of the horizon, whether it has started, last value and changes."""
     curves: Tensor
-    """(n, 2, horizon) values, and where there are some."""
+    """(n, 2, horizon) values, and a mask of known ones."""
     states: Sequence[Sequence[Layer]]
 
 
@@ -161,21 +162,25 @@ class _Model(nn.Module):
         told = num_settings + _TOLD
         begin = [*[_SETTING] * num_settings, _TIME, _TIME, _LAST, _LAST, _CHANGE, _CHANGE]
         self.scales = nn.Parameter(torch.tensor(begin))
-        self.line = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))  # before it begins, after, by what was last
+        self.line = nn.Parameter(
+            torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])
+        )  # constants before and after the start, slopes of the last values
         self.logs = nn.Parameter(torch.tensor([_VARIANCE, _DEEP, _NOISE]).log())
         self.settings = nn.Linear(told, _SETTINGS)
         self.curve = nn.Conv1d(2, _CURVE, 3, padding=1)
         self.out = nn.Linear(_SETTINGS + _CURVE + (_WEIGHTS if weights else 0), _FEATURES)
         self.double()
-        self.reader = Reader(_WEIGHTS) if weights else None  # made last: without it all else begins alike
+        self.reader = (
+            Reader(_WEIGHTS) if weights else None
+        )  # last, so that the other initial values do not depend on it
         self._begun = [one.detach().clone() for one in self._plain()]
 
     def _plain(self) -> list[Tensor]:
-        """What has a normal prior about what it begins with."""
+        """Return the parameters that have a normal prior around their initial values."""
         return [self.scales, self.line, self.logs]
 
     def forward(self, inputs: _Inputs) -> tuple[Tensor, Tensor]:
-        """(n, features) and (n,): the first ones are told numbers, the last `_FEATURES` are learnt."""
+        """Return (n, features), of which the last `_FEATURES` are learned, and (n,) means."""
         parts = [torch.tanh(self.settings(inputs.plain)), F.relu(self.curve(inputs.curves)).amax(2)]
         parts += [self.reader(inputs.states)] if self.reader is not None else []
         begun = inputs.plain[:, -4]
@@ -201,7 +206,7 @@ class _Model(nn.Module):
         return found
 
     def surprise(self, inputs: _Inputs, y: Tensor) -> Tensor:
-        """The negative logarithm of likelihood and priors for each point, but for a constant."""
+        """Return the negative logarithm of likelihood times priors per point, up to a constant."""
         x, mean = self(inputs)
         factor = self.factor(x)
         apart = (y - mean)[:, None]

@@ -1,7 +1,7 @@
-"""A Gaussian process over a few numbers: Matérn-3/2 or RBF, plus linear, with log-normal priors on what is learnt.
+"""A Gaussian process over a few numbers: Matérn-3/2 or RBF, plus linear, with log-normal priors on its parameters.
 
-Rasmussen and Williams 2006: the likelihood and its gradient are (5.8) and (5.9), the kernels (4.17) and (4.9). Means
-are 0: values should be centred. A fit is deterministic, and costs O(n^3) a step.
+The likelihood and its gradient are (5.8) and (5.9) in Rasmussen and Williams 2006, the kernels (4.17) and (4.9). The
+prior mean is 0, so values should be centred. A fit is deterministic and costs O(n^3) per step.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ FloatArray = npt.NDArray[np.float64]
 _ROOT3 = np.sqrt(3.0)
 _JITTER = 1e-9
 _ITERATIONS = 50
-_BOUND = 4.0  # how many prior deviations a logarithm may go from its median
+_BOUND = 4.0  # largest distance of a logarithm from its median, in prior standard deviations
 
 # log-normal priors: median, and standard deviation of the logarithm
-_AMPLITUDE = (1.0, 1.0)  # variance of what is not linear, in units of the values' variance
+_AMPLITUDE = (1.0, 1.0)  # variance of the nonlinear term, in units of the values' variance
 _LINEAR = (0.1, 1.5)
 _NOISE = (0.03, 1.5)  # variance
 _LENGTH = (1.0, 0.8)  # times the root of the number of dimensions
@@ -30,18 +30,18 @@ _LENGTH = (1.0, 0.8)  # times the root of the number of dimensions
 
 @dataclass(frozen=True)
 class Form:
-    """Which terms the kernel has."""
+    """The terms of the kernel."""
 
     smooth: bool = False
-    """RBF in place of Matérn-3/2."""
+    """RBF instead of Matérn-3/2."""
     linear: bool = True
 
 
 class GaussianProcess:
-    """Fitted to (n, d) points and (n,) centred values, by the posterior mode of its parameters.
+    """A process fitted to (n, d) points and (n,) centred values, at the posterior mode of its parameters.
 
     Args:
-        logs: the logarithms of the parameters, where they are known: nothing is learnt then.
+        logs: logarithms of the parameters; None optimises them.
     """
 
     def __init__(self, x: FloatArray, y: FloatArray, form: Form = Form(), logs: FloatArray | None = None) -> None:
@@ -52,14 +52,14 @@ class GaussianProcess:
         self._weights: FloatArray = cho_solve(self._factor, y)
 
     def predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(m,) means and standard deviations, without noise."""
+        """Return (m,) means and standard deviations, without noise."""
         across = _covariance(x, self._x, self.logs, self._form)
         explained = solve_triangular(self._factor[0], across.T, lower=True)
         variance = _diagonal(x, self.logs, self._form) - np.square(explained).sum(0)
         return across @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
     def with_draws(self, x: FloatArray, rng: np.random.Generator) -> GaussianProcess:
-        """The process that has also seen a joint draw of its own at (m, d) points (Thompson sampling)."""
+        """Return this process conditioned also on a joint sample from itself at (m, d) points (Thompson sampling)."""
         across = _covariance(x, self._x, self.logs, self._form)
         explained = solve_triangular(self._factor[0], across.T, lower=True)
         covariance = _covariance(x, x, self.logs, self._form) - explained.T @ explained
@@ -68,11 +68,11 @@ class GaussianProcess:
         return GaussianProcess(np.vstack([self._x, x]), np.append(self._y, drawn), self._form, self.logs)
 
 
-# --- kernels: the logs are of amplitude, linear, noise and a length for each dimension -----------------------------
+# --- kernels: the logs are those of amplitude, linear, noise and a length for each dimension -----------------------
 
 
 def _apart(some: FloatArray, others: FloatArray, logs: FloatArray) -> FloatArray:
-    """(d, n, m) squared distances in units of the lengths."""
+    """Return (d, n, m) squared distances in units of the lengths."""
     scaled, against = some / np.exp(logs[3:]), others / np.exp(logs[3:])
     squares: FloatArray = np.square(scaled.T[:, :, None] - against.T[:, None, :])
     return squares
@@ -97,7 +97,7 @@ def _shape(squares: FloatArray, form: Form) -> FloatArray:
 
 
 def _slopes(x: FloatArray, logs: FloatArray, form: Form) -> FloatArray:
-    """(p, n, n) derivatives of the covariance, noise included, by each log."""
+    """Return (p, n, n) derivatives of the covariance with noise by each log."""
     apart = _apart(x, x, logs)
     squares = apart.sum(0)
     amplitude, noise = np.exp(logs[0]), np.exp(logs[2]) * np.eye(len(x))
@@ -110,7 +110,7 @@ def _slopes(x: FloatArray, logs: FloatArray, form: Form) -> FloatArray:
 
 
 def _priors(dimensions: int) -> tuple[FloatArray, FloatArray]:
-    """(p,) means and standard deviations of the logs."""
+    """Return (p,) prior means and standard deviations of the logs."""
     length = _LENGTH[0] * np.sqrt(dimensions), _LENGTH[1]
     pairs: Sequence[tuple[float, float]] = [_AMPLITUDE, _LINEAR, _NOISE, *[length] * dimensions]
     return np.log([median for median, _ in pairs]), np.array([spread for _, spread in pairs])
@@ -131,7 +131,7 @@ def _learnt(x: FloatArray, y: FloatArray, form: Form) -> FloatArray:
 
 
 def negative_log_posterior(logs: FloatArray, x: FloatArray, y: FloatArray, form: Form) -> tuple[float, FloatArray]:
-    """But for a constant, with its gradient."""
+    """Return the negative log posterior, up to a constant, and its gradient."""
     mean, spread = _priors(x.shape[1])
     n = len(x)
     covariance = _covariance(x, x, logs, form) + (np.exp(logs[2]) + _JITTER) * np.eye(n)

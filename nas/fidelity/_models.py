@@ -1,4 +1,4 @@
-"""What CARBS believes of settings not tried yet: score, cost, success, and the score that the front has at a cost."""
+"""CARBS's models of untried settings: score, cost, success, and the front's score at a cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.fidelity.acquisition import log_expected_improvement, log_nearness, log
 from nas.fidelity.pareto_groups import Group, Key
 from nas.fidelity.variables import STEP
 
-_TOO_DEAR = -1e300  # a logarithm below all others
+_TOO_DEAR = -1e300  # below all other logarithms
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,22 @@ class Told:
     """A finished run."""
 
     key: Key
-    """Its settings, in the order of the variables."""
+    """Values of its settings, in the order of the variables."""
     value: float | None
-    """Lower is better; None where it failed."""
+    """Lower is better; None if the run failed."""
     cost: float | None
 
 
 class Models:
-    """Fitted to the runs so far.
+    """Models fitted to the runs so far.
 
     Args:
-        pending: settings that run now. They are believed to score as a draw from what is known says, so that what is
-            asked for next lies elsewhere.
+        pending: settings of unfinished runs. The models assume a sampled score for each, so that the next suggestion
+            lies elsewhere.
         chosen: the front.
-        bias: by how much the front is to be beaten.
-        rng: for these draws.
+        rng: for the sampled scores.
+        bias: improvement over the front to aim for, in normal scores.
+        most_cost: settings with a higher predicted cost are avoided.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Models:
         self._front = GaussianProcess(at[:, None], levels - self._front_level, Form(smooth=True, linear=False))
 
     def log_acquisition(self, points: FloatArray, rng: np.random.Generator | None = None) -> FloatArray:
-        """(n,) how much points of basic space promise.
+        """Return the (n,) log acquisition of points in basic space.
 
-        What is predicted to cost too much promises less than all else, the cheapest of it the most.
+        Points with too high a predicted cost rank below all others, and among themselves by that cost.
 
         Args:
-            rng: for a random cost on the front, whose score all have to beat, cheap ones too; None for no such clamp.
+            rng: for a random cost on the front, whose score every point must beat, even a cheap one; None to omit this.
         """
         mean, spread = self._score.predict(points)
         cost = self._cost.predict(points)[0]
@@ -89,7 +90,7 @@ class Models:
         return np.where(cost < self._cap, found, _TOO_DEAR * (2 + np.tanh(cost)))
 
     def _baseline(self, cost: FloatArray, rng: np.random.Generator | None) -> FloatArray:
-        """(n,) the score that the front has at each cost."""
+        """Return the (n,) score to beat at each cost."""
         level = self._level(cost)
         if rng is None:
             return level
@@ -99,21 +100,21 @@ class Models:
         return self._front_level + self._front.predict(cost[:, None])[0]
 
     def predict(self, points: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(n,) mean and standard deviation of the normal score, and the cost."""
+        """Return the (n,) mean and standard deviation of the normal score, and the (n,) cost."""
         return (*self._score.predict(points), np.exp(self._scale.back(self._cost.predict(points)[0])))
 
 
 def _successes(axes: Axes, told: Sequence[Told]) -> GaussianProcess | None:
-    """None where nothing has failed."""
+    """Return a model of success (1) and failure (-1); None if no run failed."""
     labels = np.array([-1.0 if run.value is None else 1.0 for run in told])
     return GaussianProcess(axes.basic([run.key for run in told]), labels) if labels.min() < 0 else None
 
 
 class NormalScores:
-    """From scores to a normal distribution, by about the root of n of their quantiles.
+    """Maps scores to a normal distribution by about sqrt(n) of their quantiles.
 
-    The ends are at 1 / 2n and 1 - 1 / 2n, where the smallest and largest of n normal numbers are about: with ends at
-    0 and 1 the best run would be infinitely better than the second.
+    The lowest and highest score get the quantiles 1 / 2n and 1 - 1 / 2n, close to those of the extremes of n normal
+    numbers. With 0 and 1, the best run would be infinitely better than the second.
     """
 
     def __init__(self, scores: FloatArray) -> None:
@@ -121,7 +122,7 @@ class NormalScores:
         shares = np.linspace(0, 1, max(2, math.ceil(math.sqrt(n))))
         quantiles = np.quantile(scores, shares)
         self._quantiles, which = np.unique(quantiles, return_inverse=True)
-        self._shares = np.bincount(which, shares) / np.bincount(which)  # of equal quantiles the mean share
+        self._shares = np.bincount(which, shares) / np.bincount(which)  # equal quantiles get their mean share
         self._end = 0.5 / n
 
     def __call__(self, scores: FloatArray) -> FloatArray:
@@ -130,7 +131,7 @@ class NormalScores:
 
 
 class Scale:
-    """From log costs to [-1, 1]; to 0 where all are equal."""
+    """Maps log costs to [-1, 1]; to 0 if all are equal."""
 
     def __init__(self, logs: FloatArray) -> None:
         self._middle = (logs.max() + logs.min()) / 2

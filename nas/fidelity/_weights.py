@@ -1,6 +1,6 @@
-"""Checkpoints as graphs that a model can read: units are nodes, weights are edges, in the order of the layers.
+"""Embeds checkpoints as graphs: units are nodes, weights are edges, in the order of the layers.
 
-What is computed of them does not change when hidden units are permuted, rows of one layer with the columns of the next.
+The embedding is invariant to permutations of hidden units: rows of one layer together with columns of the next.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 _KINDS = ("bias", "weight", "running_mean", "running_var")
-"""Vectors of a number a unit, by the end of their name; others are left out."""
-_EDGE = 2  # features of an edge: the mean and the spread of what it holds
-_WIDTH = 6  # of messages
+"""Ends of the names of vectors with a number per unit that are read; others are ignored."""
+_EDGE = 2  # features of an edge: mean and standard deviation of its weights
+_WIDTH = 6  # width of messages
 
 
 @dataclass
 class Layer:
-    """One layer: edges (out, in, 2) from the units before, or (out, 2) from each unit to itself, and nodes (out, 4)."""
+    """A layer: edges (out, in, 2) from the units before, or (out, 2) from each unit to itself, and nodes (out, 4)."""
 
     edges: Tensor
     follows: bool
-    """Whether its inputs are the outputs of the layer before; else nothing is known of them."""
+    """Whether its inputs are the outputs of the layer before; otherwise they are unknown."""
     nodes: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -31,15 +31,15 @@ class Layer:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Layers of equal shape are computed together."""
+        """Key by which layers are batched."""
         return (*self.edges.shape, self.follows)
 
 
 def layers(state: Mapping[str, Tensor]) -> list[Layer]:
-    """The layers of a state dict in its order.
+    """Return the layers of a state dict, in its order.
 
-    A matrix or kernel (out, in, ...) begins a layer. Where `in` is a multiple of the units before, as behind a
-    flattened image, several numbers make one edge. Vectors that follow it, a number a unit, belong to its nodes.
+    A matrix or kernel (out, in, ...) starts a layer. If `in` is a multiple of the units before, as after a flattened
+    image, several numbers form one edge. Vectors that follow, with one number per unit, belong to its nodes.
     """
     found: list[Layer] = []
     for name, tensor in state.items():
@@ -62,12 +62,12 @@ def _layer(weight: Tensor, before: int | None) -> Layer:
 
 
 def _edges(values: Tensor) -> Tensor:
-    """(..., k) numbers as (..., 2); of one number the spread is 0."""
+    """Return mean and standard deviation of (..., k) numbers as (..., 2)."""
     return torch.stack([values.mean(-1), values.std(-1, correction=0)], -1)
 
 
 class Reader(nn.Module):
-    """Embeds networks: messages go along the edges from layer to layer, and all units of all layers are averaged."""
+    """Embeds networks: passes messages along the edges from layer to layer, and pools the units of all layers."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -77,9 +77,9 @@ class Reader(nn.Module):
         self.double()
 
     def forward(self, networks: Sequence[Sequence[Layer]]) -> Tensor:
-        """(n, size) embeddings of n networks; zeros for those without layers."""
+        """Return (n, size) embeddings of n networks; zeros for those without layers."""
         found = torch.zeros(len(networks), self.out.out_features, dtype=torch.float64)
-        once = {id(network): network for network in networks if network}  # one may be asked about several times
+        once = {id(network): network for network in networks if network}  # embed repeated networks once
         groups: dict[tuple[object, ...], list[int]] = {}
         for key, network in once.items():
             groups.setdefault(tuple(layer.shape for layer in network), []).append(key)
@@ -92,7 +92,7 @@ class Reader(nn.Module):
         return found
 
     def _together(self, chain: Sequence[Sequence[Layer]]) -> Tensor:
-        """(b, size) of b networks of one shape, layer by layer."""
+        """Return (b, size) embeddings of b networks of the same shapes, given layer by layer."""
         units: Tensor | None = None
         summed: list[Tensor] = []
         for same in chain:
@@ -100,7 +100,9 @@ class Reader(nn.Module):
             heard = self.edge(edges)
             if same[0].follows and units is not None:
                 told = self.unit(units)
-                heard = heard + (told if edges.dim() == 3 else told[:, None])  # a unit hears itself, or all before it
+                heard = heard + (
+                    told if edges.dim() == 3 else told[:, None]
+                )  # from the same unit, or from all units before
             heard = heard.relu() if edges.dim() == 3 else heard.relu().mean(2)
             units = torch.tanh(self.message(heard) + self.node(nodes))
             summed.append(torch.cat([units.mean(1), units.std(1, correction=0)], 1))

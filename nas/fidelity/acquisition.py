@@ -1,6 +1,6 @@
-"""How much a setting promises: expected improvement over the front, near the front, where runs succeed.
+"""Factors of an acquisition function: expected improvement, nearness to the front, and probability of success.
 
-All in logarithms, for products of small numbers underflow and would leave nothing to choose by.
+All are logarithms, since products of small numbers underflow.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 def log_expected_improvement(mean: FloatArray, spread: FloatArray, best: FloatArray | float) -> FloatArray:
-    """(n,) log E[max(0, f - best)] for normal f.
+    """Return (n,) log E[max(0, f - best)] for normal f.
 
-    With z = (mean - best) / spread it is log(spread (phi(z) + z Phi(z))). For negative z the two terms cancel; there
-    it is taken as phi(z) (1 - |z| Mills(|z|)), and far out by the first terms of its series (Ament et al. 2023,
-    arXiv:2310.20708, section 4.1 on why logarithms).
+    With z = (mean - best) / spread, this is log(spread (phi(z) + z Phi(z))). For negative z the two terms cancel, so
+    the function uses phi(z) (1 - |z| Mills(|z|)) instead, and the first terms of its series for very negative z.
+    Section 4.1 of Ament et al. 2023 (arXiv:2310.20708) explains why to use logarithms.
     """
     z = (mean - best) / np.maximum(spread, 1e-300)
     near = np.clip(z, -1.0, 1e150)
@@ -31,16 +31,16 @@ def log_expected_improvement(mean: FloatArray, spread: FloatArray, best: FloatAr
 
 
 def log_nearness(points: FloatArray, origins: FloatArray, radius: float) -> FloatArray:
-    """(n,) log density, but for a constant, of a normal about the nearest of (m, d) origins."""
+    """Return (n,) log densities, up to a constant, of a normal distribution around the nearest of (m, d) origins."""
     squares = np.square(points[:, None] - origins[None]).sum(-1).min(1)
     found: FloatArray = -squares / (2 * radius**2)
     return found
 
 
 def log_probability_above_zero(mean: FloatArray, spread: FloatArray) -> FloatArray:
-    """(n,) log Phi(mean / standard deviation): runs were told as +1 where they succeeded and -1 where they failed.
+    """Return (n,) log Phi(mean / spread), for a model of success as +1 and failure as -1.
 
-    It is the standard deviation that belongs here; with the variance a sure model would count as unsure.
+    `spread` must be the standard deviation: with the variance, a certain model would seem uncertain.
     """
     found: FloatArray = log_ndtr(mean / spread)
     return found

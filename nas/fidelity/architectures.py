@@ -1,9 +1,9 @@
-"""Hyperband over the architectures of a space, each trained alone, for as many steps as its budget says.
+"""Runs Hyperband over the architectures of a space, each trained alone for a number of steps set by its budget.
 
-A training with a constant learning rate is the beginning of every longer one, so it goes on from the checkpoint of the
-lower budget: bit for bit what training anew for all the steps would give, at the cost of the added ones. A schedule
-that falls to its end (cosine, linear) or an average over the last steps is not: with these, each budget is trained
-anew, which costs the most 1 / (1 - 1 / eta) times as much for a configuration that reaches the largest budget.
+A training with a constant learning rate is the start of every longer one, so a larger budget continues from the
+checkpoint of the smaller one: bit for bit the result of training from the start, at the cost of the added steps. With a
+schedule that depends on the last step (cosine, linear) or an average over the last steps, each budget trains from the
+start, which costs at most 1 / (1 - 1 / eta) times as much for a configuration that reaches the largest budget.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def architecture_search(
     evaluate: Deferred | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Hyperband:
-    """Hyperband over a space: `.run(27)` trains networks for up to 27 times the steps of `training`, `.run(81)` more.
+    """Return a Hyperband over a space: `.run(27)` trains networks for up to 27 times the steps of `training`.
 
-    What was found lies in `hyperband.jsonl` of the directory, checkpoints lie in `networks`; a stopped search, called
-    again, goes on and ends as one never stopped. Checkpoints may be deleted when no larger budget will be asked for.
+    The directory holds results in `hyperband.jsonl` and checkpoints in `networks`. A stopped search resumes and gives
+    the same result as an uninterrupted one. Checkpoints may be deleted if no larger budget will follow.
 
     Args:
-        training: of the smallest budget; its `steps` are the unit of all budgets. With schedule="constant" and
-            average=0 higher budgets go on from lower ones, else they are trained anew.
-        eta, reuse, seed, executor: as of `Hyperband`. The seed is of the architectures; `training.seed` is of the
+        training: training of the smallest budget; its `steps` are the unit of all budgets. With schedule="constant" and
+            average=0, larger budgets continue from smaller ones; otherwise they train from the start.
+        eta, reuse, seed, executor: as in `Hyperband`. `seed` selects architectures; `training.seed` initialises
             weights.
-        evaluate: makes the `StandAlone` of these trainings where it runs, for workers that `build` cannot travel to.
+        evaluate: builds the `StandAlone` of these trainings in a worker, if `build` cannot be sent to workers.
         on_trial: called after each training.
 
     Raises:
-        NasError: a setting that cannot be, or the directory holds another search.
+        NasError: a setting is invalid, or the directory holds another search.
     """
     directory = Path(directory)
     here = StandAlone(space, build, task, training, directory / "networks", device)
@@ -78,10 +78,13 @@ def architecture_search(
 
 
 class StandAlone:
-    """The task's metrics of an architecture, trained alone for `budget` times the steps of `training`.
+    """Returns the task's metrics of an architecture, trained alone for `budget` times the steps of `training`.
 
     Args:
-        directory: for checkpoints; a training that was stopped goes on.
+        directory: for checkpoints; a stopped training resumes.
+
+    Raises:
+        NasError: the warm-up takes the whole smallest budget.
     """
 
     def __init__(
@@ -106,35 +109,35 @@ class StandAlone:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a training is the beginning of every longer one."""
+        """Whether a training is the start of every longer one."""
         return self.training.schedule == "constant" and self.training.average == 0
 
     def __call__(self, arch: Architecture, budget: int) -> Mapping[str, float]:
         return self.task.evaluate(self.trained(arch, budget), "valid")
 
     def trained(self, arch: Architecture, budget: int) -> nn.Module:
-        """The network, its batch norm calibrated."""
+        """Return the trained network, with calibrated batch norm."""
         config = self.config(budget)
         module = initialised(self.build, arch, config, self.task.example(2))
         place = self._place(arch, config)
         return train_alone(module, self.task, config, self.space, self.build, device=self.device, directory=place)
 
     def config(self, budget: int) -> TrainingConfig:
-        """How a budget is trained: where trainings go on, the warm-up has as many steps whatever the budget."""
+        """Return the training of a budget; if trainings continue, all budgets have the same number of warm-up steps."""
         steps = budget * self.training.steps
         return replace(self.training, steps=steps, warmup=self._warm / steps if self.goes_on else self.training.warmup)
 
     def _place(self, arch: Architecture, config: TrainingConfig) -> Path:
-        """The folder of this training, in which it goes on from a shorter one where it can."""
+        """Return the folder of this training, prepared to continue from a shorter one if possible."""
         if self.goes_on and _lengthened(self.directory / arch.digest, config):
             return self.directory / arch.digest
         return self.directory / f"{arch.digest}-{config.steps}"
 
 
 def _lengthened(place: Path, config: TrainingConfig) -> bool:
-    """Makes the newest checkpoint of a shorter training one of this; False where the training there is a longer one.
+    """Make the newest checkpoint of a shorter training one of this training; return False if that one is longer.
 
-    Only what the checkpoint says of the length is written anew, in the way all checkpoints are: whole or not at all.
+    This atomically rewrites the checkpoint with the new number of steps and warm-up.
     """
     found = checkpoints.newest(place)
     if found.step == 0:
@@ -151,7 +154,7 @@ def _lengthened(place: Path, config: TrainingConfig) -> bool:
 
 
 def identity(training: TrainingConfig) -> dict[str, Any]:
-    """The settings that decide what a training gives; JSON has no infinity."""
+    """Return the settings that determine a training's result, as JSON values, which have no infinity."""
     settings = asdict(training)
     del settings["checkpoint_every"], settings["evaluate_every"], settings["strategy"]
     return settings | {"clip": str(training.clip)}

@@ -1,7 +1,7 @@
 """CARBS: tunes the settings of trainings along the front of quality and cost (arXiv:2306.08055, section 3).
 
-Most tuners look for the best setting at one cost. This one keeps the whole front, from cheap trainings to dear ones,
-and tries settings near it: what is learnt cheaply moves on to larger trainings, and no bounds need to be known.
+Most tuners seek the best setting at one cost. CARBS keeps the whole front, from cheap to expensive trainings, and tries
+settings near it: knowledge from cheap trainings carries over to larger ones, and the search needs no bounds.
 """
 
 from __future__ import annotations
@@ -19,29 +19,28 @@ from nas.fidelity.pareto_groups import Group, Key, front, grouped, least_sampled
 from nas.fidelity.variables import Variable
 
 _PER_DIMENSION = 100  # candidates
-_ENOUGH = 2  # successful runs before models are of any use
+_ENOUGH = 2  # fewest successful runs for models
 
 
 class Carbs:
-    """Asks for settings to train with, and is told what came of them.
+    """Suggests settings to train with (`ask`), and receives the results (`tell`).
 
-    What it asks for depends on the seed, on what it was told, in order, and on what it asked for and was not told of
-    yet. A tuner is restored by telling a new one the same.
+    Suggestions depend on the seed, on the results so far, in order, and on pending suggestions. To restore a tuner,
+    tell a new one the same results. A suggestion fits up to four Gaussian processes, which costs O(n^3): 0.05 s at 100
+    runs, 1 s at 400.
 
     Args:
-        variables: names must differ.
-        most_cost: settings that are predicted to cost as much are not asked for.
-        startup: runs about the centre before models are used.
-        again_every: each so many runs one is of a setting on the front that was tried least: a check of its luck.
-            0 for never.
-        bias: by how much what is asked for should beat the front, in standard deviations of all scores. 1 explores
-            most and finds the better front; where failures are dear, 0 asks for half as many settings that fail.
+        variables: variables with distinct names.
+        most_cost: settings with at least this predicted cost are avoided.
+        startup: number of runs around the centre before models are used.
+        again_every: every so many runs, repeat the setting on the front with the fewest runs, in case it was lucky; 0
+            for never.
+        bias: improvement over the front that suggestions aim for, in standard deviations of all scores. 1 explores more
+            and finds the better front; if failures are expensive, 0 suggests half as many settings that fail.
         cost_quantile: see `pareto_groups.front`.
 
-    A suggestion fits up to four processes anew, which costs O(n^3): 0.05 s at 100 runs, 1 s at 400.
-
     Raises:
-        NasError: a setting that cannot be.
+        NasError: a setting is invalid.
     """
 
     def __init__(
@@ -71,10 +70,10 @@ class Carbs:
         self.told: list[Told] = []
         self.pending: list[Key] = []
 
-    # -- what users call
+    # -- the interface
 
     def ask(self) -> dict[str, float | int]:
-        """Settings by name; they are pending until `tell` speaks of them."""
+        """Return settings by name; they are pending until `tell` receives their result."""
         number = len(self.told) + len(self.pending)
         rng = np.random.default_rng([self.seed, number, len(self.told)])
         key = self._next(number, rng)
@@ -82,14 +81,14 @@ class Carbs:
         return self.axes.settings(key)
 
     def tell(self, settings: Mapping[str, float], value: float | None, cost: float | None = None) -> None:
-        """What a run came to, asked for or not.
+        """Record the result of a run, suggested by `ask` or not.
 
         Args:
-            value: lower is better; None, or no finite number, where the run failed.
-            cost: above 0, in any unit; of a failed run it is not used.
+            value: lower is better; None or a non-finite number if the run failed.
+            cost: above 0, in any unit; ignored for a failed run.
 
         Raises:
-            NasError: settings with other names or out of bounds, or a cost that is none.
+            NasError: settings have wrong names or are out of bounds, or the cost is invalid.
         """
         key = self.axes.key(settings)
         failed = value is None or not math.isfinite(value)
@@ -100,10 +99,10 @@ class Carbs:
             self.pending.remove(key)
 
     def front(self) -> list[tuple[dict[str, float | int], float, float]]:
-        """Settings, mean value and mean cost of the groups on the front, from the cheapest on."""
+        """Return settings, mean value and mean cost of the groups on the front, cheapest first."""
         return [(self.axes.settings(group.key), -group.score, group.cost) for group in self._front()]
 
-    # -- a suggestion
+    # -- suggestions
 
     def _next(self, number: int, rng: np.random.Generator) -> Key:
         chosen = self._front()
@@ -124,5 +123,5 @@ class Carbs:
         return front(self._groups(), self.cost_quantile)
 
     def _groups(self) -> list[Group]:
-        """Successful runs by their settings; the score is minus the value."""
+        """Return successful runs grouped by settings; the score is the negative value."""
         return grouped((run.key, -run.value, run.cost) for run in self.told if run.value is not None and run.cost)

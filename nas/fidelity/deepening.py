@@ -1,13 +1,13 @@
-"""What a bracket of Hyperband makes of earlier runs when the largest budget R was raised to eta R.
+"""Rules by which a bracket of Hyperband reuses earlier runs when the largest budget R was raised to eta R.
 
-Iterative Deepening Hyperband (Brandt et al. 2023, arXiv:2302.00511): R is a guess, and when it was too small the work
-done is not lost. A bracket is known by its smallest budget. At the larger R each gains a rung and begins with more
-configurations: those it had, and the missing ones from the same stream of random numbers. What was evaluated at a
-budget is looked up. The three rules below differ in whom the next rung takes.
+Iterative Deepening Hyperband (Brandt et al. 2023, arXiv:2302.00511): R is a guess; if it was too small, the work done
+is not lost. A bracket is identified by its smallest budget. At the larger R it gains a rung and starts with more
+configurations: the earlier ones, and more from the same stream of random numbers. Results at a known budget are reused.
+The three rules select different configurations for the next rung.
 
-discarding  only this run counts: rung for rung what a run from scratch at eta R would take.
-preserving  those that were in this rung in earlier runs are ranked along, though they would not be here now.
-efficient   who was promoted stays promoted; the others compete for the places that are left.
+discarding  considers only this run: every rung is that of a run from scratch at eta R.
+preserving  also ranks configurations that were in this rung in earlier runs but would not be in it now.
+efficient   keeps promoted configurations; the others compete for the remaining places.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,20 +17,20 @@ from nas.errors import NasError
 
 Config = TypeVar("Config")
 Rank = Callable[[Collection[Config]], list[Config]]
-"""Puts the best first and leaves out those that failed."""
+"""Sorts configurations, best first, without those that failed."""
 
 
 def discarding(
     rank: Rank[Config], members: Sequence[Config], before: Sequence[Config], above: Sequence[Config], keep: int
 ) -> list[Config]:
-    """The best `keep` of a rung, whatever was before.
+    """Return the best `keep` of a rung, regardless of earlier runs.
 
     All three rules take the same arguments.
 
     Args:
-        members: who is in this rung.
-        before: who was in it in earlier runs.
-        above: who was in the next rung in earlier runs.
+        members: configurations in this rung.
+        before: configurations in this rung in earlier runs.
+        above: configurations in the next rung in earlier runs.
         keep: places in the next rung.
     """
     return rank(members)[:keep]
@@ -39,14 +39,14 @@ def discarding(
 def preserving(
     rank: Rank[Config], members: Sequence[Config], before: Sequence[Config], above: Sequence[Config], keep: int
 ) -> list[Config]:
-    """The best `keep` of all that were ever in this rung."""
+    """Return the best `keep` of all configurations that were ever in this rung."""
     return rank(list(dict.fromkeys([*members, *before])))[:keep]
 
 
 def efficient(
     rank: Rank[Config], members: Sequence[Config], before: Sequence[Config], above: Sequence[Config], keep: int
 ) -> list[Config]:
-    """Those promoted before, and the best of the others for the places that are left."""
+    """Return the configurations promoted before, and the best of the others for the remaining places."""
     others = [member for member in rank(members) if member not in set(above)]
     return [*above, *others[: max(0, keep - len(above))]]
 
@@ -57,6 +57,6 @@ REUSES = {"discarding": discarding, "preserving": preserving, "efficient": effic
 
 
 def check_reuse(name: str) -> None:
-    """Raises NasError for what is none of REUSES."""
+    """Raise NasError for a name that is not in REUSES."""
     if name not in REUSES:
         raise NasError(f"reuse is {name!r}: choose one of {', '.join(REUSES)}")

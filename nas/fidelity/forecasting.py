@@ -1,10 +1,10 @@
-"""Forecasting Model Search: which of the trainings that were begun goes on, by what settings, curve and weights tell.
+"""Forecasting Model Search: selects the training to continue by forecasts from settings, curve and weights.
 
-A pool of networks is drawn once. Some of them are trained for one epoch; then a model of all that was seen
-(`_forecaster`) says of every network what one epoch more would bring, and the one with the largest expected improvement
-over the best value seen at so many epochs, or fewer, is trained for it. Several may be trained beside one another: then
-the next ones are chosen when all of them have ended, so that what is chosen depends on how many run at once and never
-on which ends first. Nothing is trained twice: what is paid is the sum of the epochs added.
+It samples a pool of networks once and trains some of them for one epoch. Then a model of all trainings (`_forecaster`)
+forecasts the effect of one more epoch on every network, and the search trains the one with the largest expected
+improvement over the best value seen at that epoch or before. Several networks may train in parallel; the next ones are
+selected when all of them have finished, so that the selection depends on their number but not on which finishes first.
+No epoch is trained twice: the cost is the sum of the added epochs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Watched:
-    """A `StandAlone` that keeps the weights after every epoch, for the model to read."""
+    """A `StandAlone` that stores the weights after every epoch for the model.
+
+    Raises:
+        NasError: trainings cannot continue from shorter ones.
+    """
 
     def __init__(self, alone: StandAlone, directory: Path | str) -> None:
         if not alone.goes_on:
@@ -54,7 +58,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A training to go on, to which epoch, and what is expected of it: the mean and its standard deviation."""
+    """A training to continue, its next epoch, and the mean and standard deviation of the forecast."""
 
     arch: Architecture
     epoch: int
@@ -62,19 +66,19 @@ class _Chosen:
 
 
 class Forecasting:
-    """The search; `.run(60)` trains until sixty epochs have been paid for, called again with more it goes on.
+    """The search; `.run(60)` trains until it has spent sixty epochs, and a call with more continues.
 
     Args:
-        evaluate: a `Watched`, or a `Deferred` that makes one.
-        weights: the folder in which it keeps weights; None reads settings and curves only.
+        evaluate: a `Watched`, or a `Deferred` that builds one.
+        weights: the folder with its weights; None uses only settings and curves.
         largest: epochs of the longest training.
-        pool: networks to choose from; fewer where the space has fewer.
-        start: of them, how many are trained for one epoch before there is a model.
-        at_once: trainings that are asked for together, which then run beside one another.
-        path, identity, executor, on_trial: as of `Hyperband`.
+        pool: number of networks to choose from; fewer if the space has fewer.
+        start: number of networks that train for one epoch before the model is used.
+        at_once: number of trainings that are selected together and run in parallel.
+        path, identity, executor, on_trial: as in `Hyperband`.
 
     Raises:
-        NasError: a setting that cannot be, or a file of another search.
+        NasError: a setting is invalid, or the file belongs to another search.
     """
 
     def __init__(
@@ -119,26 +123,26 @@ class Forecasting:
         self._read: dict[tuple[str, int], list[Layer]] = {}
 
     def run(self, epochs: int) -> Trial | None:
-        """The best training of all, seen at its last epoch; None where none succeeded.
+        """Train until `epochs` are spent; return the training with the best last epoch, None if all failed.
 
         Raises:
-            NasError: fewer epochs than the start takes.
+            NasError: `epochs` is below `start`, or the evaluator does not return the objective.
         """
         if epochs < self.start:
             raise NasError(f"epochs = {epochs}: the start alone takes {self.start}; give more, or a smaller start")
         while self.paid < epochs and (chosen := self._next()):
             self._train(chosen[: epochs - self.paid])
-        ends = {trial.config: trial for trial in self.ledger.trials}  # the last trial of each
+        ends = {trial.config: trial for trial in self.ledger.trials}  # the last trial of each configuration
         found = [trial for trial in ends.values() if trial.error is None]
         return min(found, key=lambda trial: trial.metrics[self.objective], default=None)
 
     @property
     def paid(self) -> int:
-        """Epochs so far: each trial adds one."""
+        """Number of epochs so far; each trial adds one."""
         return len(self.ledger.trials)
 
     def logged(self, arch: Architecture, trials: Sequence[Trial] | None = None) -> Logged:
-        """A training as the model sees it, after all trials or the first ones."""
+        """Return a training as input of the model, from all trials or from `trials` only."""
         trials = self.ledger.trials if trials is None else trials
         own = [trial for trial in trials if trial.config == arch and trial.error is None]
         curve = tuple(trial.metrics[self.objective] for trial in own)
@@ -154,7 +158,7 @@ class Forecasting:
         return self._read[key]
 
     def _next(self) -> list[_Chosen]:
-        """The trainings of this round that have not ended yet; empty where all networks are at their end."""
+        """Return the unfinished trainings of this round; empty if no network can continue."""
         if self.paid < self.start:
             return [_Chosen(arch, 1) for arch in self.pool[self.paid : self.start]]
         before = self._before_round()
@@ -162,7 +166,7 @@ class Forecasting:
         return found[self.paid - before :]
 
     def _before_round(self) -> int:
-        """How many trials there were when the round was chosen of which some have ended, after a stop, or none."""
+        """Return the number of trials before the current round, of which a stopped search may have finished some."""
         before = self.start
         while 0 < (size := min(self.at_once, self._num_open(before))) <= self.paid - before:
             before += size
@@ -173,7 +177,7 @@ class Forecasting:
         return len(self.pool) - len(ended)
 
     def _promising(self, trials: Sequence[Trial]) -> list[_Chosen]:
-        """One epoch more of every training that can go on, the one that promises most first."""
+        """Return one more epoch of every training that can continue, by decreasing expected improvement."""
         broken = {trial.config.digest for trial in trials if trial.error is not None}
         trainings = {arch: self.logged(arch, trials) for arch in self.pool if arch.digest not in broken}
         begun = [one for one in trainings.values() if one.curve]
@@ -185,7 +189,7 @@ class Forecasting:
         mean, spread = model.forecast(questions)
         best = np.array([_best(begun, now + 1) for _, now in open_])
         order = np.argsort(-log_expected_improvement(-mean, spread, -best), kind="stable")
-        _, whole = model.forecast(questions, noise=True)  # what is seen has noise, and what is hoped for has none
+        _, whole = model.forecast(questions, noise=True)  # trials report noisy forecasts; the acquisition ignores noise
         return [
             _Chosen(arch, now + 1, (float(mean[place]), float(whole[place])))
             for place in order.tolist()
@@ -208,11 +212,11 @@ class Forecasting:
 def forecasting(
     space: Space, alone: StandAlone, directory: Path, *, evaluate: Deferred | None = None, **settings: Any
 ) -> Forecasting:
-    """The search over a space's stand-alone trainings; an epoch is as many steps as `alone` has in its budget 1.
+    """Return the search over a space's stand-alone trainings; an epoch has the steps of `alone`'s budget 1.
 
     Args:
-        directory: for `forecast.jsonl`; weights lie in `forecast`, the trainings where `alone` has them.
-        evaluate: makes the `Watched` where it runs.
+        directory: for `forecast.jsonl` and, in `forecast`, weights; `alone` has its own directory for trainings.
+        evaluate: builds the `Watched` in a worker.
     """
     weights = directory / "forecast"
     same = {"space": space.digest, "task": alone.task.digest, "training": identity(alone.training)}
@@ -235,5 +239,5 @@ def _drawn(space: Space, pool: int, rng: np.random.Generator) -> list[Architectu
 
 
 def _best(begun: list[Logged], epoch: int) -> float:
-    """The smallest value at an epoch, or at any before it."""
+    """Return the smallest value at an epoch or before."""
     return min(min(one.curve[:epoch]) for one in begun)

@@ -1,8 +1,8 @@
-"""Hyperband over budgets that are trained one level at a time, and whose largest one can be raised later.
+"""Hyperband that evaluates one budget at a time, and whose largest budget can be raised later.
 
-All rungs with the same budget, of all brackets, are one batch: its trainings are equally long, so that no worker waits
-for a longer one, and no configuration is in it twice. What a bracket promotes depends on its own scores alone, so this
-changes no bracket. A run depends on the seed and the scores, not on workers or on where it was stopped.
+All brackets' rungs with the same budget form one batch: its trainings are equally long, so that no worker waits for a
+longer one, and it contains no configuration twice. Promotions in a bracket depend only on its own scores, so batching
+does not change them. A run depends on the seed and the scores, not on workers or interruptions.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from search_spaces import Architecture
 _logger = logging.getLogger(__name__)
 
 Draw = Callable[[np.random.Generator], Architecture]
-"""A random configuration: `space.sample`, or any frozen values as an `Architecture`."""
+"""Returns a random configuration: `space.sample`, or any frozen values as an `Architecture`."""
 EvaluateAt = Callable[[Architecture, int], Mapping[str, float]]
-"""Metrics of a configuration at a budget; raising means it failed. `config.digest` is a name for its checkpoints."""
+"""Returns metrics of a configuration at a budget; an exception is a failure. `config.digest` may name checkpoints."""
 
 _TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """Configurations that were compared at one budget, in the order they were drawn."""
+    """Configurations compared at one budget, in the order in which they were drawn."""
 
     budget: int
     members: tuple[Architecture, ...]
@@ -44,7 +44,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """Rungs of one bracket, from its smallest budget to the largest."""
+    """The rungs of one bracket, by increasing budget."""
 
     rungs: tuple[Rung, ...]
 
@@ -55,30 +55,30 @@ class Outcome:
 
     largest: int
     brackets: tuple[Bracket, ...]
-    """The one that begins at the smallest budget first."""
+    """By increasing smallest budget."""
     paid: tuple[Trial, ...]
-    """The trials of this run; what earlier ones had found is not among them."""
+    """The trials of this run, without those reused from earlier runs."""
     best: Trial | None
-    """The one with the lowest objective at the largest budget; None where all failed."""
+    """The trial with the lowest objective at the largest budget; None if all failed."""
 
 
 class Hyperband:
-    """Hyperband whose largest budget is raised by calling `run` again.
+    """Hyperband; a further call of `run` raises the largest budget.
 
     Args:
-        draw: a random configuration. Those of a bracket come from a stream of random numbers of its own, named by its
-            smallest budget, and differ from one another.
-        evaluate: or a `Deferred` that makes it.
-        objective: name of the metric, lower is better.
-        eta: one in eta is promoted, at eta times the budget.
-        reuse: what a run makes of those before it, one of `deepening.REUSES`.
-        executor: where trials run; a batch holds one budget.
-        path: of a file of JSON lines, from which a stopped run goes on.
-        identity: what else must be equal for that: JSON values, such as the digest of the data.
+        draw: draws a random configuration. Each bracket draws distinct ones from its own stream of random numbers,
+            seeded with its smallest budget.
+        evaluate: evaluates a configuration at a budget; or a `Deferred` that builds such a function.
+        objective: name of the metric; lower is better.
+        eta: one in eta configurations is promoted, to eta times the budget.
+        reuse: how a run reuses earlier ones, one of `deepening.REUSES`.
+        executor: runs the trials; each batch has one budget.
+        path: a file of JSON lines from which a stopped run resumes; None keeps everything in memory.
+        identity: further JSON values that must be equal to resume, such as the digest of the data.
         on_trial: called after each trial.
 
     Raises:
-        NasError: a setting that cannot be, or a file of another search.
+        NasError: a setting is invalid, or the file belongs to another search.
     """
 
     def __init__(
@@ -111,12 +111,13 @@ class Hyperband:
         self._outcomes: dict[int, Outcome] = {}
 
     def run(self, largest: int) -> Outcome:
-        """Runs all brackets up to the budget `largest`, a power of eta, using what earlier runs found.
+        """Run all brackets up to the budget `largest`, a power of eta, with the results of earlier runs.
 
-        Runs that the file tells of are gone through first, at no cost.
+        This first replays the runs in the file, at no cost.
 
         Raises:
-            NasError: `largest` is no power of eta, or below that of an earlier run; or a metric is missing.
+            NasError: `largest` is no power of eta or below that of an earlier run, or the evaluator does not return
+                the objective.
         """
         num_rungs_after_first(self.eta, largest)
         runs = self.ledger.runs
@@ -145,21 +146,21 @@ class Hyperband:
         return self._outcome(largest, rungs)
 
     def _entering(self, first: int, below: Sequence[list[Architecture]], size: int, largest: int) -> list[Architecture]:
-        """Who is in the next rung of the bracket that begins at level `first`, in the order they were drawn."""
+        """Return the next rung of the bracket that starts at level `first`, in the order of drawing."""
         stream = self._streams.setdefault(first, _Stream(self._draw, [self.seed, self.eta**first]))
         if not below:
             return stream.first(size)
         rung, budget = len(below) - 1, self.eta ** (first + len(below) - 1)
         seen = self._seen.get(first, [])
         before, above = [seen[i] if i < len(seen) else [] for i in (rung, rung + 1)]
-        keep = min(size, max(1, len(below[-1]) // self.eta))  # a small space may have filled the rung only in part
+        keep = min(size, max(1, len(below[-1]) // self.eta))  # a small space may fill the rung only in part
         rank = partial(self._ranked, budget, stream.order)
         return sorted(REUSES[self.reuse](rank, below[-1], before, above, keep), key=stream.order.__getitem__)
 
     def _ranked(
         self, budget: int, order: Mapping[Architecture, int], configs: Collection[Architecture]
     ) -> list[Architecture]:
-        """Those that did not fail, the best first; of equally good ones the one that was drawn first."""
+        """Return the configurations that did not fail, best first; ties in the order of drawing."""
         scores = {config: self._score(config, budget) for config in configs}
         passed = [config for config in configs if scores[config] < math.inf]
         return sorted(passed, key=lambda config: (scores[config], order[config]))
@@ -182,7 +183,7 @@ class Hyperband:
             if self._on_trial is not None:
                 self._on_trial(trial)
 
-    # -- what is left of it
+    # -- results of a run
 
     def _remember(self, rungs: Sequence[Sequence[Sequence[Architecture]]]) -> None:
         for first, bracket in enumerate(rungs):
@@ -203,7 +204,7 @@ class Hyperband:
 
 
 def _tell(trial: Trial) -> None:
-    """A log line; failures are kept and not tried again, so that they should be seen."""
+    """Log a trial; a failure is a warning, since it is kept and not retried."""
     if trial.error is not None:
         _logger.warning("budget %d %s failed: %s", trial.budget, trial.config.digest, trial.error)
     else:
@@ -211,16 +212,16 @@ def _tell(trial: Trial) -> None:
 
 
 class _Stream:
-    """Distinct configurations of one bracket: the first n are the same whatever n is."""
+    """Distinct configurations of one bracket; the first n do not depend on n."""
 
     def __init__(self, draw: Draw, key: Sequence[int]) -> None:
         self._draw = draw
         self._rng = np.random.default_rng(key)
-        self._tries = 0  # since the last new one; after so many the stream is at its end, and stays there
+        self._tries = 0  # since the last new one; the stream ends after `_TRIES`
         self.order: dict[Architecture, int] = {}
 
     def first(self, n: int) -> list[Architecture]:
-        """`n` of them, fewer where no more are found."""
+        """Return the first `n` configurations; fewer if no more are found."""
         while len(self.order) < n and self._tries < _TRIES:
             config = self._draw(self._rng)
             self._tries = self._tries + 1 if config in self.order else 0
@@ -228,13 +229,13 @@ class _Stream:
         return list(self.order)[:n]
 
 
-# --- what travels to workers --------------------------------------------------------------------------------------
+# --- evaluators for workers ---------------------------------------------------------------------------------------
 
 
 def at_budget(evaluate: EvaluateAt | Deferred) -> Evaluate:
-    """The evaluator that executors are given: of an architecture that holds a configuration and its budget.
+    """Return the executors' evaluator, whose architectures contain a configuration and its budget.
 
-    It is one object for all batches, so that workers of a cluster are given it once.
+    Use one object for all batches, so that workers receive it once.
     """
     if isinstance(evaluate, Deferred):
         return Deferred(partial(_made, evaluate))

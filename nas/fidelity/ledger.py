@@ -1,4 +1,4 @@
-"""What has been evaluated at which budget: in memory, and in a file of JSON lines from which a stopped run goes on."""
+"""Records evaluations at budgets, in memory and in a file of JSON lines from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ class Trial:
     config: Architecture
     budget: int
     run: int
-    """The largest budget of the run that paid for it."""
+    """The largest budget of the run that evaluated it."""
     metrics: dict[str, float]
     error: str | None = None
-    """Why it failed; None where it did not."""
+    """Why it failed; None if it did not."""
     seconds: float = 0.0
     worker: str = ""
     forecast: tuple[float, float] | None = None
-    """What the objective was expected to be, and the standard deviation of that; None where nothing was forecast."""
+    """Mean and standard deviation of the forecast objective; None without a forecast."""
 
 
 def of_evaluation(
     evaluation: Evaluation, config: Architecture, budget: int, run: int, forecast: tuple[float, float] | None = None
 ) -> Trial:
-    """The trial that an executor's answer makes."""
+    """Return an executor's evaluation as a trial."""
     told = evaluation.metrics, evaluation.error, evaluation.seconds, evaluation.worker
     return Trial(config, budget, run, *told, forecast)
 
 
 class Ledger:
-    """Trials in the order they were paid for, and the largest budgets of the runs so far.
+    """Trials in the order of evaluation, and the largest budgets of the runs so far.
 
-    Each line goes to the disk at once, so a kill loses what was being evaluated and no more.
+    Each line is written to the disk at once, so a kill loses only running evaluations.
 
     Args:
-        path: of the file; None keeps all in memory.
-        identity: what else must be equal for a file to go on: JSON values.
+        path: the file; None keeps everything in memory.
+        identity: JSON values that must be equal to those in an existing file.
 
     Raises:
-        NasError: the file is of another search, or damaged.
+        NasError: the file belongs to another search or is damaged.
     """
 
     def __init__(self, path: Path | str | None = None, identity: Mapping[str, Any] | None = None) -> None:
@@ -66,7 +66,7 @@ class Ledger:
             self._load(self.path, header)
 
     def begin(self, largest: int) -> None:
-        """Notes that a run with this largest budget began."""
+        """Record the start of a run with this largest budget."""
         self.runs.append(largest)
         self._write({"run": largest})
 
@@ -75,7 +75,7 @@ class Ledger:
         self._write(_row(trial))
 
     def get(self, config: Architecture, budget: int) -> Trial | None:
-        """What is known of a configuration at a budget."""
+        """Return the trial of a configuration at a budget; None if there is none."""
         return self._known.get((config.digest, budget))
 
     def _remember(self, trial: Trial) -> None:
@@ -96,7 +96,7 @@ class Ledger:
                 self.runs.append(row)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        """Appends a line, to the disk."""
+        """Append a line and flush it to the disk."""
         if self.path is None:
             return
         with self.path.open("ab") as file:
@@ -106,16 +106,16 @@ class Ledger:
 
 
 def cost(trials: Iterable[Trial]) -> int:
-    """The budgets of all, as when each training begins anew."""
+    """Return the sum of the budgets: the cost if every training starts from the beginning."""
     return sum(trial.budget for trial in trials)
 
 
 def cost_going_on(trials: Iterable[Trial], run: int | None = None) -> int:
-    """What is paid when a training goes on from the longest one of the same configuration that is shorter.
+    """Return the cost if each training continues from the longest shorter one of the same configuration.
 
     Args:
-        trials: in the order they were paid for.
-        run: only what the run with this largest budget paid, over what was there.
+        trials: in the order of evaluation.
+        run: count only the added cost of the run with this largest budget; None for all runs.
     """
     paid, trained = 0, dict[str, list[int]]()
     for trial in trials:
@@ -127,10 +127,10 @@ def cost_going_on(trials: Iterable[Trial], run: int | None = None) -> int:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Trial]]:
-    """The settings and the trials in a file, which stays as it is; a line that is just being written is left out.
+    """Return the settings and the trials of a file, without changing it; an incomplete last line is ignored.
 
     Raises:
-        NasError: the file is damaged, or has not begun.
+        NasError: the file is damaged or empty.
     """
     header, rows = _read(path)
     if header is None:
@@ -146,7 +146,7 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def _told(row: Mapping[str, Any]) -> Trial | int:
-    """The trial in a line, or the largest budget of a run that began there."""
+    """Return the trial of a line, or the largest budget of the run that starts there."""
     if "run" in row and "config" not in row:
         return int(row["run"])
     config = Architecture.from_json(json.dumps(row["config"]))
@@ -157,7 +157,7 @@ def _told(row: Mapping[str, Any]) -> Trial | int:
 
 
 def _read(path: Path, *, cut: bool = False) -> tuple[dict[str, Any] | None, list[Trial | int]]:
-    """The first line of a file, if it has one, and what the others tell; `cut` removes a last one cut off by a kill."""
+    """Return the first line of a file, if any, and the others' content; `cut` removes an incomplete last line."""
     held = path.read_bytes() if path.exists() else b""
     end = held.rfind(b"\n") + 1
     if cut and end < len(held):

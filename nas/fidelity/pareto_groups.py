@@ -1,7 +1,7 @@
-"""Runs with equal settings as groups, and the front of groups on which CARBS searches (arXiv:2306.08055).
+"""Groups runs with equal settings, and finds the front of groups around which CARBS searches (arXiv:2306.08055).
 
-Scores are noisy, so that the best of many is lucky more often than good. A front of single runs would be one of lucky
-runs: here a run that stands alone must beat the best run of the group before it, not its mean.
+Scores are noisy, so the best of many runs is often only lucky, and a front of single runs would consist of lucky runs.
+Therefore a group of one run must beat the best run of the group before it, not its mean.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ Key = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs of one setting; of scores the higher is better."""
+    """Runs with the same settings; higher scores are better."""
 
     key: Key
     scores: tuple[float, ...]
@@ -35,7 +35,7 @@ class Group:
 
 
 def grouped(runs: Iterable[tuple[Key, float, float]]) -> list[Group]:
-    """Groups of (key, score, cost), in the order their first runs came."""
+    """Return groups of (key, score, cost), in the order of their first runs."""
     found: dict[Key, list[tuple[float, float]]] = {}
     for key, score, cost in runs:
         found.setdefault(key, []).append((score, cost))
@@ -43,12 +43,12 @@ def grouped(runs: Iterable[tuple[Key, float, float]]) -> list[Group]:
 
 
 def front(groups: Sequence[Group], quantile: float = 0.2, *, conservative: bool = True) -> list[Group]:
-    """From the cheapest good group on, each that is better than the one before, by increasing mean cost.
+    """Return the front: starting with a cheap group, by mean cost, each group that is better than the one before.
 
     Args:
-        quantile: of the groups' costs; the first is the best of those that cost no more, a repeated one where there is
-            one. Below it noise decides what is cheapest.
-        conservative: a group of one run must beat the best run of the last one; else its mean.
+        quantile: of the groups' costs. The front starts with the best group up to it, preferably one with several runs,
+            since noise decides which group is cheapest.
+        conservative: whether a group of one run must beat the best run of the group before it, instead of its mean.
     """
     if not groups:
         return []
@@ -64,5 +64,5 @@ def front(groups: Sequence[Group], quantile: float = 0.2, *, conservative: bool 
 
 
 def least_sampled(groups: Sequence[Group], pending: Sequence[Key] = ()) -> Group:
-    """The one with the fewest runs, those that are pending counted too; of several the cheapest."""
+    """Return the group with the fewest runs, including pending ones; the cheapest of several."""
     return min(groups, key=lambda group: (len(group.scores) + pending.count(group.key), group.cost))

@@ -1,18 +1,17 @@
-"""How many configurations each bracket of Hyperband begins with, and how many each rung of it keeps.
+"""Sizes of Hyperband's brackets and rungs.
 
-Hyperband (Li et al. 2018, arXiv:1603.06560, algorithm 1) does not know whether many short trainings or few long ones
-find more, and does both. Bracket s begins with many configurations at the budget R / eta^s, and after each rung the
-best 1 / eta of them go on at eta times the budget, until the last ones are trained with R. Budgets are whole numbers:
-powers of eta, of a unit that is the user's.
+Hyperband (Li et al. 2018, arXiv:1603.06560, algorithm 1) combines many short trainings and few long ones, since it is
+unknown which find more. Bracket s starts with many configurations at the budget R / eta^s; after each rung, the best
+1 / eta of them continue at eta times the budget, up to R. Budgets are whole numbers: powers of eta, in the user's unit.
 """
 
 from nas.errors import NasError
 
 
 def num_rungs_after_first(eta: int, largest: int) -> int:
-    """s_max: how often the budget 1 is multiplied by `eta` to reach the largest, counted in whole numbers.
+    """Return s_max, the number of multiplications by `eta` from budget 1 to the largest, in integer arithmetic.
 
-    (`floor(log(243, 3))` is 4, for the logarithm comes out as 4.999...)
+    (`floor(log(243, 3))` is 4, since the logarithm is rounded to 4.999...)
 
     Raises:
         NasError: eta is no whole number of 2 or more, or `largest` is no power of it.
@@ -32,20 +31,20 @@ def num_rungs_after_first(eta: int, largest: int) -> int:
 
 
 def bracket_size(eta: int, s_max: int, s: int) -> int:
-    """Configurations that the bracket of s + 1 rungs begins with: ceil((s_max + 1) / (s + 1) * eta^s)."""
+    """Return the initial size of the bracket with s + 1 rungs: ceil((s_max + 1) / (s + 1) * eta^s)."""
     size: int = -(-(s_max + 1) * eta**s // (s + 1))
     return size
 
 
 def rung_sizes(eta: int, s_max: int, s: int) -> tuple[int, ...]:
-    """(s + 1,) configurations of each rung of a bracket, from the lowest budget to the largest."""
+    """Return the (s + 1,) sizes of a bracket's rungs, by increasing budget."""
     return tuple(bracket_size(eta, s_max, s) // eta**rung for rung in range(s + 1))
 
 
 def table(eta: int, largest: int) -> tuple[tuple[int, ...], ...]:
-    """(s_max + 1,) sizes of the rungs of each bracket, the one with the smallest budget first.
+    """Return the sizes of the rungs of each of the s_max + 1 brackets, by increasing smallest budget.
 
-    Bracket k begins at the budget eta^k, its rung i has the budget eta^(k + i).
+    Bracket k starts at the budget eta^k; its rung i has the budget eta^(k + i).
     """
     s_max = num_rungs_after_first(eta, largest)
     return tuple(rung_sizes(eta, s_max, s) for s in range(s_max, -1, -1))

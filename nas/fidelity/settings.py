@@ -1,4 +1,4 @@
-"""CARBS over the settings of trainings: which settings, and a search that a kill does not stop for long."""
+"""Runs CARBS over the settings of trainings: the tunable settings, and a search that resumes after a kill."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from search_spaces import Architecture
 _logger = logging.getLogger(__name__)
 
 TUNABLE = ("lr", "weight_decay", "warmup", "clip", "steps", "batch_size")
-"""Settings of a training that can be tuned; `batch_size` is the task's."""
-_NO_DECAY, _NO_WARMUP = 0.01, 0.05  # where a search begins whose training has none
-_SCALE = 1.01  # powers of ten; with 1 an integer would not move from 1
+"""Settings of a training that can be tuned; `batch_size` belongs to the task."""
+_NO_DECAY, _NO_WARMUP = 0.01, 0.05  # centres if the training has none
+_SCALE = 1.01  # powers of ten; with 1, an integer could not move away from 1
 
 
 def variables(names: Sequence[str], centres: Mapping[str, float], num_train: int) -> list[Variable]:
-    """What CARBS tunes, from the settings that a training has.
+    """Return the variables for CARBS, centred on the settings of a training.
 
     Args:
-        names: of `TUNABLE`.
-        centres: where the search begins, by name.
-        num_train: training examples: the largest batch.
+        names: settings from `TUNABLE`.
+        centres: initial values by name.
+        num_train: number of training examples, the largest batch size.
 
     Raises:
-        NasError: another name, or a setting that is none to begin with.
+        NasError: a name is not in `TUNABLE`, or an initial value is invalid.
     """
     unknown = [name for name in names if name not in TUNABLE]
     if unknown or not names:
@@ -52,18 +52,18 @@ def _variable(name: str, centre: float, num_train: int) -> Variable:
 
 
 class SettingsSearch:
-    """Trainings with settings that CARBS asks for; a stopped search, made anew, goes on and ends as one never stopped.
+    """Trains with settings that CARBS suggests; a stopped search resumes with the result of an uninterrupted one.
 
     Args:
-        evaluate: trains with the settings of an architecture, which has the number of the training as `number` too;
-            its metrics have `metric`, lower is better, and `cost`, above 0.
-        at_once: trainings that are asked for together, which then run beside one another.
-        path: of a file of JSON lines; None keeps all in memory.
-        identity: what else must be equal to go on with a file: JSON values.
+        evaluate: trains with the settings of an architecture, which also has the number of the training as `number`;
+            returns `metric`, lower is better, and `cost`, above 0.
+        at_once: number of trainings that are suggested together and run in parallel.
+        path: a file of JSON lines; None keeps everything in memory.
+        identity: further JSON values that must be equal to resume from a file.
         on_trial: called after each training.
 
     Raises:
-        NasError: a setting that cannot be, or a file of another search.
+        NasError: a setting is invalid, or the file belongs to another search.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class SettingsSearch:
         self.ledger = Ledger(path, own | dict(identity or {}))
 
     def run(self, trials: int) -> list[Trial]:
-        """All trainings up to so many, those done before looked up; may be called again with more.
+        """Return the first `trials` trainings, after running the missing ones; a call with more continues.
 
         Raises:
-            NasError: the evaluator leaves out the metric or the cost.
+            NasError: the evaluator does not return the metric or the cost.
         """
         while (number := len(self.carbs.told)) < trials:
             self._batch(number, min(self.at_once, trials - number))

@@ -1,9 +1,9 @@
-"""Numbers that CARBS tunes, and the "basic" space in which a step of one has the same meaning for all of them.
+"""Variables that CARBS tunes, and the "basic" space in which steps of all of them are comparable.
 
     Linear  x / scale            Log  log10(x) / scale            Logit  log10(x / (1 - x)) / scale
 
-The scale says how far is far: a step of 1 in basic space is `scale` itself, `scale` powers of ten, or as many of the
-odds (arXiv:2306.08055). Bounds are where a setting makes no sense any more, not where the search is to stay.
+A step of 1 in basic space is `scale` itself, `scale` powers of ten, or `scale` powers of ten of the odds
+(arXiv:2306.08055). Bounds exclude meaningless values; they are not the region in which to search.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Variable(ABC):
     """One number to tune.
 
     Raises:
-        NasError: a scale, a centre or bounds that cannot be, or an integer that the search could not move.
+        NasError: scale, centre or bounds are invalid, or the scale is too small to change an integer.
     """
 
     name: str
     centre: float
-    """Where the search begins."""
+    """Where the search starts."""
     scale: float = 1.0
     least: float = -math.inf
     most: float = math.inf
@@ -68,27 +68,27 @@ class Variable(ABC):
 
     @abstractmethod
     def forward(self, values: FloatArray) -> FloatArray:
-        """From values to basic space."""
+        """Map values to basic space."""
 
     @abstractmethod
     def backward(self, basic: FloatArray) -> FloatArray:
-        """From basic space to values; the inverse of `forward`."""
+        """Map basic space to values; the inverse of `forward`."""
 
     @abstractmethod
     def scale_to_move(self) -> float:
-        """The smallest scale with which one step moves an integer by 1 from the centre."""
+        """Return the smallest scale with which one step moves an integer by 1 from the centre."""
 
     def value(self, number: float) -> float | int:
-        """As users get it."""
+        """Return a number as the user's value: an int if `integer`, else a float."""
         return round(number) if self.integer else float(number)
 
     def nearest(self, basic: FloatArray) -> FloatArray:
-        """(n,) values, integers rounded; not all within the bounds."""
+        """Return (n,) values, integers rounded; some may be out of bounds."""
         values = self.backward(basic)
         return np.round(values) if self.integer else values
 
     def inside(self, values: FloatArray) -> npt.NDArray[np.bool_]:
-        """(n,) whether a value is within the bounds and the domain."""
+        """Return (n,) whether values are within the bounds and the domain."""
         low, high = self.domain
         kept: npt.NDArray[np.bool_] = (values >= self.least) & (values <= self.most) & (low < values) & (values < high)
         return kept
@@ -96,7 +96,7 @@ class Variable(ABC):
 
 @final
 class Linear(Variable):
-    """What is added to, such as a share or an offset."""
+    """A number that changes by sums, such as a share or an offset."""
 
     def forward(self, values: FloatArray) -> FloatArray:
         return values / self.scale
@@ -110,7 +110,7 @@ class Linear(Variable):
 
 @final
 class Log(Variable):
-    """What is multiplied, such as a learning rate or a width; above 0."""
+    """A positive number that changes by factors, such as a learning rate or a width."""
 
     domain: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
@@ -118,7 +118,7 @@ class Log(Variable):
         return np.log10(values) / self.scale
 
     def backward(self, basic: FloatArray) -> FloatArray:
-        with np.errstate(over="ignore"):  # infinity is outside of all bounds
+        with np.errstate(over="ignore"):  # infinity is out of bounds
             powers: FloatArray = 10.0 ** (basic * self.scale)
         return powers
 
@@ -128,7 +128,7 @@ class Log(Variable):
 
 @final
 class Logit(Variable):
-    """What lies between 0 and 1 and matters at both ends, such as a momentum."""
+    """A number between 0 and 1 that is sensitive at both ends, such as a momentum."""
 
     domain: ClassVar[tuple[float, float]] = (0.0, 1.0)
 

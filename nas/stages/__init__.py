@@ -1,1 +1,1 @@
-"""What a search does, stage by stage."""
+"""The stages of a search."""

@@ -1,4 +1,4 @@
-"""From a trained model to smaller ones: what is done with the networks that a search under limits has found."""
+"""Compresses a trained model: extracts, fine-tunes and scores the networks that a search under limits has found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Compressed:
-    """A network made of the parent's weights, with the scores of all three: parent, as found, as it is now."""
+    """A network with weights from its parent, and the scores of the parent, and before and after fine-tuning."""
 
     network: nn.Module
     parent: dict[str, float]
@@ -36,7 +36,7 @@ class Compressed:
 
 
 def require_parent(run: Run) -> None:
-    """Makes sure that a run starts with trained weights.
+    """Check that a run starts with trained weights.
 
     Raises:
         NasError: it does not.
@@ -48,15 +48,15 @@ def require_parent(run: Run) -> None:
 
 
 def study_name(run: str, limits: Sequence[str]) -> str:
-    """The name of a run's study under further limits: `mine-params-0.5x`."""
+    """Return the name of a run's study under further limits: `mine-params-0.5x`."""
     return "-".join([run, *(re.sub(r"[^A-Za-z0-9.]+", "-", limit).strip("-") for limit in limits)])
 
 
 def tuning(run: Run, steps: int | None, lr: float | None) -> TrainingConfig:
-    """How networks of a run are fine-tuned: a fifth of the supernet's steps at a tenth of its rate, if not said.
+    """Return how to fine-tune networks of a run, by default for 1/5 of the supernet's steps at 1/10 of its rate.
 
     Raises:
-        NasError: the supernet was not trained and `steps` is left out.
+        NasError: the supernet was not trained and `steps` is None.
     """
     base = run.training
     if steps is None and base.steps == 0:
@@ -66,9 +66,9 @@ def tuning(run: Run, steps: int | None, lr: float | None) -> TrainingConfig:
 
 
 def begin_with_masks(workflow: Workflow) -> None:
-    """Has the search of a run that is sorted by learnt gates begin with the network that these leave under its limits.
+    """Make the search of a run sorted by learned gates begin with the network that the gates select under its limits.
 
-    Limits on parameters and multiply-accumulates count here; the study keeps the others too.
+    The gates only consider limits on parameters and multiply-accumulates; the study keeps all limits.
     """
     run = workflow.run
     chosen = score(run.sort) if run.sort else None
@@ -92,10 +92,10 @@ def begin_with_masks(workflow: Workflow) -> None:
 def compressed(
     workflow: Workflow, rows: Sequence[Row], steps: int | None, lr: float | None
 ) -> Iterator[tuple[Row, Compressed]]:
-    """Each network of some rows as it is taken home, fine-tuned unless `steps` is 0; a stopped training goes on.
+    """Yield each row with its network as exported, fine-tuned unless `steps` is 0; a stopped training resumes.
 
     Raises:
-        NasError: the run starts with no trained weights; or as `tuning`.
+        NasError: the run starts with no trained weights; or as in `tuning`.
     """
     run = workflow.run
     require_parent(run)

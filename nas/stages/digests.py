@@ -1,4 +1,4 @@
-"""Digests of JSON values, by which stored results are found again."""
+"""Digests of JSON values, which are keys of stored results."""
 
 import hashlib
 import json
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits that identify a value of plain JSON."""
+    """Return 16 hexadecimal digits that identify a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

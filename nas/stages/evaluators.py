@@ -1,8 +1,8 @@
-"""What an architecture is worth with inherited weights, and what it costs: the two halves of every evaluation.
+"""Evaluates the quality of an architecture with inherited weights, and computes its cost.
 
-Quality depends on the weights and is computed where the supernet is; cost depends on the architecture alone: it is
-counted (`params`, `macs`, `activation_bytes`) or predicted (`latency_ms@TARGET`) by whoever asks, so that one
-evaluation of quality serves every target.
+Quality depends on the weights, so the process with the supernet computes it. Cost depends only on the architecture, so
+the driver counts it (`params`, `macs`, `activation_bytes`) or predicts it (`latency_ms@TARGET`); one evaluation of
+quality thus serves every target.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES = calibrate.NUM_BATCHES
 _COLUMNS = {"params": 0, "macs": 1}
-"""Of `Counts`."""
+"""Columns of `Counts`."""
 
 
 class SubnetEvaluator:
-    """The task's metrics of an architecture with the supernet's weights, batch norm calibrated."""
+    """Returns the task's metrics of an architecture with the supernet's weights and calibrated batch norm."""
 
     def __init__(self, supernet: Supernet, task: Task, split: str = "valid") -> None:
         self.supernet = supernet
@@ -58,11 +58,11 @@ class SubnetEvaluator:
 
 
 class ProxyEvaluator:
-    """Zero-cost proxies of an architecture's own network, with the initial weights that `build` gives it by a seed.
+    """Returns zero-cost proxies of an architecture's own network, with the initial weights of `build` and a seed.
 
     Args:
-        names: metrics, each a proxy's name or that after `minus_`.
-        before: what else there is to evaluate, first; its metrics come along.
+        names: metrics: names of proxies, optionally with the prefix `minus_`.
+        before: another evaluator, which runs first; its metrics are included.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class ProxyEvaluator:
 
 
 class MeasureEvaluator:
-    """A run's own metrics, each a function of an architecture.
+    """Returns a run's own metrics, each a function of an architecture.
 
     Args:
-        before: what else there is to evaluate, first; its metrics come along.
+        before: another evaluator, which runs first; its metrics are included.
     """
 
     def __init__(self, measures: Mapping[str, Callable[[Architecture], float]], before: Evaluate | None = None) -> None:
@@ -101,9 +101,9 @@ class MeasureEvaluator:
 
 
 def evaluator(run: Run, supernet: Supernet) -> Evaluate:
-    """What a run has to evaluate: quality by the trained supernet, where it asks for that, proxies and measures.
+    """Return the evaluator of a run: quality with the trained supernet if the run trains one, proxies and measures.
 
-    Of what does not pass its hurdles, nothing.
+    Architectures that fail the run's hurdles are not evaluated.
     """
     found: Evaluate | None = SubnetEvaluator(supernet, run.task) if run.trains else None
     if run.measured_metrics:
@@ -114,7 +114,7 @@ def evaluator(run: Run, supernet: Supernet) -> Evaluate:
 
 
 class Costs(Mapping[str, np.ndarray]):
-    """The cost metrics of some architectures, each (n,), computed when asked for."""
+    """The cost metrics of n architectures, each (n,), computed on access."""
 
     def __init__(self, model: CostModel, archs: Sequence[Architecture]) -> None:
         self._model = model
@@ -131,7 +131,7 @@ class Costs(Mapping[str, np.ndarray]):
 
 
 class Bounds(Costs):
-    """The same metrics, of latencies the values that only `1 - coverage` of networks exceed as measured."""
+    """The same metrics, but latencies are upper bounds, which a share `coverage` of networks keeps as measured."""
 
     def __init__(self, model: CostModel, archs: Sequence[Architecture], coverage: float) -> None:
         super().__init__(model, archs)
@@ -142,11 +142,11 @@ class Bounds(Costs):
 
 
 class FastCosts:
-    """Costs of which tens of thousands are told in seconds: latencies, and what `counts` has tables of.
+    """Computes tens of thousands of costs in seconds: predicted latencies, and costs that `counts` has tables of.
 
     Args:
-        names: of metrics; others than these costs are left out.
-        extra: a run's own costs among them, each a function of an architecture.
+        names: metrics; names of other metrics are ignored.
+        extra: a run's own costs, each a function of an architecture; only those in `names` are used.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class FastCosts:
         self.names += self._extra
 
     def __call__(self, archs: Sequence[Architecture]) -> dict[str, np.ndarray]:
-        """(n,) each."""
+        """Return the costs of n architectures by name, each (n,)."""
         codes = self._counts.space.codes(archs)
         found = {name: own.predict(codes)[0] for name, own in self._predictors.items() if name in self.names}
         if counted := [name for name in self.names if name in _COLUMNS]:
@@ -175,13 +175,13 @@ class FastCosts:
 
 
 class CostModel:
-    """Counts and predicts what architectures cost: the `predict` of a study, and its `bound`.
+    """Counts and predicts the costs of architectures: the `predict` of a study, and its `bound`.
 
     Args:
-        predictors: fitted, by target; each gives `latency_ms@TARGET`.
-        counted: which of `COSTS` to tell of every architecture. Counting all three takes as long as evaluating a small
+        predictors: fitted predictors by target; each adds `latency_ms@TARGET`.
+        counted: which of `COSTS` to list for every architecture. Counting all three takes as long as evaluating a small
             network, parameters alone a tenth of that.
-        extra: costs of a run's own, each a function of an architecture.
+        extra: a run's own costs, each a function of an architecture.
     """
 
     def __init__(
@@ -203,11 +203,11 @@ class CostModel:
         return Costs(self, archs)
 
     def bounds(self, coverage: float, archs: Sequence[Architecture]) -> Bounds:
-        """What limits are to be checked on."""
+        """Return the costs on which to check limits."""
         return Bounds(self, archs, coverage)
 
     def metric(self, name: str, archs: Sequence[Architecture], coverage: float | None = None) -> np.ndarray:
-        """(n,) values, of latencies with a `coverage` upper bounds; KeyError for what is no cost."""
+        """Return (n,) values, or upper bounds of a latency if `coverage` is given; raise KeyError for other metrics."""
         if name == "params":
             return np.array([self._supernet.count_parameters(arch) for arch in archs], dtype=float)
         if name in COSTS:
@@ -218,21 +218,21 @@ class CostModel:
         return latency.predict(archs)[0] if coverage is None else latency.upper(archs, coverage)
 
     def profile(self, arch: Architecture) -> Profile:
-        """Of one architecture, counted once."""
+        """Return the counts of one architecture; repeated calls do not count again."""
         if arch.digest not in self._profiles:
             self._profiles[arch.digest] = self._supernet.profile(arch, self._example)
         return self._profiles[arch.digest]
 
 
 def untrained(run: Run, *, sort: bool = True, gates: Gates | None = None) -> Supernet:
-    """The supernet of a run with the weights it begins with, its units in order unless `sort` says otherwise.
+    """Return the supernet of a run with its initial weights, its units sorted as the run says unless `sort` is False.
 
-    Weights are put in order before they are shared in another way than entangled.
+    Units are sorted under entangled sharing, before the weights go to the run's own kind of sharing.
 
     Args:
-        gates: those that the run is to be sorted by, where they have been learnt.
+        gates: learned gates to sort by, if there are any already; None learns or computes the run's scores.
     """
-    example = run.task.example(2)  # fused axes that it shows are derived
+    example = run.task.example(2)  # shows fused axes
     made = partial(Supernet, run.space, run.build, layout=run.layout, example=example, seed=run.training.seed)
     if not (sort and run.sort):
         return made(sharing=sharing(run.sharing), init=run.init)
@@ -244,10 +244,10 @@ def untrained(run: Run, *, sort: bool = True, gates: Gates | None = None) -> Sup
 
 
 def trained(run: Run, directory: Path | str) -> Supernet:
-    """The supernet of a run with the weights of its finished training.
+    """Return the supernet of a run with the weights of its finished training.
 
     Raises:
-        NasError: there is none.
+        NasError: the training is not finished.
     """
     if run.training.steps == 0:
         return untrained(run)
@@ -266,10 +266,10 @@ def trained(run: Run, directory: Path | str) -> Supernet:
 def load_evaluator(
     run_file: str, directory: str, sharing: str, training: TrainingConfig, seed: int | None = None
 ) -> Evaluate:
-    """What a worker of a cluster builds for itself: the run from its file, the weights from their checkpoint.
+    """Return a worker's evaluator: it loads the run from its file and the weights from their checkpoint.
 
     Args:
-        sharing, training, seed: those of the driver, which may not be the file's.
+        sharing, training, seed: the driver's settings, which may differ from the file's.
     """
     run = replace(load(run_file), sharing=sharing, training=training)
     run = run if seed is None else replace(run, seed=seed)
@@ -277,12 +277,12 @@ def load_evaluator(
 
 
 def network(supernet: Supernet, task: Task, arch: Architecture) -> nn.Module:
-    """The network that an evaluation speaks of, on its own: extracted, its batch norm calibrated the same way."""
+    """Return the extracted network of an architecture, with batch norm calibrated as in its evaluation."""
     return recalibrated(supernet.extract(arch), task)
 
 
 def reconstructed(supernet: Supernet, task: Task, arch: Architecture, batches: int) -> nn.Module:
-    """The same with its layers fitted to those of the largest network on some batches; with none, `network`."""
+    """Return the network with its layers fitted to the largest network's on `batches` batches; `network` for 0."""
     if not batches:
         return network(supernet, task, arch)
     found, report = fitted(supernet, arch, task, batches)
@@ -291,5 +291,5 @@ def reconstructed(supernet: Supernet, task: Task, arch: Architecture, batches: i
 
 
 def recalibrated(module: nn.Module, task: Task) -> nn.Module:
-    """The module itself, in evaluation mode, its batch norm calibrated as that of every network we evaluate."""
+    """Return the module itself, in evaluation mode, with batch norm calibrated as in every evaluation."""
     return calibrate.recalibrate(module, task.calibration(CALIBRATION_BATCHES))

@@ -1,4 +1,4 @@
-"""A network of a study as files that run without this package, with what is known of it."""
+"""Exports a network of a study as files that run without this package, with its metrics."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def export(
     network: nn.Module | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> Exported:
-    """Writes the network of a row, or one that was fine-tuned from it with its new scores.
+    """Write the network of a row, or a network fine-tuned from it with its new scores.
 
     Args:
-        formats: of `supernets.export.FORMATS`; all that this machine can write where it is empty.
+        formats: from `supernets.export.FORMATS`; if empty, all that this machine can write.
 
     Raises:
         NasError: a format is unknown, or there are no trained weights.
@@ -84,9 +84,9 @@ def exported_scores(workflow: Workflow, exported: Exported) -> dict[str, float]:
 
 
 def costs_by_part(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, dict[str, int]]:
-    """Parameters and multiply-accumulates of each module that has any, by its path, those inside it left out.
+    """Return parameters and multiply-accumulates by path, for modules that have any, without their submodules'.
 
-    Empty where the network cannot be counted without computing.
+    Empty if they cannot be counted without running the network.
     """
     try:
         parts = profile_parts(copy.deepcopy(network), example)

@@ -1,4 +1,4 @@
-"""The gradient search of a run: what it is given, on which weights it works, and how its result is found again."""
+"""Runs the gradient search of a run, and stores its distributions under a key of everything they depend on."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from supernets.relaxation import Cost, fitted
 from supernets.tasks import SamplingTask
 
 NUM_SAMPLED = 2000
-"""Architectures that a cost is fitted to where it is not counted."""
+"""Number of architectures to which an uncounted cost is fitted."""
 LEAST_R2 = 0.9
-"""Of a fitted cost, below which it is warned of."""
+"""R² of a fitted cost below which a warning is added."""
 _COUNTED = ("params", "macs")
 
 
@@ -75,15 +75,15 @@ def _digests(found: Sequence[Distribution]) -> list[str]:
 def learn(
     run: Run, supernet: Supernet, predict: CostModel, *, directory: Path | None = None, progress: bool = True
 ) -> list[Distribution]:
-    """What the gradient search of a run learns; the supernet stays as it is.
+    """Run the gradient search of a run and return its distributions; the supernet stays unchanged.
 
     Args:
-        predict: tells the costs that are predicted, not counted.
+        predict: gives the costs that are not counted exactly.
         directory: for checkpoints.
 
     Raises:
-        SupernetError: the model does not relax into what its networks compute.
-        NasError: a limit that no architecture keeps, or a search that came to nothing.
+        SupernetError: the relaxed model does not compute what its networks compute.
+        NasError: no architecture keeps a limit, or the search found nothing.
     """
     supernet.check_relaxation(run.task.example(2))
     kept = [limit for limit in run.all_limits if is_cost(limit.metric)]
@@ -96,7 +96,7 @@ def learn(
         "directory": directory,
         "progress": progress,
     }
-    config, task = run.gradient_settings, cast(SamplingTask, run.task)  # the run has seen to it
+    config, task = run.gradient_settings, cast(SamplingTask, run.task)  # `Run` checks this
     if isinstance(config, FrontConfig):
         trained = copied(run, supernet) if config.search.train_weights else supernet
         found = front(trained, task, config, **about)
@@ -107,7 +107,7 @@ def learn(
 
 
 def expected(run: Run, supernet: Supernet, predict: CostModel, metrics: Iterable[str]) -> dict[str, Cost]:
-    """Costs that have an expectation: counted exactly where they can be, else fitted to what is predicted."""
+    """Return costs with a differentiable expectation: counted exactly if possible, else fitted to predictions."""
     found: dict[str, Cost] = {}
     for name in dict.fromkeys(metrics):
         if name in _COUNTED:
@@ -120,14 +120,14 @@ def expected(run: Run, supernet: Supernet, predict: CostModel, metrics: Iterable
 
 
 def copied(run: Run, supernet: Supernet) -> Supernet:
-    """Another supernet of the run with the same weights, to be trained further."""
+    """Return a copy of the run's supernet, to train further."""
     copy = evaluators.untrained(run, sort=False).to(supernet.device)
     copy.load_state_dict(supernet.state_dict())
     return copy
 
 
 def key(run: Run, weights: str) -> str:
-    """The digest of all that a gradient search depends on; how often it is saved is not part of it."""
+    """Return the digest of everything a gradient search depends on, without the frequency of checkpoints."""
     settings = [type(run.gradient_settings).__name__, _plain(asdict(run.gradient_settings))]
     about: list[Any] = [
         run.space.digest,
@@ -141,7 +141,7 @@ def key(run: Run, weights: str) -> str:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON, which has no infinity."""
+    """Return settings as JSON values, which have no infinity, without the frequency of checkpoints."""
     return {
         name: _plain(value) if isinstance(value, dict) else "inf" if value == math.inf else value
         for name, value in settings.items()
@@ -150,7 +150,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measured(predict: CostModel, names: tuple[str, ...], arch: Architecture) -> dict[str, float]:
-    """What the study will be told of an architecture's costs."""
+    """Return an architecture's costs as the study will record them."""
     return {name: float(predict.metric(name, [arch])[0]) for name in names}
 
 

@@ -1,8 +1,8 @@
-"""The latency of the networks of a space on one target: measured a few at a time, until these tell the rest.
+"""Fits a predictor of the networks' latency on one target by measuring a few of them at a time.
 
-First a diverse design, then those that the predictor is least sure of near the limits, until held-back measurements
-are predicted well enough or there are as many as are allowed. What limits hang on must pass `Quality.serves_limits`:
-otherwise up to `PATIENCE` times as many are measured, and then the predictor refuses.
+It first measures a diverse design, then the networks near the limits of which the predictor is least certain, until it
+predicts held-out measurements well enough or reaches the allowed number. A predictor that decides on limits must
+satisfy `serves`; otherwise up to `PATIENCE` times as many networks are measured before it is refused.
 """
 
 from __future__ import annotations
@@ -35,54 +35,54 @@ _LET_THROUGH = 0.8
 _BOUNDS_KEPT = Wanted(spearman=-1, mape=np.inf)
 
 Measure = Callable[[Sequence[Architecture]], Sequence[float]]
-"""Milliseconds of architectures, in their order; those asked for before come again, and cost nothing."""
+"""Returns milliseconds of architectures, in their order; repeated architectures are not measured again."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What predicts latencies on one target, in milliseconds, and how far that can be trusted."""
+    """A predictor of latencies on one target, in milliseconds, and its quality."""
 
     space: Space
     codes: npt.NDArray[np.int16]
-    """(n, num_slots) what was measured."""
+    """(n, num_slots) measured architectures."""
     ms: FloatArray
-    """(n,)."""
+    """(n,) measured latencies."""
     bounded: Bounded
     quality: Quality | None
-    """On held-back measurements; None where they were too few to hold any back."""
+    """Quality on held-out measurements; None if there are too few to hold any out."""
     others: tuple[str, ...] = ()
-    """The targets that it was helped by."""
+    """The targets from whose predictors it starts."""
     notes: tuple[str, ...] = ()
 
     def predict(self, archs: Archs) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of a measurement, each (n,)."""
+        """Return mean and standard deviation of a measurement, each (n,)."""
         return self.bounded.predict(archs)
 
     def upper(self, archs: Archs, coverage: float) -> FloatArray:
-        """(n,) bounds that this share of networks keep as measured; of those measured, what they took."""
+        """Return (n,) bounds that this share of networks keeps as measured; measured networks get their own latency."""
         codes = archs if isinstance(archs, np.ndarray) else self.space.codes(archs)
         known = dict(zip(map(bytes, self.codes), self.ms.tolist(), strict=True))
         took = np.array([known.get(bytes(row), np.nan) for row in codes], dtype=float)
         return np.where(np.isnan(took), self.bounded.upper(codes, coverage), took)
 
     def is_whole(self) -> bool:
-        """Whether all networks of the space were measured, so that nothing is left to predict."""
+        """Return whether all networks of the space were measured."""
         return len(self.codes) >= self.space.count_bound()
 
 
 class LatencyFitter:
-    """Measures until it can predict.
+    """Measures networks until a predictor is accurate enough.
 
     Args:
-        most: networks to measure, unless limits ask for more.
-        known: predictors of other targets of the space, by name: a new one starts from them.
-        before: a predictor of this target as it was, against which mistaken units show.
-        given: what is measured in any case, as the references of a target are: the first design begins with it.
-        allowed: the only architectures that can be measured, of a table; None for any.
-        limits: of latency in milliseconds, which the predictor has to decide on.
-        coverage: the share of networks that must keep the limit they were chosen under.
-        wanted: of the predictor, for fewer than `most` to do; None measures so many in any case.
-        features: what is told of networks beside their choices.
+        most: number of networks to measure, unless limits need more.
+        known: predictors of other targets of the space, by name; the new one starts from them.
+        before: the predictor of an earlier version of this target, to detect wrong units.
+        given: architectures that the first design includes, such as the references of a target.
+        allowed: the only architectures that can be measured, such as those of a table; None for all.
+        limits: limits of the latency in milliseconds on which the predictor must decide.
+        coverage: share of the networks chosen under a limit that must keep it as measured.
+        wanted: quality at which measuring stops before `most`; None always measures `most`.
+        features: features of networks in addition to their choices.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class LatencyFitter:
         self.seed = seed
 
     def fit(self, begun: Archs = ()) -> Latency:
-        """Goes on from what was measured before (`begun`), or begins with a diverse design."""
+        """Return a fitted predictor; measuring continues from the networks `begun`, or starts with a diverse design."""
         codes = begun if isinstance(begun, np.ndarray) else self.space.codes(begun)
         if not len(codes):
             codes = self._first(min(AT_FIRST, self.most))
@@ -127,10 +127,10 @@ class LatencyFitter:
             codes = np.vstack([found.codes, more])
 
     def fitted(self, codes: npt.NDArray[np.int16]) -> Latency:
-        """To these measurements, judged by holding some of them back.
+        """Return a predictor fitted to these networks' measurements, its quality judged on held-out ones.
 
         Raises:
-            NasError: they are too few, or nothing can be learnt from them.
+            NasError: there are too few, or nothing can be learned from them.
         """
         measured = checked(codes, self.measure(self.space.decode(codes)), num_features=len(self.space.feature_names()))
         bounded = Bounded(self.make())
@@ -142,20 +142,20 @@ class LatencyFitter:
         return Latency(self.space, codes, measured.y, bounded, quality, tuple(self.known), notes)
 
     def _mistakes(self, codes: npt.NDArray[np.int16], ms: FloatArray) -> list[str]:
-        """What looks wrong beside the targets that are known, or the same one as it was before."""
+        """Return probable mistakes of units, compared with known targets and an earlier version of this one."""
         against = {f"beside {name}": predictor for name, predictor in self.known.items()}
         against |= {"beside earlier measurements": self.before} if self.before else {}
         found = {where: unit_mistake(ms, predictor.predict(codes)[0]) for where, predictor in against.items()}
         return [f"{where}: {mistake}" for where, mistake in found.items() if mistake]
 
     def make(self) -> Predictor:
-        """Not yet fitted."""
+        """Return an unfitted predictor."""
         if self.known:
             return Transfer(self.space, known=self.known, features=self.features)
         return Ensemble(self.space, features=self.features)
 
     def _aim(self, found: Latency) -> int:
-        """How many networks should be measured in all."""
+        """Return the number of networks to measure in total; the current number ends the measuring."""
         now, quality = len(found.codes), found.quality
         if now < self.most and (self.wanted is None or quality is None or not enough(quality, self.wanted)):
             return min(now + AT_A_TIME, self.most)
@@ -173,7 +173,7 @@ class LatencyFitter:
         return self.allowed[np.sort(rng.permutation(len(self.allowed))[:n])]
 
     def _next(self, found: Latency, n: int) -> npt.NDArray[np.int16]:
-        """(at most n, num_slots) new ones; fewer where there are no more."""
+        """Return (at most n, num_slots) architectures to measure next; fewer if no more exist."""
         if n < 1:
             return found.codes[:0]
         rng = np.random.default_rng([self.seed, 2, len(found.codes)])
@@ -194,10 +194,10 @@ class LatencyFitter:
 
 
 def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) -> bool:
-    """Whether limits may hang on it.
+    """Return whether a predictor may decide on limits.
 
-    All of the space is measured, or `Quality.serves_limits`; or its bounds are kept and nearly all of the measured
-    networks that keep these limits are let through by them, as where a limit is far from most.
+    It may if all of the space is measured or `Quality.serves_limits`; or if its bounds hold and accept nearly all of
+    the measured networks that keep these limits, as when a limit is far from most latencies.
     """
     if found.is_whole():
         return True
@@ -213,7 +213,7 @@ def serves(found: Latency, limits: Sequence[float] = (), coverage: float = 0.9) 
 
 
 def refusal(found: Latency, target: str) -> str:
-    """Why limits may not hang on it, and what to do, in one line."""
+    """Return why a predictor may not decide on limits, and the remedy, in one line."""
     if found.quality is None:
         return f"{len(found.codes)} measurements on {target} are too few to decide on a limit: measure more"
     return found.quality.refusal(target)
@@ -223,7 +223,7 @@ def refusal(found: Latency, target: str) -> str:
 
 
 def record(found: Latency, target: TargetRecord, network: str, features: str = "") -> PredictorRecord:
-    """As it lies in the database; `features` names those it was given."""
+    """Return the record of a predictor for the database; `features` names its additional features."""
     quality: dict[str, Any] = {}
     if found.quality is not None:
         quality = asdict(found.quality) | {
@@ -246,14 +246,14 @@ def record(found: Latency, target: TargetRecord, network: str, features: str = "
 
 
 def measured_for(found: PredictorRecord, space: Space) -> npt.NDArray[np.int16]:
-    """(n, num_slots) the architectures that a stored predictor was fitted to.
+    """Return the (n, num_slots) architectures to which a stored predictor was fitted.
 
     Raises:
-        NasError: the record is damaged, or of another space.
+        NasError: the record is damaged or belongs to another space.
     """
     return np.array(loads(found.content, space).codes, dtype=np.int16)
 
 
 def of_record(found: PredictorRecord, space: Space) -> Predictor:
-    """A stored predictor by its own measurements and the choices alone, fitted."""
+    """Return a stored predictor, fitted to its own measurements without additional features."""
     return replace(loads(found.content, space), features="").fitted()

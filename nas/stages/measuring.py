@@ -1,4 +1,4 @@
-"""Measured latencies of a run's networks: stored ones where network, input and machine are the same, new ones else."""
+"""Measures latencies of a run's networks; stored figures of the same network, input and machine are reused."""
 
 from __future__ import annotations
 

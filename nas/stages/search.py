@@ -1,4 +1,4 @@
-"""All stages of a search, in order, for commands and Python: measure, train, learn, search, judge, verify."""
+"""Runs all stages of a search, for commands and Python: measure, train, gradient search, search, judge, verify."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """What a caller hears as a search goes on. This one keeps it to itself; override what you want to hear."""
+    """Receives the progress of a search. The methods do nothing; override those you need."""
 
     def progress(self, title: str) -> AbstractContextManager[Tick]:
-        """Of one stage, for as long as it lasts."""
+        """Return a context that lasts as long as a stage and yields its `Tick`."""
         return nullcontext(silent)
 
     def planned(self, plan: StandalonePlan) -> None:
-        """What the trust report will train, or why there will be none."""
+        """Receive the networks that the trust report will train, or why there will be no report."""
 
     def measured(self, latencies: Mapping[str, Latency]) -> None:
-        """What predicts latencies, by target."""
+        """Receive the latency predictors, by target."""
 
     def trained(self, workflow: Workflow) -> None:
-        """The supernet is trained: `workflow.result` tells how."""
+        """The supernet is trained: see `workflow.result`."""
 
     def not_trained(self) -> None:
-        """Nothing that is asked for needs trained weights."""
+        """The run needs no trained weights."""
 
     def learnt(self, distributions: Sequence[Distribution]) -> None:
-        """Gradients have told where to search."""
+        """Receive the distributions of the gradient search."""
 
     def stopping(self) -> None:
-        """Ctrl-C was pressed once: what is being evaluated is finished first."""
+        """Ctrl-C was pressed once: running evaluations finish first."""
 
 
 def find(workflow: Workflow, listener: Listener | None = None) -> Study:
-    """All the work of a search, in its order; what an earlier call has done is found and not done again.
+    """Run all stages of a search, in order, and return its study; finished work of earlier calls is reused.
 
     Raises:
-        NasError: another process drives the study, or a limit hangs on a predictor that is not good enough for it.
+        NasError: another process drives the study, or a predictor is not accurate enough for a limit.
     """
     with workflow.repository.driving(workflow.run.name):
         return _found(workflow, listener or Listener())
@@ -74,11 +74,11 @@ def _found(workflow: Workflow, listener: Listener) -> Study:
     run, trust = workflow.run, TrustStage(workflow)
     judged = bool(run.trust) and run.trains
     fresh = judged and not workflow.checkpoints.exists()
-    if fresh:  # the cost of the report is known before anything is trained
+    if fresh:  # shows the cost of the report before anything is trained
         listener.planned(trust.planned())
     predictors = measure(workflow, listener) if run.target_names else {}
     if run.trains:
-        _ = workflow.weights  # trains, resumes or finds it done
+        _ = workflow.weights  # trains, resumes or loads the supernet
         listener.trained(workflow)
     else:
         listener.not_trained()
@@ -97,7 +97,7 @@ def _found(workflow: Workflow, listener: Listener) -> Study:
 
 
 def measure(workflow: Workflow, listener: Listener) -> dict[str, Latency]:
-    """Before training: where limits cannot be kept for want of a predictor, that is known in a minute."""
+    """Return the latency predictors; this comes before training, so that it soon shows if one is too inaccurate."""
     from nas.stages.predicting import latencies
 
     with listener.progress("measuring networks") as tick:
@@ -115,19 +115,19 @@ def _judge(trust: TrustStage, listener: Listener, *, announced: bool) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has come to."""
+    """The result of a search."""
 
     study: StudyRecord
     front: list[Row]
-    """The non-dominated networks under the limits, by the first objective: see `Row`. One whose `broken` is not empty
-    breaks a limit as measured, though it was predicted to keep it."""
+    """The non-dominated networks under the limits, by the first objective: see `Row`. If `broken` is not empty, a
+    network breaks limits as measured that it was predicted to keep."""
     trust: Trust | None
-    """How far the order of networks with shared weights can be believed; None where no network was trained alone."""
+    """How far the order of inherited metrics can be trusted; None if no network was trained alone."""
     workflow: Workflow
 
     @property
     def best(self) -> Row:
-        """The network of the front with the lowest first objective that keeps all limits.
+        """The network of the front with the lowest first objective that keeps all limits, including as measured.
 
         Raises:
             NasError: none does.
@@ -136,7 +136,7 @@ class Found:
         return fronts.first_kept(self.front, self.study, seen=seen)
 
     def network(self, row: Row) -> nn.Module:
-        """A network of the front: an object of your own class, with its own weights, in evaluation mode.
+        """Return a network of the front: an object of your own class, with its own weights, in evaluation mode.
 
         Raises:
             NasError: the run needed no trained weights, so there are none.
@@ -145,10 +145,10 @@ class Found:
         return self.workflow.taken(row.arch).eval()
 
     def export(self, row: Row, to: Path | str, formats: Sequence[str] = ()) -> Exported:
-        """Writes a network of the front as files that run without this package; what `nas export` does.
+        """Write a network of the front as files that run without this package, like `nas export`.
 
         Args:
-            formats: of `supernets.export.FORMATS`; all that this machine can write where it is empty.
+            formats: from `supernets.export.FORMATS`; if empty, all that this machine can write.
 
         Raises:
             NasError: a format is unknown, or the networks have no weights.
@@ -166,19 +166,19 @@ def search(
     placement: Placement = HERE,
     listener: Listener | None = None,
 ) -> Found:
-    """Train, measure, search, judge and verify: all that `nas search` does, as one call.
+    """Measure, train, search, judge and verify, like `nas search`, and return the result.
 
-    Stopped and called again, it goes on where it was; called when all is done, it finds what is there.
+    A repeated call resumes a stopped search, or returns the stored result of a finished one.
 
     Args:
-        run: a `Run`, or the path of a run file: only of those do `nas resume`, `nas export` and workers find the model.
-        storage: SQLAlchemy URL of the database of results, made where it is missing.
-        directory: folder for checkpoints; ``runs/NAME`` if left out, as on the command line.
+        run: a `Run`, or the path of a run file; `nas resume`, `nas export` and workers need the file.
+        storage: SQLAlchemy URL of the database of results, created if missing.
+        directory: folder for checkpoints; None for ``runs/NAME``, as on the command line.
         placement: where evaluations run.
-        listener: what is told as it goes on; None to hear nothing.
+        listener: receives the progress; None for silence.
 
     Raises:
-        NasError: what a user can put right, in one line.
+        NasError: an error that the user can correct, in one line.
     """
     from nas.run_file import blaming, load
     from nas.stages.workflow import Workflow

@@ -1,4 +1,4 @@
-"""The study of a run: what it searches, where it begins, what it evaluates, and what its figures hold for."""
+"""Opens the study of a run: its space, initial networks, evaluator and conditions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_study(
     """Return the study of the run, with the evaluations stored so far."""
     settle_limits(workflow)
     if workflow.run.trains:
-        workflow.supernet  # noqa: B018 - its training may close options
+        workflow.supernet  # noqa: B018 - training may close options
     run = workflow.run
     learnt = distributions(workflow, predictors, name)
     searcher, settings = read(run.searcher, SEARCHERS)
@@ -64,7 +64,7 @@ def open_study(
 
 
 def _conditions(workflow: Workflow) -> dict[str, Any]:
-    """What the study's metrics and limits hold for."""
+    """Return the conditions under which the study's metrics and limits hold."""
     run = workflow.run
     batch = {"latency_batch": run.latency_batch} if run.latency_batch > 1 else {}
     known = [study.settings.get("parent", {}) for study in workflow.repository.studies() if study.name == run.name]
@@ -87,16 +87,16 @@ def _evaluate(workflow: Workflow) -> Evaluate:
 
 
 def _data(workflow: Workflow) -> str:
-    """A digest of all that evaluations depend on but the trained weights: proxies also depend on the seed."""
+    """Return a digest of everything that evaluations depend on, except trained weights; proxies depend on the seed."""
     run = workflow.run
-    if run.measured_metrics:  # functions of the run's own, which nothing can compare
+    if run.measured_metrics:  # the run's own functions cannot be compared, so its name stands for them
         return digest([run.task.digest, run.seed, run.name])
-    if not run.trains:  # nothing else would tell the networks of one run from those of another
+    if not run.trains:  # only the initial weights distinguish networks of different runs
         return digest([run.task.digest, workflow.initial.digest(), run.seed])
     return digest([run.task.digest, run.seed]) if run.proxies else run.task.digest
 
 
-# --- where it begins, and what it searches
+# --- initial networks and space
 
 
 def begin_with(workflow: Workflow, study: str) -> None:

@@ -21,7 +21,7 @@ from supernets import ranking, standalone
 
 
 class TrustStage:
-    """Plans the trainings of a trust report, does those that are missing, and stores each at once."""
+    """Plans the trainings of a trust report, runs the missing ones, and stores each at once."""
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
@@ -103,7 +103,7 @@ class TrustStage:
 
     @property
     def _trained_space(self) -> Space:
-        """Without what the training has closed, once there is a training."""
+        """The run's space without the options that its training has closed, once it is trained."""
         known = self.workflow.trained_result()
         return narrowed(self.workflow.run.space, known.closed) if known else self.workflow.run.space
 
@@ -112,7 +112,7 @@ class TrustStage:
         return standalone.macs(self.workflow.initial, self.workflow.run.task)
 
     def _front(self) -> list[Architecture]:
-        """The front as the search saw it: labels do not change which networks have them."""
+        """Return the uncorrected front, since labels must not change which networks receive labels."""
         repository, name = self.workflow.repository, self.workflow.run.name
         if name not in {record.name for record in repository.studies()}:
             return []

@@ -1,7 +1,7 @@
-"""Trainings of a run under a budget: networks alone by Hyperband or by forecasts, settings of a training by CARBS.
+"""Trains under a budget: a run's networks alone, with Hyperband or forecasts, or settings of a training, with CARBS.
 
-What was found lies beside the run's other files, so that the same call goes on where a stopped one was. On a cluster
-each training is one evaluation of a `RayExecutor`: see docs/decisions/tuning-on-a-cluster.md.
+Results are stored beside the run's other files, so a repeated call resumes a stopped one. On a cluster, each training
+is one evaluation of a `RayExecutor`: see docs/decisions/tuning-on-a-cluster.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from supernets.scaled import initialised
 from supernets.training import TrainingConfig, train_network
 
 OF = ("supernet", "network")
-"""Whose training settings are tuned for."""
+"""Trainings whose settings can be tuned."""
 _JUDGED = 4  # random networks that judge a supernet, beside the largest and the smallest
 
 OnTrial = Callable[[Trial], None]
@@ -48,15 +48,15 @@ def hyperband(
     run_file: Path | None = None,
     on_trial: OnTrial | None = None,
 ) -> Hyperband:
-    """Hyperband over the networks of a run, trained alone; `.run(27)` goes up to 27 times the steps of `budget`.
+    """Return a Hyperband over the networks of a run, trained alone; `.run(27)` trains up to 27 times `budget`'s steps.
 
     Args:
-        directory: for `hyperband.jsonl` and checkpoints; it must be one that workers see too, for trainings to go on.
+        directory: for `hyperband.jsonl` and checkpoints; workers must share it to resume trainings.
         budget: the training of the smallest budget.
-        run_file: that workers load the run from; None trains in this process.
+        run_file: file from which workers load the run; None trains in this process.
 
     Raises:
-        NasError: a setting that cannot be, or the directory holds another search.
+        NasError: a setting is invalid, or the directory holds another search.
     """
     networks = str((directory / "networks").absolute())
     recipe = Deferred(partial(_stand_alone, str(run_file), budget, networks)) if run_file else None  # type: ignore[arg-type]
@@ -93,16 +93,15 @@ def forecast(
     run_file: Path | None = None,
     on_trial: OnTrial | None = None,
 ) -> Forecasting:
-    """Forecasting Model Search over the networks of a run, trained alone; `.run(60)` pays for sixty epochs.
+    """Return a Forecasting Model Search over a run's networks, trained alone; `.run(60)` spends sixty epochs.
 
     Args:
-        directory: as of `hyperband`.
-        epoch: the training of one epoch; with a constant learning rate.
-        largest, pool, start, at_once, executor, on_trial: as of `Forecasting`.
-        run_file: as of `hyperband`.
+        directory, run_file: as in `hyperband`.
+        epoch: the training of one epoch, with a constant learning rate.
+        largest, pool, start, at_once, executor, on_trial: as in `Forecasting`.
 
     Raises:
-        NasError: a setting that cannot be, or the directory holds another search.
+        NasError: a setting is invalid, or the directory holds another search.
     """
     networks, weights = str((directory / "networks").absolute()), str((directory / "forecast").absolute())
     recipe = Deferred(partial(_watched, str(run_file), epoch, networks, weights)) if run_file else None  # type: ignore[arg-type]
@@ -137,17 +136,17 @@ def carbs(
     run_file: Path | None = None,
     on_trial: OnTrial | None = None,
 ) -> SettingsSearch:
-    """CARBS over some settings of the run's training; `.run(20)` trains twenty times.
+    """Return a CARBS search over settings of the run's training; `.run(20)` trains twenty times.
 
     Args:
         directory: for `carbs-OF.jsonl` and checkpoints.
-        names: of `nas.fidelity.settings.TUNABLE`.
-        of: "supernet", which a few networks judge by inherited weights, or "network": the largest one, trained alone.
-        at_once, executor, on_trial: as of `SettingsSearch`.
-        run_file: as of `hyperband`.
+        names: settings from `nas.fidelity.settings.TUNABLE`.
+        of: "supernet", judged by a few networks with inherited weights, or "network", the largest one trained alone.
+        at_once, executor, on_trial: as in `SettingsSearch`.
+        run_file: as in `hyperband`.
 
     Raises:
-        NasError: a setting that cannot be, or the directory holds another search.
+        NasError: a setting is invalid, or the directory holds another search.
     """
     if of not in OF:
         raise NasError(f"settings are tuned of {of!r}: choose one of {', '.join(OF)}")
@@ -177,10 +176,10 @@ def _settings_training(run_file: str, config: TrainingConfig, of: str, place: st
 
 @dataclass
 class SettingsTraining:
-    """Trains with given settings, and tells the task's metrics; the cost is the number of examples trained on.
+    """Trains with given settings; returns the task's metrics, and the number of training examples used as `cost`.
 
     Args:
-        place: for checkpoints; a training that was stopped goes on.
+        place: for checkpoints; a stopped training resumes.
     """
 
     run: Run
@@ -191,9 +190,9 @@ class SettingsTraining:
         given: dict[str, Any] = {name: value for name, value in settings.items() if name in TUNABLE}
         task = self.run.task
         if "batch_size" in given:
-            task = copy.deepcopy(task)  # one task may hold another, and its size of batches
+            task = copy.deepcopy(task)  # deep, since a task may contain another with its own batch size
             task.batch_size = given.pop("batch_size")
-        seed = self.run.training.seed + settings["number"]  # who is tried again has another luck
+        seed = self.run.training.seed + settings["number"]  # repeated settings get another seed
         config = replace(self.run.training, **given, seed=seed, evaluate_every=0)
         run = replace(self.run, task=task, training=config)
         found = (_of_supernet if self.of == "supernet" else _of_network)(run, Path(self.place) / settings.digest)
@@ -201,7 +200,7 @@ class SettingsTraining:
 
 
 def _of_supernet(run: Run, place: Path) -> dict[str, float]:
-    """Means over a few networks with inherited weights, the same ones whatever the settings."""
+    """Return mean metrics of a few networks with inherited weights, the same networks for all settings."""
     supernet = evaluators.untrained(run)
     training.train(supernet, run.task, run.training, directory=place, progress=False)
     judged = [run.space.largest(), run.space.smallest(), *run.space.sample_many(_JUDGED, np.random.default_rng(0))]
@@ -210,7 +209,7 @@ def _of_supernet(run: Run, place: Path) -> dict[str, float]:
 
 
 def _of_network(run: Run, place: Path) -> dict[str, float]:
-    """Of the largest network, trained alone."""
+    """Return the metrics of the largest network, trained alone."""
     module = initialised(run.build, run.space.largest(), run.training, run.task.example(2))
     train_network(module, run.task, run.training, directory=place, progress=False)
     calibrate.recalibrate(module, run.task.calibration(calibrate.NUM_BATCHES))

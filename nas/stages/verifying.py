@@ -1,4 +1,4 @@
-"""The front verified: its networks themselves are measured, and tested on the test split."""
+"""Verifies the front: measures its networks themselves, and evaluates them on the test split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.stages.workflow import Workflow
 from nas.study import Study
 from search_spaces import Architecture
 
-_FEWEST_VERIFIED = 10  # before the search for networks that keep their limits is given up
+_FEWEST_VERIFIED = 10  # networks to verify at least, before giving up on networks that keep their limits
 
 
 def verify(workflow: Workflow, study: str, tick: Tick = silent) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
-"""A run with its database and its folder: what all stages of a search share.
+"""A run with its database and its folder, which all stages of a search share.
 
-The stages are functions of a workflow, in the files beside this one; `search.find` calls them in order. Each finds what
-an earlier call has done in the database and the folder, and does the rest: calling any of them again after a kill loses
+The stages are functions of a workflow, in the modules beside this one; `search.find` calls them in order. Each reuses
+the results of earlier calls in the database and the folder and computes the rest, so that a call after a kill loses
 nothing and computes nothing twice.
 """
 
@@ -48,30 +48,29 @@ class Workflow:
     """One run, its database, the folder for its files, and its supernet.
 
     Args:
-        run_file: the Python file of the run, which workers load; in process it is only recorded.
-        placement: where evaluations run; the run's time limit holds unless it has one of its own.
-        progress: bars on a terminal and log lines elsewhere.
+        run_file: the Python file of the run, which workers load; without workers it is only recorded.
+        placement: where evaluations run; without its own time limit, the run's applies.
+        progress: whether to show bars on a terminal and log lines elsewhere.
 
-    Use it as a context manager or call `close`: that ends the workers and closes the database.
+    Use it as a context manager or call `close`, which ends the workers and closes the database.
 
     Raises:
-        NasError: workers are asked for and have no run file to load; or the run names a target that the database does
-            not know.
+        NasError: workers have no run file to load, or the run names a target that is not in the database.
     """
 
     run: Run
-    """Stages replace it: limits become absolute, training may close options, a front may be put first."""
+    """Stages replace it: they make limits absolute, close options after training, or add networks to begin with."""
     repository: Repository
     directory: Path
     run_file: Path | None = None
     placement: Placement = HERE
     progress: bool = True
     targets: dict[str, Target] = field(init=False)
-    """Those that objectives and limits name, by name."""
+    """The targets of objectives and limits, by name."""
     parent: dict[str, float] = field(default_factory=dict, init=False)
-    """What relative limits are multiples of, once `parent.settle_limits` has run."""
+    """The parent's metrics that relative limits refer to, after `parent.settle_limits`."""
     gates: Gates | None = field(default=None, init=False, repr=False)
-    """Learnt already, for a run that sorts by them."""
+    """Learned gates for a run that sorts by them; None if they are not learned yet."""
     _taken: dict[Architecture, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +92,7 @@ class Workflow:
 
     @cached_property
     def executor(self) -> Executor:
-        """Runs the evaluations."""
+        """The executor of evaluations."""
         return self.placement.executor()
 
     # --- the supernet
@@ -107,7 +106,7 @@ class Workflow:
     def initial(self) -> Supernet:
         """The supernet, with its initial weights until `supernet` is asked for.
 
-        Units are sorted once: a training that resumes from a checkpoint has their order from there.
+        Units are sorted once: a training that resumes takes their order from its checkpoint.
         """
         begun = bool(self.run.sort) and newest(self.checkpoints).step > 0
         return evaluators.untrained(self.run, sort=not begun, gates=self.gates)
@@ -174,7 +173,7 @@ class Workflow:
             )
 
     def _team(self) -> AbstractContextManager[Team]:
-        """Who trains: other processes too, if any steps are left."""
+        """Return the team that trains: this process, with others if steps are left and `trainers` is above 1."""
         if self.placement.trainers == 1 or newest(self.checkpoints).step >= self.run.training.steps:
             return nullcontext(ALONE)
         assert self.run_file is not None
@@ -228,11 +227,11 @@ class Workflow:
         return evaluators.CostModel(self.initial, self.run.task, {})
 
     def network(self, arch: Architecture) -> nn.Module:
-        """The network of an architecture as it was evaluated, independent of the supernet."""
+        """Return the network of an architecture as it was evaluated, independent of the supernet."""
         return evaluators.network(self.supernet, self.run.task, arch)
 
     def taken(self, arch: Architecture) -> nn.Module:
-        """The network as it is exported: the same, with its layers reconstructed if the run says so."""
+        """Return the network as exported: `network`, with reconstructed layers if the run sets `reconstruct`."""
         if not self.run.reconstruct:
             return self.network(arch)
         if arch not in self._taken:

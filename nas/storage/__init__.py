@@ -1,16 +1,16 @@
-"""The database of results, the only truth a study resumes from: frozen records in, frozen records out.
+"""The database of results, the only state from which a study resumes: it takes and returns frozen records.
 
-One class, `Repository`, on SQLite (`sqlite:///nas.db`) or PostgreSQL (`postgresql+psycopg://user@host/database`).
-Tables and rows stay private to this package and `nas/migrations`.
+One class, `Repository`, works on SQLite (`sqlite:///nas.db`) and PostgreSQL
+(`postgresql+psycopg://user@host/database`). Tables and rows are private to this package and `nas/migrations`.
 
-Durability. An evaluation is stored as it comes, in a transaction of its own. SQLite runs in write-ahead mode with
-`synchronous=NORMAL`: what is committed survives the death of the process, however sudden, and a power cut never damages
-the file but may take back the last commits (https://www.sqlite.org/pragma.html#pragma_synchronous). What is lost is
-evaluated again on resuming, hence the default; `synchronous="FULL"` waits for the disk at every commit instead.
+Durability: the repository stores each evaluation at once, in its own transaction. SQLite runs in write-ahead mode with
+`synchronous=NORMAL`: committed transactions survive a crash of the process; a power cut never damages the file but may
+undo the last commits (https://www.sqlite.org/pragma.html#pragma_synchronous). A resumed study evaluates lost networks
+again, so this is the default; `synchronous="FULL"` waits for the disk at every commit instead.
 
-What a study was told never changes. An evaluation is keyed by (weights, architecture, data), and a second, different
-one of the same key (a retry after a failure, further metrics) is kept beside the first as another attempt. Each study
-points at the attempt it saw; `known_evaluations` merges the attempts for other studies.
+Evaluations of a study never change. The key of an evaluation is (weights, architecture, data); a later, different
+evaluation with the same key (a retry after a failure, further metrics) is stored as another attempt. Each study refers
+to the attempt that it used; `known_evaluations` merges the attempts for other studies.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from nas.storage.keeping import Keeping
 
 
 class Repository(Keeping, Hardware):
-    """Reads and writes all that is known of spaces, supernets, studies, hardware targets and latency predictors.
+    """Reads and writes spaces, supernets, studies, hardware targets and latency predictors.
 
-    How it is opened is told by `nas.storage.database.Database`, what it holds by the files of its parts.
+    `nas.storage.database.Database` documents how to open it; each base class documents what it stores.
     """
 
 

@@ -1,4 +1,4 @@
-"""Architectures, each stored once under a small number."""
+"""Stores each architecture once, under a small id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SELECT_IDS = sa.select(_arch.digest, _arch.id).where(expanding(_arch.digest))
 
 
 class Architectures(Database):
-    """Stores architectures and tells their numbers."""
+    """Stores architectures and returns their ids."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -27,7 +27,7 @@ class Architectures(Database):
         self._add_architectures = Prepared(insert, ("digest", "json"), self._engine.dialect)
 
     def _insert_architectures(self, connection: sa.Connection, texts: Mapping[str, str]) -> None:
-        # In sorted order: two writers of the same architectures then wait for one another, never in a circle.
+        # The sorted order prevents deadlocks between two writers of the same architectures.
         self._add_architectures(connection, [{"digest": digest, "json": texts[digest]} for digest in sorted(texts)])
 
     def _architecture_ids(self, connection: sa.Connection, digests: Iterable[str]) -> dict[str, int]:
@@ -39,7 +39,11 @@ class Architectures(Database):
         return {digest: self._architecture(digest, text) for rows in found for digest, text in rows}
 
     def _architecture(self, digest: str, text: str) -> Architecture:
-        """The architecture whose JSON this is, read when it is first looked into."""
+        """Return the architecture of a JSON text, which it parses on first access.
+
+        Raises:
+            DamageError: the text does not match the digest.
+        """
         if text_digest(text) != digest:
             raise damaged(f"architecture {digest}", self.url)
         return Architecture.stored(text, digest)

@@ -1,4 +1,4 @@
-"""A whole database looked through: its file, and whether every row says what was stored."""
+"""Checks a whole database: its file, and the digest of every row that has one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.storage import Repository
 
 
 def problems(repository: Repository) -> Iterator[str]:
-    """One line for each thing that is wrong; none where all is well."""
+    """Yield one line per problem; none if the database is sound."""
     yield from repository.structural_problems()
     studies: list[StudyRecord] = []
     for read in (repository.spaces, repository.supernets, repository.target_versions, repository.predictors):
@@ -41,7 +41,7 @@ def _failing(read: Callable[[], Any]) -> Iterator[str]:
 
 
 def _gaps(repository: Repository, study: StudyRecord) -> Iterator[str]:
-    """What is missing before the last batch: only that may be under way."""
+    """Yield a line if positions before the last batch are missing; only the last batch may be incomplete."""
     positions = repository.positions(study.name)
     batch = int(study.settings.get("batch") or 1)
     whole = positions[-1] // batch * batch if positions else 0

@@ -1,4 +1,4 @@
-"""From one database to another, SQLite or PostgreSQL: all of it, or one study with what it needs."""
+"""Copies one database to another, SQLite or PostgreSQL: everything, or one study with the records it refers to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from nas.storage import Repository
 from nas.storage.parts import findings, portions, put_findings, put_surroundings, surroundings
 
 Told = Callable[[str, int], None]
-"""Told the name of each study and how many evaluations it holds, once they are there."""
+"""Receives the name of each copied study and its number of evaluations."""
 
 
 def copy(source: Repository, destination: Repository, study: str | None = None, told: Told = lambda *_: None) -> None:
-    """Copies what is missing, compared with its digests on the way; a copy that was stopped may be repeated.
+    """Copy missing records and check their digests; repeat the call to complete an interrupted copy.
 
     Raises:
-        NasError: there is no such study, the destination has another one of the name, or something is damaged.
+        NasError: the study does not exist, the destination has a different study of this name, or a record is damaged.
     """
     studies = source.studies() if study is None else [source.study(study)]
     put_surroundings(destination, surroundings(source, None if study is None else studies[0]))

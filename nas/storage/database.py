@@ -1,4 +1,4 @@
-"""How the database is opened, closed and brought up to date, and what every transaction begins with."""
+"""Opens, upgrades and closes the database, and starts its transactions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nas.storage.sealed import damaged
 
 
 class Database:
-    """A database of this package's version: opened, closed and brought up to date; its transactions.
+    """A database in this package's version, with its transactions.
+
+    It creates a missing database. Writers of different processes take turns; each waits up to 30 seconds.
 
     Args:
-        url: An SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
-        read_only: Open what exists and never write, for readers beside a running study.
-        patience: Seconds for which a call waits for a database that does not answer any more; readers do not wait.
-        synchronous: When SQLite waits for the disk; see the head of `nas.storage`. PostgreSQL has its own settings.
-
-    A missing database is created. Writers of different processes take turns, waiting up to 30 seconds for one another.
+        url: SQLAlchemy URL. `sqlite://` is a database in memory, for one thread.
+        read_only: open an existing database and never write, to read while a study runs.
+        patience: seconds for which a call waits for a database that stops answering; read-only ones do not wait.
+        synchronous: when SQLite waits for the disk; see `nas.storage`. PostgreSQL has its own settings.
 
     Raises:
-        NasError: The database cannot be opened or is of another version than this package.
+        NasError: the database cannot be opened, or has a different version from this package.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Gives all connections back; the repository opens new ones if it is used again."""
+        """Close all connections; the next call opens new ones."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -75,18 +75,18 @@ class Database:
     # --- versions
 
     def version(self) -> str:
-        """The version of the database, which is also this package's."""
+        """Return the version of the database, which is also this package's."""
         with self._reading() as connection:
             return opening.stored_version(connection) or ""
 
     @staticmethod
     def upgrade(url: str = DEFAULT_URL) -> tuple[str | None, str]:
-        """Brings a database to this package's version, in one transaction; returns the versions before and after.
+        """Upgrade a database to this package's version, in one transaction; return the versions before and after.
 
-        A missing or empty database is created; one that is already at this version is left as it is.
+        This creates a missing database and leaves a current one unchanged.
 
         Raises:
-            NasError: The database cannot be opened, or a newer version of this package wrote it.
+            NasError: the database cannot be opened, or a newer version of this package wrote it.
         """
         return opening.upgrade(opening.parsed(url))
 
@@ -123,7 +123,7 @@ class Database:
             yield connection
 
     def _fetch(self, connection: sa.Connection, query: sa.Select[Any], parameters: dict[str, Any]) -> Sequence[Any]:
-        """Many rows as the driver gives them: SQLAlchemy's take a third longer."""
+        """Return the driver's own rows, for large results: SQLAlchemy's rows take a third longer."""
         compiled = query.compile(dialect=connection.dialect)
         names = getattr(compiled, "positiontup", None)
         values = parameters if names is None else tuple(parameters[name] for name in names)
@@ -135,13 +135,13 @@ class Database:
             raise exc.DBAPIError.instance(str(compiled), values, error, driver) from error
 
     def _insert_new(self, table: sa.Table, *key: str) -> sa.Insert:
-        """An insertion that leaves rows alone whose key exists."""
+        """Return an insertion that skips rows whose key exists."""
         insert = self._inserter(table)
         statement: sa.Insert = insert.on_conflict_do_nothing(index_elements=key or table.primary_key.columns.keys())
         return statement
 
     def _insert_or_update(self, table: sa.Table) -> sa.Insert:
-        """An insertion that overwrites rows whose key exists."""
+        """Return an insertion that overwrites rows whose key exists."""
         insert = self._inserter(table)
         values = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
         statement: sa.Insert = insert.on_conflict_do_update(
@@ -151,7 +151,7 @@ class Database:
 
 
 def _inserter(dialect: str) -> Callable[[sa.Table], Any]:
-    """Insertions that say what becomes of rows whose key exists; the other dialect need not be loaded."""
+    """Return the dialect's `insert`, which supports conflict clauses, without loading the other dialect."""
     if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
     else:
@@ -160,9 +160,9 @@ def _inserter(dialect: str) -> Callable[[sa.Table], Any]:
 
 
 class Prepared:
-    """An insertion compiled once and run by the driver alone.
+    """An insertion that is compiled once and that the driver runs directly.
 
-    What SQLAlchemy does to every row of parameters takes longer than SQLite takes to store it.
+    SQLAlchemy takes longer to process a row of parameters than SQLite takes to store it.
     """
 
     def __init__(self, statement: sa.Insert, columns: Sequence[str], dialect: sa.Dialect) -> None:

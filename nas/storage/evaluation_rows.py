@@ -1,4 +1,4 @@
-"""Rows of evaluations: their columns, what shows that they are sound, and what is made of them."""
+"""Rows of evaluations: their columns, the check of their digests, and their conversion to records and columns."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from search_spaces import Architecture
 
 _arch, _e = tables.architectures.c, tables.evaluations.c
 CONTENT = ("metric_set_id", "metric_values", "error", "seconds", "worker")
-"""Columns of what was found, beside the key and the digest."""
+"""Columns of the result, without the key and the digest."""
 SELECTED = (_arch.digest, _e.context_id, _e.attempt, *(_e[name] for name in CONTENT), _e.digest)
-"""What every query of evaluations begins with, in the order that the functions below count on."""
+"""First columns of every query of evaluations; the functions below rely on this order."""
 _NAME, _SET, _VALUES, _ERROR, _SECONDS, _WORKER, _DIGEST = 0, 3, 4, 5, 6, 7, 8
 
 Row = Sequence[Any]
 Names = Mapping[int, tuple[str, ...]]
-"""Of metrics, by the number of their set."""
+"""Names of metrics by the id of their set."""
 
 
 def content(evaluation: Evaluation, metric_set: int) -> tuple[Any, ...]:
-    """What is stored of an evaluation, in the order of `CONTENT`."""
+    """Return the stored values of an evaluation, in the order of `CONTENT`."""
     values = struct.pack(f"<{len(evaluation.metrics)}d", *evaluation.metrics.values())
     return metric_set, values, evaluation.error, evaluation.seconds, evaluation.worker
 
 
 def names_of(evaluation: Evaluation) -> str:
-    """The names of its metrics as a set of them is stored."""
+    """Return the names of an evaluation's metrics as the JSON text of a metric set."""
     return json.dumps(list(evaluation.metrics))
 
 
 def is_sound(row: Row, names: Names) -> bool:
-    """Whether a row says what was stored."""
+    """Return whether a row matches its digest."""
     try:
         return evaluation_digest(*row[:_DIGEST]) == row[_DIGEST] and len(row[_VALUES]) == 8 * len(names[row[_SET]])
-    except (TypeError, ValueError, AttributeError, KeyError, struct.error):  # another type, or nothing
+    except (TypeError, ValueError, AttributeError, KeyError, struct.error):  # a value of another type, or NULL
         return False
 
 
 def evaluation_of(row: Row, arch: Architecture, names: Names) -> Evaluation:
-    """The evaluation that a sound row holds."""
+    """Return the evaluation of a sound row."""
     values = struct.unpack(f"<{len(row[_VALUES]) // 8}d", row[_VALUES])
     return Evaluation(arch, dict(zip(names[row[_SET]], values, strict=True)), row[_ERROR], row[_SECONDS], row[_WORKER])
 
 
 def as_columns(rows: Sequence[Row], positions: Sequence[int], names: Names) -> Columns:
-    """Sound rows, in order, as columns."""
+    """Return sound rows as columns, in the given order."""
     if not rows:
         none = np.zeros(0)
         return Columns(none.astype(np.int64), (), (), none, (), {})

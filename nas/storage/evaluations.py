@@ -1,4 +1,4 @@
-"""The evaluations of studies, which other studies of the same weights and data take over."""
+"""Stores the evaluations of studies; other studies with the same weights and data reuse them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _SELECT_VERIFIED = (
     .order_by(_arch.digest)
 )
 _SEALED, _POSITION, _LINKED = range(len(SELECTED) - 1, len(SELECTED) + 2)
-# A broken reference gives an empty row, which is not what was stored, rather than none.
+# Outer joins: a broken reference gives a row of NULLs, which `is_sound` rejects, instead of no row.
 SELECT_STUDY = (
     sa.select(*SELECTED, _link.position, _link.digest)
     .join_from(tables.study_evaluations, tables.evaluations, isouter=True)
@@ -86,12 +86,12 @@ _SELECT_KNOWN = (
 
 
 def is_linked(row: Row) -> bool:
-    """Whether a row of `SELECT_STUDY` is the evaluation that the study saw."""
+    """Return whether a row of `SELECT_STUDY` is the evaluation that the study used."""
     return bool(row[_LINKED] == row[_SEALED])
 
 
 class Evaluations(Architectures, Lives):
-    """Evaluations of studies and what their networks showed themselves."""
+    """Stores evaluations of studies, and the metrics measured on the networks themselves."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -99,7 +99,7 @@ class Evaluations(Architectures, Lives):
         self._context_ids: dict[tuple[str, str], int] = {}
         self._metric_set_ids: dict[str, int] = {}
         self._new_metric_set = self._insert_new(tables.metric_sets, "digest")
-        self._new_context = self._insert_new(tables.contexts, "weights", "data")  # built once: they are on the hot path
+        self._new_context = self._insert_new(tables.contexts, "weights", "data")  # built once, for speed
         self._add_evaluations = Prepared(sa.insert(tables.evaluations), tables.evaluations.columns.keys(), dialect)
         given = [column.name for column in tables.study_evaluations.columns if column.name != "stored"]
         self._add_links = Prepared(self._linking(), given, dialect)
@@ -113,20 +113,20 @@ class Evaluations(Architectures, Lives):
         data: str,
         lives: Mapping[int, Life] | None = None,
     ) -> None:
-        """Stores evaluations at their positions in a study, in one transaction: either all are there or none.
+        """Store evaluations at their positions in a study, in one transaction.
 
-        A later position may be stored before an earlier one. What is there already and equal stays as it is, so that a
-        caller who was not told whether a commit succeeded may repeat it.
+        Positions may come in any order. Equal evaluations that are already stored stay unchanged, so a caller may
+        repeat the call after a commit whose outcome is unknown.
 
         Args:
-            weights: Digest of the weights that were evaluated.
-            data: Digest of the data and the settings of the evaluation.
-            lives: What is known of where they come from. What is stored now needs no time and no life; `Life()` says
-                that nothing is known, not even when it was stored first.
+            weights: digest of the evaluated weights.
+            data: digest of the data and the settings of the evaluation.
+            lives: origins and times by position. The database sets the time of an evaluation that has no life or a life
+                without a time, except for `Life()`: its time and origin stay unknown.
 
         Raises:
-            NasError: The study is unknown, another process drives it, a position holds another evaluation, or the study
-                holds one of the architectures at another position.
+            NasError: the study is unknown, another process drives it, a position holds a different evaluation, or the
+                study holds one of the architectures at another position.
         """
         if evaluations:
             _refuse_twice(study_name, evaluations.values())
@@ -134,22 +134,27 @@ class Evaluations(Architectures, Lives):
                 self._store(study_name, evaluations, weights, data, lives or {})
 
     def append_evaluations(self, study_name: str, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
-        """Stores evaluations at the end of a study, as `store_evaluations` does."""
+        """Store evaluations at the end of a study: see `store_evaluations`."""
         if evaluations:
             end = self._end_of_study(study_name)
             self.store_evaluations(study_name, dict(enumerate(evaluations, start=end)), weights, data)
 
     def evaluations(self, study_name: str) -> list[Evaluation]:
-        """The evaluations of a study in order of position; NasError if there is no such study."""
+        """Return the evaluations of a study in order of position.
+
+        Raises:
+            NasError: the study does not exist.
+            DamageError: an evaluation does not match its digest.
+        """
         return list(self.placed_evaluations(study_name).values())
 
     @patient
     def placed_evaluations(self, study_name: str) -> dict[int, Evaluation]:
-        """The evaluations of a study by position, in its order: those under way leave gaps.
+        """Return the evaluations of a study by position, ascending; unfinished evaluations leave gaps.
 
         Raises:
-            NasError: there is no such study.
-            DamageError: an evaluation is not what was stored.
+            NasError: the study does not exist.
+            DamageError: an evaluation does not match its digest.
         """
         with self._reading() as connection:
             rows, names = self._study_rows(connection, study_name, _arch.json)
@@ -157,11 +162,11 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def columns(self, study_name: str) -> Columns:
-        """The evaluations of a study as columns, which takes a tenth of the time.
+        """Return the evaluations of a study as columns, in a tenth of the time that records take.
 
         Raises:
-            NasError: there is no such study.
-            DamageError: an evaluation is not what was stored.
+            NasError: the study does not exist.
+            DamageError: an evaluation does not match its digest.
         """
         with self._reading() as connection:
             rows, names = self._study_rows(connection, study_name)
@@ -169,10 +174,10 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def architectures(self, digests: Iterable[str]) -> dict[str, Architecture]:
-        """Those of these digests that are stored, by digest.
+        """Return the stored architectures among these digests, by digest.
 
         Raises:
-            DamageError: one is not what was stored.
+            DamageError: an architecture does not match its digest.
         """
         with self._reading() as connection:
             return self._read_architectures(connection, digests)
@@ -180,7 +185,7 @@ class Evaluations(Architectures, Lives):
     def _study_rows(
         self, connection: sa.Connection, name: str, *further: sa.Column[Any]
     ) -> tuple[Sequence[sa.Row[Any]], Names]:
-        """The rows of a study as `SELECT_STUDY` gives them, compared with their digests, and names of metrics."""
+        """Return the rows of `SELECT_STUDY`, checked against their digests, and the names of metrics."""
         study_id = self._study_id(connection, name)
         rows = self._fetch(connection, SELECT_STUDY.add_columns(*further), {"study_id": study_id})
         names = self._metric_names(connection)
@@ -191,7 +196,7 @@ class Evaluations(Architectures, Lives):
         return rows, names
 
     def _metric_names(self, connection: sa.Connection) -> Names:
-        """Names of metrics by the number of their set."""
+        """Return the names of metrics by the id of their set."""
         found = {}
         for key, digest, text in connection.execute(sa.select(_set.id, _set.digest, _set.names)):
             if text_digest(text) != digest:
@@ -201,7 +206,7 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def num_evaluations(self) -> dict[str, int]:
-        """How many evaluations each study holds, without reading them."""
+        """Return the number of evaluations of each study, without reading them."""
         counts = sa.select(tables.studies.c.name, sa.func.count(tables.study_evaluations.c.position)).join_from(
             tables.studies, tables.study_evaluations, isouter=True
         )
@@ -213,10 +218,10 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def known_evaluations(self, weights: str, data: str, digests: Iterable[str]) -> dict[str, Evaluation]:
-        """What any study has found about these architectures, by digest; those not evaluated are absent.
+        """Return the evaluations of these architectures from any study, by digest; unevaluated ones are absent.
 
-        Where studies measured different metrics, they are merged, the first value of each. Failures are left out: the
-        next study may have more luck.
+        Merges evaluations with different metrics and keeps the first value of each. Omits failures, since a retry may
+        succeed.
         """
         found: dict[str, Evaluation] = {}
         with self._reading() as connection:
@@ -233,10 +238,10 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def add_verified(self, study_name: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Stores what the networks of a study's architectures, by digest, showed themselves; new figures replace old.
+        """Store metrics measured on the networks of a study, by digest; new figures replace old ones.
 
         Raises:
-            NasError: The study is unknown, or holds no evaluation of an architecture.
+            NasError: the study is unknown, another process drives it, or it has no evaluation of an architecture.
         """
         with self._writing() as connection:
             self._check_lease(connection, study_name)
@@ -259,11 +264,11 @@ class Evaluations(Architectures, Lives):
 
     @patient
     def verified(self, study_name: str) -> dict[str, dict[str, float]]:
-        """What the networks of a study's architectures showed themselves, by digest.
+        """Return the metrics measured on the networks of a study, by digest.
 
         Raises:
-            NasError: there is no such study.
-            DamageError: what is stored is not what was stored.
+            NasError: the study does not exist.
+            DamageError: a row does not match its digest.
         """
         with self._reading() as connection:
             rows = connection.execute(_SELECT_VERIFIED, {"study_id": self._study_id(connection, study_name)}).all()
@@ -299,7 +304,7 @@ class Evaluations(Architectures, Lives):
             if conflict := _conflict(name, held, evaluations):
                 raise NasError(conflict) from error
             new = {position: one for position, one in evaluations.items() if position not in held}
-            if in_turn and len(new) == len(evaluations):  # it is no position that was taken
+            if in_turn and len(new) == len(evaluations):  # the conflict is not about a position
                 raise
             if new:
                 self._store(name, new, weights, data, lives, in_turn=True)
@@ -315,7 +320,7 @@ class Evaluations(Architectures, Lives):
         return end
 
     def _known_study_id(self, connection: sa.Connection, name: str) -> int:
-        """As this repository first saw it: a study that was deleted and created anew is another one."""
+        """Return the id that this repository first saw: a deleted and recreated study is a different one."""
         return self._study_ids.get(name) or self._study_id(connection, name)
 
     def _context_id(self, connection: sa.Connection, weights: str, data: str) -> int:
@@ -329,11 +334,12 @@ class Evaluations(Architectures, Lives):
     def _insert_evaluations(
         self, connection: sa.Connection, context_id: int, evaluations: Sequence[Evaluation], in_turn: bool
     ) -> list[dict[str, Any]]:
-        """Stores what is new; returns the key of each evaluation, in order.
+        """Store new evaluations; return the key of each evaluation, in order.
 
         Args:
-            in_turn: whether writers of one context take turns, as all writers of SQLite do. Else two that find
-                something of one architecture at once may number it alike, and one of them has an IntegrityError.
+            in_turn: whether writers of one context take turns, as writers of SQLite always do. Otherwise two writers
+                may give concurrent results of one architecture the same attempt number, and one gets an
+                IntegrityError.
         """
         if in_turn and connection.dialect.name == "postgresql":
             context = sa.select(tables.contexts.c.id).where(tables.contexts.c.id == context_id)
@@ -351,7 +357,7 @@ class Evaluations(Architectures, Lives):
             links.append(key)
             if attempt == len(attempts):
                 new.append(key | dict(zip(CONTENT, found, strict=True)))
-        if new:  # in one order for all writers, who else wait for one another in a circle
+        if new:  # the same order for all writers prevents deadlocks
             self._add_evaluations(connection, sorted(new, key=itemgetter("architecture_id")))
         return links
 
@@ -364,7 +370,11 @@ class Evaluations(Architectures, Lives):
         return self._metric_set_ids[names]
 
     def _held(self, name: str) -> dict[int, Evaluation]:
-        """What a study holds; NasError if it is not the one that this repository first saw."""
+        """Return the evaluations of a study by position.
+
+        Raises:
+            NasError: the study was deleted and created again since this repository first saw it.
+        """
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
         if self._study_ids.get(name, study_id) != study_id:
@@ -373,7 +383,7 @@ class Evaluations(Architectures, Lives):
 
 
 def _conflict(name: str, held: Mapping[int, Evaluation], evaluations: Mapping[int, Evaluation]) -> str:
-    """Why evaluations are refused by a study that holds others; empty where nothing stands against them."""
+    """Return why the held evaluations of a study exclude new ones; empty if they do not."""
     for position, evaluation in evaluations.items():
         if position in held and held[position] != evaluation:
             taken = f"position {position} of study {name!r} is taken, it holds {len(held)} evaluations"
@@ -397,7 +407,7 @@ def _refuse_twice(study_name: str, evaluations: Iterable[Evaluation]) -> None:
 def _attempts(
     connection: sa.Connection, context_id: int, digests: Iterable[str]
 ) -> tuple[dict[str, int], dict[str, list[tuple[Any, ...]]]]:
-    """By digest, the id of each architecture and what its earlier attempts in this context found."""
+    """Return, by digest, the id of each architecture and the results of its earlier attempts in this context."""
     ids: dict[str, int] = {}
     stored: dict[str, list[tuple[Any, ...]]] = {}
     for chunk in chunks(digests):

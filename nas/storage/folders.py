@@ -1,7 +1,7 @@
-"""A study as a folder of files that others can read: study.json, evaluations.parquet, and their SHA-256 in SHA256SUMS.
+"""Exports and imports a study as a folder: study.json, evaluations.parquet, and their SHA-256 in SHA256SUMS.
 
-In the table of evaluations a row is one evaluation and a column of metrics is called as in "metrics.error"; names that
-are not plain are spelled as in JSON.
+The table has one row per evaluation. Columns of metrics have names such as "metrics.error", with JSON's escapes for
+special characters.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from search_spaces.reading import MalformedError, file_bytes, json_value
 
 JSON, TABLE, SUMS = "study.json", "evaluations.parquet", "SHA256SUMS"
 _MOST_BYTES = 2**30
-"""Of a file, and of the table as it is in memory."""
+"""Largest size of a file, and of the uncompressed table."""
 _METRIC = "metrics."
 _COLUMNS = ("position", "architecture", "weights", "data", "error", "seconds", "worker", "stored", "origin")
 _OPTIONAL = ("error", "stored", "origin")
 _LATER = ("stored", "origin")
-"""Columns that tables of revisions before 0005 lack: of their evaluations that is not known."""
+"""Columns that tables of revisions before 0005 lack; imported evaluations then have unknown values."""
 _REMEDY = "export the study again, or copy its whole folder again"
 
 
 @dataclass(frozen=True)
 class _Document:
-    """What study.json holds: all but the evaluations."""
+    """Content of study.json: everything but the evaluations."""
 
     format: Literal[1]
     study: StudyRecord
@@ -48,16 +48,14 @@ class _Document:
     distributions_key: str
     surroundings: Surroundings
     revision: str = ""
-    """Of the database that it comes from; empty before 0005 told it."""
+    """Revision of the source database; empty if it is older than 0005."""
 
 
 def export_study(source: Repository, name: str, folder: Path) -> int:
-    """Writes a study with what it needs into a new folder, which appears whole or not at all.
-
-    Returns the number of evaluations.
+    """Write a study and the records it refers to into a new folder, atomically; return the number of evaluations.
 
     Raises:
-        NasError: there is no such study, the folder holds something, or what is stored is damaged.
+        NasError: the study does not exist, the folder is not empty, or a record is damaged.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NasError(f"{folder} is there already; name a folder that is new or empty")
@@ -75,7 +73,7 @@ def export_study(source: Repository, name: str, folder: Path) -> int:
     files = {JSON: json.dumps(asdict(document), indent=1).encode(), TABLE: _table(found)}
     files[SUMS] = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # that of one that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed export
     partial.mkdir(parents=True)
     try:
         for file, content in files.items():
@@ -87,15 +85,13 @@ def export_study(source: Repository, name: str, folder: Path) -> int:
 
 
 def import_study(folder: Path, destination: Repository) -> tuple[str, int]:
-    """Stores the study of a folder, when all of it is found to be sound; repeated, it stores what is missing.
+    """Store the study of a folder after checking all of it; return its name and its number of evaluations.
 
-    Paths of code are not taken over: the study is not tied to a run file, for a folder may come from anywhere.
-
-    Returns the study's name and the number of its evaluations.
+    A repeated call stores only missing records. The import drops the path of the run file, since the folder may come
+    from an untrusted source.
 
     Raises:
-        NasError: a file is not as it was written, or not what an export writes; or the database holds another study of
-            the name.
+        NasError: a file was changed or is not an export's, or the database holds a different study of this name.
     """
     files = _sound_files(folder)
     document = _document(folder / JSON, files[JSON])
@@ -118,7 +114,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _sound_files(folder: Path) -> dict[str, bytes]:
-    """The content of both files, compared with their hashes."""
+    """Return the content of the files after checking their hashes."""
     files = {}
     for name in (SUMS, JSON, TABLE):
         try:
@@ -159,7 +155,7 @@ def _refuse_newer(path: Path, value: Any) -> None:
 
 
 def _table(found: Findings) -> bytes:
-    """Parquet, by position."""
+    """Return the evaluations as Parquet, by position."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -194,7 +190,7 @@ def _type(column: str) -> Any:
 
 
 def _evaluations(content: bytes) -> tuple[dict[Context, dict[int, Evaluation]], dict[int, Life]]:
-    """What `_table` wrote; MalformedError where something else did."""
+    """Return the evaluations and lives of a table; raise MalformedError unless `_table` could have written it."""
     found: dict[Context, dict[int, Evaluation]] = {}
     lives: dict[int, Life] = {}
     positions, digests = set(), set()
@@ -228,7 +224,7 @@ def _life(stored: float | None, origin: str | None, place: str) -> Life:
 
 
 def _rows(content: bytes) -> Iterator[dict[str, Any]]:
-    """The rows, each with its metrics by name; MalformedError where columns are others."""
+    """Yield the rows, each with its metrics by name; raise MalformedError for unexpected columns."""
     import pyarrow as pa
     from pyarrow import parquet
 

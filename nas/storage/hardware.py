@@ -1,4 +1,4 @@
-"""Hardware targets, what was measured on them and what predicts it."""
+"""Stores hardware targets, measurements on them and their latency predictors."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SELECT_MEASUREMENTS = (
 
 
 class Hardware(Architectures):
-    """Targets in all their versions, measurements of networks and latency predictors."""
+    """Stores all versions of targets, measurements of networks and latency predictors."""
 
     @patient
     def add_target(self, target: TargetRecord) -> None:
-        """Says what machine a name stands for now; its earlier versions stay, with what was measured on them."""
+        """Store a target as the current version of its name; earlier versions and their measurements stay."""
         texts = {name: dumps(name, getattr(target, name)) for name in ("settings", "description")}
         newest = sa.select(sa.func.coalesce(sa.func.max(tables.targets.c.position), 0) + 1)
         with self._writing() as connection:
@@ -41,17 +41,17 @@ class Hardware(Architectures):
             connection.execute(self._insert_or_update(tables.targets), [row])
 
     def targets(self) -> list[TargetRecord]:
-        """All hardware targets as they are now, by name."""
+        """Return the current version of all hardware targets, by name."""
         newest = {target.name: target for target in reversed(self.target_versions())}
         return [newest[name] for name in sorted(newest)]
 
     def target(self, name: str) -> TargetRecord:
-        """The target of this name as it is now; NasError naming those there are."""
+        """Return the current version of a target; raise NasError, with the known names, if there is none."""
         return named({target.name: target for target in self.targets()}, name, "target", self.url)
 
     @patient
     def target_versions(self) -> list[TargetRecord]:
-        """All versions of all targets, the newest first."""
+        """Return all versions of all targets, newest first."""
         c = tables.targets.c
         query = sa.select(c.name, c.kind, c.description, c.settings).order_by(c.position.desc(), c.version)
         with self._reading() as connection:
@@ -63,7 +63,7 @@ class Hardware(Architectures):
 
     @patient
     def add_measurements(self, measurements: Sequence[Measurement]) -> None:
-        """Stores a batch in one transaction; a network measured again on the same version keeps the new figures."""
+        """Store a batch in one transaction; new figures of a network on the same version replace old ones."""
         newest = {(m.target, m.version, m.arch_digest, m.network): m for m in measurements}
         if not newest:
             return
@@ -82,11 +82,11 @@ class Hardware(Architectures):
     def measurements(
         self, target: str, digests: Iterable[str] | None = None, *, version: str | None = None
     ) -> list[Measurement]:
-        """What was measured on a target, by digest of the architectures.
+        """Return the measurements on a target, ordered by digest of the architecture.
 
         Args:
-            digests: of these architectures alone; all when left out.
-            version: on this version of the target alone; on all of them when left out.
+            digests: only of these architectures; None for all.
+            version: only on this version of the target; None for all.
         """
         query = _SELECT_MEASUREMENTS if digests is None else _SELECT_MEASUREMENTS.where(expanding(_arch.digest))
         if version is not None:
@@ -103,7 +103,7 @@ class Hardware(Architectures):
 
     @patient
     def num_measurements(self) -> dict[tuple[str, str], tuple[int, str]]:
-        """How many measurements each target's version holds, and when the last was made, by (target, version)."""
+        """Return the number of measurements and the time of the last one, by (target, version)."""
         c = tables.measurements.c
         query = sa.select(c.target, c.version, sa.func.count(), sa.func.max(c.created)).group_by(c.target, c.version)
         with self._reading() as connection:
@@ -112,7 +112,7 @@ class Hardware(Architectures):
 
     @patient
     def put_predictor(self, predictor: PredictorRecord) -> None:
-        """Stores a predictor in place of an earlier one of the same target, version, space and kind of network."""
+        """Store a predictor; it replaces an earlier one of the same target, version, space and kind of network."""
         row = row_of(predictor) | {
             "quality": dumps("quality", predictor.quality),
             "warnings": dumps("warnings", list(predictor.warnings)),
@@ -123,7 +123,7 @@ class Hardware(Architectures):
 
     @patient
     def predictors(self, target: str | None = None) -> list[PredictorRecord]:
-        """The predictors of a target, or of all targets; the oldest first."""
+        """Return the predictors of a target, or of all targets, oldest first."""
         c = tables.predictors.c
         query = sa.select(tables.predictors).order_by(c.created, c.target, c.version, c.space_digest, c.network)
         with self._reading() as connection:
@@ -141,7 +141,7 @@ class Hardware(Architectures):
 
 
 def _measurement_row(measurement: Measurement) -> dict[str, Any]:
-    """The row, with the digest of the architecture in place of its id."""
+    """Return the row of a measurement, with the digest of the architecture in place of its id."""
     row = row_of(measurement)
     del row["architecture"]
     return row | {

@@ -1,4 +1,4 @@
-"""What only those read who look through a whole database, copy it or mend it."""
+"""Queries for checking, copying and repairing a whole database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.storage.patience import patient
 from nas.storage.sealed import damaged, text_digest
 
 Context = tuple[str, str]
-"""Digests of the weights and of the data that evaluations hold for."""
+"""Digests of the weights and of the data of evaluations."""
 
 _arch, _e, _link, _context = (
     table.c for table in (tables.architectures, tables.evaluations, tables.study_evaluations, tables.contexts)
@@ -29,10 +29,10 @@ def _is_key_of(row: Any) -> sa.ColumnElement[bool]:
 
 
 class Keeping(Evaluations, Learnt):
-    """Looks through all that is stored, and takes out what is damaged."""
+    """Reads everything that is stored, and removes damaged evaluations."""
 
     def structural_problems(self) -> Iterator[str]:
-        """What SQLite finds wrong with its file, a line each; a server looks after its own."""
+        """Yield a line per problem that SQLite finds in its file; nothing for a server, which checks its own files."""
         if self._engine.dialect.name != "sqlite":
             return
         with self._reading() as connection:
@@ -44,20 +44,20 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def trained(self) -> list[str]:
-        """Digests of all weights that have a curve or a trust report, whether their supernet is there or not."""
+        """Return the digests of all weights with a curve or a trust report, even if their supernet is not stored."""
         query = sa.union(sa.select(tables.curve_points.c.supernet_digest), sa.select(tables.trust.c.supernet_digest))
         with self._reading() as connection:
             return sorted(connection.execute(query).scalars())
 
     @patient
     def distributions_key(self, study: str) -> str:
-        """The key that the distributions of a study were stored under; empty where there are none."""
+        """Return the key of a study's distributions; empty if it has none."""
         c = tables.distributions.c
         with self._reading() as connection:
             return connection.execute(sa.select(c.key).where(c.study == study).limit(1)).scalar() or ""
 
     def damaged_architectures(self) -> Iterator[str]:
-        """A line for each architecture that is not what its digest says."""
+        """Yield a line per architecture that does not match its digest."""
         with self._reading() as connection:
             rows = self._fetch(connection, sa.select(_arch.digest, _arch.json), {})
         for digest, text in rows:
@@ -68,7 +68,7 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def positions(self, study: str) -> list[int]:
-        """The positions of a study that are stored, ascending."""
+        """Return the stored positions of a study, ascending."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
             query = sa.select(_link.position).where(_link.study_id == study_id).order_by(_link.position)
@@ -76,7 +76,7 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def damaged_positions(self, study: str) -> list[int]:
-        """The positions of a study whose evaluations are not what was stored."""
+        """Return the positions of a study whose evaluations do not match their digests."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
             rows = self._fetch(connection, SELECT_STUDY, {"study_id": study_id})
@@ -85,7 +85,7 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def contexts(self, study: str) -> dict[Context, list[int]]:
-        """The positions of a study by the weights and the data that its evaluations hold for."""
+        """Return the positions of a study, ascending, by the weights and data of their evaluations."""
         found: dict[Context, list[int]] = {}
         query = sa.select(_context.weights, _context.data, _link.position).join_from(
             tables.study_evaluations, tables.contexts, _context.id == _link.context_id
@@ -100,10 +100,10 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def unclaimed_evaluations(self) -> dict[Context, list[Evaluation]]:
-        """What studies found that were deleted since, and what is known beside what studies saw.
+        """Return the evaluations that no study refers to, such as those of deleted studies, by context.
 
         Raises:
-            DamageError: one is not what was stored.
+            DamageError: an evaluation does not match its digest.
         """
         claimed = sa.exists().where(*(_link[name] == _e[name] for name in _KEY))
         query = (
@@ -126,17 +126,17 @@ class Keeping(Evaluations, Learnt):
 
     @patient
     def add_unclaimed(self, evaluations: Sequence[Evaluation], weights: str, data: str) -> None:
-        """Stores what is known without a study."""
+        """Store evaluations that belong to no study."""
         with self._writing() as connection:
             context_id = self._context_id(connection, weights, data)
             self._insert_evaluations(connection, context_id, evaluations, in_turn=True)
 
     @patient
     def forget(self, study: str, positions: Sequence[int]) -> None:
-        """Takes evaluations out of a study, and of all others that share them: a search evaluates them again.
+        """Remove evaluations from a study and from all others that share them, so that a search evaluates them again.
 
         Raises:
-            NasError: there is no such study, or another process drives it.
+            NasError: the study does not exist, or another process drives it.
         """
         with self._writing() as connection:
             self._check_lease(connection, study)

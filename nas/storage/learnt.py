@@ -1,4 +1,4 @@
-"""What was learnt in training: curves, trust reports, and distributions over choices."""
+"""Stores the results of training: curves, trust reports, and distributions over choices."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _DISTRIBUTION = "a distribution that was learnt by gradients"
 
 
 class Learnt(Leases):
-    """Training curves, trust reports and the distributions of gradient searches."""
+    """Stores training curves, trust reports and the distributions of gradient searches."""
 
     @patient
     def add_curve(self, supernet_digest: str, points: Sequence[CurvePoint]) -> None:
-        """Adds points to a training curve; a training resumed from an earlier step overwrites what it repeats."""
+        """Add points to a training curve; a training resumed from an earlier step overwrites the points it repeats."""
         newest = {(point.step, point.which, point.metric): point for point in points}
         rows = [
             row_of(point) | {"supernet_digest": supernet_digest, "value": _nan_to_null(point.value)}
@@ -37,7 +37,7 @@ class Learnt(Leases):
 
     @patient
     def curve(self, supernet_digest: str) -> list[CurvePoint]:
-        """A training curve in order of steps; empty if there is none."""
+        """Return a training curve in order of steps; empty if there is none."""
         c = tables.curve_points.c
         query = sa.select(c.step, c.which, c.metric, c.value).where(c.supernet_digest == supernet_digest)
         with self._reading() as connection:
@@ -46,14 +46,14 @@ class Learnt(Leases):
 
     @patient
     def put_trust(self, supernet_digest: str, trust: Trust) -> None:
-        """Stores a supernet's trust report in place of an earlier one."""
+        """Store a supernet's trust report; it replaces an earlier one."""
         row = {"supernet_digest": supernet_digest, "report": dumps("the trust report", asdict(trust))}
         with self._writing() as connection:
             connection.execute(self._insert_or_update(tables.trust), [row])
 
     @patient
     def trust(self, supernet_digest: str) -> Trust | None:
-        """A supernet's trust report, None if there is none yet."""
+        """Return a supernet's trust report; None if there is none yet."""
         query = sa.select(tables.trust.c.report).where(tables.trust.c.supernet_digest == supernet_digest)
         with self._reading() as connection:
             report = connection.execute(query).scalar()
@@ -71,12 +71,15 @@ class Learnt(Leases):
 
     @patient
     def put_distributions(self, study_name: str, key: str, distributions: Sequence[Distribution]) -> None:
-        """Stores what a gradient search has learnt for a study, in place of what another one had, in one transaction.
+        """Store the distributions of a gradient search for a study, which replace earlier ones, in one transaction.
 
-        The study need not be there yet: it begins with what is stored here.
+        The study need not exist yet: its search starts from these distributions.
 
         Args:
-            key: Digest of all that the search depends on: weights, data, method, settings.
+            key: digest of everything the search depends on: weights, data, method, settings.
+
+        Raises:
+            NasError: another process drives the study.
         """
         rows = [
             {
@@ -95,12 +98,12 @@ class Learnt(Leases):
 
     @patient
     def distributions(self, study_name: str) -> list[Distribution]:
-        """What was learnt for a study, in the order of learning; empty if there was no gradient search."""
+        """Return the distributions learned for a study, in order; empty if it had no gradient search."""
         return self._distributions(tables.distributions.c.study == study_name)
 
     @patient
     def known_distributions(self, key: str) -> list[Distribution]:
-        """What a gradient search of this key has learnt, whichever study it was for; empty if there was none."""
+        """Return the distributions that a gradient search of this key learned for any study; empty if there is none."""
         c = tables.distributions.c
         first = sa.select(sa.func.min(c.study)).where(c.key == key).scalar_subquery()
         return self._distributions((c.key == key) & (c.study == first))

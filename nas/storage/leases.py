@@ -1,10 +1,10 @@
-"""Who drives a study: at most one process at a time, and a late one is refused.
+"""Leases: at most one process drives a study at a time.
 
-A driver holds a lease with a token, and renews it as long as it lives. Whoever takes over, once the lease has ended or
-its process is seen to be gone, counts the token up; every transaction of a driver compares its own, so that what a
-process writes that was paused and woke up late never arrives: the token is what is called a fencing token. Time is the
-database's, so the clocks of several machines need not agree. That clock may jump; so a lease that seems to have ended,
-of a process that is not seen to be gone, is first watched for as long as a renewal takes.
+A driver holds a lease with a token and renews it while it lives. A process may take the study over once the lease has
+expired or its holder has visibly ended; it then increments the token. Every transaction of a driver checks its token (a
+fencing token), so late writes of a paused process are rejected. All times come from the database, so the clocks of
+several machines need not agree. Since that clock may jump, a process first watches an expired lease for longer than a
+renewal takes, unless the holder has visibly ended.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nas.storage.patience import patient
 _logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 20.0
-"""How long a driver may be silent before another may take its study over."""
-_RENEWALS = 4  # a lease
-_WATCHED = 1.5  # times from one renewal to the next: whoever has not renewed the lease meanwhile is silent
+"""Seconds without a renewal after which another process may take a study over."""
+_RENEWALS = 4  # per lease
+_WATCHED = 1.5  # how long to watch a lease for a renewal, in intervals between renewals
 
 _l = tables.leases.c
 _driving: set[tuple[str, str, int]] = set()  # url, study and token of every lease that this process holds
@@ -49,7 +49,7 @@ class _Held:
 
 
 class Leases(Database):
-    """Takes, renews and compares the leases of studies."""
+    """Takes, renews, checks and releases the leases of studies."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -60,20 +60,20 @@ class Leases(Database):
 
     @contextmanager
     def driving(self, study: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
-        """Makes this repository the one driver of a study, which need not be there yet, for as long as the block runs.
+        """Make this repository the only driver of a study within the block; the study need not exist yet.
 
         Args:
-            seconds: how long the driver may be silent before another may take over.
+            seconds: time without a renewal after which another process may take over.
 
         Raises:
-            NasError: another process drives it.
+            NasError: another process drives the study.
         """
         held = self._leases.get(study)
         if held is None:
             self._leases[study] = held = self._taken(study, seconds)
             if (
                 not self._in_memory
-            ):  # nobody else can see that one, and a thread of its own would share its transactions
+            ):  # no other process sees a database in memory, and a second thread would share its transactions
                 threading.Thread(target=self._renew, args=(study, held), daemon=True).start()
         else:
             held.depth += 1
@@ -100,10 +100,13 @@ class Leases(Database):
 
     @patient
     def _take(self, study: str, seconds: float, silent: Any = None) -> Any:
-        """The lease as `_Held`; or its row, where it seems to have ended and is to be watched.
+        """Return the taken lease as `_Held`, or the row of an expired lease that must be watched first.
 
         Args:
-            silent: that row, once it was watched.
+            silent: the row of the watched lease, on the second call.
+
+        Raises:
+            NasError: another process drives the study.
         """
         with self._writing() as connection:
             first = {"study": study, "token": 0, "machine": "", "process": 0, "until": 0.0, "seconds": 0.0}
@@ -122,7 +125,7 @@ class Leases(Database):
         return _Held(found.token + 1, seconds)
 
     def _renew(self, study: str, held: _Held) -> None:
-        """Runs in a thread of its own until the lease is released or lost."""
+        """Renew the lease until it is released or lost; runs in its own thread."""
         mine = (_l.study == study) & (_l.token == held.token)
         while not held.released.wait(held.seconds / _RENEWALS):
             renewal = sa.update(tables.leases).where(mine).values(until=self._clock + held.seconds)
@@ -138,14 +141,14 @@ class Leases(Database):
         try:
             with self._writing() as connection:
                 connection.execute(sa.update(tables.leases).where(mine).values(until=0.0))
-        except NasError as error:  # whatever ends the driving is the news; the lease ends by itself
+        except NasError as error:  # not worth hiding the caller's own error: the lease expires anyway
             _logger.debug("the lease of study %s was not released: %s", study, error)
 
     def _check_lease(self, connection: sa.Connection, study: str) -> None:
-        """To be called in every transaction that writes to a study; nobody takes it over before that has ended.
+        """Check the lease in a transaction that writes to a study, and lock it until the transaction ends.
 
         Raises:
-            NasError: another process drives the study.
+            NasError: another process drives the study, or has taken it over.
         """
         query = sa.select(tables.leases, self._clock.label("now")).where(_l.study == study)
         found = connection.execute(query.with_for_update(read=True, of=tables.leases)).one_or_none()
@@ -159,14 +162,14 @@ class Leases(Database):
             raise NasError(_driven(study, found))
 
     def _is_driven(self, study: str, lease: Any) -> bool:
-        """Whether somebody drives a study, by the row of its lease, of which all may be None."""
+        """Return whether a process drives a study; the columns of its lease are None if it has none."""
         return study in self._leases or (lease.token is not None and self._is_live(study, lease))
 
     def _is_live(self, study: str, lease: Any) -> bool:
         return _is_in_time(lease) and self._may_live(study, lease)
 
     def _may_live(self, study: str, lease: Any) -> bool:
-        """Whether a lease was not given back, and its process is not seen to be gone."""
+        """Return whether a lease was not released and its process has not visibly ended."""
         if not lease.until > 0:
             return False
         if (lease.machine, lease.process) == (_machine(), os.getpid()):
@@ -175,17 +178,17 @@ class Leases(Database):
 
 
 def _is_in_time(lease: Any) -> bool:
-    """By the database's clock; one that reaches further than it was taken for is of a clock gone wrong."""
+    """Return whether a lease is current by the database's clock; False if the clock has jumped backwards."""
     return bool(0 < lease.until - lease.now <= lease.seconds)
 
 
 def _differ(before: Any, after: Any) -> bool:
-    """Whether a lease was renewed or taken meanwhile."""
+    """Return whether a lease was renewed or taken meanwhile."""
     return bool((before.token, before.until) != (after.token, after.until))
 
 
 def _driven(study: str, lease: Any) -> str:
-    left = min(max(lease.until - lease.now, 0.0), lease.seconds)  # of a clock that has just jumped it is anything
+    left = min(max(lease.until - lease.now, 0.0), lease.seconds)  # clipped, since the clock may have jumped
     who = f"process {lease.process} on {lease.machine.partition(' ')[0]}, heard of {lease.seconds - left:.0f} s ago"
     remedy = "stop that one, wait for it, or search under another name (--name)"
     return f"study {study!r} is driven by {who}: {remedy}; if it is dead, start again in {max(left, 1):.0f} s"
@@ -193,7 +196,7 @@ def _driven(study: str, lease: Any) -> str:
 
 @cache
 def _machine() -> str:
-    """The host and, where there are several on one, the namespace in which a process has its number."""
+    """Return the host name and, on Linux, the PID namespace: several may share one host."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -201,7 +204,7 @@ def _machine() -> str:
 
 
 def _is_gone(machine: str, process: int) -> bool:
-    """Whether a process of this machine has ended; of another machine's that is not known."""
+    """Return whether a process of this machine has ended; False for another machine, where this is unknown."""
     if machine != _machine() or os.name != "posix":
         return False
     try:

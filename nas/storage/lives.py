@@ -1,6 +1,6 @@
-"""When evaluations were stored in a study, and how their architectures came to be proposed.
+"""Stores when a study received its evaluations, and how their architectures were proposed.
 
-For people who look back at a search. No result depends on it, so it is in no digest, and copies take it along.
+This explains a finished search to its users. No result depends on it, so no digest covers it; copies include it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _SELECT_LIVED = (
 
 
 class Lives(Studies):
-    """Tells of each evaluation of a study when and by whom."""
+    """Reads the life of each evaluation of a study."""
 
     @patient
     def lives(self, study_name: str, start: int = 0) -> dict[int, Life]:
-        """By position, from one on; of what earlier versions of this package stored nothing is known.
+        """Return the lives of evaluations by position, from `start`; empty lives if an earlier version stored them.
 
         Raises:
-            NasError: there is no such study.
+            NasError: the study does not exist.
         """
         query = _SELECT.where(_link.position >= start)
         with self._reading() as connection:
@@ -46,10 +46,10 @@ class Lives(Studies):
 
     @patient
     def life(self, study_name: str, position: int) -> Life:
-        """Of the evaluation at one position; nothing is known of one that is not there.
+        """Return the life of the evaluation at one position; an empty one if there is no evaluation.
 
         Raises:
-            NasError: there is no such study.
+            NasError: the study does not exist.
         """
         query = _SELECT.where(_link.position == position)
         with self._reading() as connection:
@@ -58,10 +58,10 @@ class Lives(Studies):
 
     @patient
     def lived(self, study_name: str, digests: Iterable[str]) -> dict[str, Lived]:
-        """Of those of these architectures that the study evaluated, by their digests.
+        """Return position, cost and life of the study's evaluations of these architectures, by digest.
 
         Raises:
-            NasError: there is no such study.
+            NasError: the study does not exist.
         """
         found = {}
         with self._reading() as connection:
@@ -82,14 +82,14 @@ class Lives(Studies):
         return Origin(told[0], tuple(told[1:]))
 
     def _linking(self) -> sa.Insert:
-        """Insertion of rows with `life_of` in them: what is stored now has its time from the database."""
+        """Return the insertion of rows with the values of `life_of`; the database sets the time of new ones."""
         at: sa.BindParameter[float] = sa.bindparam("at", type_=sa.Double())
         is_new: sa.BindParameter[bool] = sa.bindparam("is_new", type_=sa.Boolean())
         return sa.insert(tables.study_evaluations).values(stored=sa.case((is_new, self._clock), else_=at))
 
 
 def life_of(life: Life | None) -> dict[str, Any]:
-    """What is stored of it. One without a time is new, unless nothing at all is known of it, as of a copied one."""
+    """Return the stored values of a life; `is_new` unless it has a time or is `Life()`, the copy of an unknown life."""
     origin = life.origin if life else None
     text = json.dumps([origin.how, *origin.parents]) if origin else None
     return {

@@ -1,4 +1,4 @@
-"""A study shown to Optuna's tools: each evaluation becomes a finished trial of an Optuna study of the same name."""
+"""Copies a study for Optuna's tools: each evaluation becomes a finished trial of an Optuna study of the same name."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from nas.storage import Repository
 from search_spaces import Architecture
 
 _POSITION = "position"
-"""The attribute of a trial that tells which evaluation it is."""
+"""The attribute of a trial with the position of its evaluation."""
 
 
 def mirror(source: Repository, name: str, url: str) -> int:
-    """Adds the evaluations of a study that an Optuna study of its name does not hold yet; returns how many.
+    """Add the missing evaluations of a study to the Optuna study of its name; return their number.
 
-    Values are the objectives, parameters the choices that are active. All metrics, the position, the digest, the worker
-    and what went wrong are attributes. One process at a time may mirror a study.
+    The objectives become values and the active choices parameters. All metrics, the position, the digest, the worker
+    and the error of a failure become attributes. Only one process at a time may mirror a study.
 
     Args:
-        url: of Optuna's database, which is made where missing; not one of ours.
+        url: Optuna's database, created if missing; not a database of this package.
 
     Raises:
-        NasError: there is no such study, the database is ours or cannot be opened, or its study of the name has other
-            objectives.
+        NasError: the study does not exist, the database belongs to this package or cannot be opened, or its study of
+            this name has other objectives.
     """
     import optuna
 
@@ -72,12 +72,12 @@ def _trial(position: int, one: Evaluation, record: StudyRecord, declared: Mappin
 
 
 def _choices(declared: Mapping[str, Any], arch: Architecture, prefix: str = "") -> Iterator[tuple[str, Any, list[Any]]]:
-    """Path, value and options of every choice that is active; those of a nested network stand behind its name."""
+    """Yield path, value and options of every active choice; a nested network's name precedes its choices' paths."""
     for name, choice in declared["choices"].items():
         if name not in arch:
             continue
         value, nested = arch[name], {one["is"]: one for one in choice["options"] if isinstance(one, dict)}
-        per = "per" in choice  # of no position where the depth is 0
+        per = "per" in choice  # no positions if the depth is 0
         places = {f"{prefix}{name}.{at}": one for at, one in enumerate(value)} if per else {f"{prefix}{name}": value}
         for path, one in places.items():
             yield path, _category(one), [_category(option) for option in choice["options"]]
@@ -86,7 +86,7 @@ def _choices(declared: Mapping[str, Any], arch: Architecture, prefix: str = "") 
 
 
 def _category(value: Any) -> Any:
-    """An option as Optuna takes it: a plain value, the name of a nested network, JSON of a list."""
+    """Return an option as Optuna accepts it: a plain value, the name of a nested network, or JSON of a list."""
     if isinstance(value, Architecture):
         return value.kind
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def _category(value: Any) -> Any:
 
 @contextmanager
 def _optunas(url: str) -> Iterator[Any]:
-    """Optuna's storage at a URL; whatever it or its database raises becomes one line."""
+    """Yield Optuna's storage at a URL; errors of Optuna and its database become NasErrors of one line."""
     import optuna
 
     parsed = opening.parsed(url)
@@ -116,7 +116,7 @@ def _optunas(url: str) -> Iterator[Any]:
 
 
 def _refuse_ours(url: sa.URL) -> None:
-    """NasError if the database holds studies of this package, whose tables Optuna's have names of."""
+    """Raise NasError for a database of this package, since Optuna's tables have the same names."""
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:

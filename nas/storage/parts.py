@@ -1,4 +1,4 @@
-"""What a study consists of, read whole and written whole: for copies to other databases and for folders of files."""
+"""Reads and writes a whole study, for copies to other databases and for exported folders."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _PORTION = 2000
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What studies refer to: spaces and weights with all that is known of them, and machines."""
+    """Records that studies refer to: spaces, weights with their curves and trust reports, and targets."""
 
     spaces: list[SpaceRecord]
     supernets: list[SupernetRecord]
     curves: dict[str, list[CurvePoint]]
-    """Of the training of weights, by their digest."""
+    """By the digest of the weights."""
     trust: dict[str, Trust]
     """By the digest of the weights."""
     targets: list[TargetRecord]
-    """In the order in which they were seen."""
+    """Oldest version first."""
     measurements: list[Measurement]
     predictors: list[PredictorRecord]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study itself holds."""
+    """The content of a study."""
 
     study: StudyRecord
     evaluations: Mapping[Context, Mapping[int, Evaluation]]
-    """By position in the study."""
+    """By context, then by position in the study."""
     lives: Mapping[int, Life]
     verified: dict[str, dict[str, float]]
-    """What networks showed themselves, by the digest of the architecture."""
+    """Metrics measured on the networks, by the digest of the architecture."""
     distributions: list[Distribution]
     distributions_key: str
 
@@ -60,7 +60,7 @@ class Findings:
 
 
 def surroundings(source: Repository, study: StudyRecord | None) -> Surroundings:
-    """All there are, or those of one study: its space, its weights, the targets that it speaks of."""
+    """Return all surroundings, or those of one study: its space, its weights and the targets that it mentions."""
     supernets = [one for one in source.supernets() if study is None or one.digest == study.supernet_digest]
     spaces = {supernet.space_digest for supernet in supernets} | ({study.space_digest} if study else set())
     weights = source.trained() if study is None else [supernet.digest for supernet in supernets]
@@ -83,10 +83,10 @@ def surroundings(source: Repository, study: StudyRecord | None) -> Surroundings:
 
 
 def findings(source: Repository, study: StudyRecord) -> Findings:
-    """All that a study holds.
+    """Return the content of a study.
 
     Raises:
-        DamageError: something is not what was stored.
+        DamageError: a record does not match its digest.
     """
     placed = source.placed_evaluations(study.name)
     contexts = source.contexts(study.name)
@@ -101,7 +101,7 @@ def findings(source: Repository, study: StudyRecord) -> Findings:
 
 
 def put_surroundings(destination: Repository, found: Surroundings) -> None:
-    """Stores what is missing of them."""
+    """Store spaces, supernets, curves, trust reports, targets, measurements and predictors."""
     for space in found.spaces:
         destination.add_space(space)
     for supernet in found.supernets:
@@ -118,10 +118,10 @@ def put_surroundings(destination: Repository, found: Surroundings) -> None:
 
 
 def put_findings(destination: Repository, found: Findings) -> None:
-    """Stores what is missing of a study, its status last; its surroundings must be there.
+    """Store the missing parts of a study, its status last; the destination must have its surroundings.
 
     Raises:
-        NasError: the destination has another study of the name, or a process drives it.
+        NasError: the destination has a different study of this name, or another process drives it.
     """
     name = found.study.name
     with destination.driving(name):
@@ -136,7 +136,7 @@ def put_findings(destination: Repository, found: Findings) -> None:
 
 
 def portions(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """As many as are stored at once."""
+    """Yield lists of as many items as one transaction stores."""
     listed = list(items)
     yield from (listed[start : start + _PORTION] for start in range(0, len(listed), _PORTION))
 

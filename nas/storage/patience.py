@@ -1,4 +1,4 @@
-"""What happens while the database does not answer: calls wait and try again, and say so in one line."""
+"""Retries calls while the database does not answer, and logs it in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _R = TypeVar("_R")
 
 
 class Patient(Protocol):
-    """What waits for its database."""
+    """An object that waits for its database."""
 
     patience: float
     has_given_up: bool
@@ -35,12 +35,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 
 def patient(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_D, _P], _R]:
-    """Repeats a method as long as the database does not answer, up to the `patience` of the repository.
+    """Retry a method while the database does not answer, for up to the repository's `patience` in seconds.
 
-    Whether a transaction was committed whose answer was lost is not known, so only what may be done twice is patient.
+    A lost answer leaves open whether the transaction was committed, so use this only on idempotent methods.
 
     Raises:
-        NasError: the database did not answer for so long.
+        NasError: the database did not answer for that long.
     """
 
     @wraps(method)
@@ -54,7 +54,7 @@ def patient(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_
                     raise
                 waited = time.monotonic() - began
                 if waited >= self.patience or self.has_given_up:
-                    self.has_given_up = True  # what is still to be said on the way out is not waited for again
+                    self.has_given_up = True  # later calls, such as those that clean up, do not wait again
                     raise NasError(_gave_up(self, error)) from error
                 if pause == _FIRST_PAUSE_S:
                     _logger.warning("%s; waiting up to %g s for it, nothing is lost", error, self.patience)
@@ -70,7 +70,7 @@ def patient(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_
 
 
 def _is_outage(cause: BaseException | None) -> bool:
-    """Whether time may put it right: no server, a lost connection, or a lock that another holds."""
+    """Return whether waiting may help: no server, a lost connection, or a lock held by another process."""
     if not isinstance(cause, exc.DBAPIError):
         return False
     if type(cause.orig).__module__ == "sqlite3":

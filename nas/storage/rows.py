@@ -1,4 +1,4 @@
-"""From records to rows and back: what several tables need."""
+"""Converts records to rows and back: helpers that several tables share."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from search_spaces.reading import MOST_BYTES
 
 T = TypeVar("T")
 
-_CHUNK = 500  # digests a query: below every database's limit on parameters, above where more would be faster
+_CHUNK = 500  # digests per query: below every database's limit on parameters, and more are not faster
 
 
 def expanding(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    """The column is one of `digests`."""
+    """Return the condition that the column is one of the parameter `digests`."""
     return column.in_(sa.bindparam("digests", expanding=True))
 
 
 def chunks(digests: Iterable[str]) -> Iterator[list[str]]:
-    """Distinct digests, as many as a query takes at once."""
+    """Yield distinct digests in lists of at most one query's size."""
     distinct = list(dict.fromkeys(digests))
     for start in range(0, len(distinct), _CHUNK):
         yield distinct[start : start + _CHUNK]
 
 
 def row_of(record: Any) -> dict[str, Any]:
-    """The fields of a record by name."""
+    """Return the fields of a record by name."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def dumps(name: str, value: Any, *, sort_keys: bool = True) -> str:
-    """JSON text; NasError where there is none that can be read again, which calls the value `name`."""
+    """Return JSON text; raise NasError, which calls the value `name`, if the value has none or it is too long."""
     try:
         text = json.dumps(value, allow_nan=False, sort_keys=sort_keys)
     except (TypeError, ValueError) as error:
@@ -47,7 +47,7 @@ def dumps(name: str, value: Any, *, sort_keys: bool = True) -> str:
 
 
 def named(known: Mapping[str, T], name: str, what: str, url: str) -> T:
-    """What is known by a name; NasError naming those there are."""
+    """Return the value of a name; raise NasError, with the known names, if there is none."""
     if name in known:
         return known[name]
     there = ", ".join(map(repr, known)) if known else "none"

@@ -1,4 +1,4 @@
-"""Digests of what rows say, compared when they are read: a flipped bit on the disk is found and changes no result."""
+"""Digests of rows, checked on every read, so that corrupted data raises an error and never changes a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _sha256 = hashlib.sha256
 
 
 class DamageError(NasError):
-    """A row is not what was stored."""
+    """A row does not match its digest or cannot be parsed."""
 
 
 def evaluation_digest(
@@ -27,24 +27,24 @@ def evaluation_digest(
     seconds: float,
     worker: str,
 ) -> bytes:
-    """Of an evaluation, its key included: 8 bytes. A revision in `nas.migrations` holds a copy of this."""
+    """Return the digest of an evaluation and its key, 8 bytes. A revision in `nas.migrations` has a copy of this."""
     text = "\0".join((architecture, error or "", worker)).encode()
     return _sha256(_HEAD(context_id, attempt, metric_set_id, seconds, error is not None) + values + text).digest()[:8]
 
 
 def text_digest(text: str) -> str:
-    """Of a text, 16 hexadecimal digits, as those of architectures are."""
+    """Return the digest of a text, 16 hexadecimal digits, as architectures have."""
     return _sha256(text.encode()).hexdigest()[:16]
 
 
 def damaged(what: str, url: str) -> DamageError:
-    """The error that says so."""
+    """Return the error for a damaged row, with the remedy."""
     remedy = f"bring the database back from a copy, or see what else is: nas storage check --storage {url}"
     return DamageError(f"{what} in {url} is not what was stored, so the file is damaged: {remedy}")
 
 
 def loads(text: str, kind: type, what: str, url: str) -> Any:
-    """JSON that a row holds; DamageError, naming it as `what`, where it is none, too large or of another kind."""
+    """Parse the JSON of a row; raise DamageError, which calls it `what`, if it is malformed, too large or no `kind`."""
     try:
         value = json_value(text)
     except MalformedError:

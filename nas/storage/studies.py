@@ -1,4 +1,4 @@
-"""Spaces, supernets and studies."""
+"""Stores spaces, supernets and studies."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _SELECT_STUDY_ID = sa.select(tables.studies.c.id).where(tables.studies.c.name ==
 
 
 class Studies(Leases):
-    """Spaces, supernets and the studies of them."""
+    """Stores spaces, supernets and studies."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._study_ids: dict[str, int] = {}  # as this repository saw them: one created anew is another study
+        self._study_ids: dict[str, int] = {}  # as first seen: a deleted and recreated study is a different one
 
     # --- spaces, supernets
 
     @patient
     def add_space(self, space: SpaceRecord) -> None:
-        """Adds a space; one of the same digest is the same space and stays."""
+        """Add a space, unless one with its digest is stored."""
         row = {
             "digest": space.digest,
             "name": space.name,
@@ -43,7 +43,7 @@ class Studies(Leases):
 
     @patient
     def spaces(self) -> list[SpaceRecord]:
-        """All spaces, by name."""
+        """Return all spaces, by name."""
         with self._reading() as connection:
             rows = connection.execute(
                 sa.select(tables.spaces).order_by(tables.spaces.c.name, tables.spaces.c.digest)
@@ -55,7 +55,7 @@ class Studies(Leases):
 
     @patient
     def add_supernet(self, supernet: SupernetRecord) -> None:
-        """Adds trained weights; for known ones the rest of the record is brought up to date (the file has moved)."""
+        """Add trained weights; for known weights, update the rest of the record, such as a path that has changed."""
         row = row_of(supernet) | {"settings": dumps("settings", supernet.settings)}
         remedy = f"space {supernet.space_digest!r} is not in {self.url}; call add_space first"
         with self._writing(remedy) as connection:
@@ -63,7 +63,7 @@ class Studies(Leases):
 
     @patient
     def supernets(self) -> list[SupernetRecord]:
-        """All supernets, oldest first."""
+        """Return all supernets, oldest first."""
         with self._reading() as connection:
             query = sa.select(tables.supernets).order_by(tables.supernets.c.created, tables.supernets.c.digest)
             rows = connection.execute(query).mappings().all()
@@ -71,7 +71,7 @@ class Studies(Leases):
         return [SupernetRecord(**{**row, "settings": own}) for row, own in zip(rows, settings, strict=True)]
 
     def supernet(self, digest: str) -> SupernetRecord:
-        """The supernet of these weights; NasError naming those there are."""
+        """Return the supernet with these weights; raise NasError, with the known digests, if there is none."""
         known = {supernet.digest: supernet for supernet in self.supernets()}
         return named(known, digest, "supernet", self.url)
 
@@ -79,13 +79,13 @@ class Studies(Leases):
 
     @patient
     def create_study(self, study: StudyRecord, *, load_if_exists: bool = False) -> StudyRecord:
-        """Adds a study and returns it as stored.
+        """Add a study and return it as stored.
 
-        With `load_if_exists`, a study of this name is returned as it is stored, provided that it is the same search:
-        all but `created`, `run_file`, `status` and `wanted` must agree.
+        With `load_if_exists`, return a stored study of this name if it is the same search: all fields but `created`,
+        `run_file`, `status` and `wanted` must be equal.
 
         Raises:
-            NasError: The name is taken (by a different search), or the space or the supernet is unknown.
+            NasError: the name is taken (by a different search), or the space or the supernet is unknown.
         """
         row = _study_row(study)
         remedy = (
@@ -108,12 +108,12 @@ class Studies(Leases):
 
     @patient
     def studies(self) -> list[StudyRecord]:
-        """All studies in the order of their creation."""
+        """Return all studies in order of creation."""
         with self._reading() as connection:
             return self._studies(connection)
 
     def _studies(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[StudyRecord]:
-        """Studies in the order of their creation. One that runs and that nobody drives was stopped from outside."""
+        """Return studies in order of creation; one that is "running" without a driver was killed: it is "stopped"."""
         query = sa.select(tables.studies, *_LEASE, self._clock.label("now")).join_from(
             tables.studies, tables.leases, tables.leases.c.study == tables.studies.c.name, isouter=True
         )
@@ -127,20 +127,20 @@ class Studies(Leases):
         ]
 
     def study(self, name: str) -> StudyRecord:
-        """The study of this name; NasError naming those there are."""
+        """Return the study of this name; raise NasError, with the known names, if there is none."""
         return named({study.name: study for study in self.studies()}, name, "study", self.url)
 
     @patient
     def set_status(self, name: str, status: str, wanted: int | None = None) -> None:
-        """Says what has become of a study, for instance "running", "finished" or "failed".
+        """Set the status of a study, for instance "running", "finished" or "failed".
+
+        A study that is "running" while no process drives it reads as "stopped".
 
         Args:
-            wanted: how many evaluations it is to hold in the end; None leaves what was said before.
-
-        One that is "running" while nobody drives it reads as "stopped".
+            wanted: number of evaluations that the study shall have in the end; None leaves it unchanged.
 
         Raises:
-            NasError: there is no such study, or another process drives it.
+            NasError: the study does not exist, or another process drives it.
         """
         with self._writing() as connection:
             self._check_lease(connection, name)
@@ -151,14 +151,14 @@ class Studies(Leases):
             )
             found = connection.execute(update).rowcount
         if not found:
-            self.study(name)  # raises the error that lists what there is
+            self.study(name)  # raises the error that lists the known names
 
     @patient
     def delete_study(self, name: str) -> None:
-        """Removes a study and its distributions; its evaluations stay known to other studies.
+        """Delete a study and its distributions; other studies may still reuse its evaluations.
 
         Raises:
-            NasError: there is no such study, or another process drives it.
+            NasError: the study does not exist, or another process drives it.
         """
         with self._writing() as connection:
             self._check_lease(connection, name)

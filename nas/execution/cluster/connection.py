@@ -1,4 +1,4 @@
-"""Ray itself: imported quietly, joined where it runs or started on this machine's loopback interface alone."""
+"""Imports Ray, joins a running cluster, or starts one that listens only on this machine's loopback interface."""
 
 import logging
 import os
@@ -16,9 +16,9 @@ from nas.execution.pool import environment
 _logger = logging.getLogger(__name__)
 
 OURS = "nas "
-"""How the namespaces of our actors begin."""
+"""Prefix of our actors' namespaces."""
 _ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a local cluster listens on the loopback interface alone
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a local cluster listens only on the loopback interface
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -32,37 +32,37 @@ _REMEDY = "start one there, or use the address 'local'"
 
 
 def import_ray() -> Any:
-    """The module; NasError where it is not installed."""
+    """Return the module; raise NasError if it is not installed."""
     for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)  # Ray reads some of these while it is imported
+        os.environ.setdefault(name, value)  # Ray reads some of these on import
     try:
         import ray
     except ImportError:
         raise NasError("evaluating on a cluster needs Ray, which is not installed: pip install nas[ray]") from None
-    # Of a worker that dies it prints a page among the results, with no setting against it; a pool says it in a line.
+    # Ray prints a page about a dead worker among the results, and no setting prevents it; a pool logs one line.
     ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: _logger.debug("%s", data["lines"])
     return ray
 
 
 def address_of(address: str) -> str:
-    """What "auto" stands for."""
+    """Return the address, with RAY_ADDRESS, if set, in place of "auto"."""
     return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
 
 
 class LocalCluster:
-    """A cluster of this machine that ends with this process, also if that is killed.
+    """A cluster on this machine that ends with this process, even if that is killed.
 
     Raises:
-        NasError: it did not start.
+        NasError: the cluster did not start.
     """
 
     def __init__(self, ray: Any, num_cpus: int) -> None:
         self._ray = ray
         mark = uuid.uuid4().hex
-        self._watchdog = subprocess.Popen(  # first, for the driver may be killed while Ray starts
+        self._watchdog = subprocess.Popen(  # first, since the driver may be killed while Ray starts
             [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid()), f"{_MARK}={mark}"],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
+            start_new_session=True,  # Ctrl-C must not end it
         )
         os.environ[_MARK] = mark
         try:
@@ -91,13 +91,13 @@ class LocalCluster:
 
 
 def join_or_start(ray: Any, address: str, num_workers: int) -> LocalCluster | None:
-    """Connects to Ray; returns the cluster that was started for that, if any."""
+    """Connect to Ray; return the local cluster if this call started one, else None."""
     given = address_of(address)
     return None if given != "local" and joined(ray, given) else LocalCluster(ray, num_workers)
 
 
 def joined(ray: Any, address: str) -> bool:
-    """Connects to a running cluster; False where "auto" finds none, NasError for any other address."""
+    """Connect to a running cluster and return True; without one, return False for "auto", else raise NasError."""
     _check_answers(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -109,7 +109,7 @@ def joined(ray: Any, address: str) -> bool:
 
 
 def _check_answers(address: str) -> None:
-    """Raises NasError where nobody listens at host:port, about which Ray itself is silent for minutes."""
+    """Raise NasError if nothing listens at host:port; Ray itself would wait for minutes without a message."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return
@@ -120,6 +120,6 @@ def _check_answers(address: str) -> None:
 
 
 def worker_environment() -> dict[str, str]:
-    """That of a pool's worker, added to what the machine of the worker has of its own."""
+    """Return the environment variables of a pool's worker; its machine's own PYTHONPATH comes first."""
     ours = environment()
     return ours | {"PYTHONPATH": os.pathsep.join(["${PYTHONPATH}", ours["PYTHONPATH"]])}

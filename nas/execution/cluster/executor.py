@@ -1,4 +1,4 @@
-"""Evaluations on the actors of a Ray cluster."""
+"""Evaluates on actors of a Ray cluster."""
 
 import os
 import socket
@@ -15,12 +15,12 @@ class RayExecutor(Pool):
     """Evaluates on `num_workers` Ray actors, each with one CPU and one thread.
 
     Args:
-        address: "auto" joins the running cluster (`RAY_ADDRESS`, or one on this machine) and starts a local one
-            where there is none; "local" always starts one; otherwise a Ray address such as "ray://head:10001".
+        address: "auto" joins the running cluster (`RAY_ADDRESS`, or one on this machine), or starts a local one if
+            there is none; "local" always starts one; otherwise a Ray address such as "ray://head:10001".
         num_gpus: share of a GPU that Ray reserves for each worker. It is bookkeeping, not a memory limit.
-        num_workers, timeout_s, start_timeout_s: as of `Pool`.
+        num_workers, timeout_s, start_timeout_s: as in `Pool`.
 
-    Closing it ends our workers, and the cluster only if it was started here.
+    Closing it ends its workers, and the cluster only if it started that.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Actors(Workers):
         self._local: LocalCluster | None = None
         self._evaluator: Any = None
         self._actors: dict[int, Any] = {}
-        self._asked: dict[Any, int] = {}  # of what answers are awaited, and from whom
+        self._asked: dict[Any, int] = {}  # worker by pending result
 
     def hold(self, evaluate: Evaluate) -> None:
         self._join()
@@ -66,7 +66,7 @@ class Actors(Workers):
                 max_restarts=0,
                 runtime_env={"env_vars": worker_environment()},
                 namespace=f"{OURS}{socket.gethostname()} {os.getpid()}",
-                name=f"{self.name(worker)}/{uuid.uuid4().hex}",  # that of one that is being killed is not free at once
+                name=f"{self.name(worker)}/{uuid.uuid4().hex}",  # unique: a killed actor's name is not free at once
             )
             self._actors[worker] = actor.remote(self.name(worker))
         self._asked[self._actors[worker].hold.remote(self._evaluator)] = worker
@@ -112,5 +112,5 @@ class Actors(Workers):
 
 
 def _in_short(error: Exception) -> str:
-    """What is said first of the last line of Ray's page."""
+    """Return the first part of the last line of Ray's long message."""
     return str(error).strip().splitlines()[-1].partition(" Worker exit")[0].strip(" .")

@@ -1,4 +1,4 @@
-"""Work on one machine of a Ray cluster: an object that lives where a resource is."""
+"""Runs work on one machine of a Ray cluster: an object on the machine that has a resource."""
 
 import os
 import sys
@@ -11,18 +11,18 @@ from nas.execution.cluster.connection import NO_CLUSTER, address_of, import_ray,
 
 
 class Machine:
-    """An object that lives on the machine of a cluster that carries a resource, `ray start --resources='{"pi5": 1}'`.
+    """An object on the cluster's machine that has a resource: `ray start --resources='{"pi5": 1}'`.
 
-    It takes the whole resource, so that whoever else wants the machine waits. What is sent to it takes its classes
-    along: those of a run file and its neighbours are not installed there.
+    It reserves the whole resource, so that other users of the machine wait. Arguments are sent with the code of their
+    classes, since those of a run file are not installed on the machine.
 
     Args:
-        make: makes the object there; it must be of an installed module.
+        make: creates the object on the machine; it must belong to an installed module.
         address: "auto" for the cluster of `RAY_ADDRESS` or of this machine, or a Ray address such as "ray://head:10001".
-        timeout_s: how long the machine may take to answer.
+        timeout_s: seconds within which the machine must answer.
 
     Raises:
-        NasError: Ray is missing, no cluster answers, or no machine of it carries the resource.
+        NasError: Ray is missing, no cluster answers, or none of its machines has the resource.
     """
 
     def __init__(
@@ -45,10 +45,13 @@ class Machine:
         self._actor = actor.remote(make)
 
     def call(self, method: str, *arguments: Any, busy_s: float = 0.0) -> Any:
-        """What a method of the object returns; its NasErrors are raised here.
+        """Call a method of the object and return its result.
 
         Args:
-            busy_s: how long the call may work, beside the time for its answer.
+            busy_s: seconds that the call may work, in addition to `timeout_s`.
+
+        Raises:
+            NasError: the method raised it, or the machine failed or did not answer in time.
         """
         wait_s = self._timeout_s + busy_s
         _ship_by_value(self._ray.cloudpickle)
@@ -77,7 +80,7 @@ class _Holder:
         self._made: Any = None
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> tuple[Any, NasError | None]:
-        """What the method returned, or the error that a user can put right: Ray would wrap it in a page of text."""
+        """Return the method's result, or its NasError: Ray would wrap a raised one in a page of text."""
         try:
             self._made = self._made or self._make()
             return getattr(self._made, method)(*arguments), None
@@ -86,7 +89,7 @@ class _Holder:
 
 
 def _ship_by_value(cloudpickle: Any) -> None:
-    """Has classes and functions travel as code where their module is not an installed one, as a run file's are."""
+    """Pickle classes and functions of modules that are not installed, such as a run file, by value."""
     installed = tuple(
         {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     )

@@ -1,4 +1,4 @@
-"""What a running Ray cluster has: nodes, resources, and the workers of searches."""
+"""The status of a running Ray cluster: nodes, resources, and the workers of searches."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from nas.execution.cluster.connection import NO_CLUSTER, OURS, address_of, impor
 class Node:
     address: str
     resources: dict[str, float]
-    """CPU, GPU, and what names a machine, such as `pi5`."""
+    """CPU, GPU, and resources that name a machine, such as `pi5`."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class ClusterStatus:
     address: str
     nodes: list[Node]
     free: dict[str, float]
-    """Of all nodes together."""
+    """Free resources of all nodes together."""
     workers: dict[str, list[str]] = field(default_factory=dict)
-    """Those of searches, by the driver they belong to, as in "host 1234"."""
+    """Names of the searches' workers, by driver, as in "host 1234"."""
 
 
 def status(address: str = "auto") -> ClusterStatus:
-    """Of a running cluster; NasError where none answers."""
+    """Return the status of a running cluster; raise NasError if none answers."""
     ray = import_ray()
     given = address_of(address)
     connected_here = not ray.is_initialized()
@@ -44,5 +44,5 @@ def status(address: str = "auto") -> ClusterStatus:
 
 
 def _named(resources: dict[str, float]) -> dict[str, float]:
-    """Without what Ray keeps for itself: addresses, and memory, which it counts in bytes."""
+    """Return the resources without Ray's internal ones (addresses) and memory, which it counts in bytes."""
     return {name: n for name, n in sorted(resources.items()) if ":" not in name and not name.endswith("memory")}

@@ -1,8 +1,9 @@
-"""Ends what a killed driver leaves behind of its local Ray cluster, which would stay for a minute.
+"""Kills the processes of a local Ray cluster after its driver was killed; they would stay for a minute.
 
-A script of its own process, `watchdog.py DRIVER MARK`, which outlives the driver; it imports nothing but the library of
-Python. The cluster's processes are those with the mark in their environment, which Linux tells of. Ray's agents write
-their title over it a second after they have started, so who carries the mark is noted as long as the driver lives.
+This script runs as its own process, `watchdog.py DRIVER MARK`, outlives the driver, and imports only Python's standard
+library. It identifies the cluster's processes by the mark in their environment, in Linux's /proc. Ray's agents
+overwrite their environment with a title a second after they start, so the script records marked processes while the
+driver lives.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ from pathlib import Path
 
 _LOOK_S = 0.5
 _QUIET = 6
-"""Looks in a row that must find nothing: of a process that is just being started the environment cannot be read."""
+"""Consecutive scans that must find nothing: the environment of a starting process cannot be read yet."""
 
 
 def main(driver: int, mark: str) -> None:
-    """Waits until the process that started this one is no more, then kills all that carries the mark."""
+    """Wait until the parent process ends, then kill all marked processes."""
     family = Family(mark)
     while os.getppid() == driver:
         family.look()
@@ -34,21 +35,21 @@ def main(driver: int, mark: str) -> None:
 
 
 class Family:
-    """Processes that carry a mark, as in "NAME=value", in their environment, or did so in an earlier look."""
+    """Processes with a mark, as in "NAME=value", in their environment, now or in an earlier scan."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
-        self._known: dict[int, str] = {}  # and when each started, for numbers are given again
+        self._known: dict[int, str] = {}  # start time by process id, since ids are reused
 
     def look(self) -> list[int]:
-        """Those that there are now."""
+        """Scan the processes; return the ids of those that still run."""
         self._known |= {process: _started(process) for process in marked(self._mark)}
         self._known = {process: began for process, began in self._known.items() if began and _started(process) == began}
         return list(self._known)
 
 
 def _started(process: int) -> str:
-    """When a process was started, in the system's own unit; empty for one that has ended."""
+    """Return when a process started, in clock ticks since boot; empty if it has ended."""
     try:
         state, *fields = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -57,10 +58,10 @@ def _started(process: int) -> str:
 
 
 def marked(mark: str) -> list[int]:
-    """Processes with the mark in their environment now."""
+    """Return the ids of processes with the mark in their current environment."""
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended or belongs to another user
             if mark.encode() in Path("/proc", process, "environ").read_bytes().split(b"\0"):
                 found.append(int(process))
     return found
