@@ -5,7 +5,7 @@ it. Of each server the first page is the first that this browser sees of it; the
 turn. Seconds go from navigation to the second frame after the points of the front are in the page. `work` is the
 processor's time of the page's main thread until then: it is hardly longer where the machine is busy.
 
-Cost: a search whose evaluations compute so long that it stores about 50 a second goes on for a few seconds at a time,
+Cost: a search whose evaluations compute so long that it stores about 50 a second goes on for thirty seconds at a time,
 by turns with the page of its front open and with an empty page. The server runs all the time. A ratio is that of two
 portions that follow one another; the page's own work, on the same two cores, counts as well.
 
@@ -43,8 +43,8 @@ from nas.study import Study
 from search_spaces import Architecture
 
 RESULTS = Path("benchmarks/results/dashboard.md")
-PORTION_S = 6.0
-"""Seconds of a search in one measurement: two refreshes of an open page."""
+PORTION_S = 30.0
+"""Seconds of a search in one measurement: two refreshes of the page of a large study."""
 RATE = 50
 """Evaluations a second."""
 _SEEN = """(() => {

@@ -16,7 +16,7 @@ from nas.results import front as fronts
 from nas.storage import Repository
 
 REFRESH_SECONDS = 3
-LARGE, LARGE_SECONDS = 1_000, 10
+LARGE, LARGE_SECONDS = 1_000, 15
 """Evaluations from which a page costs a search more than it shows anew, and the seconds between its refreshes then."""
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.4rem 3rem 3rem; max-width: 1560px; }
