@@ -1,4 +1,4 @@
-"""Single paths: one sampled architecture a step."""
+"""Single paths: one sampled architecture per step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,12 +10,12 @@ UNIFORM = ("networks", "choices")
 
 @dataclass(frozen=True)
 class Uniform(Strategy):
-    """One architecture a step, sampled uniformly (single path one-shot, arXiv:1904.00420)."""
+    """One architecture per step, sampled uniformly (single path one-shot, arXiv:1904.00420)."""
 
     name: ClassVar[str] = "uniform"
 
     over: str = "networks"
-    """networks: each equally often; choices: each option of a choice equally often, one choice after the other."""
+    """networks: each network equally often; choices: each option equally often, choice by choice."""
 
     def __post_init__(self) -> None:
         if self.over not in UNIFORM:
