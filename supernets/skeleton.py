@@ -84,7 +84,7 @@ def build_initialised(build: Build, arch: Architecture, seed: int) -> nn.Module:
 
 
 def _wants_values(error: BaseException | None) -> bool:
-    """Return whether a build has read the values of meta parameters."""
+    """Return whether an error of a build comes from reading the values of meta parameters."""
     return isinstance(error, RuntimeError) and "meta" in str(error).lower()
 
 
