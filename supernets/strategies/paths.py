@@ -10,7 +10,7 @@ UNIFORM = ("networks", "choices")
 
 @dataclass(frozen=True)
 class Uniform(Strategy):
-    """One architecture per step, sampled uniformly (single path one-shot, arXiv:1904.00420)."""
+    """One architecture a step, sampled uniformly (single path one-shot, arXiv:1904.00420)."""
 
     name: ClassVar[str] = "uniform"
 
