@@ -1,8 +1,8 @@
-"""Small computation graphs as values: what a layer computes, say.
+"""Small computation graphs as values, for example the computation of a layer.
 
-A node applies a primitive to inputs, which have names, and to nodes before it, which have numbers; the last node is the
-output. Equal graphs are written alike: nodes have one order, what nothing reads is left out, and the arguments of a
-commutative primitive have one order too. Nothing more is known of the primitives: add(x, x) and mul(2, x) differ.
+A node applies a primitive to inputs, identified by name, and to earlier nodes, identified by number; the last node is
+the output. The normal form of equal graphs is the same: nodes have one order, unused nodes are dropped, and arguments
+of commutative primitives have one order. Primitives have no further meaning here: add(x, x) and mul(2, x) differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search_spaces.reading import MalformedError, json_value
 from search_spaces.values import show
 
 MOST_ARGUMENTS = 2
-"""Of one node."""
+"""Largest number of arguments of a node."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Computation:
     """A graph as a value: nodes in order, each a primitive and its arguments; the last is the output.
 
     Raises:
-        SpaceError: a node that reads what is not before it, no node, or more than `MOST_NODES`.
+        SpaceError: a node reads a node that is not before it, or there are no nodes or more than `MOST_NODES`.
     """
 
     nodes: tuple[Node, ...]
@@ -38,16 +38,17 @@ class Computation:
 
     @classmethod
     def of(cls, arch: Any) -> Computation:
-        """Of an architecture of a `Computations`: one of the choices `op`, `left` and `right` a node."""
+        """Return the graph of an architecture of a `Computations`, whose `op`, `left` and `right` have a value a
+        node."""
         rows = zip(arch.op, arch.left, arch.right, strict=True)
         return cls(tuple((op, left) if right is None else (op, left, right) for op, left, right in rows))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Computation:
-        """The inverse of `json`: a list of nodes, each a list of a primitive and its arguments.
+        """Return the graph that `json` wrote: a list of nodes, each a list of a primitive and its arguments.
 
         Raises:
-            SpaceError: it is no such list, too long, too deep or no graph.
+            SpaceError: the text is not such a list, too long, nested too deep, or not a graph.
         """
         try:
             value = json_value(text, most_bytes=MOST_CHARACTERS, most_depth=2)
@@ -59,25 +60,25 @@ class Computation:
 
     @classmethod
     def parse(cls, text: str) -> Computation:
-        """The inverse of `text`: ``a = square(x); mul(a, add(a, x))``. The last expression is the output.
+        """Return the graph that `text` wrote: ``a = square(x); mul(a, add(a, x))``. The last expression is the output.
 
         Raises:
-            SpaceError: it is no such text, or too long.
+            SpaceError: the text is malformed or too long.
         """
         return cls(tuple(parsed(text)))
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names that its nodes read, each once, sorted."""
+        """The names of the inputs that nodes read, sorted, without duplicates."""
         return tuple(sorted({argument for node in self.nodes for argument in node[1:] if isinstance(argument, str)}))
 
     def json(self) -> str:
-        """Nodes as lists, without spaces."""
+        """Return the nodes as JSON lists, without spaces."""
         nodes = ",".join(f"[{','.join(_quoted(part) for part in node)}]" for node in self.nodes)
         return f"[{nodes}]"
 
     def text(self) -> str:
-        """As an expression, in which nodes that are read twice have letters: ``a = square(x); mul(a, add(a, x))``."""
+        """Return an expression that names nodes with several readers: ``a = square(x); mul(a, add(a, x))``."""
         reads = Counter(argument for node in self.nodes for argument in node[1:] if isinstance(argument, int))
         shown: dict[Argument, str] = {}
         statements = []
@@ -92,7 +93,7 @@ class Computation:
         return "; ".join([*statements, shown[len(self.nodes) - 1]])
 
     def normal(self, commutative: frozenset[str] = frozenset()) -> Computation:
-        """The graph as it is always written; the arguments of `commutative` primitives have no order."""
+        """Return the normal form of the graph; the order of arguments of `commutative` primitives does not matter."""
         names = _digests(self.nodes, commutative)
         places: dict[str, int] = {}
         nodes: list[Node] = []
@@ -112,7 +113,7 @@ class Computation:
         return Computation(tuple(nodes))
 
     def graph(self) -> Graph:
-        """From its inputs to ``output``, with JSON attributes as `Space.graph` has them."""
+        """Return a networkx graph from the inputs to ``output``, with JSON attributes as in `Space.graph`."""
         import networkx
 
         graph: Graph = networkx.DiGraph(name="computation")
@@ -128,7 +129,7 @@ class Computation:
 
 
 def _digests(nodes: Sequence[Node], commutative: frozenset[str]) -> list[str]:
-    """A name for what each node computes: equal for equal graphs, however they are written."""
+    """Return a digest of each node's computation, equal for equal subgraphs in any notation."""
     names: list[str] = []
     for op, *given in nodes:
         arguments = _sorted(given, names) if op in commutative else given
@@ -138,7 +139,7 @@ def _digests(nodes: Sequence[Node], commutative: frozenset[str]) -> list[str]:
 
 
 def _sorted(arguments: Sequence[Argument], names: Sequence[str]) -> list[Argument]:
-    """Inputs before nodes."""
+    """Return the arguments in a canonical order, inputs before nodes."""
     return sorted(arguments, key=lambda one: (0, one) if isinstance(one, str) else (1, names[one]))
 
 
@@ -147,7 +148,7 @@ def _quoted(part: Argument) -> str:
 
 
 def _names() -> Iterator[str]:
-    """a, b, ..., z, a1, b1, ..."""
+    """Yield names: a, b, ..., z, a1, b1, ..."""
     for number in range(MOST_NODES):
         yield from (f"{chr(97 + letter)}{number or ''}" for letter in range(26))
 

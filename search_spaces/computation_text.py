@@ -1,4 +1,4 @@
-"""Reads computation graphs that people write: ``a = square(x); mul(a, add(a, x))``."""
+"""Parse computation graphs from text: ``a = square(x); mul(a, add(a, x))``."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from search_spaces.errors import SpaceError
 from search_spaces.values import show
 
 Argument: TypeAlias = str | int
-"""An input by its name, or a node before this one by its number."""
+"""An input by name, or an earlier node by number."""
 Node: TypeAlias = tuple[Any, ...]
-"""A primitive by its name, and its arguments."""
+"""A primitive by name, and its arguments."""
 
 MOST_NODES = 64
-"""Of one graph."""
+"""Largest number of nodes in a graph."""
 MOST_CHARACTERS = 20_000
-"""Of a text that is read."""
+"""Largest number of characters in a text to parse."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*|[(),;=])")
 
 
 def parsed(text: str) -> list[Node]:
-    """The nodes of a text, in an order in which each reads those before it; the last expression is the output.
+    """Return the nodes of a text in an order where each reads only earlier ones; the last expression is the output.
 
     Raises:
-        SpaceError: it is no such text, or too long.
+        SpaceError: the text is malformed or too long.
     """
     return _Parser(text).nodes()
 
 
 def check_word(what: str, name: Any) -> None:
-    """Raises SpaceError where it is no name."""
+    """Raise SpaceError if `name` is not a valid name."""
     if not isinstance(name, str) or not _WORD.fullmatch(name):
         raise SpaceError(f"{what} {show(name)} is no name; use letters, digits and '_', beginning with a letter")
 
 
 class _Parser:
-    """One text: statements ``name = expression`` apart by semicolons, the last an expression alone."""
+    """Parses a text of statements ``name = expression``, separated by semicolons; the last is a bare expression."""
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
@@ -87,7 +87,7 @@ class _Parser:
         return token
 
     def _expression(self) -> Argument:
-        """One expression, without recursion: so deep a text as there may be is read."""
+        """Parse one expression iteratively, so that deeply nested texts cause no recursion error."""
         calls: list[list[Argument]] = []
         while True:
             word = self._take()

@@ -9,7 +9,7 @@
 
     Computation.of(space.sample(rng).layer).text()  # "square(mul(x, square(x)))"
 
-A graph is a nested space of its nodes; equal graphs are equal values, since a network is written in normal form.
+A graph is a nested space of its nodes; equal graphs are equal values, because architectures use the normal form.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from search_spaces.values import listing, show, suggestion
 
 @dataclass(frozen=True)
 class Primitive:
-    """What a node may do: a name for whoever computes it, and the number of its arguments, 1 or 2."""
+    """An operation of a node: its name, which the model interprets, and its number of arguments, 1 or 2."""
 
     name: str
     arity: int
@@ -49,20 +49,19 @@ class Primitive:
 
 
 class Computations(Space):
-    """Graphs over primitives and named inputs; each subclass says which, as arguments of its class statement.
+    """Graphs over primitives and named inputs, which each subclass sets as arguments of its class statement.
 
     Args:
-        primitives: what nodes may do.
-        inputs: names of what nodes may read beside nodes: inputs proper, constants and learnable vectors alike.
-        nodes: of the largest graph, from 1 to `MOST_NODES`.
+        primitives: the operations of nodes.
+        inputs: names that nodes may read in addition to nodes: actual inputs, constants and learnable vectors.
+        nodes: number of nodes of the largest graph, from 2 to `MOST_NODES`.
 
-    It draws a number of nodes, and for each a primitive and arguments at random; what then is dead is left out, so
-    small graphs are likelier than in a list of all. Mutation first writes the graph with dead nodes between its own,
-    up to the largest number, and then draws one node anew, so that a graph grows anywhere. A crossover takes a whole
-    graph.
+    Sampling draws a number of nodes and, for each, a random primitive and arguments, then drops dead nodes, so small
+    graphs are more likely than in a uniform draw from all graphs. Mutation first inserts dead nodes up to the largest
+    number, then redraws one node, so that a graph can grow anywhere. Crossover takes whole graphs.
 
     Raises:
-        SpaceError: names that are none, or given twice; a number of nodes that cannot be.
+        SpaceError: a name is invalid or duplicated, no primitive has 2 arguments, or `nodes` is out of range.
     """
 
     _primitives: ClassVar[tuple[Primitive, ...]] = ()
@@ -95,21 +94,21 @@ class Computations(Space):
         if primitives:
             for slot, one in enumerate(cls._layout.slots):
                 name, _, position = one.path.partition(".")
-                if name in ("left", "right"):  # nodes read those before them
+                if name in ("left", "right"):  # nodes read only earlier ones
                     cls._layout.domains[slot] = tuple(range(len(inputs) + int(position)))
 
     def write(self, graph: Computation | str) -> Architecture:
-        """The architecture of a graph, or of its text; as `space.architecture({"layer": Layer().write(text)})`.
+        """Return the architecture of a graph or its text, as in `space.architecture({"layer": Layer().write(text)})`.
 
         Raises:
-            SpaceError: the text is no graph, or one that is not in this space.
+            SpaceError: the text is not a graph, or the graph is not in this space.
         """
         found = (Computation.parse(graph) if isinstance(graph, str) else graph).normal(self._commutative())
         self._check_known(found)
         return self.architecture(_values(found.nodes))
 
     def graph(self, arch: Architecture) -> Graph:
-        """What the architecture computes, from the inputs it reads to the output."""
+        """Return the computation of the architecture as a graph, from the inputs that it reads to the output."""
         return Computation.of(arch).graph()
 
     @classmethod
@@ -124,7 +123,7 @@ class Computations(Space):
 
     @classmethod
     def _spread(cls, values: Values, rng: np.random.Generator) -> dict[str, Any]:
-        """The same graph with as many nodes as there may be: random ones, which nothing reads, between its own."""
+        """Return the same graph with the largest number of nodes: random, unused ones between its own."""
         most, size = max(cls._layout.slots[0].options), values["size"]
         places = [*sorted(rng.choice(most - 1, size - 1, replace=False).tolist()), most - 1]
         own = {place: number for number, place in enumerate(places)}
@@ -153,7 +152,7 @@ class Computations(Space):
 
 
 def _values(nodes: Sequence[Node]) -> dict[str, Any]:
-    """Nodes as the choices of a `Computations`."""
+    """Return nodes as the values of the choices of a `Computations`."""
     return {
         "size": len(nodes),
         "op": tuple(node[0] for node in nodes),

@@ -1,7 +1,7 @@
-"""What the graphs of a network have, wherever their nodes stand: numbers in which equal graphs are near one another.
+"""Position-independent features of a network's graphs, in which similar graphs are close to each other.
 
-The choices of a graph are bound to places: node 3 is a product here and a sigmoid there, though both graphs multiply.
-Models of a space that compare choices place by place learn little from that.
+The choices of a graph are tied to positions: node 3 is a product in one graph and a sigmoid in another, although both
+graphs multiply. Models that compare choices position by position learn little from such choices.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from search_spaces.space import Space
 Codes = npt.NDArray[np.int16]
 Counts = npt.NDArray[np.int64]
 
-_MOST = 3  # of one primitive or input that are told apart
+_MOST = 3  # largest count of a primitive or input; higher counts are clipped
 _MOST_NODES = 10
-_BETWEEN = "_"  # words of the name of a primitive, as in std_wh
+_BETWEEN = "_"  # separates words in the name of a primitive, as in std_wh
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """Where one graph stands among the slots of a space."""
+    """The slots of one graph in a space."""
 
     size: int
     op: tuple[int, ...]
@@ -34,10 +34,10 @@ class _Graph:
 
 
 class GraphTraits:
-    """Of all graphs of a network together: how often each primitive, word of their names and input occurs, which
-    primitive is last, the longest path and the number of nodes.
+    """Features over all graphs of a network: the counts of each primitive, of each word in primitives' names and of
+    each input, the last primitive, the longest path and the number of nodes.
 
-    Counts beyond a few are not told apart. Made by `graph_traits`.
+    Counts are clipped at `most`. `graph_traits` creates instances.
     """
 
     def __init__(self, graphs: Sequence[_Graph], primitives: Sequence[str], num_inputs: int) -> None:
@@ -46,12 +46,12 @@ class GraphTraits:
         self._words = [[code for code, name in enumerate(primitives) if word in name.split(_BETWEEN)] for word in words]
         counted = len(primitives) + len(words) + num_inputs
         self.most = (*[_MOST] * counted, *[1] * len(primitives), _MOST_NODES, _MOST_NODES)
-        """The largest number of each trait."""
+        """The largest value of each trait."""
         self.slots = frozenset(slot for one in graphs for slot in (one.size, *one.op, *one.left, *one.right))
-        """What traits stand for."""
+        """The slots that the traits represent."""
 
     def __call__(self, codes: Codes) -> Counts:
-        """(n, k) of n networks by their codes."""
+        """Return the k traits of n networks, (n, k), from their codes."""
         found = np.zeros((len(codes), len(self.most)), dtype=np.int64)
         for one in self._graphs:
             found += self._of(codes, one)
@@ -68,8 +68,8 @@ class GraphTraits:
         return np.column_stack([ops, *words, *inputs, *outputs, self._depth(left, right, size), size])
 
     def _depth(self, left: Counts, right: Counts, size: Counts) -> Counts:
-        """(n,) nodes on the longest path to the output."""
-        longest = np.zeros((len(left), left.shape[1] + 1), dtype=np.int64)  # the last column is of inputs
+        """Return the number of nodes on the longest path to the output, (n,)."""
+        longest = np.zeros((len(left), left.shape[1] + 1), dtype=np.int64)  # the last column stands for inputs
         rows = np.arange(len(left))
         for node in range(left.shape[1]):
             read = [np.maximum(side[:, node] - self._num_inputs, -1) for side in (left, right)]
@@ -78,7 +78,7 @@ class GraphTraits:
 
 
 def graph_traits(space: Space) -> GraphTraits | None:
-    """The traits of a space's graphs; None where it has none, or graphs over several sets of primitives."""
+    """Return the traits of a space's graphs; None if it has no graphs, or graphs over different primitives."""
     graphs = list(_graphs(space.slots))
     primitives = {space.slots[one.op[0]].options for one in graphs}
     if len(primitives) != 1:
@@ -88,7 +88,7 @@ def graph_traits(space: Space) -> GraphTraits | None:
 
 
 def _graphs(slots: Sequence[Slot]) -> Iterator[_Graph]:
-    """Where graphs stand: the choices of a `Computations` at one place."""
+    """Yield the graphs of a space: the slots of each `Computations`."""
     places = {slot.path: place for place, slot in enumerate(slots)}
     for path, size in places.items():
         head, name = path.removesuffix("size"), path.rpartition(".")[2]

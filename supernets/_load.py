@@ -1,11 +1,11 @@
-"""Rebuild the network of this folder: `load()` needs Python, torch and safetensors, and nothing of what found it.
+"""Rebuild the network of this folder: `load()` needs only Python, torch and safetensors.
 
-architecture.json says which architecture it is and which function of source/ builds it; weights.safetensors holds its
-weights. SHA256SUMS has the hash of every file, and each is compared before it is used: `load()` does so with what it
-opens, `checked("network.pt2")` with one file for its own library, `check()`, as `sha256sum -c SHA256SUMS`, with all.
+architecture.json names the architecture and the function in source/ that builds it; weights.safetensors holds the
+weights. SHA256SUMS has the hash of every file, which is checked before the file is used: `load()` checks the files that
+it opens, `checked("network.pt2")` one file for another library, and `check()`, like `sha256sum -c SHA256SUMS`, all.
 
-Hashes find damage. They do not say who wrote a folder, and a folder holds code, which `load()` runs: open those whose
-origin you know, or give `load` the fingerprint that whoever exported the folder told you.
+Hashes detect damage. They do not identify the author of a folder, and `load()` runs the code in it: open only folders
+of known origin, or give `load` the fingerprint that you received from the exporter.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _REMEDY = "export or copy it again"
 
 
 class DamagedError(RuntimeError):
-    """A file of the folder is not what was exported; the message is one line and names the file."""
+    """A file of the folder differs from the export; the message is one line and names the file."""
 
 
 class Architecture(Mapping[str, Any]):
@@ -113,7 +113,7 @@ def load(device: torch.device | str = "cpu", folder: Path = FOLDER, fingerprint:
 
 
 def checked(name: str, folder: Path = FOLDER) -> Path:
-    """The path of a file of this folder; DamagedError where its content is not what was exported."""
+    """Return the path of a file of this folder; raise DamagedError if its content differs from the export."""
     wanted, path = manifest(folder).get(name), folder / name
     if wanted is None:
         raise DamagedError(f"{folder / SUMS} does not name {name}: {_REMEDY}, with the format it belongs to")
@@ -124,7 +124,7 @@ def checked(name: str, folder: Path = FOLDER) -> Path:
 
 
 def check(folder: Path = FOLDER) -> dict[str, str | None]:
-    """Every file by its name in the folder with what is wrong with it, None where nothing is."""
+    """Return every file by its name in the folder, with its damage; None if it is intact."""
     try:
         sums = manifest(folder)
     except DamagedError as error:
@@ -138,40 +138,40 @@ def check(folder: Path = FOLDER) -> dict[str, str | None]:
 
 
 def fingerprint_of(folder: Path = FOLDER) -> str:
-    """The SHA-256 of SHA256SUMS, and by that of all files: equal for equal exports only."""
+    """Return the SHA-256 of SHA256SUMS, which covers all files: equal only for equal exports."""
     return hashlib.sha256(_content(folder / SUMS)).hexdigest()
 
 
 def manifest(folder: Path = FOLDER) -> dict[str, str]:
-    """The SHA-256 of every file by its name; DamagedError where SHA256SUMS is not as an export writes it."""
+    """Return the SHA-256 of every file by its name; raise DamagedError if SHA256SUMS is malformed."""
     content = _content(folder / SUMS)
     lines = _LINE.findall(content.decode("utf-8", "replace"))
     sums = {name: digest for digest, name in lines}
-    # byte for byte: writing what was read must give the file again
+    # writing the parsed content must reproduce the file byte for byte
     if not sums or written(sums) != content or not all(map(_is_within, sums)):
         raise DamagedError(f"{folder / SUMS} is no list of hashes and names of files: {_REMEDY}")
     return sums
 
 
 def written(sums: Mapping[str, str]) -> bytes:
-    """SHA256SUMS of these hashes, in the order of names and in the form that `sha256sum -c` reads."""
+    """Return the content of SHA256SUMS for these hashes, sorted by name, in the format of `sha256sum -c`."""
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_within(name: str) -> bool:
-    """Whether it names a file below the folder and nothing else."""
+    """Return whether a name is a plain path below the folder."""
     path = PurePosixPath(name)
     return name.isprintable() and name == str(path) and not path.is_absolute() and not {"..", "."} & {*path.parts}
 
 
 def _sources(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
-    """The files of source/ as they were exported, of which there may be no others: one could stand in for another."""
+    """Return the exported files of source/; raise DamagedError on any other file, which could shadow one of them."""
     there = (path.relative_to(folder) for path in sorted((folder / "source").rglob("*")) if not path.is_dir())
     unknown = [path for path in there if path.as_posix() not in sums and "__pycache__" not in path.parts]
     if unknown:
@@ -189,7 +189,7 @@ def _difference(path: Path, wanted: str) -> str | None:
 
 
 def _content(path: Path) -> bytes:
-    """All of a small file."""
+    """Return the content of a small file."""
     if not path.is_file():
         raise DamagedError(f"{path} is not there: {_REMEDY}")
     with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _content(path: Path) -> bytes:
 
 
 def _compared(name: str, folder: Path, sums: Mapping[str, str]) -> bytes:
-    """The content of a small file, the same bytes that were compared with their hash."""
+    """Return the content of a small file: the very bytes whose hash was checked."""
     content = _content(folder / name)
     if hashlib.sha256(content).hexdigest() != sums.get(name):
         raise DamagedError(f"{folder / name} does not match its SHA-256 in {SUMS}: {_REMEDY}")
@@ -214,7 +214,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _reference(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What to call and with what, checked to be of the form that an export writes."""
+    """Return the builder's reference and arguments, after a check of the format."""
     build, weights = about.get("build"), about.get("weights")
     kinds = {"module": str, "qualname": str, "arguments": list, "keywords": dict}
     whole = (
@@ -233,10 +233,10 @@ def _reference(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _build(reference: Mapping[str, Any], source: "_Source") -> nn.Module:
-    """Call the builder; random numbers drawn for weights that are replaced anyway disturb nobody.
+    """Call the builder, and preserve the state of torch's random numbers on the CPU.
 
-    Only a function or class that a file of source/ defines is called: its name must lead to one that says of itself
-    that it is of that file, so that neither another package's function nor one that the file imports is.
+    Only a function or class that a file of source/ defines may be called: its own `__module__` and `__qualname__` must
+    match the reference, which rules out functions of other packages and functions that the file imports.
     """
     module, qualname = reference["module"], reference["qualname"]
     named = f"{module}:{qualname}"[:100]
@@ -347,7 +347,7 @@ def _put(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
         if name in tensors:
             tensor.data = tensor.data.to(tensors[name].dtype)
     network.load_state_dict({name: tensors[name] for name in tensors if name in persistent}, strict=True)
-    # what is left are buffers that a state dict leaves out
+    # the rest are non-persistent buffers
     for name in tensors.keys() - persistent:
         path, _, leaf = name.rpartition(".")
         network.get_submodule(path).register_buffer(leaf, tensors[name], persistent=False)

@@ -1,7 +1,8 @@
-"""The source code that a `build` needs, cut loose from where it was written, so that it runs without this package.
+"""Collect the source code that a `build` needs, so that it runs without this package.
 
-A file that imports only what will be there is copied as it is. The file of `build` itself often declares the space and
-runs the search too: of such a file only the statements that `build` reaches are kept, without evaluating annotations.
+Files that import only available modules are copied unchanged. The file of `build` itself often declares the space and
+runs the search too; from such a file the export keeps only the statements that `build` reaches, and it disables the
+evaluation of annotations.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from supernets.errors import ExportError
 
 OURS = frozenset({"search_spaces", "supernets", "nas", "dashboard"})
 STRUCTURE = "supernets.structure"
-# `from supernets import stack` works in a copy too: this stands in for the package
+# replaces the package in a copy, so that `from supernets import stack` works there too
 _STRUCTURE_NAMES = frozenset(
     {"Ensemble", "Kept", "OneOf", "Stack", "ensemble", "keep", "one_of", "recursive", "stack", "tie"}
 )
@@ -34,7 +35,7 @@ _PACKAGE = f"from .structure import {', '.join(f'{name} as {name}' for name in s
 
 @dataclass
 class Sources:
-    """How to call a builder, and the files (relative path to text) that make it importable."""
+    """The reference of a builder with its arguments, and the files (relative path to text) that make it importable."""
 
     module: str
     qualname: str
@@ -44,7 +45,7 @@ class Sources:
 
     @property
     def reference(self) -> dict[str, Any]:
-        """The builder as JSON."""
+        """The builder's reference as JSON."""
         return {
             "module": self.module,
             "qualname": self.qualname,
@@ -54,10 +55,11 @@ class Sources:
 
 
 def collect(build: Callable[..., Any]) -> Sources:
-    """Find the files that `build` (a function or class of a module, or a partial of one with JSON arguments) needs.
+    """Return the sources of `build`: a function or class of a module, or a partial of one with JSON arguments.
 
-    Raises ExportError for what has no importable source: lambdas, nested functions, code typed into an interpreter;
-    and for code that cannot run without this package.
+    Raises:
+        ExportError: `build` has no importable source, as lambdas, nested functions and code typed into an interpreter,
+            or it cannot run without this package.
     """
     target, arguments, keywords = _unwrap(build)
     module, qualname = _address(target)
@@ -73,7 +75,7 @@ def collect(build: Callable[..., Any]) -> Sources:
 
 
 def _unwrap(build: Callable[..., Any]) -> tuple[Any, list[Any], dict[str, Any]]:
-    """Of a partial: the function, and its arguments as JSON."""
+    """Return the function of a partial, and its arguments as JSON."""
     if not isinstance(build, functools.partial):
         return build, [], {}
     arguments, keywords = list(build.args), dict(build.keywords)
@@ -87,14 +89,14 @@ def _unwrap(build: Callable[..., Any]) -> tuple[Any, list[Any], dict[str, Any]]:
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, which is what JSON makes of them; whether `build` takes lists is seen when the export is run."""
+    """Return a value with tuples as lists, as in JSON; running the export shows whether `build` accepts lists."""
     if isinstance(value, tuple | list):
         return [_listed(item) for item in value]
     return {key: _listed(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _address(target: Any) -> tuple[str, str]:
-    """Module and qualified name of a function or class, checked to lead back to it."""
+    """Return the module and qualified name of a function or class, after a check that they lead back to it."""
     module, qualname = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or module not in sys.modules:
         raise ExportError(f"build {target!r} has no name to find it by: export with a function or class of a module")
@@ -126,7 +128,7 @@ class _Import:
 
 
 def _imports(tree: ast.Module, module: str, is_package: bool = False) -> list[_Import]:
-    """All imports, also those within functions, but those for type checkers only; relative ones made absolute."""
+    """Return all imports with absolute names, including those in functions but not those for type checkers."""
     parents = module.split(".") if is_package else module.split(".")[:-1]
     found = []
     for node in _walk_running(tree):
@@ -140,7 +142,7 @@ def _imports(tree: ast.Module, module: str, is_package: bool = False) -> list[_I
 
 
 def _walk_running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those of `if TYPE_CHECKING:` and `if __name__ == "__main__":`, which do not run in an import."""
+    """Yield all nodes except those in `if TYPE_CHECKING:` and `if __name__ == "__main__":`, which imports skip."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and _never_runs(child.test):
@@ -155,7 +157,7 @@ def _never_runs(test: ast.expr) -> bool:
 
 
 def _foreign(imports: list[_Import]) -> list[_Import]:
-    """Imports of this package that a copy cannot have: all but the structure and the models."""
+    """Return the imports of this package that a copy cannot have: all except the structure and the models."""
     return [found for found in imports if found.module.split(".")[0] in OURS and not _taken_along(found)]
 
 
@@ -169,7 +171,7 @@ def _taken_along(found: _Import) -> bool:
 
 
 def _add(sources: Sources, module: str, text: str, is_package: bool = False) -> None:
-    """Add a module and, one after the other, the modules of the user's own that it imports."""
+    """Add a module and, recursively, the user's own modules that it imports."""
     path = "/".join(module.split("."))
     key = f"{path}/__init__.py" if is_package else f"{path}.py"
     if sources.files.get(key):
@@ -195,7 +197,7 @@ def _add(sources: Sources, module: str, text: str, is_package: bool = False) -> 
 
 
 def _candidates(found: _Import) -> list[str]:
-    """`from a import b` means the module a.b where there is one, and a otherwise; a package's own file counts too."""
+    """Return the modules that an import may mean: for `from a import b`, a.b if it is a module, otherwise a."""
     if found.module == "supernets":
         return [STRUCTURE]
     if _installed(found.module):
@@ -206,7 +208,7 @@ def _candidates(found: _Import) -> list[str]:
 
 
 def _local(module: str) -> Path | None:
-    """The file of a module that is not installed; None where there is none, as for a namespace package."""
+    """Return the file of a module that is not installed; None without a file, as for a namespace package."""
     if module == STRUCTURE:
         return _structure()
     spec = _spec(module)
@@ -216,7 +218,7 @@ def _local(module: str) -> Path | None:
 
 
 def _installed(module: str) -> bool:
-    """Whether it comes with Python or from an installed package. Looks at the root only: that imports nothing."""
+    """Return whether a module comes with Python or an installed package, from its root alone, without an import."""
     root = module.split(".")[0]
     if root in sys.stdlib_module_names:
         return True
@@ -242,11 +244,11 @@ def _structure() -> Path:
     return Path(__file__).with_name("structure.py")
 
 
-# Keeping of a file what one name needs
+# Pruning a file to what one name needs
 
 
 def prune(text: str, name: str) -> str:
-    """Keep the top-level statements that `name` reaches: what defines, changes or imports a name it uses."""
+    """Return the top-level statements that `name` reaches: those that define, change or import a name it uses."""
     tree = ast.parse(text)
     statements = [
         _Statement.of(node) for node in tree.body if not (isinstance(node, ast.If) and _never_runs(node.test))
@@ -283,13 +285,13 @@ class _Statement:
         return cls(node, frozenset(_changed(node)), _loads(node))
 
     def without(self, imported: set[str]) -> _Statement:
-        """A bare call on an imported name (`torch.manual_seed(0)`) changes nothing of this file."""
+        """Return the statement with imported names removed from a bare call's changes: `torch.manual_seed(0)`."""
         if not isinstance(self.node, ast.Expr):
             return self
         return _Statement(self.node, self.changes - imported, self.uses)
 
     def text(self, source: str, needed: set[str]) -> str:
-        """The statement as it was written; of an import, what is needed."""
+        """Return the statement's source text; for an import, only the needed names."""
         if isinstance(self.node, ast.Import | ast.ImportFrom):
             kept = [alias for alias in self.node.names if _bound(alias) in needed]
             if isinstance(self.node, ast.Import):
@@ -310,7 +312,7 @@ def _bound(alias: ast.alias) -> str:
 
 
 def _changed(node: ast.stmt) -> Iterator[str]:
-    """Names that a statement binds or, by assigning to a part or calling a method, changes."""
+    """Yield the names that a statement binds or changes, by assignment to a part or by a method call."""
     if isinstance(node, ast.Expr):
         if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             yield from _root(node.value.func)
@@ -332,7 +334,7 @@ def _root(node: ast.expr) -> Iterator[str]:
 
 
 def _loads(node: ast.AST) -> frozenset[str]:
-    """Names read anywhere within, annotations excepted."""
+    """Return all names that a node reads, except in annotations."""
     names: set[str] = set()
     for name, value in ast.iter_fields(node):
         if name in {"annotation", "returns"}:

@@ -1,4 +1,4 @@
-"""What the network of an architecture shows on its own within seconds: by a short training, and when it is pushed.
+"""Quick measures of an architecture's own network: a short stand-alone training, and a test of its gradients.
 
 Both are functions of an architecture, for hurdles and measures of a run; see EvoNorm (arXiv:2004.02967, section 4).
 """
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 class TrainedAlone:
-    """The task's metric after a short training of the architecture's own network; infinity where training breaks.
+    """The task's metric after a short training of the architecture's own network; infinity if the training fails.
 
     Args:
-        config: of the training; its curves and checkpoints are left out.
-        space: whose largest network the rates of `config.scaling` are relative to.
+        config: settings of the training, which writes neither curves nor checkpoints.
+        space: the space whose largest network is the reference for the rates of `config.scaling`.
 
     Raises:
-        SupernetError: `config.scaling` scales rates, and there is no space.
+        SupernetError: `config.scaling` scales rates, but no space is given.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class TrainedAlone:
 
 
 class Pushed:
-    """The largest gradient of an untrained network whose weights are pushed to where the gradient grows.
+    """The largest gradient norm of an untrained network while its weights ascend the gradient norm.
 
-    In each step all weights move along the gradient of the norm of the loss's gradient, by a share of their own norm.
-    Infinity where a number is not finite on the way. A layer that cannot be trained shows here before it is.
+    Each step moves all weights along the gradient of the norm of the loss's gradient, by a share of the weights' norm.
+    Returns infinity if a value on the way is not finite. This reveals untrainable layers before any training.
 
     Args:
-        steps: pushes, from 1.
-        share: of the norm of all weights, by which they move in one.
+        steps: number of ascent steps, at least 1.
+        share: length of a step, relative to the norm of all weights.
     """
 
     def __init__(self, build: Build, task: Task, steps: int = 20, share: float = 0.05, seed: int = 0) -> None:
@@ -92,7 +92,7 @@ class Pushed:
                 return math.inf
             largest = max(largest, length)
             if not gradient.requires_grad or not self._push(gradient, weights):
-                break  # nothing changes the gradient any more
+                break  # no weight changes the gradient any more
         return largest
 
     def _gradient(self, module: nn.Module, batch: object, weights: Sequence[Tensor]) -> Tensor:
@@ -116,10 +116,10 @@ class Pushed:
 class OverModels:
     """The mean of a measure over several models that are built around an architecture.
 
-    For a value of each model in place of their mean, give each a measure of its own; the front is then over all.
+    To get a value for each model instead, pass each model as a separate measure; the front then covers all of them.
 
     Args:
-        measures: one a model, such as a `TrainedAlone`.
+        measures: one measure per model, such as a `TrainedAlone`.
     """
 
     def __init__(self, measures: Sequence[Callable[[Architecture], float]]) -> None:

@@ -1,4 +1,4 @@
-"""A build whose modules hold parameters of unequal parts part by part, so that each part is cut as any parameter is."""
+"""A build whose modules store parameters with unequal parts part by part, so that each part can be sliced normally."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supernets.survey import Survey, survey
 
 @dataclass(frozen=True)
 class Apart:
-    """The modules of a build, taken apart where their classes or the user's layouts tell of unequal parts."""
+    """Builds modules and splits the parameters for which their classes or the user's layouts declare unequal parts."""
 
     build: Build
     layouts: Layouts
@@ -32,7 +32,9 @@ class Apart:
 
 
 def looked_at(space: Space, build: Build, layouts: Layouts, also: Sequence[Architecture] = ()) -> tuple[Survey, Build]:
-    """The survey of a space's networks, and the build whose modules have its names: unequal parts that move are apart.
+    """Return the survey of a space's networks, and the build whose modules have the surveyed names.
+
+    If choices change unequal parts of a parameter, the build stores the parts separately.
 
     Raises:
         ShapeError, SupernetError: as `survey`.

@@ -1,7 +1,7 @@
-"""Batch-norm statistics of one architecture, which shared weights cannot have: each mixture of widths has its own.
+"""Batch-norm statistics for one architecture, which shared weights cannot provide: each subnet has its own.
 
-The shared running statistics are an average over whatever was trained last. Before a subnet is evaluated, its own are
-computed from a few training batches, in tensors of its own: nothing shared is ever changed.
+The shared running statistics average over the subnets trained last. Before the evaluation of a subnet, calibration
+computes statistics from a few training batches into separate tensors; shared ones never change.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
     from supernets.tasks import Task
 
 NUM_BATCHES = 8
-"""Batches that statistics are computed from where nothing else is said."""
+"""Default number of batches for the statistics."""
 
 
 class CalibrationError(SupernetError):
-    """There is nothing to compute statistics from."""
+    """There are no batches to compute statistics from."""
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a module keeps running batch-norm statistics."""
+    """Return whether a module has running batch-norm statistics."""
     return any(True for _ in _batch_norms(module))
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Give a module fresh batch-norm statistics, each the plain average over input batches; returns it in eval mode.
+    """Recompute a module's batch-norm statistics as plain averages over input batches; return it in eval mode.
 
-    The old statistics are replaced, not written to: they may be views of shared ones. Everything but batch norm runs
-    as in evaluation, so dropout adds no noise. Without batch norm nothing runs at all.
+    New tensors replace the old statistics, which may be views of shared ones. Everything but batch norm runs in
+    evaluation mode, so dropout adds no noise. A module without batch norm does not run at all.
 
-    Raises CalibrationError where there is batch norm and no batch.
+    Raises:
+        CalibrationError: there is batch norm but no batch.
     """
     module.eval()
     norms = dict(_batch_norms(module))
@@ -69,19 +70,19 @@ def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
 
 
 def calibrated(supernet: Supernet, arch: Architecture, batches: Iterable[Tensor]) -> nn.Module:
-    """The subnet of `arch` in eval mode, with batch-norm statistics of its own where it has batch norm."""
+    """Return the subnet of `arch` in eval mode, with its own batch-norm statistics if it has batch norm."""
     return recalibrate(supernet.subnet(arch), batches)
 
 
 def evaluate(
     supernet: Supernet, arch: Architecture, task: Task, split: str = "valid", *, num_batches: int = NUM_BATCHES
 ) -> dict[str, float]:
-    """The task's metrics of an architecture with its inherited, calibrated weights."""
+    """Return the task's metrics of an architecture with inherited, calibrated weights."""
     return task.evaluate(calibrated(supernet, arch, task.calibration(num_batches)), split)
 
 
 class Calibrator:
-    """Calibrated subnets of one supernet; the last statistics are kept for as long as the weights are the same."""
+    """Calibrated subnets of one supernet, with a cache of recent statistics that changed weights invalidate."""
 
     def __init__(self, supernet: Supernet, batches: Sequence[Tensor], *, size: int = 256) -> None:
         self._supernet = supernet
@@ -91,7 +92,7 @@ class Calibrator:
         self._statistics: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
 
     def __call__(self, arch: Architecture) -> nn.Module:
-        """As `calibrated`, without running the batches again for an architecture seen before."""
+        """Return the calibrated subnet as `calibrated` does, with cached statistics if available."""
         version = self._supernet.version
         if version != self._version:
             self._statistics.clear()

@@ -1,6 +1,6 @@
-"""What there is to choose from, as text: the methods of a registry with their settings, a line on each and its papers.
+"""Lists of the methods in a registry, as text: name, settings, a one-line summary and papers.
 
-All of it is read off the declarations, so a new method has nothing to be kept in step with.
+All of it comes from the declarations, so a new method needs no further entry.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Any
 from supernets.spelling import Named, default_text
 
 LONGEST_DEFAULT = 16
-"""Characters; a longer default value is left out."""
+"""Number of characters above which a default value is omitted."""
 
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
-_ASIDE = re.compile(r"\s*\([^()]*(?:arXiv:|\b(?:19|20)\d\d\b)[^()]*\)")  # where a paper is named
+_ASIDE = re.compile(r"\s*\([^()]*(?:arXiv:|\b(?:19|20)\d\d\b)[^()]*\)")  # parentheses that cite a paper
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Entry:
 
     name: str
     settings: str
-    """With their defaults, separated by commas."""
+    """Settings with their defaults, separated by commas."""
     summary: str
     papers: tuple[str, ...]
 
 
 def catalogue(registry: Mapping[str, type[Named]]) -> list[Entry]:
-    """An entry for each method of `supernets.strategies.STRATEGIES` or `supernets.sharing.SHARINGS`."""
+    """Return an entry for each method of `supernets.strategies.STRATEGIES` or `supernets.sharing.SHARINGS`."""
     return [_entry(method) for method in registry.values()]
 
 
@@ -40,7 +40,7 @@ def _entry(method: type[Named]) -> Entry:
 
 
 def entry(name: str, settings: str, method: type) -> Entry:
-    """A line of a method from its docstring, or of its module where that names the papers."""
+    """Return the entry of a method from its docstring, with papers from its module's docstring if it cites none."""
     told, about = method.__doc__ or "", sys.modules[method.__module__].__doc__ or ""
     papers = dict.fromkeys(_PAPER.findall(told) or _PAPER.findall(about))
     summary = _ASIDE.sub("", " ".join(told.split("\n\n")[0].split()))

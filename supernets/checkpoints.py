@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or rejected: hashed safetensors and JSON, written so that a crash leaves the last ones.
+"""Checkpoints as hashed safetensors and JSON: either intact or rejected, and a crash preserves earlier ones.
 
-A checkpoint is two files. The tensors go first, to a temporary file that is flushed to the disk and then renamed; the
-JSON record goes last and the same way, and holds the SHA-256 of the tensors file and of itself. A checkpoint without a
-valid record, or whose tensors are not those of the record, does not count: `newest` says why and takes the one before,
-also where hashes are right and the content is not what this file writes. Nothing here is ever unpickled.
+A checkpoint is two files. `write` writes the tensors first, to a temporary file that it flushes to the disk and then
+renames; the JSON record follows in the same way, with the SHA-256 of the tensors file and of itself. A checkpoint
+without a valid record, or with tensors that do not match it, is rejected: `newest` reports the reason and uses the one
+before, also if hashes match but the content has another format. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class CheckpointError(SupernetError):
 
 
 class Checkpoint(NamedTuple):
-    """What `newest` found; step 0 with nothing in it when there is no valid checkpoint."""
+    """The result of `newest`; step 0 and empty if there is no valid checkpoint."""
 
     step: int
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
     rejected: list[str]
-    """One line for each newer checkpoint that is damaged: its name and what is wrong with it."""
+    """One line for each newer, damaged checkpoint: its name and the damage."""
 
 
 class _Damaged(Exception):
-    """Why a checkpoint does not count: the name of a file and what is wrong with it."""
+    """A checkpoint is invalid: the name of a file, and the reason."""
 
     def __init__(self, file: str, reason: str) -> None:
         super().__init__(f"{file} {reason}")
@@ -56,17 +56,19 @@ class _Damaged(Exception):
 def write(
     directory: Path | str, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, keep: int = 2
 ) -> Path:
-    """Write the checkpoint of `step` and remove all but the last `keep`; returns the path of its record.
+    """Write the checkpoint of `step` and remove all but the last `keep`; return the path of its record.
 
-    `meta` must be JSON. Tensors may live on any device and share memory; they come back on the CPU and apart.
+    Tensors may be on any device and share memory; they load as separate tensors on the CPU.
 
-    Raises CheckpointError where `meta` is not JSON, OSError where the disk refuses.
+    Raises:
+        CheckpointError: `meta` is not JSON.
+        OSError: the disk write failed.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     record_path, tensors_path = _paths(directory, step)
     part = tensors_path.with_name(tensors_path.name + _TEMPORARY)
-    # a copy each: safetensors refuses tensors that share memory, and views of a shared store do
+    # copies, because safetensors refuses tensors that share memory, such as views of a shared store
     with writing(part):
         save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, part)
     record = {"format": FORMAT, "step": step, "tensors": _sha256(part), "meta": dict(meta)}
@@ -81,9 +83,9 @@ def write(
 
 
 def newest(directory: Path | str) -> Checkpoint:
-    """The newest valid checkpoint of a directory, with the reasons why newer ones were rejected.
+    """Return the newest valid checkpoint of a directory, with the reasons for rejecting newer ones.
 
-    Where there is none: step 0, no tensors, no meta, which is where training begins.
+    Without a valid checkpoint, return step 0 with no tensors and no meta, the start of training.
     """
     directory = Path(directory)
     rejected = []
@@ -98,9 +100,10 @@ def newest(directory: Path | str) -> Checkpoint:
 
 
 def at(directory: Path | str, step: int) -> Checkpoint:
-    """The checkpoint of one step.
+    """Return the checkpoint of one step.
 
-    Raises CheckpointError where there is none, or it is damaged.
+    Raises:
+        CheckpointError: it is absent or damaged.
     """
     try:
         return Checkpoint(step, *_read(Path(directory), step), [])
@@ -110,9 +113,10 @@ def at(directory: Path | str, step: int) -> Checkpoint:
 
 @contextmanager
 def restoring(directory: Path | str, found: Checkpoint) -> Iterator[None]:
-    """Where a training takes from a checkpoint what it wrote there, turns anything missing or misshapen into one line.
+    """Turn errors from missing or malformed content, while a training restores a checkpoint, into one clear line.
 
-    Raises CheckpointError: the hashes are right, so whoever wrote the files wrote something else.
+    Raises:
+        CheckpointError: the hashes match, but the content is not what this training writes.
     """
     try:
         yield
@@ -127,7 +131,7 @@ def restoring(directory: Path | str, found: Checkpoint) -> Iterator[None]:
 
 
 def check(directory: Path | str) -> dict[str, str | None]:
-    """Every file of a directory's checkpoints, by name, with what is wrong with it; None where nothing is."""
+    """Return every file of a directory's checkpoints by name, with its damage; None if intact."""
     directory, found = Path(directory), dict[str, str | None]()
     for step in _steps(directory):
         record, tensors = (path.name for path in _paths(directory, step))
@@ -140,7 +144,11 @@ def check(directory: Path | str) -> dict[str, str | None]:
 
 
 def require_same(directory: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, naming what differs, unless both settings (nested JSON objects) are equal."""
+    """Raise unless both settings (nested JSON objects) are equal.
+
+    Raises:
+        CheckpointError: settings differ; the message names them.
+    """
     differences = [
         f"{path} is {there} there and {here} here" for path, there, here in _differences(found, _plain(wanted))
     ]
@@ -156,7 +164,7 @@ def _paths(directory: Path, step: int) -> tuple[Path, Path]:
 
 
 def _steps(directory: Path) -> list[int]:
-    """Steps of which there is a file, valid or not, in ascending order."""
+    """Return the steps with any file, valid or not, in ascending order."""
     matches = (_NAME.fullmatch(path.name) for path in directory.glob("step-*"))
     return sorted({int(match[1]) for match in matches if match})
 
@@ -169,7 +177,7 @@ def _read(directory: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def _verified(directory: Path, step: int) -> dict[str, Any]:
-    """The record of a checkpoint of which both files are as they were written."""
+    """Return the record of a checkpoint after a check that both files are intact."""
     record_path, tensors_path = _paths(directory, step)
     if not record_path.exists():
         raise _Damaged(record_path.name, "is not there; it is written last")
@@ -198,13 +206,13 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _seal(record: dict[str, Any]) -> str:
-    """The record as canonical JSON with the hash of its content in it."""
+    """Return the record as canonical JSON, with the hash of its content."""
     content = _canonical(record)
     return _canonical({**record, "sha256": hashlib.sha256(content.encode()).hexdigest()})
 
 
 def _readable(record: dict[str, Any]) -> str:
-    """The record sealed, if `newest` will read it again."""
+    """Return the sealed record, after a check that `newest` can read it."""
     try:
         text = _seal(record)
         _unseal(text.encode())
@@ -216,12 +224,13 @@ def _readable(record: dict[str, Any]) -> str:
 
 
 def _unseal(data: bytes) -> dict[str, Any]:
-    """The record that `_seal` wrote.
+    """Return the record that `_seal` wrote.
 
-    Raises MalformedError where it is another one.
+    Raises:
+        MalformedError: the data is not what `_seal` writes.
     """
     record = json_object(data, most_bytes=_MOST_BYTES, format=int, step=int, tensors=str, meta=dict, sha256=str)
-    # byte for byte: sealing what was read must give the file again, so no flipped bit goes unseen
+    # sealing the record again must reproduce the file byte for byte, so every flipped bit is detected
     if _seal({key: value for key, value in record.items() if key != "sha256"}).encode() != data:
         raise MalformedError("does not match its SHA-256")
     return record
@@ -232,7 +241,7 @@ def _canonical(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON gives it back: tuples become lists."""
+    """Return a value after a round trip through JSON: tuples become lists."""
     return json.loads(_canonical(value))
 
 
@@ -250,7 +259,7 @@ def _sha256(path: Path) -> str:
 
 
 def _install(part: Path, path: Path) -> None:
-    """Rename a temporary file to its place once its bytes are on the disk, and the name with them."""
+    """Flush a temporary file to the disk, rename it, then flush the directory."""
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
@@ -263,10 +272,10 @@ def _install(part: Path, path: Path) -> None:
 
 
 def _tidy(directory: Path, step: int, keep: int) -> None:
-    """Keep the last `keep` up to `step`. Whoever writes `step` came from before it: what is newer was rejected."""
+    """Keep only the last `keep` checkpoints up to `step`. Newer ones were rejected, since training resumed before."""
     steps = _steps(directory)
     for old in {*steps} - {*[older for older in steps if older <= step][-keep:]}:
-        for path in _paths(directory, old):  # the record first: tensors without one do not count
+        for path in _paths(directory, old):  # the record first: tensors without a record are invalid
             path.unlink(missing_ok=True)
     for path in directory.glob(f"step-*{_TEMPORARY}"):
         path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""How the layers of a network are connected: the paths from its inputs to its outputs, found by running it once.
+"""Analyse how the layers of a network are connected: the paths from inputs to outputs, found in a single run.
 
-A layer is an operator that multiplies by a weight: a linear map, a convolution, an embedding. The run is watched at the
-level of torch's operators, on the meta device where that can be. Every storage knows from which layers it comes without
-another layer between; whatever reads it hands them on. So sums, concatenations, gates and attention join paths, views,
-norms and activations leave them, and two ways between the same two layers without a layer between are one.
+A layer is an operator that multiplies by a weight: a linear map, a convolution, an embedding. The analysis intercepts
+torch's operators, on the meta device if possible. For every storage it tracks the layers from which it comes directly,
+without another layer between; operators pass these on to their outputs. Sums, concatenations, gates and attention thus
+join paths; views, norms and activations keep them; and parallel connections between two layers count as one.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ INPUT = 0
 
 @dataclass(frozen=True)
 class Connectivity:
-    """What the layers of a network tell of how large its steps may be."""
+    """Properties of a network's connections that determine how large its training steps may be."""
 
     paths: Mapping[int, int]
-    """By how many layers are on a path, how many paths from the inputs to the outputs there are."""
+    """The number of paths from inputs to outputs, by the number of layers on a path."""
     shortest: int
-    """Layers on the shortest path, and the joins that it passes, of two at a time: each residual sum counts as one."""
+    """The number of layers on the shortest path plus the joins on it; each residual sum counts as one join."""
     kernel: float
-    """The root of the mean number of places that a convolution's kernel reads: q of q x q; 1 without convolutions."""
+    """The root of the mean number of positions in convolution kernels: q for q x q; 1 without convolutions."""
     terms: Mapping[str, int] = field(default_factory=dict)
-    """By the name of a layer's weight, how many layers' outputs are added up where its own goes in, if any are."""
+    """By the name of a layer's weight, the number of layers in the sum that its output enters, if there is one."""
 
 
 def connectivity(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Connectivity:
-    """Follow a network from an example, whose first axis is the batch, to its outputs; the module stays as it is.
+    """Trace a network from an example, whose first axis is the batch, to its outputs; the module stays unchanged.
 
-    Of a layer that runs several times each run counts. Where a network cannot be followed, because its outputs come
-    from nothing that was seen to come from its inputs, all layers that ran are taken as one chain.
+    Each run of a repeated layer counts. If tracing finds no connection between inputs and outputs, the result treats
+    all layers that ran as one chain.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     try:
         return _followed(
             copy.deepcopy(module).to("meta"), tuple(to_device(one, torch.device("meta")) for one in inputs)
         )
-    except (RuntimeError, TypeError):  # something asks for values
+    except (RuntimeError, TypeError):  # the network needs actual values
         own = copy.deepcopy(module)
         device = next((parameter.device for parameter in own.parameters()), torch.device("cpu"))
         return _followed(own, tuple(to_device(one, device) for one in inputs))
@@ -64,13 +64,13 @@ def _followed(module: nn.Module, inputs: tuple[Tensor, ...]) -> Connectivity:
 
 
 def _values(outputs: Any) -> Any:
-    """Outputs of transformers are mappings by themselves; other objects are looked into."""
+    """Return outputs as they are if of a known kind, such as transformers' mappings, else the object's attributes."""
     known = isinstance(outputs, Tensor | Mapping | tuple | list)
     return outputs if known else list(getattr(outputs, "__dict__", {}).values())
 
 
 Flow = dict[int, int]
-"""The layers that a tensor comes from without one between, each with how many joins lie between."""
+"""The layers from which a tensor comes directly, each with the number of joins between."""
 
 _LAYERS = {
     *("mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "linear", "matmul", "embedding", "_embedding_bag"),
@@ -79,18 +79,18 @@ _LAYERS = {
 _ANEW = {f"{begun}_{like}" for begun in ("zeros", "ones", "full", "empty", "rand", "randn") for like in ("like",)} | {
     f"new_{begun}" for begun in ("zeros", "ones", "full", "empty")
 }
-"""What these give has the shape of what they read, and nothing else of it."""
+"""Operators whose result depends only on the shape of their input."""
 _SUMS = {"add", "add_", "sub", "sub_", "sum", "mean"}
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # as in tracing: it would import the compiler
+        return False  # as in tracing: True would import the compiler
 
     def __init__(self, module: nn.Module, inputs: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._kept: list[Tensor] = []  # or other storages would get their address
+        self._kept: list[Tensor] = []  # keeps tensors alive, so that no other storage reuses an address
         self._weights: dict[int, frozenset[str]] = {}
         self._flows: dict[int, Flow] = {}
         self._paths: list[Counter[int]] = [Counter({0: 1})]
@@ -130,7 +130,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _joined(self, flows: list[Flow], added: bool) -> Flow:
-        """All that flows come from; joining is one more step where they come from different layers."""
+        """Return the union of flows; a join of different layers adds one to the number of joins."""
         found: Flow = {}
         for flow in flows:
             for layer, joins in flow.items():

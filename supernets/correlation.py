@@ -1,7 +1,7 @@
-"""Rank correlations, and what chance and noise leave of them.
+"""Rank correlations, with their uncertainty from sampling and from noise.
 
-Both are written with the signs of differences, A_ij = sign(a_i - a_j): a resample that draws pair i w_i times then
-costs a matrix product, where calling scipy for each of a thousand resamples takes seconds.
+Both correlations use the signs of differences, A_ij = sign(a_i - a_j). A bootstrap resample that draws pair i w_i times
+then costs one matrix product, whereas scipy calls for a thousand resamples take seconds.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Vector = npt.NDArray[np.float64]
 
 
 def signs(values: Vector) -> Vector:
-    """(n x n) sign of values_i - values_j."""
+    """Return the signs of values_i - values_j, (n x n)."""
     return np.sign(values[:, None] - values)
 
 
 def has_order(*columns: Vector) -> bool:
-    """Whether each column has three values or more, not all equal: fewer determine no order."""
+    """Return whether each column has at least three values, not all equal; otherwise it has no order to compare."""
     return all(len(values) > 2 and np.ptp(values) > 0 for values in columns)
 
 
 def taus(a: Vector, b: Vector, weights: Vector) -> Vector:
-    """(r,) Kendall's tau-b for each row of weights (r x n), how often each pair is drawn; NaN where a side is constant.
+    """Return Kendall's tau-b, (r,), for each row of weights (r x n), the counts of pairs; NaN if a side is constant.
 
     tau-b = w'(A*B)w / sqrt(w'(A*A)w w'(B*B)w).
     """
@@ -38,9 +38,9 @@ def taus(a: Vector, b: Vector, weights: Vector) -> Vector:
 
 
 def rhos(a: Vector, b: Vector, weights: Vector) -> Vector:
-    """(r,) Spearman's rho, ties at their mean rank, for each row of weights; NaN where a side is constant.
+    """Return Spearman's rho, (r,), with mean ranks for ties, for each row of weights; NaN if a side is constant.
 
-    A w is twice the rank less the mean rank, so rho is the weighted cosine of A w and B w.
+    A w is twice the rank minus the mean rank, so rho is the weighted cosine of A w and B w.
     """
     ranks_a, ranks_b = weights @ signs(a).T, weights @ signs(b).T
     both, only_a, only_b = ((product * weights).sum(1) for product in (ranks_a * ranks_b, ranks_a**2, ranks_b**2))
@@ -48,25 +48,25 @@ def rhos(a: Vector, b: Vector, weights: Vector) -> Vector:
 
 
 def _ratio(both: Vector, only_a: Vector, only_b: Vector) -> Vector:
-    with np.errstate(invalid="ignore"):  # rounded: the same order is 1 and not 1 - 2e-16
+    with np.errstate(invalid="ignore"):  # rounded, so that equal orders give exactly 1
         return np.round(both / np.sqrt(only_a * only_b), 12)
 
 
 def whole(n: int) -> Vector:
-    """(1 x n) weights of the sample itself."""
+    """Return the weights of the sample itself, (1 x n)."""
     return np.ones((1, n))
 
 
 def resamples(n: int, num_resamples: int, seed: int) -> Vector:
-    """(r x n) how often each of n pairs is in each bootstrap resample (Efron 1979)."""
+    """Return how often each of n pairs occurs in each bootstrap resample, (r x n) (Efron 1979)."""
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=num_resamples)
     return draws.astype(np.float64)
 
 
 def interval(figures: Vector, confidence: float, bound: float = 1.0) -> tuple[float, float]:
-    """Percentiles of a figure over resamples; those without an order are NaN and not counted.
+    """Return the percentile interval of a figure over resamples, without those that are NaN for lack of an order.
 
-    Where none has an order, anything from -bound to bound is possible.
+    If all are NaN, return (-bound, bound).
     """
     known = figures[np.isfinite(figures)]
     if not len(known):
@@ -79,7 +79,7 @@ def interval(figures: Vector, confidence: float, bound: float = 1.0) -> tuple[fl
 
 
 def pooled_deviation(groups: list[Vector]) -> tuple[float, int] | None:
-    """Standard deviation within groups and its degrees of freedom; None where no group has two values."""
+    """Return the standard deviation within groups and its degrees of freedom; None if no group has two values."""
     freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
     if not freedom:
         return None
@@ -88,17 +88,16 @@ def pooled_deviation(groups: list[Vector]) -> tuple[float, int] | None:
 
 
 def deviation_interval(deviation: float, freedom: int, confidence: float) -> tuple[float, float]:
-    """Of a standard deviation estimated with so many degrees of freedom, by the chi-squared distribution."""
+    """Return the confidence interval of a standard deviation, from the chi-squared distribution."""
     low, high = chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom)
     return deviation * math.sqrt(freedom / low), deviation * math.sqrt(freedom / high)
 
 
 def tau_of_repetition(values: Vector, noise: float, num_draws: int = 200, seed: int = 0) -> float:
-    """The tau to be expected between two measurements of the same things, each with this noise.
+    """Return the expected tau between two measurements of the same quantities, each with this noise.
 
-    The values carry the noise once already. They are drawn towards their mean until their spread with the noise added
-    is the spread that was seen; independent normal noise is added to those twice, and the tau of the two is averaged
-    over many draws.
+    The values already contain the noise once. The function shrinks them towards their mean until their spread plus the
+    noise equals the observed spread, adds independent normal noise twice, and averages the tau over many draws.
     """
     if noise == 0:
         return 1.0

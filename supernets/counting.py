@@ -1,9 +1,9 @@
-"""Costs of very many networks at once: counted by module once, then looked up in tables.
+"""Compute costs of many networks at once, from tables of costs per module.
 
-What a module costs depends on few choices (its own width, kernel, position in the depth), so a table for each module
-under all combinations of these gives the cost of any network as a sum. The tables come from the same probing as those
-of the relaxation, which checks them on random networks. Activation bytes are left out: what a module keeps for backward
-depends on which others keep the same tensor.
+The cost of a module depends on few choices (its width, kernel, position in the depth), so tables over their
+combinations give the cost of any network as a sum. The tables come from the same survey as those of the relaxation,
+which checks them on random networks. Activation bytes are omitted: what a module keeps for the backward pass depends on
+which other modules keep the same tensor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from supernets.skeleton import Build, build_skeleton
 
 IntArray = npt.NDArray[np.int64]
 Column = tuple[str, str]
-"""A figure of a kind of layer, as ("Conv2d", "macs")."""
+"""A kind of layer and a figure, such as ("Conv2d", "macs")."""
 
 _WHOLE = ""
 _FIGURES = ("count", "params", "macs", "output_bytes")
@@ -31,18 +31,18 @@ _FIGURES = ("count", "params", "macs", "output_bytes")
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """Costs that depend on the same choices, summed for each of their combinations."""
+    """Sums of costs that depend on the same choices, for each combination of these."""
 
     slots: tuple[int, ...]
     bases: IntArray
-    """(slots,) a combination is a number in these places."""
+    """(slots,) the place values that turn a combination into a number."""
     numbers: IntArray
-    """(m,) the combinations, ascending."""
+    """(m,) the numbers of the combinations, ascending."""
     values: IntArray
     """(m, columns)."""
 
     def of(self, codes: npt.NDArray[np.int16]) -> IntArray:
-        """(n, columns); nothing where the choices are in no combination, as that of a block that is not there."""
+        """Return the costs (n, columns); 0 for combinations not in the table, such as those of an absent block."""
         asked = (codes[:, list(self.slots)].astype(np.int64) + 1) @ self.bases
         at = np.minimum(np.searchsorted(self.numbers, asked), len(self.numbers) - 1)
         found: IntArray = np.where((self.numbers[at] == asked)[:, None], self.values[at], 0)
@@ -50,13 +50,13 @@ class _Sum:
 
 
 class Counts:
-    """The costs of the networks of a space: equal to `profile_network`, for thousands a second.
+    """Costs of the networks of a space: the same as `profile_network`, at thousands of networks per second.
 
-    The first call profiles as many networks as the tables need, some hundreds in a large space. Where a module depends
-    on too many choices together for tables, every network is profiled, once.
+    The first call profiles the networks that the tables need, some hundreds in a large space. If a module depends on
+    too many combinations of choices for a table, the class profiles every network instead, once each.
 
     Args:
-        example: one input, with its batch axis, or several.
+        example: one input, or a tuple of inputs, with a batch axis.
     """
 
     def __init__(self, space: Space, build: Build, example: Tensor | tuple[Tensor, ...]) -> None:
@@ -67,9 +67,9 @@ class Counts:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """Parameters and multiply-accumulates of the whole; then four figures of each kind of layer.
+        """Parameters and multiply-accumulates of the whole network, then four figures for each kind of layer.
 
-        The kinds are those of the networks that the tables were made from.
+        The kinds are those in the networks from which the tables were made.
         """
         self._tables  # noqa: B018 - which looks at networks
         kinds = dict.fromkeys(kind for found in self._seen.values() for kind, _, _ in found if kind != _WHOLE)
@@ -78,11 +78,11 @@ class Counts:
 
     @property
     def tabulated(self) -> bool:
-        """Whether there are tables, which count thousands of networks in a second."""
+        """Whether there are tables, which give costs of thousands of networks per second."""
         return self._tables is not None
 
     def __call__(self, archs: Sequence[Architecture] | npt.NDArray[np.int16]) -> IntArray:
-        """(n, columns) of architectures or their codes."""
+        """Return the costs (n, columns) of architectures or their codes."""
         codes = archs if isinstance(archs, np.ndarray) else self.space.codes(archs)
         found = np.zeros((len(codes), len(self.columns)), dtype=np.int64)
         if self._tables is None:
@@ -126,7 +126,7 @@ class Counts:
         return _Sum(slots, bases, numbers[order], values[order])
 
     def _observed(self, arch: Architecture) -> Mapping[Key, int]:
-        """Every figure of every module, counted once."""
+        """Return every figure of every module, cached by architecture."""
         if arch in self._seen:
             return self._seen[arch]
         found = self._seen[arch] = {}
@@ -138,7 +138,7 @@ class Counts:
         return found
 
     def _count(self, arch: Architecture, row: IntArray) -> None:
-        """Adds what one network costs to its row; what is of a kind without columns counts in the whole."""
+        """Add the costs of one network to its row; kinds without columns count only in the whole network's figures."""
         index = {column: number for number, column in enumerate(self.columns)}
         for (kind, figure, _), value in self._observed(arch).items():
             if (kind, figure) in index:

@@ -1,4 +1,4 @@
-"""What a disk that refuses makes of writing a file."""
+"""Clean failure of a file write, for example on a full disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Removes the file where writing it fails, and raises what safetensors makes of a full disk as the OSError it is.
+    """Remove the file if writing it fails, and turn safetensors' errors for a full disk into an OSError.
 
     Raises:
-        OSError: the disk refuses; it names the file.
+        OSError: the write failed; the error names the file.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which axes of a layer's weight its inputs and its outputs go along."""
+"""The axes of a layer's weight that correspond to its inputs and its outputs."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ Ends = tuple[int | None, int | None]
 
 
 def ends(module: nn.Module) -> dict[str, Ends]:
-    """Along which axes of a layer's weight its inputs and its outputs go; None where it has no whole one, by groups."""
+    """Return the input and output axes of each layer's weight; None for the axis that groups divide."""
     found: dict[str, Ends] = {}
     for path, owner in module.named_modules(remove_duplicate=False):
         name = f"{path}.weight" if path else "weight"

@@ -8,7 +8,7 @@ class SupernetError(UserError, RuntimeError):
 
 
 class BuildError(SupernetError):
-    """The user's ``build(arch)`` failed or gave something other than a module."""
+    """The user's ``build(arch)`` failed or returned something other than a module."""
 
 
 class ShapeError(SupernetError):
@@ -16,16 +16,16 @@ class ShapeError(SupernetError):
 
 
 class UnequalPartsError(ShapeError):
-    """Parts of unequal sizes in one parameter move, so they must be held part by part."""
+    """Choices change parts of unequal sizes in one parameter, so the parts must be stored separately."""
 
 
 class MemoryLimitError(SupernetError):
-    """The supernet would not fit into the memory there is."""
+    """The supernet would not fit into the available memory."""
 
 
 class CompressionError(SupernetError):
-    """A trained network that cannot be scored, pruned, merged or reconstructed as asked."""
+    """A trained network cannot be scored, pruned, merged or reconstructed as requested."""
 
 
 class ExportError(SupernetError):
-    """A network, or the code that builds it, that cannot be written as files that run without this package."""
+    """A network, or the code that builds it, cannot be exported as files that run without this package."""

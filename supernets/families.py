@@ -16,11 +16,11 @@ from supernets.joined import joined
 from supernets.layout import Blocks, Centre, Grid, Layout, Parts
 
 Found = Iterator[tuple[str, Layout]]
-"""Of parameters below a module: the name and a layout of one axis."""
+"""Names of parameters below a module, each with the layout of one axis."""
 
 
 def implied(module: nn.Module) -> dict[str, list[Layout]]:
-    """The layouts that the classes in a module imply, by parameter name."""
+    """Return the layouts that the classes in a module imply, by parameter name."""
     found: dict[str, list[Layout]] = defaultdict(list)
     for path, owner in module.named_modules(remove_duplicate=False):
         prefix = path + "." if path else ""
@@ -69,7 +69,7 @@ def _of_torch(owner: nn.Module, attribute: str) -> Iterator[Layout]:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A linear layer below a module: its name there, and its sizes."""
+    """A linear layer below a module: its relative name, and its sizes."""
 
     name: str
     module: nn.Module
@@ -78,11 +78,11 @@ class _Layer:
     transposed: bool  # (in, out), as in transformers' Conv1D
 
     def rows(self, layout: Callable[[int], Layout]) -> Found:
-        """A layout of the outputs, in every parameter that has them."""
+        """Yield a layout of the outputs, for every parameter with an output axis."""
         yield from self._along(self.outputs, int(self.transposed), "lora_A", layout, vectors=True)
 
     def columns(self, layout: Callable[[int], Layout]) -> Found:
-        """A layout of the inputs."""
+        """Yield a layout of the inputs."""
         yield from self._along(self.inputs, int(not self.transposed), "lora_B", layout, vectors=False)
 
     def _along(self, size: int, axis: int, other: str, layout: Callable[[int], Layout], vectors: bool) -> Found:
@@ -274,7 +274,7 @@ def _mamba2(owner: nn.Module) -> Found:
 
 
 def key_value_features(owner: nn.Module) -> int:
-    """How many numbers of keys and values together an attention module makes of one token; 0 of another module."""
+    """Return the number of key and value features per token of an attention module; 0 for any other module."""
     k, v = (_layer(owner, f"{one}_proj", word, one) for one, word in (("k", "key"), ("v", "value")))
     if k is not None and v is not None:
         return k.outputs + v.outputs
@@ -292,7 +292,7 @@ def key_value_features(owner: nn.Module) -> int:
 
 
 def _gated(owner: nn.Module) -> Found:
-    """Phi-3's, GLM's and ModernBERT's: the gate and what it gates in one layer."""
+    """Phi-3's, GLM's and ModernBERT's: the gate and the gated values in one layer."""
     fused, down = _layer(owner, "gate_up_proj", "Wi"), _layer(owner, "down_proj", "Wo")
     if _of_transformers(owner) and fused is not None and down is not None and fused.outputs == 2 * down.inputs:
         yield from fused.rows(lambda axis: Blocks(2, axis))

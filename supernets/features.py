@@ -31,7 +31,7 @@ from supernets.store import SharedTensor, Store, Touched
 
 
 class FeatureError(SupernetError):
-    """A network has no features, or not where its teacher has them."""
+    """A network has no features, or not at the positions of its teacher's."""
 
 
 # --- the loss -----------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class FeatureHead:
 
 
 class FeatureHeads:
-    """The maps that a training owns, by name; they step and are kept together."""
+    """The learnt maps of a training, by name; they are updated and saved together."""
 
     def __init__(self, device: torch.device, config: OptimizerConfig, seed: int) -> None:
         self._heads: dict[str, FeatureHead] = {}
@@ -182,7 +182,7 @@ class FeatureHeads:
         return name in self._heads
 
     def add(self, name: str, widest: Tensor, taught: Tensor) -> None:
-        """Make a map from the width of the largest network's features to that of its teacher's, if there is none."""
+        """Add a map from the width of the largest network's features to the teacher's, unless it exists."""
         dtype = torch.promote_types(widest.dtype, torch.float32)
         if name not in self._heads:
             self._heads[name] = self._made(name, widest.shape[-1], taught.shape[-1], dtype)
@@ -226,7 +226,7 @@ class FeatureHeads:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Make what a state is of, and take it over."""
+        """Create the maps in a state, and load it."""
         by_name: dict[str, dict[str, Tensor]] = {}
         for key, tensor in state.items():
             name, _, rest = key.rpartition("/")

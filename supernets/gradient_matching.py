@@ -1,7 +1,7 @@
-"""Where alternatives pull shared weights apart: the measurements by which a supernet is split in two.
+"""Measure conflicts between options over shared weights, to decide where to split a supernet in two.
 
-GM-NAS (arXiv:2203.15207). For each choice, the gradients of its options are compared on the same architecture and the
-same batch; the choice whose options part most clearly into two groups is the one to split.
+GM-NAS (arXiv:2203.15207) compares the gradients of a choice's options on the same architecture and batch, and splits
+the choice whose options separate most clearly into two groups.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,16 +16,16 @@ from search_spaces import Architecture, Space, SpaceError
 from supernets.layout import Box
 
 MAX_OPTIONS = 12
-"""Of a choice that can be split: its 2^11 - 1 bipartitions are all tried."""
+"""Largest number of options of a choice to split; the search tries all of its 2^11 - 1 bipartitions."""
 
 FloatArray = npt.NDArray[np.float64]
 Gradients = Mapping[str, tuple[Box, Tensor]]
-"""What backward has touched of each stored tensor, and the gradient there."""
+"""For each stored tensor: the box that the backward pass touched, and the gradient there."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A choice of which the options fall into two groups."""
+    """A choice whose options are divided into two groups."""
 
     slot: int
     kept: frozenset[int]
@@ -39,10 +39,10 @@ class Cut:
 
 
 def bipartition(distances: FloatArray) -> tuple[npt.NDArray[np.bool_], float]:
-    """The two groups between which a symmetric n x n table of distances has the largest sum, and that sum.
+    """Return the two groups with the largest sum of distances between them, from an n x n table, and that sum.
 
-    All 2^(n - 1) - 1 bipartitions are tried, so a single item that differs can be set apart. The first item is in the
-    group marked False; of equal cuts the first in the order of binary numbers is taken.
+    The function tries all 2^(n - 1) - 1 bipartitions, so it can separate a single item. The first item is in the group
+    marked False; among equal cuts, the first in binary order wins.
     """
     n = len(distances)
     numbers = np.arange(1, 2 ** (n - 1))
@@ -55,11 +55,10 @@ def bipartition(distances: FloatArray) -> tuple[npt.NDArray[np.bool_], float]:
 
 
 def disagreement(gradients: Sequence[Gradients]) -> FloatArray:
-    """(n, n) table of 1 - cosine between n gradients, on the coordinates that all of them touch.
+    """Return the table (n, n) of 1 - cosine between n gradients, on the coordinates that all of them touch.
 
-    Coordinates that some option has not are the choice's own weights: an operator's kernel, the outer columns of a
-    wider layer. They belong to no shared decision, and with zeros in their place a small option would seem to
-    disagree with a large one for its size alone.
+    Coordinates that some option lacks are not shared: an operator's kernel, or the outer columns of a wider layer. With
+    zeros in their place, a small option would appear to disagree with a large one merely because of its size.
     """
     products = np.zeros((len(gradients), len(gradients)))
     for name in gradients[0]:
@@ -67,15 +66,15 @@ def disagreement(gradients: Sequence[Gradients]) -> FloatArray:
             products += _products([one[name] for one in gradients])
     norms = np.sqrt(np.diag(products))
     lengths = np.outer(norms, norms)
-    with np.errstate(invalid="ignore"):  # infinite gradients give NaN, which the caller sees
+    with np.errstate(invalid="ignore"):  # infinite gradients give NaN, which the caller handles
         cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths != 0)
-    cosines[lengths == 0] = (norms[:, None] == norms)[lengths == 0]  # nothing agrees with nothing
+    cosines[lengths == 0] = (norms[:, None] == norms)[lengths == 0]  # two zero gradients agree
     distances: FloatArray = 1 - np.clip(cosines, -1, 1)
     return distances
 
 
 def _products(parts: list[tuple[Box, Tensor]]) -> FloatArray:
-    """Inner products of gradients of one tensor within the box that is common to all."""
+    """Return the inner products of gradients of one tensor within the box common to all."""
     common = parts[0][0]
     for box, _ in parts[1:]:
         common = _common(common, box)
@@ -96,9 +95,9 @@ def _common(a: Box, b: Box) -> Box:
 
 
 def having(space: Space, slot: int, codes: Iterable[int]) -> Space | None:
-    """The networks with one of these options in a slot; None where there are none.
+    """Return the networks with one of these options in a slot; None if there are none.
 
-    The slot is active in all of them, so the choices it depends on are narrowed too.
+    The slot is active in all of them, so the function also narrows the choices on which it depends.
     """
     wanted = {slot: frozenset(codes)}
     queue = [slot]
@@ -110,7 +109,7 @@ def having(space: Space, slot: int, codes: Iterable[int]) -> Space | None:
 
 
 def lacking(space: Space, slot: int, codes: Iterable[int]) -> Space | None:
-    """The networks without these options in a slot, be it active or not; None where there are none."""
+    """Return the networks without these options in a slot, active or not; None if there are none."""
     return _narrowed(space, {slot: frozenset(range(len(space.slots[slot].options))) - frozenset(codes)})
 
 
@@ -130,12 +129,12 @@ def _options(space: Space, slot: int, codes: Iterable[int]) -> list[object]:
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 Measure = Callable[[Architecture, int], Gradients]
-"""From an architecture and the number of a batch to the gradient of its training loss."""
+"""Maps an architecture and the number of a batch to the gradient of its training loss."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A choice that could be split in a space, and the space of each of its options."""
+    """A choice at which a space could be split, and the subspace of each of its options."""
 
     slot: int
     options: Mapping[int, Space]
@@ -146,7 +145,7 @@ class Candidate:
 
 
 def candidates(space: Space, rng: np.random.Generator, most: int) -> list[Candidate]:
-    """Choices with 2 to MAX_OPTIONS options in some network of the space, at most so many, drawn at random."""
+    """Return up to `most` random choices with 2 to MAX_OPTIONS options in networks of the space."""
     found: list[Candidate] = []
     for slot in rng.permutation(len(space.slots)).tolist():
         if len(found) == most:
@@ -159,16 +158,16 @@ def candidates(space: Space, rng: np.random.Generator, most: int) -> list[Candid
 
 
 def best_cut(space: Space, measure: Measure, rng: np.random.Generator, batches: int, most: int) -> Cut | None:
-    """The clearest cut of one of a space's choices; None where no choice has two options.
+    """Return the cut with the largest conflict among a space's choices; None if no choice has two options.
 
-    It takes a backward pass for each batch and each option of each candidate.
+    It costs a backward pass for each batch and each option of each candidate.
     """
     cuts = [cut(candidate, space, measure, rng, batches) for candidate in candidates(space, rng, most)]
     return max(cuts, key=lambda found: found.conflict, default=None)
 
 
 def cut(candidate: Candidate, space: Space, measure: Measure, rng: np.random.Generator, batches: int) -> Cut:
-    """How the options of one choice part, by gradients at random architectures that differ in this choice alone."""
+    """Return the cut of one choice, from gradients at random architectures that differ only in this choice."""
     codes = list(candidate.options)
     active = having(space, candidate.slot, codes) or candidate.space
     tables = []

@@ -1,6 +1,6 @@
-"""Parameters that fuse parts of unequal sizes, held part by part: each is a tensor of its own and is cut on its own.
+"""Parameters that fuse parts of unequal sizes, stored as separate tensors that are sliced separately.
 
-A module reads what `Joined` puts together, as any parametrized weight; `whole` makes an ordinary parameter of it again.
+A module reads the concatenation that `Joined` computes, as a parametrized weight; `whole` restores ordinary parameters.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from supernets.layout import Parts
 
 
 class Joined(nn.Module):
-    """From the parts to the parameter (forward), and back."""
+    """Maps the parts to the parameter (`forward`), and back (`right_inverse`)."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ def _grouped(tensor: Tensor, axis: int, groups: int) -> Tensor:
 
 
 def take_apart(owner: nn.Module, attribute: str, parts: Parts) -> None:
-    """Let a module hold a parameter part by part."""
+    """Make a module store a parameter in parts."""
     parametrize.register_parametrization(owner, attribute, Joined(parts))
 
 
 def whole(module: nn.Module) -> nn.Module:
-    """The module with ordinary parameters in the place of those that are held part by part."""
+    """Replace the parameters that are stored in parts by ordinary ones, in place; return the module."""
     for owner in module.modules():
         for attribute in list(_joined(owner)):
             parametrize.remove_parametrizations(owner, attribute)
@@ -51,7 +51,7 @@ def whole(module: nn.Module) -> nn.Module:
 
 
 def joined(module: nn.Module) -> Iterator[tuple[str, Joined, tuple[str, ...]]]:
-    """The parameters that are held part by part: the name of each, what joins it, and the names of its parts."""
+    """Yield the parameters that are stored in parts: name, join, and names of the parts."""
     for path, owner in module.named_modules():
         prefix = path + "." if path else ""
         for attribute, join in _joined(owner).items():

@@ -1,7 +1,7 @@
-"""How many bytes a language model keeps of keys and values while it generates, and with its weights in all.
+"""Memory of a language model during generation: the bytes of its key-value cache, and of its weights.
 
-Keys and values are read off the layers that make them: separate ones, as Llama has them, or fused with the queries, as
-GPT-2 and Phi-3 have them. Only shapes are looked at, so networks are built on the meta device.
+The widths of keys and values come from the layers that compute them, either separate, as in Llama, or fused with the
+queries, as in GPT-2 and Phi-3. Only shapes matter, so networks are built on the meta device.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from supernets.skeleton import Build, build_skeleton
 
 
 def kv_cache_bytes(network: nn.Module, batch: int, length: int, value_bytes: int = 2, layers: str = "*") -> int:
-    """The size of the key-value cache of a network, of all attention modules whose name fits a pattern.
+    """Return the size of a network's key-value cache in bytes, over all attention modules whose name fits a pattern.
 
     Args:
-        batch: sequences at a time.
-        length: tokens of each.
-        value_bytes: of one number, 2 in half precision.
+        batch: number of sequences at a time.
+        length: number of tokens per sequence.
+        value_bytes: bytes per value, 2 in half precision.
         layers: `decoder.*` leaves the encoder out, which keeps nothing.
 
     Raises:
-        SupernetError: no attention is known there.
+        SupernetError: no known kind of attention is there.
     """
     features = sum(_features(network, layers))
     if not features:
@@ -45,10 +45,10 @@ def _features(network: nn.Module, layers: str) -> Iterator[int]:
 
 
 class InferenceMemory:
-    """Bytes that generating takes, by architecture: the weights and the key-value cache, without activations.
+    """Bytes for generation, by architecture: the weights and the key-value cache, without activations.
 
-    A cost of a run, `extra_costs={"memory_bytes": InferenceMemory(build, batch=8, length=4096)}`, which objectives and
-    limits then speak of.
+    Pass it as a cost of a run, `extra_costs={"memory_bytes": InferenceMemory(build, batch=8, length=4096)}`, so that
+    objectives and limits can use it.
 
     Args:
         build: of the run.
@@ -75,10 +75,10 @@ class InferenceMemory:
         self.weights = weights
 
     def __call__(self, arch: Architecture) -> float:
-        """Bytes.
+        """Return the bytes.
 
         Raises:
-            SupernetError: the network has no attention that is known.
+            SupernetError: the network has no known kind of attention.
         """
         network = build_skeleton(self.build, arch)
         kept = kv_cache_bytes(network, self.batch, self.length, self.value_bytes, self.layers)

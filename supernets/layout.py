@@ -1,6 +1,6 @@
-"""Which part of a stored tensor belongs to a smaller one: the one definition of a slice.
+"""The single definition of a slice: the part of a stored tensor that a smaller tensor uses.
 
-A stored tensor is viewed with every fused axis split in two, ``(k * n, ...) -> (k, n, ...)``; in that view every
+The blocked view of a stored tensor splits every fused axis in two, ``(k * n, ...) -> (k, n, ...)``. In this view every
 smaller tensor is a box: the leading part of a feature axis, the centre of a convolution kernel's axis.
 """
 
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Blocks:
-    """``count`` equal blocks fused along ``axis``, each sliced on its own.
+    """``count`` equal blocks fused along ``axis``, each sliced separately.
 
     ``[q|k|v]`` is ``Blocks(3)``, an LSTM ``Blocks(4)``.
     """
@@ -37,7 +37,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Centre:
-    """The centre of these axes is kept instead of their leading part, as for convolution kernels."""
+    """Keep the centre of these axes instead of their leading part, as for convolution kernels."""
 
     axes: tuple[int, ...]
 
@@ -47,11 +47,11 @@ class Centre:
 
 @dataclass(frozen=True)
 class Grid:
-    """An axis that is a grid of blocks within blocks, each level sliced on its own.
+    """An axis that is a grid of blocks within blocks, each level sliced separately.
 
-    The ``counts`` of the slow levels are given, the rest is the fast one: queries that share keys in groups are
-    ``Grid(num_key_value_heads, queries_per_group)``, and ``Grid(k)`` is ``Blocks(k)``. Counts may differ between
-    architectures: give a function of the architecture as the layout.
+    ``counts`` gives the slow levels; the rest is the fast level. Grouped queries are
+    ``Grid(num_key_value_heads, queries_per_group)``, and ``Grid(k)`` equals ``Blocks(k)``. If counts depend on the
+    architecture, use a function of the architecture as the layout.
     """
 
     counts: tuple[int, ...]
@@ -66,11 +66,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of unequal ``sizes`` fused along an axis, each cut on its own: [q|k|v] with fewer keys than queries.
+    """Parts of unequal ``sizes`` fused along an axis, each sliced separately: [q|k|v] with fewer keys than queries.
 
-    Sizes that differ between architectures are given by a function of the architecture as the layout. ``grids`` holds
-    the counts of each part's slow levels, as a `Grid` takes them: ``((groups, queries), (groups,), (groups,))``. With
-    ``groups`` above 1 the axis is so many times a share of every part, one group after the other.
+    If sizes depend on the architecture, use a function of the architecture as the layout. ``grids`` holds the counts of
+    each part's slow levels, as in `Grid`: ``((groups, queries), (groups,), (groups,))``. With ``groups`` above 1 the
+    axis interleaves the parts: each group, one after the other, holds an equal share of every part.
     """
 
     sizes: tuple[int, ...]
@@ -93,7 +93,7 @@ class Parts:
 
     @property
     def equal(self) -> Grid | None:
-        """The grid that the axis is where all parts are alike; None where they are not."""
+        """The equivalent grid if all parts have the same layout, else None."""
         slow, *others = (tuple(n for n in own if n > 1) for own in self.grids)
         if len(set(self.sizes)) > 1 or any(other != slow for other in others):
             return None
@@ -103,18 +103,18 @@ class Parts:
 
     @property
     def of_rows(self) -> "Parts":
-        """The same along a vector."""
+        """The same parts along axis 0, as for a vector."""
         return Parts(*self.sizes, groups=self.groups)
 
 
 Layout = Blocks | Centre | Grid | Parts
 Given = Layout | tuple[Layout, ...]
 Layouts = Mapping[str, Given | Callable[[Any], Given]]
-"""By name pattern; a function takes the architecture."""
+"""Layouts by name pattern, possibly as functions of the architecture."""
 
 
 class Extent(tuple[int, ...]):
-    """The shape of one network's parameter that also tells how many blocks its axes have in that network."""
+    """The shape of one network's parameter, with the number of blocks on each axis in that network."""
 
     counts: tuple[Shape, ...]
 
@@ -127,13 +127,13 @@ class Extent(tuple[int, ...]):
 
 @dataclass(frozen=True)
 class Box:
-    """A box in the blocked view of one stored tensor: where it starts and how long it is along every axis."""
+    """A box in the blocked view of a stored tensor: its start and size along every axis."""
 
     start: Shape
     size: Shape
 
     def of(self, blocked: Tensor) -> Tensor:
-        """The box as a view of ``blocked``."""
+        """Return the box as a view of ``blocked``."""
         for axis, (start, size) in enumerate(zip(self.start, self.size, strict=True)):
             if size != blocked.shape[axis]:
                 blocked = blocked.narrow(axis, start, size)
@@ -145,11 +145,11 @@ class Box:
         )
 
     def within(self, outer: "Box") -> "Box":
-        """The same box in the coordinates of ``outer``."""
+        """Return the same box in the coordinates of ``outer``."""
         return Box(tuple(b - a for a, b in zip(outer.start, self.start, strict=True)), self.size)
 
     def union(self, other: "Box") -> "Box":
-        """The smallest box around both."""
+        """Return the smallest box around both."""
         start = tuple(map(min, self.start, other.start))
         stop = (max(a + n, b + m) for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True))
         return Box(start, tuple(end - begin for begin, end in zip(start, stop, strict=True)))
@@ -162,16 +162,16 @@ class Axes:
     blocks: Shape
     centred: frozenset[int]
     grids: tuple[tuple[int, Shape], ...] = ()
-    """Axes whose number of blocks differs between architectures, with their counts at the stored size."""
+    """Axes whose number of blocks depends on the architecture, with their counts at the stored size."""
 
     @property
     def counts(self) -> tuple[Shape, ...]:
-        """For each axis the number of blocks at each level above the last."""
+        """The number of blocks at each level above the last, for each axis."""
         grids = dict(self.grids)
         return tuple(grids.get(axis, (k,) if k > 1 else ()) for axis, k in enumerate(self.blocks))
 
     def blocked(self, shape: Shape) -> Shape:
-        """``shape`` with every fused axis split: ``(k * n,) -> (k, n)``."""
+        """Return ``shape`` with every fused axis split: ``(k * n,) -> (k, n)``."""
         counts = shape.counts if isinstance(shape, Extent) else self.counts
         return tuple(size for n, own in zip(shape, counts, strict=True) for size in (*own, n // prod(own)))
 
@@ -183,7 +183,7 @@ class Axes:
         return Box(tuple(start), self.blocked(shape))
 
     def kept(self, axis: int, shape: Shape, stored: Shape) -> Tensor:
-        """(shape[axis],) which entries along an axis of one of shape ``stored`` a tensor of ``shape`` has."""
+        """Return the entries, (shape[axis],), along an axis of a tensor of shape ``stored`` that ``shape`` keeps."""
         box = self.box(shape, stored)
         first = sum(len(own) + 1 for own in self.counts[:axis])
         levels = slice(first, first + len(self.counts[axis]) + 1)
@@ -196,7 +196,7 @@ class Axes:
 
 
 def check_patterns(layouts: Layouts, names: Iterable[str]) -> None:
-    """Raise where a layout names nothing: a silent typo would share fused weights wrongly."""
+    """Raise if a layout pattern matches nothing: an unnoticed typo would share fused weights wrongly."""
     names = list(names)
     for pattern in layouts:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -205,5 +205,5 @@ def check_patterns(layouts: Layouts, names: Iterable[str]) -> None:
 
 
 def blocked_view(tensor: Tensor, axes: Axes) -> Tensor:
-    """``tensor`` (contiguous) with its fused axes split; a view."""
+    """Return a view of ``tensor`` (contiguous) with its fused axes split."""
     return tensor.view(axes.blocked(tuple(tensor.shape))) if axes.fused else tensor

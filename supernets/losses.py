@@ -1,6 +1,6 @@
-"""Losses of one network's outputs against another's: what distillation minimises. Logits are (..., classes).
+"""Distillation losses between the outputs of a network and its teacher. Logits are (..., classes).
 
-The teacher gets no gradient. Each combination of the leading axes is an example of its own.
+The teacher gets no gradient. Each index of the leading axes is a separate example.
 """
 
 import math
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 DistillationLoss = Callable[[Tensor, Tensor], Tensor]
-"""From a network's outputs and its teacher's, which get no gradient, to a scalar."""
+"""Maps a network's outputs and its teacher's, which get no gradient, to a scalar."""
 
-CLIP = 5.0  # of AlphaNet, for alpha = -1
+CLIP = 5.0  # AlphaNet's bound for alpha = -1
 
 
 def soft_cross_entropy(outputs: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over all but the last axis of -sum(softmax(teacher) log_softmax(outputs)): KL but for a constant."""
+    """Return the mean over examples of -sum(softmax(teacher) log_softmax(outputs)): KL up to a constant."""
     target = _wide(teacher.detach()).softmax(-1)
     return -(target * _wide(outputs).log_softmax(-1)).sum(-1).mean()
 
 
 def adaptive_alpha_divergence(outputs: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the examples of the larger of two alpha-divergences (AlphaNet, arXiv:2102.07954).
+    """Return the mean over examples of the larger of two alpha-divergences (AlphaNet, arXiv:2102.07954).
 
-    alpha = 1 punishes a network that gives too little to what its teacher holds likely, alpha = -1 one that gives too
-    much to what its teacher holds unlikely; there (p / q)^alpha has no bound, so it is clipped.
+    alpha = 1 penalises too little probability where the teacher's is high, alpha = -1 too much where the teacher's is
+    low. For alpha = -1, (p / q)^alpha is unbounded and therefore clipped.
     """
     below = alpha_divergence(outputs, teacher, -1.0, CLIP)
     return torch.maximum(below, alpha_divergence(outputs, teacher, 1.0)).mean()
@@ -55,7 +55,7 @@ def alpha_divergence(outputs: Tensor, teacher: Tensor, alpha: float, clip: float
 
 
 def _excess(log_power: Tensor, log_q: Tensor, clip: float) -> Tensor:
-    """q (power - 1): exact where the power is near 1, and without overflow where q is tiny and the power is huge."""
+    """Return q (power - 1): accurate if the power is near 1, and without overflow if q is tiny and the power huge."""
     q = log_q.exp()
     near = q * log_power.clamp(-1, 1).expm1()
     excess = torch.where(log_power.abs() < 1, near, (log_q + log_power).exp() - q)
@@ -64,9 +64,10 @@ def _excess(log_power: Tensor, log_q: Tensor, clip: float) -> Tensor:
 
 @cache
 def at_temperature(loss: DistillationLoss, temperature: float) -> DistillationLoss:
-    """T^2 loss(outputs / T, teacher / T); the factor keeps the gradient's size as T grows (arXiv:1503.02531, 2.1).
+    """Return T^2 loss(outputs / T, teacher / T); the factor keeps the gradient's scale as T grows (arXiv:1503.02531,
+    2.1).
 
-    The same function each time, so that steps which use it are equal; `loss` itself at T = 1.
+    Equal arguments return the same function object, so that steps with it compare equal; T = 1 returns `loss` itself.
     """
     if temperature == 1:
         return loss
@@ -78,5 +79,5 @@ def at_temperature(loss: DistillationLoss, temperature: float) -> DistillationLo
 
 
 def _wide(logits: Tensor) -> Tensor:
-    """In at least float32."""
+    """Return logits in at least float32."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""A folder that one training has to itself, for two in one folder would tidy away each other's checkpoints."""
+"""Exclusive use of a folder by one training, because two would delete each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from filelock import FileLock, Timeout
 from supernets.checkpoints import CheckpointError
 
 LOCK = ".training"
-"""The file that is locked; it stays, its lock ends with the process that holds it."""
+"""Name of the lock file; the file remains, but the lock ends with the process that holds it."""
 
 
 @contextmanager
 def occupied(directory: Path | str) -> Iterator[None]:
-    """Keeps a folder for the training that runs in the block, and makes it where it is missing.
+    """Lock a folder for the training that runs within the context; create it if it is missing.
 
     Raises:
-        CheckpointError: another training has it.
+        CheckpointError: another training holds the lock.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

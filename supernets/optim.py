@@ -1,8 +1,8 @@
-"""Optimisers over shared weights that step only what backward has touched.
+"""Optimisers over shared weights that update only what the backward pass has touched.
 
-The update rules are torch's own. Weights, gradient and state of a step are boxes of whole tensors. torch's fused
-kernels walk memory as if it were contiguous, so they step the boxes that are; the unfused ones step the others in
-place, which costs less than gathering them for the fused kernel and scattering them back.
+The update rules are torch's own. Weights, gradients and states in a step are boxes of whole tensors. torch's fused
+kernels assume contiguous memory, so they update the contiguous boxes; the unfused ones update the others in place,
+which costs less than gathering them for the fused kernel and scattering them back.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class OptimizerConfig:
 
 
 class Touchable(Protocol):
-    """Tensors that backward touches and an optimiser steps: a store, or the parameters of one module."""
+    """Tensors that backward touches and an optimiser updates: a store, or the parameters of one module."""
 
     def touched(self) -> list[Touched]: ...
 
@@ -60,10 +60,10 @@ class Touchable(Protocol):
 
 
 class Optimizer:
-    """Steps what was touched; its state has the shapes of the whole tensors, and is allocated when first needed.
+    """Updates what was touched; its state has the shapes of the whole tensors and is allocated on first use.
 
-    The rules are called as functions: making a ``torch.optim.Optimizer`` imports torch's compiler, six seconds of
-    processor time in each process.
+    It calls the update rules as functions, because a ``torch.optim.Optimizer`` imports torch's compiler, which takes
+    six seconds of processor time in each process.
     """
 
     def __init__(self, tensors: Touchable, config: OptimizerConfig) -> None:
@@ -75,21 +75,21 @@ class Optimizer:
         self._tensors.zero_grad()
 
     def touched(self) -> list[Touched]:
-        """What backward has touched since the last step."""
+        """Return what backward has touched since the last step."""
         return self._tensors.touched()
 
     @torch.no_grad()
     def gradient_norms(self) -> dict[str, float]:
-        """The norm of the gradient of each tensor that was touched since the last step."""
+        """Return the gradient norm of each tensor that was touched since the last step."""
         touched = self.touched()
         norms = torch._foreach_norm([one.grad for one in touched])
         return {one.name: float(norm) for one, norm in zip(touched, norms, strict=True)}
 
     @torch.no_grad()
     def step(self, lr: float | None = None, clip: float | None = None) -> float:
-        """One step on what was touched, which is then forgotten; returns the gradient norm before clipping.
+        """Update what was touched, clear the gradients, and return the gradient norm before clipping.
 
-        Where that norm is not finite nothing is stepped, and the gradients are dropped.
+        If that norm is not finite, drop the gradients without an update.
         """
         touched = self.touched()
         grads = [one.grad for one in touched]
@@ -104,17 +104,17 @@ class Optimizer:
         return norm
 
     def inherit(self, name: str, parent: str | None) -> None:
-        """Let the state of one tensor be a copy of that of another of its shape; None lets it begin anew."""
+        """Set the state of one tensor to a copy of that of another tensor of its shape; None resets it."""
         self._state.pop(name, None)
         if parent in self._state:
             self._state[name] = {key: tensor.clone() for key, tensor in self._state[parent].items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat: ``"<parameter>|<state>"`` to tensor."""
+        """Return the state as a flat mapping from ``"<parameter>|<state>"`` to tensors."""
         return {f"{name}|{key}": tensor for name, state in self._state.items() for key, tensor in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a flat state.
+        """Load a flat state.
 
         Raises:
             SupernetError: a parameter is unknown.
@@ -171,4 +171,4 @@ class Optimizer:
         else:
             momenta: list[Tensor | None] = [*averages[0]]
             sgd(values, grads, momenta, momentum=self.config.betas[0], dampening=0.0, nesterov=True, **common)
-        torch.autograd.graph.increment_version(values)  # torch's fused rules leave it, so nobody would see the change
+        torch.autograd.graph.increment_version(values)  # torch's fused rules do not, so the change would be invisible

@@ -1,7 +1,7 @@
 """Weights that a module computes from others: spectral and weight norm, as parametrizations and as the older hooks.
 
-What is stored and sliced is what they are computed from. The singular vectors of spectral norm belong to one matrix, so
-each network has its own, found anew from its own weights: those of a mixture of networks from the mixed weight, whose
+The store holds, and networks slice, the underlying weights. The singular vectors of spectral norm belong to one matrix,
+so each network computes its own from its own weights. A mixture of networks computes them from the mixed weight, whose
 absent rows and columns are 0 and change no singular value.
 """
 
@@ -18,15 +18,15 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 STEPS = 30
-"""Of Lanczos's method: for random matrices of up to 1024 x 1024 the norm is found to 1e-3 and better, where as many
-steps of the power method, which cost half as much, leave 1e-2."""
+"""Number of Lanczos steps: for random matrices of up to 1024 x 1024 they give the norm to 1e-3 or better. As many steps
+of the power method cost half as much but leave an error of 1e-2."""
 
 
 @dataclass(frozen=True)
 class Spectral:
     """The singular vectors of one weight, buffers of ``holder``."""
 
-    path: str  # of the module whose weight it is
+    path: str  # of the module that owns the weight
     owner: nn.Module
     attribute: str
     holder: nn.Module
@@ -57,7 +57,7 @@ class Spectral:
 
 
 def spectral_norms(module: nn.Module) -> Iterator[Spectral]:
-    """Every spectral norm in a module whose weight has two axes or more."""
+    """Yield every spectral norm in a module whose weight has two or more axes."""
     for path, owner in module.named_modules():
         prefix = path + "." if path else ""
         lists = owner._modules.get("parametrizations")
@@ -74,10 +74,10 @@ def spectral_norms(module: nn.Module) -> Iterator[Spectral]:
 
 @torch.no_grad()
 def singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The (n,) and (m,) leading singular vectors of an (n, m) matrix, found from the same start for every matrix.
+    """Return the leading singular vectors, (n,) and (m,), of an (n, m) matrix, from a fixed start vector.
 
-    Golub and Kahan's bidiagonalisation with full orthogonalisation (SIAM J. Numer. Anal. 2, 1965). Rows and columns of
-    zeros at the end change nothing, for the start of fewer rows is a leading part of that of more.
+    The method is Golub and Kahan's bidiagonalisation with full orthogonalisation (SIAM J. Numer. Anal. 2, 1965).
+    Trailing rows and columns of zeros change nothing, because the start for fewer rows is a prefix of that for more.
     """
     with torch.autocast(matrix.device.type, enabled=False):
         whole = matrix.float() if matrix.dtype in (torch.float16, torch.bfloat16) else matrix
@@ -99,7 +99,7 @@ def _apart(vector: Tensor, basis: Tensor) -> Tensor:
 
 
 def begin(module: nn.Module) -> None:
-    """Give the singular vectors of a module built without values some that can be read."""
+    """Replace the meta singular vectors of a module by readable values."""
     for one in spectral_norms(module):
         for name in one.own_names:
             meta = one.holder._buffers[name]
@@ -109,7 +109,7 @@ def begin(module: nn.Module) -> None:
 
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
-    """Find the singular vectors of a network's own weights."""
+    """Compute the singular vectors of a network's own weights."""
     for one in spectral_norms(module):
         found = singular_vectors(_matrix(one.weight(), one.dim))
         one.holder._buffers.update(zip(one.own_names, found, strict=True))
@@ -129,20 +129,20 @@ def _matrix(weight: Tensor, dim: int) -> Tensor:
 
 
 def orthogonal_bases(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of the matrices that orthogonal weights are turned from, and of these weights."""
+    """Yield the names of the base matrices of orthogonal weights, each with the name of its weight."""
     for path, owner in module.named_modules():
         if isinstance(owner, _Orthogonal) and getattr(owner, "base", None) is not None:
             yield f"{path}.base", _weight_of(path)
 
 
 def _weight_of(path: str) -> str:
-    """The parametrized weight that a module with this path computes."""
+    """Return the name of the parametrized weight that a module with this path computes."""
     above, _, rest = path.rpartition("parametrizations.")
     return above + rest.partition(".")[0]
 
 
 def innermost(module: nn.Module) -> Iterator[nn.Module]:
-    """The modules with no others in them but those that compute their weights."""
+    """Yield the modules without children other than those that compute their weights."""
     for path, own in module.named_modules():
         if "parametrizations" not in path.split(".") and not own._modules.keys() - {"parametrizations"}:
             yield own
@@ -152,7 +152,7 @@ def innermost(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def follow_weights(module: nn.Module) -> nn.Module:
-    """Let each pass find the norms of the weights as they are then; rows of zeros, of absent channels, stay zeros."""
+    """Make each pass compute norms from the current weights; zero rows, of absent channels, stay zero."""
     for owner in module.modules():
         for norm in (owner, *owner._forward_pre_hooks.values()):
             for plain, following in _FOLLOWING.items():
@@ -162,14 +162,14 @@ def follow_weights(module: nn.Module) -> nn.Module:
 
 
 def unmixable(module: nn.Module) -> Iterator[str]:
-    """Paths of weights that no mixture of what they are computed from stands for."""
+    """Yield the paths of computed weights that have no expectation, because their source cannot be mixed."""
     for path, owner in module.named_modules():
         if isinstance(owner, _Orthogonal) and owner.orthogonal_map is _OrthMaps.householder:
             yield _weight_of(path)
 
 
 def _by_rows(magnitude: Tensor, direction: Tensor, dim: int) -> Tensor:
-    """Weight norm that gives rows of zeros for rows of zeros."""
+    """Return the weight-normalised tensor, where zero rows stay zero."""
     others = [axis for axis in range(direction.dim()) if axis != dim % direction.dim()] if dim != -1 else None
     norm = torch.linalg.vector_norm(direction, dim=others, keepdim=others is not None)
     normed: Tensor = direction * (magnitude / norm.clamp_min(torch.finfo(norm.dtype).tiny))
@@ -177,7 +177,7 @@ def _by_rows(magnitude: Tensor, direction: Tensor, dim: int) -> Tensor:
 
 
 def _by_largest(weight: Tensor, dim: int) -> Tensor:
-    """Spectral norm by singular vectors of the weight as it is now; the vectors are constants, as in torch's own."""
+    """Return the spectrally normalised weight, from its current singular vectors as constants, as torch does."""
     matrix = _matrix(weight, dim)
     u, v = singular_vectors(matrix)
     norm = (u * (matrix @ v)).sum()

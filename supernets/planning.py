@@ -1,7 +1,8 @@
-"""What can be known of a space of networks before there are weights: shapes, what moves them, what networks cost.
+"""Analyse a space of networks without weights: shapes, the choices on which they depend, and costs.
 
-Nothing here has the size of the model. Parameters become meta tensors as modules register them, and what a constructor
-asks for before that is never written to, so the machine lends it no memory (benchmarks/results/planning.md).
+Nothing here uses memory of the model's size. Parameters become meta tensors as modules register them, and the memory
+that a constructor requests before that is never written to, so the system does not provide it
+(benchmarks/results/planning.md).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Plan:
-    """The shapes of a space's networks, without weights: what `Supernet` knows before it allocates.
+    """The shapes of a space's networks, without weights: what `Supernet` needs before allocation.
 
     Args:
         space: the architectures.
@@ -60,24 +61,24 @@ class Plan:
 
     @property
     def num_parameters(self) -> int:
-        """Of a supernet with entangled weights."""
+        """Return the number of parameters of a supernet with entangled weights."""
         return sum(int(np.prod(shape)) for shape in self.survey.shapes.values())
 
     def coverage(self) -> Coverage:
-        """Which parameters are elastic, along which axes, under which choices."""
+        """Return which parameters are elastic, along which axes, and by which choices."""
         coverage = self.survey.coverage()
         return replace(coverage, notes=(*coverage.notes, *notes(self.survey)))
 
     def count_parameters(self, arch: Architecture) -> int:
-        """Parameters of the network of ``arch``, tied ones once."""
+        """Return the number of parameters of the network of ``arch``, with tied ones counted once."""
         return sum(parameter.numel() for parameter in build_skeleton(self.build, arch).parameters())
 
     def profile(self, arch: Architecture, example: Example) -> Profile:
-        """Parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
+        """Return parameters, multiply-accumulates and activation bytes of ``arch``, counted on the meta device."""
         return profile_network(whole(build_skeleton(self.build, arch)), example)
 
     def profiles(self, example: Example, sample: int = 3, seed: int = 0) -> dict[str, Profile]:
-        """The smallest, the largest and some uniformly sampled architectures."""
+        """Return the profiles of the smallest, the largest and some uniformly sampled architectures."""
         rng = np.random.default_rng(seed)
         archs = {"smallest": self.space.smallest(), "largest": self.space.largest()}
         archs |= {f"random {i + 1}": self.space.sample(rng) for i in range(sample)}

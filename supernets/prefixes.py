@@ -40,12 +40,12 @@ Key = Hashable
 
 
 class NotShared(Exception):
-    """A module that cannot be told from others by what it holds."""
+    """A module has no reliable identity, so its results cannot be shared."""
 
 
 @dataclass
 class _Kept:
-    """What a block returned, and the statistics that it left."""
+    """The output of a block, and the statistics after its run."""
 
     output: Tensor
     statistics: tuple[Tensor, ...]
@@ -56,13 +56,13 @@ class _Kept:
 
 
 class Activations:
-    """What blocks have returned, at most so many bytes; what was not asked for longest goes first."""
+    """A cache of block outputs with a limit in bytes; the least recently used entries go first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = 0
         self.run = self.spared = 0
-        """Blocks that were run, and that were not."""
+        """Numbers of blocks that ran, and that the cache spared."""
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
 
     def find(self, key: Key) -> _Kept | None:
@@ -72,7 +72,7 @@ class Activations:
         return found
 
     def keep(self, key: Key, output: Tensor, statistics: Sequence[Tensor]) -> None:
-        """Copies, for what comes after a block may write into its output."""
+        """Store copies, because later modules may write into a block's output."""
         kept = _Kept(output.clone(), tuple(value.clone() for value in statistics))
         if kept.num_bytes > self.max_bytes:
             return
@@ -88,9 +88,9 @@ class Activations:
 
 
 def share(module: nn.Module, activations: Activations) -> nn.Module:
-    """Has a subnet take and leave activations wherever it runs blocks in a row; the module itself, changed.
+    """Make a subnet use the cache wherever it runs blocks in sequence; return the module, changed in place.
 
-    Those are its stacks and the sequential modules around them; where there is no stack, the outermost ones.
+    This applies to its stacks and the sequential modules around them, or to all sequential modules if it has no stack.
     """
     stacks = [path for path, part in module.named_modules() if isinstance(part, Stack)]
     for path, part in list(module.named_modules()):
@@ -126,7 +126,7 @@ def _forward(activations: Activations) -> Any:
 
 
 def _chain(key: Key, blocks: Sequence[nn.Module]) -> Iterator[Key]:
-    """The keys of what each block returns, up to the first that cannot be told from others."""
+    """Yield the keys of the blocks' outputs, up to the first block without an identity."""
     for block in blocks:
         try:
             key = hashlib.blake2b(repr((key, _identity(block))).encode(), digest_size=16).digest()
@@ -136,10 +136,10 @@ def _chain(key: Key, blocks: Sequence[nn.Module]) -> Iterator[Key]:
 
 
 def _identity(block: nn.Module) -> list[Any]:
-    """All that what a block computes depends on.
+    """Return everything on which a block's computation depends.
 
     Raises:
-        NotShared: it holds something else than tensors, modules and plain values, or draws random numbers.
+        NotShared: the block holds anything but tensors, modules and plain values, or draws random numbers.
     """
     found: list[Any] = []
     for path, part in block.named_modules():
@@ -147,7 +147,7 @@ def _identity(block: nn.Module) -> list[Any]:
             raise NotShared
         own = {name: value for name, value in part.__dict__.items() if name not in _NO_SETTINGS}
         if any(computed.function is not None for computed in part.__dict__.get("_computed", {}).values()):
-            raise NotShared  # a weight that is put together whenever it is read
+            raise NotShared  # a weight that is computed at each read
         counting = isinstance(part, _BatchNorm) and part.training
         found.append((path, type(part).__qualname__, type(part).__module__, part.training, _plain(own)))
         found += [(name, _view(value)) for name, value in part._parameters.items() if value is not None]
@@ -172,7 +172,7 @@ def _plain(value: Any) -> Any:
 
 
 def _view(value: Tensor) -> tuple[Any, ...]:
-    """Which part of the shared weights a parameter is; their version is that of the supernet."""
+    """Return which part of the shared weights a parameter is; the supernet's version covers their values."""
     return value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape), tuple(value.stride())
 
 
@@ -186,7 +186,7 @@ def _content(x: Tensor) -> Key:
 
 
 def _statistics(block: nn.Module) -> list[Tensor]:
-    """What running it changes."""
+    """Return the statistics that a run of the block changes."""
     norms = [part for part in block.modules() if part.training and isinstance(part, _BatchNorm)]
     return [value for norm in norms for value in norm._buffers.values() if value is not None]
 
@@ -200,9 +200,9 @@ def _put(block: nn.Module, statistics: Sequence[Tensor]) -> None:
 
 
 class PrefixEvaluator:
-    """The task's metrics of architectures with the supernet's weights, bitwise those of `calibrate.evaluate`.
+    """The task's metrics of architectures with the supernet's weights, bitwise equal to `calibrate.evaluate`.
 
-    What was computed is kept from one call to the next, for as long as the weights are the same.
+    Cached results persist between calls for as long as the weights stay the same.
     """
 
     def __init__(self, supernet: Supernet, task: Task, split: str = "valid", max_bytes: int = MAX_BYTES) -> None:
@@ -221,7 +221,7 @@ class PrefixEvaluator:
         return self.task.evaluate(module, self.split)
 
     def order(self, archs: Sequence[Architecture]) -> list[int]:
-        """Positions such that neighbours begin alike: by what all blocks share, then block by block."""
+        """Return an order in which neighbours share prefixes: by the choices of all blocks, then block by block."""
         slots = self.supernet.space.slots
         numbers = [[int(part) for part in slot.path.split(".") if part.isdigit()] for slot in slots]
         columns = sorted(range(len(slots)), key=lambda column: (numbers[column], column))

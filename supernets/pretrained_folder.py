@@ -1,8 +1,8 @@
 """Write the transformers model within a network as a folder that its own class opens with `from_pretrained`.
 
-A searched network is made of another config, or of blocks that were narrowed after the model was built. Such a folder
-holds one config, so it exists only where one config describes all blocks: sizes are read off the network, put into the
-config in the place of those it names, and the result must have exactly the network's parameters.
+A searched network has another config, or blocks that were narrowed after the model was built. Such a folder holds one
+config, so the format exists only if one config describes all blocks: the code reads sizes from the network, puts them
+into the config, and requires that the resulting model has exactly the network's parameters.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class NotUniformError(SupernetError):
-    """No single config describes the network, or it holds no transformers model."""
+    """No single config describes the network, or the network contains no transformers model."""
 
 
 def within(network: nn.Module) -> tuple[str, nn.Module] | None:
-    """The path and the outermost transformers model of a network; None where it holds none."""
+    """Return the path and the outermost transformers model of a network; None if it contains none."""
     library = sys.modules.get("transformers")  # a network of one of its classes has imported it
     if library is None:
         return None
@@ -37,10 +37,10 @@ def within(network: nn.Module) -> tuple[str, nn.Module] | None:
 
 
 def config_of(network: nn.Module) -> Any:
-    """The config that says what the model within a network has become, found on shapes alone.
+    """Return the config that describes the model within a network, found from shapes alone.
 
     Raises:
-        NotUniformError: the network holds no such model, or no config describes it.
+        NotUniformError: the network contains no such model, or no config describes it.
     """
     found = within(network)
     if found is None:
@@ -50,7 +50,7 @@ def config_of(network: nn.Module) -> Any:
 
 
 def standard(network: nn.Module) -> nn.Module:
-    """The model within a network, built anew by its class from a config that says what it has become.
+    """Return the model within a network, rebuilt by its class from the config that describes it.
 
     Raises:
         NotUniformError: as `config_of`.
@@ -70,7 +70,7 @@ def standard(network: nn.Module) -> nn.Module:
 
 
 def write(folder: Path, network: nn.Module) -> nn.Module:
-    """Writes `folder`; returns the network with its model replaced by what `from_pretrained` makes of the folder.
+    """Write `folder`; return the network with its model replaced by the one that `from_pretrained` opens.
 
     Raises:
         NotUniformError: see `standard`.
@@ -90,7 +90,7 @@ def write(folder: Path, network: nn.Module) -> nn.Module:
 
 
 def _renumbered(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state dict with the blocks of every list numbered from 0, where some were taken out."""
+    """Return the model's state dict, with the blocks of every list renumbered from 0 after removals."""
     state = model.state_dict()
     for path, blocks in model.named_modules():
         if isinstance(blocks, nn.ModuleList) and list(blocks._modules) != [str(i) for i in range(len(blocks))]:
@@ -103,7 +103,7 @@ def _renumbered(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _described(model: Any, shapes: Shapes) -> Any:
-    """A config whose model has these shapes: the model's own, one field after another replaced where that helps."""
+    """Return a config whose model has these shapes, by greedy replacement of fields in the model's own config."""
     config = copy.deepcopy(model.config)
     apart = _apart(_shapes_of(type(model), config), shapes)
     while apart:
@@ -123,18 +123,18 @@ def _shapes_of(cls: Any, config: Any) -> Shapes:
     try:
         with torch.device("meta"):
             model = cls(copy.deepcopy(config))
-    except ValueError:  # sizes that its class refuses together
+    except ValueError:  # the class rejects this combination of sizes
         return {}
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _apart(one: Shapes, other: Shapes) -> int:
-    """How many parameters differ."""
+    """Return the number of parameters whose shapes differ."""
     return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
 
 
 def _counted(config: Any, model: nn.Module, shapes: Shapes) -> Any:
-    """The config with the number of blocks that each list of the model has, and as many entries in lists of its own."""
+    """Return the config with the actual number of blocks in each list of the model, and per-block lists shortened."""
     changed = copy.deepcopy(config)
     expected = _shapes_of(type(model), config)
     for path, blocks in model.named_modules():
@@ -154,7 +154,7 @@ def _length(path: str, shapes: Mapping[str, Any]) -> int:
 
 
 def _resized(config: Any, expected: Shapes, shapes: Shapes) -> Iterator[Any]:
-    """The config with one field replaced: a size, or a count of heads, by what takes its place somewhere."""
+    """Yield configs with one field replaced: a size or a count of heads, by a value that some shape suggests."""
     pairs = {
         (old, new)
         for name in expected.keys() & shapes.keys()
@@ -181,7 +181,7 @@ def _first_difference(shapes: Shapes, expected: Shapes) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's bars and notes, which say nothing of a folder that is written and opened at once."""
+    """Suppress the library's progress bars and messages, which are irrelevant for this round trip."""
     from transformers import utils
 
     logging: Any = utils.logging

@@ -1,4 +1,4 @@
-"""The costs of a network, counted on the meta device: nothing is computed."""
+"""The costs of a network, counted on the meta device without any computation."""
 
 from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -54,23 +54,23 @@ class Profile:
 
 @dataclass(frozen=True)
 class Part:
-    """The costs of one module of a network without the modules inside it."""
+    """The costs of one module of a network, without those of its children."""
 
     kind: str
-    """Its class."""
+    """The class of the module."""
     layers: Layers
 
     @property
     def costs(self) -> bool:
-        """Whether it counts as a layer; a mere container does not."""
+        """Whether the module counts as a layer; a pure container does not."""
         return bool(self.layers.params or self.layers.macs or self.layers.output_bytes)
 
 
 def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Profile:
-    """Count what ``module`` costs on ``example``, whose first axis is the batch. The module is moved to meta.
+    """Return the costs of ``module`` on ``example``, whose first axis is the batch. This moves the module to meta.
 
     Raises:
-        SupernetError: the module's forward needs values, which meta tensors do not have.
+        SupernetError: the module's `forward` needs values, which meta tensors do not have.
     """
     parts, activation_bytes = _counted(module, example)
     kinds: dict[str, Layers] = {}
@@ -81,15 +81,15 @@ def profile_network(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> 
 
 
 def profile_parts(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, Part]:
-    """The costs of each module that runs, by path, in the order of first use; counted as by `profile_network`."""
+    """Return the costs of each module that runs, by path in order of first use, counted as in `profile_network`."""
     return _counted(module, example)[0]
 
 
 def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[dict[str, Part], int]:
-    """The parts, and the bytes that the whole keeps for backward.
+    """Return the parts, and the bytes that the network keeps for the backward pass.
 
-    A forward that looks at values fails on meta tensors. Some, as those of transformers, have another way for tensors
-    that are being traced, which fake ones are to them; so these are the second attempt.
+    A `forward` that reads values fails on meta tensors. Some, such as those of transformers models, take another branch
+    while they are traced, so the second attempt uses fake tensors, which look like traced ones.
     """
     module = module.to("meta").eval()
     types = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
@@ -108,7 +108,7 @@ def _counted(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[d
 
 
 def _as_taken(tensor: Tensor, types: set[torch.dtype]) -> Tensor:
-    """An input on the meta device, in the type that all of a module's parameters have."""
+    """Return an input on the meta device, in the common dtype of the module's parameters if there is one."""
     (dtype,) = types if tensor.is_floating_point() and len(types) == 1 else {tensor.dtype}
     return tensor.to("meta", dtype)
 
@@ -120,7 +120,7 @@ def _run(
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._grouped_mm: _grouped_flops})
     runs = _Runs(module)
     kept: dict[int, int] = {}
-    alive = []  # storages that are let go of would lend their address to others
+    alive = []  # keeps storages alive, so that no other reuses their address
 
     def keep(tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base
@@ -139,7 +139,7 @@ def _run(
 
 
 class _Grouped(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The shape of a grouped matrix product of any type; on meta tensors torch knows that of bfloat16 alone."""
+    """Provides the shape of grouped matrix products for all dtypes; on meta tensors torch supports only bfloat16."""
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -150,12 +150,12 @@ class _Grouped(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _grouped_flops(a: torch.Size, b: torch.Size, *_: object, **__: object) -> int:
-    """Each of n rows meets one of the matrices: (n, k) and (groups, k, m)."""
+    """Return the FLOPs of a product of (n, k) with (groups, k, m), where each row meets one of the matrices."""
     return 2 * a[0] * a[1] * b[2]
 
 
 class _Runs:
-    """Which modules run, how often, and how many bytes those without others inside return."""
+    """Records which modules run, how often, and the output bytes of those without children."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -192,7 +192,7 @@ def _parts(module: nn.Module, runs: _Runs, counter: FlopCounterMode, batch: int)
 
 
 def _above(name: str, ran: Container[str]) -> str:
-    """The innermost module around a name that ran itself, as a ModuleList does not."""
+    """Return the innermost enclosing module that ran itself; a ModuleList, for example, does not run."""
     name = name.rpartition(".")[0]
     while name not in ran:
         name = name.rpartition(".")[0]

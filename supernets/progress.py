@@ -1,4 +1,4 @@
-"""What a long training owes the people around it: a bar or a line now and then, and leaving in good order."""
+"""Progress reports and clean interruption of long trainings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger("supernets")
 LOG_EVERY_S = 30.0
 
 Report = Callable[[int, float], None]
-"""Told the number of steps done and the last loss."""
+"""A function that receives the number of completed steps and the last loss."""
 
 
 @contextmanager
 def reporting(title: str, done: int, total: int, *, wanted: bool) -> Iterator[Report]:
-    """A progress bar with rate and time left where stderr is a terminal, otherwise a log line every half minute."""
+    """Provide a report function: a progress bar if stderr is a terminal, otherwise a log line every half minute."""
     if not wanted:
         yield lambda step, loss: None
     elif sys.stderr.isatty():
@@ -72,7 +72,7 @@ def _lines(title: str, done: int, total: int) -> Report:
 
 
 class Interruption:
-    """Whether SIGINT or SIGTERM came; a second one takes its usual course at once."""
+    """Records a SIGINT or SIGTERM; a second signal has its usual effect immediately."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

@@ -35,10 +35,10 @@ HIDDEN = (
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ROUTED_TO = ("num_experts_per_tok", "moe_topk")
 FOLLOWING = ("word_embed_proj_dim", "output_hidden_size", "pooler_output_size", "embedding_size")
-"""Widths of their own that follow the model's where they are equal."""
+"""Keys of separate widths, which follow the model's width if they equal it."""
 _QUERIES_KEYS_VALUES = re.compile(r"qkv|c_attn|attn.*in_proj", re.IGNORECASE)
 SHARES = (0.5, 0.75, 1.0)
-"""Of the parent's size, the options that are proposed."""
+"""Proposed options, as shares of the parent's size."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A choice: options from small to the parent's own, one value for each block where it has a `per`."""
+    """A choice: options from small to the parent's own, with one value per block if it has a `per`."""
 
     name: str
     options: tuple[int, ...]
@@ -82,20 +82,20 @@ class Stack:
 
 @dataclass
 class Proposal:
-    """Choices, how they enter the config, and why other sizes stay as they are."""
+    """Choices, their mapping to the config, and the reasons why other sizes stay fixed."""
 
     dimensions: list[Dimension] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Keys whose value is a list with a choice for each item."""
+    """Keys whose value is a list with one choice per item."""
     hidden_keys: tuple[str, ...] = ()
     """Keys of the feed-forward size of a block."""
     stacks: list[Stack] = field(default_factory=list)
     layout: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Patterns of fused parameters to the number of blocks and their axis."""
+    """Patterns of fused parameters, with the number of blocks and their axis."""
     fixed: list[str] = field(default_factory=list)
-    """Comments: sizes that stay, and why."""
+    """Comments on sizes that stay fixed, with the reasons."""
 
 
 def propose(model: Any, config: Any) -> Proposal:
@@ -142,13 +142,13 @@ def admitted(function: Callable[..., nn.Module], argument: str, options: Sequenc
 
 
 def shares(size: int, unit: int = 1, least: int = 1) -> tuple[int, ...]:
-    """A half, three quarters and all of a size, in multiples of a unit: (384, 576, 768)."""
+    """Return half, three quarters and all of a size, in multiples of a unit: (384, 576, 768)."""
     found = {max(least, unit, int(size * share / unit) * unit) for share in SHARES[:-1]}
     return (*sorted(n for n in found if n < size), size)
 
 
 def _round(size: int) -> int:
-    """The largest power of two that divides a size and is an eighth of it or less."""
+    """Return the largest power of two that divides a size and is at most an eighth of it."""
     unit = 1
     while size % (2 * unit) == 0 and 2 * unit <= size // 8:
         unit *= 2
@@ -165,7 +165,7 @@ class _Probe:
         self._model, self._config = model, config
         self.keys: dict[str, Any] = config.to_dict()
         self.given: dict[str, Any] = {}
-        """Changes that all builds have: what the config leaves open is said."""
+        """Changes that apply to all builds: explicit values for what the config leaves open."""
         self.returns_stages = model.__name__.endswith("Backbone")
         try:
             self.parent = self.build({})
@@ -196,11 +196,11 @@ class _Probe:
         return moved
 
     def key(self, names: Sequence[str]) -> str | None:
-        """The first of these keys that has a whole number."""
+        """Return the first of these keys whose value is an integer."""
         return next(self.all(names), None)
 
     def all(self, names: Sequence[str]) -> Iterator[str]:
-        """Those of these keys that have a whole number."""
+        """Return those of these keys whose value is an integer."""
         return (name for name in names if type(self.keys.get(name)) is int)
 
 
@@ -209,7 +209,7 @@ def _shapes(module: nn.Module) -> dict[str, Shape]:
 
 
 def reason(error: BaseException) -> str:
-    """What a failed build says, in one line."""
+    """Return the message of a failed build, in one line."""
     text = " ".join(str(error.__cause__ or error).split())
     return text if len(text) < 160 else f"{text[:157]}..."
 
@@ -217,7 +217,7 @@ def reason(error: BaseException) -> str:
 def _admit(
     probe: _Probe, proposal: Proposal, dimension: Dimension, settings: Sequence[Setting], parts: str = ""
 ) -> dict[str, tuple[int, ...]]:
-    """Adds a choice with the options that can be built and move something; returns what the smallest moves."""
+    """Add a choice with the options that build and change a parameter; return what the smallest option changes."""
     kept, moved, why = [dimension.options[-1]], dict[str, tuple[int, ...]](), ""
     for option in reversed(dimension.options[:-1]):
         try:
@@ -264,14 +264,15 @@ def _transformer(probe: _Probe, proposal: Proposal) -> None:
 
 
 def _say_hidden(probe: _Probe, width: int) -> None:
-    """Says the feed-forward size that a config leaves open, four times the width, so that it does not follow it."""
+    """Set the feed-forward size that a config leaves open (four times the width), so that it does not follow the
+    width."""
     for key in HIDDEN:
         if key in probe.keys and probe.keys[key] is None and not probe.moved({key: 4 * width}):
             probe.given[key] = probe.keys[key] = 4 * width
 
 
 def _heads_apart(probe: _Probe, width: str, heads: Sequence[str]) -> bool:
-    """Whether the number of heads may vary alone, because the config can say the size of one."""
+    """Return whether the number of heads may vary alone, because the config can set the head size."""
     if len(heads) != 1:
         return False
     key = next((key for key in HEAD_SIZE if key in probe.keys), HEAD_SIZE[0])
@@ -312,7 +313,7 @@ def _width(probe: _Probe, proposal: Proposal, width: str, heads: Sequence[str]) 
 
 
 def _attention(probe: _Probe, proposal: Proposal, heads: Sequence[str]) -> None:
-    """Heads of one size: with grouped queries the groups, so that leading queries stay with leading keys."""
+    """Vary the number of equal heads; with grouped queries, of groups, so that leading queries keep leading keys."""
     key, groups = heads[0], probe.key(GROUPS)
     count, pairs = probe.keys[key], probe.keys[groups] if groups else 0
     if groups and 1 < pairs < count:
@@ -371,7 +372,7 @@ def _lists(module: nn.Module) -> dict[str, int]:
 
 
 def _prefixed(probe: _Probe, proposal: Proposal, path: str) -> str:
-    """A name for a number of blocks, with the side it belongs to where there is an encoder and a decoder."""
+    """Return a name for a number of blocks, with the side if there are an encoder and a decoder."""
     sides = ("encoder", "decoder") if probe.keys.get("is_encoder_decoder") else ()
     side = next((f"{side}_" for side in sides if side in path.split(".")), "")
     taken = {dimension.name for dimension in proposal.dimensions}

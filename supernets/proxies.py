@@ -28,15 +28,15 @@ from supernets.skeleton import Build, build_initialised
 from supernets.tasks import Task, to_device
 
 Proxy = Callable[[nn.Module, Task, int], float]
-"""From a network, a task and a seed of what is drawn of the task."""
+"""Maps a network, a task and a seed for random batches to a score."""
 Loss = Callable[[nn.Module, Any], Tensor]
-"""From a network and a batch to a scalar."""
+"""Maps a network and a batch to a scalar."""
 
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 class ProxyError(SupernetError):
-    """A network that a proxy cannot tell anything of, or a name that is no proxy's."""
+    """A proxy cannot score a network, or a name belongs to no proxy."""
 
 
 # --- synflow ------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def _named(name: str) -> Proxy:
 
 
 def _as_at_first(module: nn.Module) -> nn.Module:
-    """A copy that runs as in the first step of a training, but for dropout."""
+    """Return a copy that runs as in the first step of a training, without dropout."""
     ours = copy.deepcopy(module).eval().requires_grad_(True)
     for child in ours.modules():
         if isinstance(child, _BatchNorm):

@@ -26,31 +26,31 @@ Level = Literal["reliable", "rough", "unreliable", "unknown"]
 """Reliability of ranks: enough to choose by, enough to narrow the choice, neither, or not determined."""
 
 RELIABLE = 0.5
-"""Ranks whose tau lies above this with confidence are enough to choose by."""
+"""Tau above which, with confidence, ranks are reliable enough to choose by."""
 NEAR = 0.1
-"""A tau this close below what two stand-alone trainings would reach is as good as theirs."""
+"""Margin below the tau of two stand-alone trainings within which a tau counts as equally good."""
 NOISY = 0.5
-"""Where two stand-alone trainings would agree less than this, noise hides most of the order."""
+"""Tau of two stand-alone trainings below which noise hides most of the order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One architecture, with its metric (lower is better) by shared and by its own weights."""
+    """One architecture, with its metric (lower is better) with shared weights and with stand-alone weights."""
 
     arch: Architecture
     inherited: float
     standalone: float
     seconds: float = 0.0
-    """Seconds of training and evaluating it alone, all repetitions included."""
+    """Seconds of stand-alone training and evaluation, including all repetitions."""
     again: tuple[float, ...] = ()
-    """The stand-alone metric of further trainings with other seeds, which measure the noise."""
+    """Stand-alone metrics of further trainings with other seeds, which measure the noise."""
     params: float = math.nan
     macs: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Inherited less stand-alone metric of the networks of similar size: negative where shared weights do better."""
+    """Inherited minus stand-alone metric over networks of similar size: negative if shared weights are better."""
 
     size: str
     """small, middle or large: thirds of the sample by parameters."""
@@ -64,20 +64,20 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Ranking by size alone, the bigger the better, in place of inherited metrics."""
+    """Ranking by size alone, larger is better, in place of inherited metrics."""
 
     name: str
     tau: float
     margin: float
-    """Tau of the inherited ranks less this one."""
+    """Tau of the inherited ranks minus this tau."""
     margin_low: float
     margin_high: float
-    """Paired bootstrap interval of the margin: both taus are of the same resampled architectures."""
+    """Paired bootstrap interval of the margin: both taus use the same resampled architectures."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankingReport:
-    """Agreement of the orders by inherited metrics and by stand-alone training. None: not determined."""
+    """Agreement between the orders by inherited and by stand-alone metrics. None: not determined."""
 
     tau: float | None
     """Kendall's tau-b between the two orders, in [-1, 1]."""
@@ -85,11 +85,11 @@ class RankingReport:
     tau_high: float | None
     """Percentile bootstrap interval over architectures."""
     rho: float | None
-    """Spearman's rank correlation, likewise."""
+    """Spearman's rank correlation between the two orders."""
     rho_low: float | None
     rho_high: float | None
     noise: float | None
-    """Standard deviation of the metric over stand-alone trainings of one network, pooled over those trained again."""
+    """Standard deviation of the metric over repeated stand-alone trainings of a network, pooled over networks."""
     ceiling: float | None
     """The tau that two stand-alone trainings of these networks would have with one another.
 
@@ -99,27 +99,27 @@ class RankingReport:
     ceiling_high: float | None
     """The same at the ends of the deviation's own interval, which is wide for a few repetitions."""
     baselines: tuple[Baseline, ...]
-    """By parameters and by multiply-accumulates, where the rows have them."""
+    """Rankings by parameters and by multiply-accumulates, if the rows have these."""
     k: int
     """A quarter of the architectures, at least one."""
     top_k: float | None
     """Share of the k best by stand-alone training that are among the k best by inherited metric; 1 is best."""
     regret: float | None
-    """Stand-alone metric of the best by inherited rank, less the best stand-alone metric: 0 is best."""
+    """Stand-alone metric of the best network by inherited rank, minus the best stand-alone metric: 0 is best."""
     regret_k: float | None
     """The same of the best by stand-alone metric among the k best by inherited rank."""
     gap: float | None
-    """Mean of inherited less stand-alone metric: negative where shared weights do better."""
+    """Mean of inherited minus stand-alone metric: negative if shared weights are better."""
     absolute_gap: float | None
-    """Mean of the distance between the two."""
+    """Mean absolute difference between the two."""
     gaps: tuple[Gap, ...]
     """By size; none for fewer than three networks or without their parameters."""
     rows: tuple[Row, ...]
     level: Level
     verdict: str
-    """One or two sentences for people."""
+    """A summary in one or two sentences."""
     banner: str
-    """A sentence to be shown above all others where ranking by size does as well; empty where it does not."""
+    """A warning, to be shown first, if ranking by size does equally well; otherwise empty."""
 
 
 def report(
@@ -223,7 +223,7 @@ def _baselines(
 
 
 def _among_best(values: Vector, k: int) -> Vector:
-    """(n,) probability that each is among the k lowest when ties are broken evenly; sums to k."""
+    """Return the probabilities, (n,), that each is among the k lowest with ties broken at random; they sum to k."""
     boundary = np.sort(values)[k - 1]
     below, tied = values < boundary, values == boundary
     return np.where(below, 1.0, tied * (k - below.sum()) / tied.sum())
@@ -306,7 +306,7 @@ def _written(figures: str) -> str:
 
 
 def _judged(figures: _Figures) -> tuple[Level, str]:
-    """The level of the ranks and the verdict in words."""
+    """Return the reliability level of the ranks, and the verdict in words."""
     n, tau, low = len(figures.inherited), figures.tau, figures.low
     if tau is None or low is None:
         if n < 3:

@@ -14,14 +14,14 @@ from supernets.survey import Survey
 
 Axis = tuple[str, int]
 Sizes = tuple[int, ...]
-"""Of one axis in each variant; 0 where it is absent."""
+"""Sizes of one axis in each variant; 0 if the parameter is absent."""
 
 USUAL = (2, 3)
-"""Numbers of parts that are common."""
+"""Common numbers of fused parts."""
 
 
 def notes(survey: Survey) -> tuple[str, ...]:
-    """One line for each axis that may be fused, layers that are alike in one, with the layout to paste."""
+    """Return one line for each axis that may be fused, merged over similar layers, with the layout to paste."""
     sizes = _moved(survey)
     found: dict[str, str] = {}
     for (name, axis), own in sizes.items():
@@ -51,7 +51,7 @@ _REDIVIDED = (
 
 
 def layout_line(survey: Survey, blocks: Mapping[Axis, int]) -> str:
-    """The layout that says so, as text to paste, with the vectors of the same module."""
+    """Return the corresponding layout as text to paste, including the vectors of the same module."""
     lines: dict[str, str] = {}
     for (name, axis), count in blocks.items():
         owner = name.rpartition(".")[0]
@@ -64,12 +64,12 @@ def layout_line(survey: Survey, blocks: Mapping[Axis, int]) -> str:
 
 
 def pattern(name: str) -> str:
-    """The name with its numbers left open."""
+    """Return the name with its numbers replaced by a wildcard."""
     return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name)
 
 
 def _moved(survey: Survey) -> dict[Axis, Sizes]:
-    """The sizes of every axis that moves."""
+    """Return the sizes of every axis that depends on choices."""
     found: dict[Axis, Sizes] = {}
     for name, shape in survey.shapes.items():
         for axis in range(len(shape)):

@@ -33,11 +33,11 @@ class Training(Protocol):
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Total number of steps."""
 
     @property
     def checkpoint_every(self) -> int:
-        """Steps between checkpoints; 0: only at the end."""
+        """Steps between checkpoints; 0 writes only one, at the end."""
 
     def take(self, index: int) -> float:
         """Do step `index` of 0 ... steps - 1, and return the loss to report."""
@@ -58,7 +58,7 @@ class Training(Protocol):
         """Return as JSON what else they change."""
 
     def restore(self, found: Checkpoint) -> None:
-        """Take over the state of a checkpoint."""
+        """Load the state of a checkpoint."""
 
 
 @contextmanager
@@ -157,5 +157,5 @@ class Skipped:
         return {"skipped": self.total, "in_a_row": self.in_a_row}
 
     def restore(self, meta: Mapping[str, Any]) -> None:
-        """Take over counts."""
+        """Load the counts."""
         self.total, self.in_a_row = meta["skipped"], dict(meta["in_a_row"])

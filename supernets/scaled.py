@@ -1,4 +1,4 @@
-"""Trainings of networks alone, with the rates and initial values that their `scaling` gives them."""
+"""Stand-alone trainings with the learning rates and initial values that their `scaling` defines."""
 
 from dataclasses import replace
 from pathlib import Path

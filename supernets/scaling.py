@@ -24,7 +24,7 @@ from supernets.spelling import parse
 
 @dataclass(frozen=True)
 class Scaling:
-    """The rule by which the learning rate of a network differs from that of the base."""
+    """A rule for the learning rate of a network relative to that of the base network."""
 
     name: ClassVar[str]
 
@@ -36,14 +36,14 @@ class Scaling:
         raise NotImplementedError
 
     def factor(self, network: Connectivity, base: Connectivity) -> float:
-        """The rate of a network as a multiple of that of the base."""
+        """Return the learning rate of a network as a multiple of the base network's."""
         ours, theirs = (math.log(max(1, self.depth(one))) for one in (network, base))  # they may be past all floats
         return math.exp((theirs - ours) / 2) * base.kernel / network.kernel
 
 
 @dataclass(frozen=True)
 class Unscaled(Scaling):
-    """All networks have one rate, and the initial weights of their modules."""
+    """All networks have the same learning rate, and the default initial weights of their modules."""
 
     name: ClassVar[str] = "none"
 
@@ -56,7 +56,7 @@ class Unscaled(Scaling):
 
 @dataclass(frozen=True)
 class Paths(Scaling):
-    """The sum of the cubes of the lengths of all paths (arXiv:2402.17440, eq. 8 and 9)."""
+    """Scaling by the sum of the cubes of the lengths of all paths (arXiv:2402.17440, eq. 8 and 9)."""
 
     name: ClassVar[str] = "paths"
 
@@ -66,7 +66,7 @@ class Paths(Scaling):
 
 @dataclass(frozen=True)
 class Shortest(Scaling):
-    """The cube of the length of the shortest path, sums of residual branches counted (arXiv:2602.07494)."""
+    """Scaling by the cube of the length of the shortest path, where residual sums count (arXiv:2602.07494)."""
 
     name: ClassVar[str] = "shortest"
 

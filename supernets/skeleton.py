@@ -61,7 +61,7 @@ def call_build(build: Build, arch: Architecture) -> nn.Module:
 
 
 def build_skeleton(build: Build, arch: Architecture) -> nn.Module:
-    """The module of ``arch`` with meta parameters and real buffers; the caller's random state is left as it was."""
+    """Return the module of ``arch`` with meta parameters and real buffers, without a change of the random state."""
     with _BUILDING, torch.random.fork_rng(devices=()):
         try:
             with _parameters_on_meta():
@@ -77,19 +77,19 @@ def build_skeleton(build: Build, arch: Architecture) -> nn.Module:
 
 
 def build_initialised(build: Build, arch: Architecture, seed: int) -> nn.Module:
-    """The module of ``arch`` with the values its own initialisation gives under ``seed``."""
+    """Return the module of ``arch``, initialised by its own code with ``seed``."""
     with _BUILDING, torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return call_build(build, arch)
 
 
 def _wants_values(error: BaseException | None) -> bool:
-    """Whether a build has looked at the values of parameters that have none."""
+    """Return whether an error of a build comes from reading the values of meta parameters."""
     return isinstance(error, RuntimeError) and "meta" in str(error).lower()
 
 
 def _without_values(module: nn.Module) -> nn.Module:
-    """The module with its parameters on the meta device, tied ones still tied."""
+    """Return the module with its parameters on the meta device; tied parameters stay tied."""
     made: dict[int, nn.Parameter] = {}
     for own in module.modules():
         for name, parameter in own._parameters.items():
@@ -100,7 +100,7 @@ def _without_values(module: nn.Module) -> nn.Module:
 
 
 def _take_buffers(module: nn.Module, other: nn.Module) -> None:
-    """Give buffers without values those of the same module built with values."""
+    """Fill buffers without values from the same module built with values."""
     for own, real in zip(module.modules(), other.modules(), strict=True):
         for name, buffer in own._buffers.items():
             if buffer is not None and buffer.is_meta:

@@ -61,11 +61,11 @@ class StandalonePlan:
     archs: tuple[Architecture, ...]
     """From the smallest to the largest."""
     repeated: tuple[Architecture, ...]
-    """Architectures that are trained a second time with another seed."""
+    """Architectures to train a second time, with another seed."""
     steps: int
-    """Steps of each training."""
+    """Number of steps of each training."""
     share: float
-    """The cost of all of them, as a share of the cost of the supernet's training."""
+    """The cost of all trainings, as a share of the cost of the supernet's training."""
     asked: float
     """The share that was given."""
     refused: str = ""
@@ -153,7 +153,7 @@ def num_repeated(networks: int) -> int:
 
 
 def spread(archs: Sequence[Architecture], n: int) -> list[Architecture]:
-    """`n` of them, evenly from the first to the last."""
+    """Return `n` items, evenly spaced from the first to the last."""
     return [archs[round(i)] for i in np.linspace(0, len(archs) - 1, n)]
 
 

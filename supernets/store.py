@@ -20,7 +20,7 @@ leaves each time, so that a network can be run and backpropagated any number of 
 
 @dataclass(frozen=True)
 class Touched:
-    """What backward has touched of one tensor since the last step: the gradient of a box of it."""
+    """The box of a tensor that backward has touched since the last step, with its gradient."""
 
     name: str
     whole: Tensor
@@ -29,12 +29,12 @@ class Touched:
     box: Box | None = None  # of ``whole``; None is all of it
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The box of ``whole`` or of something of its shape, as a view."""
+        """Return the box as a view of ``whole``, or of another tensor of its shape."""
         return tensor if self.box is None else self.box.of(tensor)
 
 
 class SharedTensor:
-    """One stored parameter: its values, and the gradient of the box that was touched since the last step."""
+    """One stored parameter: its values, and the gradient of the box touched since the last step."""
 
     def __init__(self, name: str, value: Tensor, axes: Axes, trainable: bool = True) -> None:
         self.name = name
@@ -51,7 +51,7 @@ class SharedTensor:
         return tuple(self.value.shape)
 
     def leaf(self, shape: Shape) -> nn.Parameter:
-        """A parameter over the box of ``shape``, blocked where axes are fused; its gradient lands here."""
+        """Return a parameter that views the box of ``shape``, blocked if axes are fused; its gradient goes here."""
         box, view = self._cut(shape)
         parameter = nn.Parameter(view, self.trainable)
         if self.trainable:
@@ -59,7 +59,7 @@ class SharedTensor:
         return parameter
 
     def _cut(self, shape: Shape) -> tuple[Box, Tensor]:
-        """The box of ``shape`` and its view, which few shapes need again and again."""
+        """Return the box of ``shape`` and its view, from a cache, because few shapes recur often."""
         key = (tuple(shape), *(shape.counts if isinstance(shape, Extent) else ()))
         if key not in self._cuts:
             box = self.axes.box(shape, self.shape)
@@ -67,7 +67,7 @@ class SharedTensor:
         return self._cuts[key]
 
     def full_grad(self) -> Tensor | None:
-        """The gradient at the full shape, zero outside what was touched; None where nothing was."""
+        """The gradient at the full shape, zero outside the touched box; None if nothing was touched."""
         if self.grad is None or self.box is None:
             return None
         full = torch.zeros_like(self.blocked)
@@ -95,19 +95,19 @@ class SharedTensor:
 
 @dataclass
 class Store:
-    """Names to shared parameters, and to the buffers every architecture slices (batch-norm statistics, masks)."""
+    """Shared parameters by name, and the buffers that every architecture slices (batch-norm statistics, masks)."""
 
     parameters: dict[str, SharedTensor]
     buffers: dict[str, Tensor]
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every stored tensor at full size, parameters first, in the order of the model."""
+        """Yield every stored tensor at full size, parameters first, in the order of the model."""
         for name, shared in self.parameters.items():
             yield name, shared.value
         yield from self.buffers.items()
 
     def touched(self) -> list[Touched]:
-        """The parameters that hold a gradient."""
+        """Return the parameters that hold a gradient."""
         return [
             Touched(shared.name, shared.blocked, shared.grad, shared.value.dim() > 1, shared.box)
             for shared in self.parameters.values()
@@ -115,7 +115,7 @@ class Store:
         ]
 
     def optimized(self) -> dict[str, Tensor]:
-        """The tensors an optimiser's state has the shapes of."""
+        """Return the tensors whose shapes the optimiser's state has."""
         return {name: shared.blocked for name, shared in self.parameters.items()}
 
     def zero_grad(self) -> None:
@@ -124,19 +124,19 @@ class Store:
 
     @torch.no_grad()
     def copy_(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values in place, so that networks bound before see them."""
+        """Copy values in place, so that existing networks see them."""
         for name, tensor in self.named_tensors():
             tensor.copy_(tensors[name])
 
     def to(self, device: torch.device) -> None:
-        """Move everything; networks bound before keep the old tensors."""
+        """Move all tensors; existing networks keep the old ones."""
         for name, shared in self.parameters.items():
             self.parameters[name] = SharedTensor(name, shared.value.to(device), shared.axes, shared.trainable)
         self.buffers = {name: buffer.to(device) for name, buffer in self.buffers.items()}
 
 
 def leading(buffer: Tensor, shape: Shape, axes: Axes | None = None) -> Tensor:
-    """The leading part of a stored buffer, as a view; the leading part of each block, as a copy."""
+    """Return the leading part of a stored buffer as a view; with blocks, the leading part of each, as a copy."""
     if axes is None or not axes.fused:
         return buffer[tuple(slice(size) for size in shape)]
     return axes.box(shape, tuple(buffer.shape)).of(blocked_view(buffer.contiguous(), axes)).reshape(shape)

@@ -1,4 +1,4 @@
-"""A survey of the variants of a space: names, shapes, and which choices change them."""
+"""A survey of the variants of a space: names, shapes, and the choices on which they depend."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from supernets.store import leading
 
 @dataclass(frozen=True)
 class Variant:
-    """One built architecture: the largest but for one choice."""
+    """One built architecture: the largest one, except for one choice."""
 
     choice: str | None  # None for the largest itself, and for what the user added
     arch: Architecture
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which parameters are elastic, along which axes, under which choices; and which choices move nothing."""
+    """The elastic parameters, with the axes and choices involved, and the choices that change nothing."""
 
     rows: tuple[Row, ...]
     idle: tuple[str, ...]
@@ -59,7 +59,7 @@ class Coverage:
     """Axes that may be sliced wrongly, with the layout to give: possibly fused axes, heads that lose their pairs."""
 
     def table(self) -> str:
-        """The report as aligned text, one line a parameter, then what is to be noted."""
+        """Return the report as aligned text, one line per parameter, then the notes."""
         lines = [("parameter", "shape", "elastic axes", "present under")]
         for row in self.rows:
             axes = (
@@ -79,7 +79,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Survey:
-    """The union of what the variants have."""
+    """The union of the variants' parameters and buffers."""
 
     variants: tuple[Variant, ...]
     shapes: dict[str, Shape]  # the largest size along every axis
@@ -92,7 +92,7 @@ class Survey:
     notes: tuple[str, ...] = ()
 
     def with_proved(self, proved: Mapping[str, tuple[Blocks, ...]], notes: tuple[str, ...]) -> "Survey":
-        """The same with further layouts, and with notes of the runs that proved them."""
+        """Return the survey with further layouts, and notes on the runs that proved them."""
         variants = tuple(
             replace(v, cuts={name: cut.with_blocks(proved.get(name, ())) for name, cut in v.cuts.items()})
             for v in self.variants
@@ -108,7 +108,7 @@ class Survey:
 
     @cached_property
     def ends(self) -> dict[str, Ends]:
-        """Along which axes of a layer's weight its inputs and outputs go, of layers of known classes."""
+        """The input and output axes of each layer's weight, for layers of known classes."""
         return {name: axes for variant in self.variants for name, axes in variant.ends.items()}
 
     @cached_property
@@ -142,7 +142,7 @@ class Survey:
         return {name: nesting for name, nesting in self.nestings.items() if nesting.loose}
 
     def source(self, name: str) -> Variant:
-        """The variant whose own initialisation covers most of ``name``."""
+        """Return the variant whose initialisation covers most of ``name``."""
         return max(
             (variant for variant in self.variants if name in variant.shapes),
             key=lambda variant: torch.Size(variant.shapes[name]).numel(),
@@ -247,7 +247,7 @@ def _persistent_buffers(module: nn.Module) -> set[str]:
 
 
 def _union(variants: Iterable[Variant]) -> tuple[dict[str, Shape], dict[str, Variant]]:
-    """The largest shape of each parameter, and the first variant that has it."""
+    """Return the largest shape of each parameter, and the first variant with this shape."""
     shapes: dict[str, Shape] = {}
     first: dict[str, Variant] = {}
     for variant in variants:

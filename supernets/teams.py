@@ -38,22 +38,22 @@ _PATIENCE = timedelta(days=1)  # while the first evaluates, the others wait; who
 
 
 class TeamError(SupernetError):
-    """Processes that train together did not meet, lost one of them, or cannot share this training."""
+    """Training processes did not connect, lost one of them, or cannot share this training."""
 
 
 class LostError(TeamError):
-    """Another worker is gone."""
+    """Another worker has disconnected."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One's own share of a batch."""
+    """This worker's part of a batch."""
 
     batch: Any
     share: float = 1.0
-    """Of the task's loss of the whole batch: what the loss of this part is multiplied with."""
+    """Factor of this part's loss in the task's loss of the whole batch."""
     examples: float = 1.0
-    """Share of the examples."""
+    """This part's share of the examples."""
 
 
 class Team:
@@ -109,7 +109,7 @@ class Team:
         return Part(batch) if self.alone else self._part(batch, task, self.rank)
 
     def own(self, number: int) -> slice:
-        """One's own of so many examples."""
+        """Return this worker's slice of so many examples."""
         return self._slice(number, self.rank)
 
     def check(self, network: nn.Module, task: Task, batch: Any) -> None:
@@ -179,13 +179,13 @@ class Team:
                 grad.copy_(summed.view(grad.shape))
 
     def total(self, values: Tensor) -> Tensor:
-        """The sums of all workers'."""
+        """Return the sums over all workers."""
         if not self.alone:
             self._sum(values := values.double())
         return values
 
     def joined(self, values: npt.NDArray[np.float64], number: int) -> npt.NDArray[np.float64]:
-        """Values of one's own examples, (n,), as those of all `number` examples."""
+        """Return the values of all `number` examples, from this worker's values (n,)."""
         if self.alone:
             return values
         whole = torch.zeros(number, dtype=torch.float64)
@@ -194,7 +194,7 @@ class Team:
         return np.asarray(whole.numpy())
 
     def normalising(self, network: nn.Module) -> AbstractContextManager[object]:
-        """Within, batch norm of the network in training mode takes the statistics of the whole batch."""
+        """Make batch norm in training mode use the statistics of the whole batch, within the context."""
         return nullcontext() if self.alone or not has_batch_norm(network) else _WholeBatchNorm(self)
 
     def _sum(self, tensor: Tensor) -> None:

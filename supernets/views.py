@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, tied ones under each of their names, non-persistent buffers too."""
+    """Return all parameters and buffers by name, including tied names and non-persistent buffers."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -17,7 +17,7 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of named tensors in their order, as a module's `state_dict().items()`: 16 hex digits."""
+    """Return a hash of named tensors in their order, as in a module's `state_dict().items()`: 16 hex digits."""
     sha = hashlib.sha256()
     for name, tensor in tensors:
         sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
@@ -44,7 +44,7 @@ def shared_views(module: nn.Module) -> list[str]:
 
 
 def leaves(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output in order: a tensor, or mappings and sequences of such."""
+    """Yield the tensors of an output in order: a tensor, or nested mappings and sequences of tensors."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):

@@ -1,6 +1,6 @@
 """An ensemble of image classifiers with a common trunk (NEAS, CVPR 2021), of inverted residual blocks.
 
-image (N, C, H, W) -> stem convolution -> layers in common -> for each path layers and a head -> mean of logits (N, K)
+image (N, C, H, W) -> stem convolution -> shared layers -> for each path, layers and a head -> mean of logits (N, K)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ STRIDES = (1, 1, 2, 1, 1, 1, 2, 1)
 
 
 class Head(nn.Module):
-    """A 1x1 convolution, the mean over space, and logits."""
+    """A 1x1 convolution, the mean over space, and a classifier that returns logits."""
 
     def __init__(self, in_width: int, width: int, num_classes: int, activation: type[nn.Module]) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ def build(
     strides: Sequence[int] = STRIDES,
     activation: str = "relu",
 ) -> nn.Sequential:
-    """The network of `arch`, which has `split`, a layer for each position in `first`, and those of the other paths.
+    """Return the network of `arch`, which has `split`, a layer for each position in `first`, and those of other paths.
 
-    Layers are called ``skip`` (where width or resolution change, a 1x1 convolution) or by kernel and expansion,
-    ``k3e2``. `strides` takes 8x8 images to 2x2.
+    Layers are named ``skip`` (a 1x1 convolution if width or resolution changes) or by kernel and expansion, ``k3e2``.
+    The default `strides` take 8x8 images to 2x2.
 
     Raises:
-        ValueError: `widths` and `strides` have not one entry a layer, or the activation is unknown.
+        ValueError: `widths` or `strides` do not have one entry per layer, or the activation is unknown.
     """
     if not len(widths) == len(strides) == len(arch.first):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A GPT-like language model: causal pre-norm transformer, tied embeddings, q, k and v apart, head size fixed.
+"""A GPT-like language model: causal pre-norm transformer, tied embeddings, separate q, k and v, fixed head size.
 
 tokens (N, T) int -> embeddings (N, T, width) -> blocks -> logits of the next token (N, T, vocab)
 """
@@ -19,7 +19,7 @@ POSITIONS = ("rotary", "learned")
 class Rotary(nn.Module):
     """Rotates pairs of features by angles that grow with the position (arXiv:2104.09864).
 
-    The tables, of `context` x `head_size / 2`, are constants: buffers that are not saved.
+    The tables, `context` x `head_size / 2`, are constants in non-persistent buffers.
     """
 
     cos: Tensor
@@ -40,7 +40,7 @@ class Rotary(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention; `rotary` turns queries and keys (the identity where positions are learned)."""
+    """Causal self-attention; `rotary` rotates queries and keys (the identity with learned positions)."""
 
     def __init__(self, width: int, num_heads: int, head_size: int, rotary: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP of one hidden layer with GELU, each added to its input."""
+    """Attention, then an MLP with one hidden layer and GELU, each with a residual connection."""
 
     def __init__(self, width: int, attention: Attention, hidden: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class GPT(nn.Module):
         x = self.tokens(tokens)
         if self.positions is not None:
             x = x + self.positions.weight[: tokens.shape[1]]
-        # The output reads the embedding itself rather than a second name for it: there is nothing to keep tied.
+        # The output reads the embedding directly instead of through a second name, so nothing needs to be kept tied.
         return F.linear(self.norm(self.blocks(x)), self.tokens.weight)
 
 
@@ -122,10 +122,11 @@ def build(
     positions: str = "rotary",
     norm: str = "rms",
 ) -> GPT:
-    """The network of `arch`, which has `width`, and `heads` and `ratio` (hidden over width of the MLP), one a block.
+    """Return the network of `arch`, which has `width`, and per block `heads` and `ratio` (hidden over width of the
+    MLP).
 
     Raises:
-        ValueError: unknown positions or norm, or an odd head size with rotary positions.
+        ValueError: the positions or the norm are unknown, or the head size is odd with rotary positions.
     """
     if positions not in POSITIONS:
         raise ValueError(f"positions={positions!r}: choose one of {', '.join(POSITIONS)}")

@@ -1,9 +1,9 @@
-"""Layers that normalise and activate at once, given as graphs (EvoNorm, arXiv:2004.02967).
+"""Layers that combine normalisation and activation, defined by graphs (EvoNorm, arXiv:2004.02967).
 
     x (N, C, H, W) -> f(x, v0, v1) -> gamma * f + beta (N, C, H, W)
 
-`f` is a graph: nodes in order, each a primitive and what it reads, the last being the output. Moments over the batch
-are those of the batch in training and running ones in evaluation, as of batch norm; all others are of each example.
+`f` is a graph: nodes in order, each a primitive with its arguments; the last is the output. Moments over the batch come
+from the batch in training and from running statistics in evaluation, as in batch norm; all others are per example.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Nodes: TypeAlias = Sequence[Sequence[Any]]
-"""(primitive, argument, ...) each; arguments are names of inputs and numbers of nodes before."""
+"""Nodes (primitive, argument, ...); arguments are names of inputs and numbers of earlier nodes."""
 
 EVONORMS: dict[str, Nodes] = {
     "evonorm_b0": (  # x / max(std_bwh(x), v1 x + std_wh(x))
@@ -61,16 +61,16 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "square": torch.square,
     "sqrt": _root,
 }
-"""Of numbers on their own; sqrt and log are of the absolute value, with the sign of the number."""
+"""Elementwise operations; sqrt and log act on the absolute value and keep the sign."""
 MOMENTS = ("mean", "std", "rms")
-"""The mean, the root of the variance and the root of the mean square; variances are biased, with eps in the root."""
+"""The mean, the root of the variance, and the root mean square; variances are biased, with eps inside the root."""
 AXES = ("bwh", "wh", "whc", "group")
 
 
 class BatchMoment(_BatchNorm):
     """A moment of each channel over batch and space (1, C, 1, 1), with the running statistics of batch norm.
 
-    The running variance is biased, as that of the batch.
+    The running variance is biased, as the variance of the batch is.
     """
 
     def __init__(self, moment: str, channels: int, eps: float) -> None:
@@ -101,7 +101,7 @@ def _moment(moment: str, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
 
 
 def _own_moment(moment: str, axes: str, groups: int, eps: float, x: Tensor) -> Tensor:
-    """A moment of each example."""
+    """Return a moment of each example."""
     if axes == "group":
         n, channels, *_ = x.shape
         variance, mean = torch.var_mean(x.reshape(n, groups, -1), 2, correction=0, keepdim=True)
@@ -112,19 +112,19 @@ def _own_moment(moment: str, axes: str, groups: int, eps: float, x: Tensor) -> T
 
 
 class GraphLayer(nn.Module):
-    """The layer of a graph; it computes in float32 or better.
+    """A layer that computes a graph, in float32 or better.
 
-    All layers have the parameters `gamma`, `beta` and a vector of each name, whether or not their graph reads it: so
-    networks of a supernet that differ in their layer share vectors by name.
+    Every layer has the parameters `gamma`, `beta` and one vector per name, even if its graph does not read it, so that
+    networks of a supernet with different layers share vectors by name.
 
     Args:
         graph: nodes, or an architecture of a `search_spaces.LayerSpace`.
         channels: C.
-        groups: of channels, for moments of groups; the greatest common divisor with C where it does not divide C.
-        eps: in the root of variances and mean squares.
+        groups: number of channel groups for group moments; if it does not divide C, their greatest common divisor.
+        eps: added inside the root of variances and mean squares.
 
     Raises:
-        ValueError: a primitive or an input that is none.
+        ValueError: a primitive or an input is unknown.
     """
 
     def __init__(self, graph: Any, channels: int, *, groups: int = 32, eps: float = 1e-5) -> None:
@@ -167,13 +167,13 @@ class GraphLayer(nn.Module):
 def norm_and_activation(
     norm: str, activation: type[nn.Module]
 ) -> tuple[Callable[[int], nn.Module], Callable[[], nn.Module]]:
-    """What makes the normalisation of so many channels, and the activation that follows it.
+    """Return a function from a number of channels to a normalisation, and the activation that follows it.
 
     Args:
-        norm: "batch", or one of `EVONORMS`, after which no activation follows: such a layer is both.
+        norm: "batch", or one of `EVONORMS`, which include the activation, so that the identity follows.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if norm == "batch":
         return nn.BatchNorm2d, activation

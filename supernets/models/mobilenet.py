@@ -2,7 +2,7 @@
 
     image (N, C, H, W) -> stem convolution -> stages -> 1x1 convolution -> mean over space -> classes (N, K)
 
-Every block expands its channels, filters each of them on its own, and projects back.
+Every block expands its channels, filters each one separately, and projects back.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hard
 class Block(nn.Module):
     """Inverted residual: 1x1 up to `hidden` channels, depthwise `kernel` x `kernel`, 1x1 down to `width`.
 
-    The input is added where the block is `residual`: its output must then have the input's shape.
+    A `residual` block adds its input, so its output must have the input's shape.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """One block that sets width and resolution, then a stack of residual blocks that keep them.
 
-    The first adds no input even where width and resolution happen to stay: whether they do depends on two choices, and
-    what `forward` computes on none, so that a relaxation can take it.
+    The first block never adds its input, even if width and resolution stay the same: that depends on two choices, and
+    `forward` must not depend on choices, so that the model can be relaxed.
     """
 
     def __init__(
@@ -134,14 +134,14 @@ def build(
     activation: str = "relu",
     norm: str | Norm = "batch",
 ) -> MobileNet:
-    """The network of `arch`, which has `stem`, `head` and `stages` of `width`, `kernel` and `expansion` (one a block).
+    """Return the network of `arch`: `stem`, `head`, and `stages` of `width` and, per block, `kernel` and `expansion`.
 
     `strides` holds the stride of each stage's first block: (1, 2, 2) takes 8x8 images to 2x2 and 28x28 images to 7x7.
-    `norm` stands before every activation: "batch"; one of `layers.EVONORMS`, which take the activation's place too; or
-    a function from a number of channels to such a layer of your own.
+    `norm` precedes every activation: "batch"; one of `layers.EVONORMS`, which replace the activation too; or a custom
+    function from a number of channels to such a combined layer.
 
     Raises:
-        ValueError: `strides` has not one entry a stage, or the activation or the norm is unknown.
+        ValueError: `strides` does not have one entry per stage, or the activation or the norm is unknown.
     """
     if len(strides) != len(arch.stages):
         raise ValueError(f"strides={tuple(strides)}: the network has {len(arch.stages)} stages, give one stride each")

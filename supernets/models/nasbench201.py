@@ -2,8 +2,8 @@
 
     images (N, C, H, W) -> stem -> N cells -> reduction -> N cells -> reduction -> N cells -> mean -> classes (N, K)
 
-Width doubles and resolution halves at a reduction. Edge e of a cell runs one operation, `arch.op[e]`, from one node to
-a later one; a node is the sum of the edges that enter it. All cells of a network are alike.
+Each reduction doubles the width and halves the resolution. Edge e of a cell applies one operation, `arch.op[e]`, from
+one node to a later one; a node sums its incoming edges. All cells of a network have the same operations.
 """
 
 import functools
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from supernets.structure import one_of, stack
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""The nodes each edge leaves and enters, in the order of `arch.op`."""
+"""The source and target node of each edge, in the order of `arch.op`."""
 
 
 class Zero(nn.Module):
@@ -101,9 +101,9 @@ class CellNetwork(nn.Module):
 def build(
     arch: Any, *, num_classes: int = 10, in_channels: int = 3, width: int = 16, num_cells: int = 5
 ) -> CellNetwork:
-    """The network of `arch`, whose `op` names the operation of each of the six `EDGES`.
+    """Return the network of `arch`, whose `op` names the operation of each of the six `EDGES`.
 
-    The defaults are the published networks for CIFAR-10; `width` counts the channels of the first stage, `num_cells`
-    the cells of each.
+    The defaults give the published networks for CIFAR-10; `width` is the number of channels in the first stage,
+    `num_cells` the number of cells per stage.
     """
     return CellNetwork(arch, num_classes, in_channels, width, num_cells)

@@ -2,7 +2,7 @@
 
     image (N, C, H, W) -> stem convolution -> blocks -> 1x1 convolution -> mean over space -> classes (N, K)
 
-What a block adds to is its input, which may have fewer channels than it gives: it is added to the first of them.
+A block adds its input to its output. The input may have fewer channels; it is then added to the first ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from supernets.models.layers import norm_and_activation
 
 
 class Gate(nn.Module):
-    """Scales every channel by what all of them are on average, through `width` channels (arXiv:1709.01507)."""
+    """Squeeze-and-excitation: scales channels by a gate from their means, via `width` channels (arXiv:1709.01507)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Gate(nn.Module):
 
 
 class Block(nn.Module):
-    """1x1 up to `expansion` times the channels, depthwise 3x3, 1x1 to `width`; with expansion 1 without the first."""
+    """1x1 up to `expansion` times the channels, depthwise 3x3, 1x1 to `width`; no first 1x1 if expansion is 1."""
 
     def __init__(
         self, in_width: int, width: int, expansion: int, stride: int, gate_ratio: int | None, norm: str = "batch"
@@ -114,12 +114,11 @@ def build(
     gated_from: int = 2,
     norm: str = "batch",
 ) -> ReXNet:
-    """The network of `arch`, which has `stem`, `head` and `widths`, one a block.
+    """Return the network of `arch`, which has `stem`, `head` and `widths`, one per block.
 
-    `stages` holds the number of blocks of each stage, `strides` the stride of its first one; stages from the number
-    `gated_from`, counted from 0, scale their channels by a gate. Images of 224 pixels take a stem_stride of 2.
-    `norm` is "batch", or one of `layers.EVONORMS`, which stand for the activation too; projections and gates keep batch
-    norm.
+    `stages` holds the number of blocks of each stage, `strides` the stride of its first block; stages from index
+    `gated_from` on scale their channels by a gate. Use a stem_stride of 2 for images of 224 pixels. `norm` is "batch",
+    or one of `layers.EVONORMS`, which replace the activation too; projections and gates keep batch norm.
 
     Raises:
         ValueError: `strides` has not one entry a stage, `widths` not one a block, or the norm is unknown.

@@ -1,4 +1,4 @@
-"""A Vision Transformer (arXiv:2010.11929), pre-norm, mean-pooled, with the head size fixed and q, k and v apart.
+"""A Vision Transformer (arXiv:2010.11929), pre-norm, mean-pooled, with fixed head size and separate q, k and v.
 
     images (N, C, S, S) -> patches (N, T, width) -> blocks -> mean over T -> classes (N, K)
 
@@ -15,7 +15,7 @@ from supernets.structure import stack
 
 
 class Attention(nn.Module):
-    """Self-attention of `num_heads` heads of `head_size`, over inputs of `width`."""
+    """Self-attention with `num_heads` heads of `head_size`, on inputs of `width`."""
 
     def __init__(self, width: int, num_heads: int, head_size: int) -> None:
         super().__init__()
@@ -96,7 +96,8 @@ def build(
     patch_size: int = 2,
     head_size: int = 16,
 ) -> VisionTransformer:
-    """The network of `arch`, which has `width`, and `heads` and `ratio` (hidden over width of the MLP), one a block.
+    """Return the network of `arch`, which has `width`, and per block `heads` and `ratio` (hidden over width of the
+    MLP).
 
     Raises:
         ValueError: the patches do not tile the image.

@@ -90,7 +90,7 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Entangled(Sharing):
-    """Every architecture uses its slice of one stored tensor.
+    """Every architecture uses its box of the one stored tensor.
 
     "Weight entanglement" in AutoFormer, arXiv:2107.00651, section 3.2.
     """

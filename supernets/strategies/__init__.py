@@ -1,4 +1,4 @@
-"""The training strategies; `strategy` finds one by its text."""
+"""The training strategies; `strategy` parses one from text."""
 
 from supernets.spelling import parse
 from supernets.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
@@ -54,9 +54,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 
 
 def strategy(text: str) -> Strategy:
-    """The strategy that a text names, such as ``sandwich(num_random=1)``.
+    """Return the strategy that a text names, such as ``sandwich(num_random=1)``.
 
     Raises:
-        SpellingError: listing what there is.
+        SpellingError: the text names no strategy or setting; the message lists the known ones.
     """
     return parse(text, STRATEGIES, "strategy")

@@ -1,4 +1,4 @@
-"""The sandwich with attention: random networks are the best, or the worst, of some of about one size."""
+"""The attentive sandwich rule: random networks are the best, or the worst, of several of similar size."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ from search_spaces import Architecture, Space
 from supernets.steps import Course, Distil, Feedback, Pass, Plan, Step, Strategy, StrategyError
 
 TOWARDS = ("best", "worst")
-POOL = 200  # networks whose sizes are known, to choose candidates from
-NEAR = 0.1  # how far, as a share of the size wished for, a candidate's may be from it
-FORGET = 0.995  # what is left after a step of what the steps before it taught: half of it after 138
-RIDGE = 1.0  # as if each weight had been seen once to be 0
+POOL = 200  # networks of known size from which candidates come
+NEAR = 0.1  # largest deviation of a candidate's size, relative to the target size
+FORGET = 0.995  # decay of earlier observations per step: half remains after 138 steps
+RIDGE = 1.0  # ridge penalty: as if each weight had been observed once as 0
 
 Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Attentive(Strategy):
-    """Largest, smallest and, for random sizes, the most (or least) promising of some (AttentiveNAS, arXiv:2011.09011).
+    """Largest, smallest and, for random sizes, the most (or least) promising candidate (AttentiveNAS,
+    arXiv:2011.09011).
 
-    The largest network learns the task, the others its output on the same batch, as in the sandwich. For each random
-    one a size is drawn, and of several networks of about that size the one is taken whose loss is predicted lowest, or
-    highest. From the paper are the rule, the two directions and the three candidates; what follows is ours.
+    The largest network learns the task; the others learn its output on the same batch, as in the sandwich rule. For
+    each random network the strategy draws a size, and among several networks of about that size trains the one with the
+    lowest, or highest, predicted loss. The rule, the two directions and the three candidates come from the paper; the
+    rest is ours.
 
-    *Sizes* are numbers of parameters. A pool of 200 networks, drawn uniformly, stands for the space's distribution of
-    sizes: the size wished for is that of one of them, and the candidates are the nearest in size, none further than a
-    tenth of it. All networks that were candidates in a step are then replaced by new draws, so a long training looks at
-    the whole space, and the pool stays as uniform as it was.
+    *Sizes* are numbers of parameters. A pool of 200 uniformly drawn networks represents the space's distribution of
+    sizes: the target size is that of one of them, and the candidates are the nearest in size, within a tenth of it.
+    After each step new draws replace all its candidates, so a long training covers the whole space and the pool stays
+    uniform.
 
-    *The prediction* is a ridge regression, on the encoding of the space, of a network's loss less the smallest one's in
-    the same step, for both imitate one teacher on one batch, so what is hard about the batch cancels. It forgets: as
-    networks train, their losses move. Until as many losses have been seen as the encoding has columns, candidates are
-    taken at random.
+    *The prediction* is a ridge regression, on the space's encoding, of a network's loss minus the smallest network's
+    loss in the same step. Both imitate one teacher on one batch, so the difficulty of the batch cancels. Old
+    observations decay, because losses change during training. Until the number of observed losses reaches the number of
+    columns, candidates are chosen at random.
     """
 
     name: ClassVar[str] = "attentive"
 
     towards: str = "best"
-    """best or worst: which of the candidates is trained."""
+    """best or worst: the candidate to train."""
     candidates: int = 3
     num_random: int = 2
 
@@ -68,7 +70,7 @@ class _Attending(Plan):
     def __init__(self, strategy: Attentive, course: Course) -> None:
         self._strategy = strategy
         self._course = course
-        # four numbers, and three below: streams that no step's own random numbers come from
+        # seeds of four numbers here and three below, distinct from the random stream of any step
         drawn = course.space.sample_many(POOL, np.random.default_rng([course.seed, 0, 7, 0]))
         self._pool = _Pool(course, drawn)
         self._forecast = _Forecast(course.space)
@@ -80,7 +82,7 @@ class _Attending(Plan):
         return Step((Pass(space.largest()), *others))
 
     def _candidates(self, rng: np.random.Generator) -> list[list[int]]:
-        """For each random network its candidates, as places in the pool."""
+        """Return the candidates of each random network, as positions in the pool."""
         strategy = self._strategy
         return [self._pool.near(self._pool.size(rng), strategy.candidates) for _ in range(strategy.num_random)]
 
@@ -119,11 +121,11 @@ class _Pool:
         self.sizes = np.array([course.size(arch) for arch in archs])
 
     def size(self, rng: np.random.Generator) -> int:
-        """A size, as likely as it is among the networks."""
+        """Return a random size, with the distribution of the pool."""
         return int(self.sizes[rng.integers(len(self.sizes))])
 
     def near(self, size: int, most: int) -> list[int]:
-        """The places of different networks, nearest first: up to `most`, none further from the size than NEAR of it."""
+        """Return up to `most` positions of distinct networks, nearest in size first and within NEAR of the size."""
         found: dict[Architecture, int] = {}
         distances = np.abs(self.sizes - size)
         for place in np.argsort(distances, kind="stable").tolist():
@@ -133,14 +135,14 @@ class _Pool:
         return list(found.values())
 
     def replace(self, places: list[int], rng: np.random.Generator) -> None:
-        """Put new networks there."""
+        """Replace the networks at these positions by new random ones."""
         for place, arch in zip(places, self._course.space.sample_many(len(places), rng), strict=True):
             self.archs[place] = arch
             self.sizes[place] = self._course.size(arch)
 
 
 class _Forecast:
-    """Ridge regression on encodings and a constant, with forgetting: sums that shrink with each step."""
+    """Ridge regression on encodings and a constant, with sums that decay at each step."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -148,7 +150,7 @@ class _Forecast:
         self._squares = np.zeros((columns, columns))
         self._products = np.zeros(columns)
         self._seen = 0
-        self._weights: Numbers | None = None  # of what is known now, once needed
+        self._weights: Numbers | None = None  # current coefficients, computed on demand
 
     @property
     def ready(self) -> bool:
@@ -158,7 +160,7 @@ class _Forecast:
         weights = self._weights
         if weights is None:
             damping = RIDGE * np.eye(len(self._products))
-            damping[0, 0] = 1e-9  # the constant is not held back
+            damping[0, 0] = 1e-9  # no penalty on the constant
             weights = self._weights = np.asarray(np.linalg.solve(self._squares + damping, self._products))
         return np.asarray(self._rows(archs) @ weights)
 

@@ -15,23 +15,23 @@ Batches = Literal["shared", "own"]
 
 @dataclass(frozen=True)
 class Fair(Strategy):
-    """As many paths a step as a choice has options, which share no option (FairNAS, arXiv:1907.01845).
+    """As many paths per step as a choice has options, none with a common option (FairNAS, arXiv:1907.01845).
 
-    Each path takes in each choice, at random, one of the options that this step took least often. So where all choices
-    have K options, each is in exactly one of the K paths; of m < K options each is in K / m paths, rounded up or down.
-    The number of paths is that of the choice with the most options, and so is the cost of a step.
+    In each choice, a path takes a random option among those that the step has used least. If all choices have K
+    options, each option is in exactly one of the K paths; with m < K options, each is in K / m paths, rounded up or
+    down. The choice with the most options determines the number of paths, and so the cost of a step.
 
-    Of a choice that is not always active (the blocks beyond a depth), the options are as often taken as each other in
-    the paths where it is. Constraints come first: a path that they forbid gives way to the nearest that they allow, and
-    the paths after it make up for that as far as they can.
+    For a choice that is not always active (such as blocks beyond a depth), options are equally frequent among the paths
+    in which it is active. Constraints take precedence: the nearest allowed path replaces a forbidden one, and later
+    paths compensate as far as possible.
     """
 
     name: ClassVar[str] = "fair"
 
     rounds: int = 1
-    """So many rounds of such paths are summed in a step; more are fewer steps for the same passes (ours)."""
+    """Rounds of such paths per step, whose gradients add up; more rounds mean fewer steps for equal passes (ours)."""
     batches: str = "shared"
-    """All paths of a step see the same batch (shared), or each one of its own (own; ours)."""
+    """shared: all paths of a step use the same batch; own: each path has its own batch (ours)."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -46,7 +46,7 @@ class Fair(Strategy):
 
 
 def _round(space: Space, rng: np.random.Generator) -> list[Pass]:
-    """Paths that together take every option as often as they can."""
+    """Return paths that together use every option as equally often as possible."""
     options = offered(space)
     taken: list[Counter[int]] = [Counter() for _ in options]
     passes = []
@@ -59,7 +59,7 @@ def _round(space: Space, rng: np.random.Generator) -> list[Pass]:
 
 
 def _rarest(codes: tuple[int, ...], counts: Counter[int], rng: np.random.Generator) -> int:
-    """One of the codes counted least, at random; 0 where a slot has none, for no network has it active."""
+    """Return a random code among the least used; 0 for a slot that is active in no network."""
     least = min((counts[code] for code in codes), default=0)
     rare = [code for code in codes if counts[code] == least] or [0]
     return rare[int(rng.integers(len(rare)))]

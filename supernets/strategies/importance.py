@@ -1,4 +1,4 @@
-"""Importance sampling: architectures and examples come the more often, the larger their gradients were."""
+"""Importance sampling: architectures and examples with larger gradients are sampled more often."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def mixture(norms: Numbers, share: float) -> Numbers:
-    """share * norms / sum(norms) + (1 - share) / n; uniform where all norms are 0."""
+    """Return share * norms / sum(norms) + (1 - share) / n; uniform if all norms are 0."""
     total = norms.sum()
     if not total > 0:
         return np.full(len(norms), 1 / len(norms))
@@ -28,38 +28,39 @@ def mixture(norms: Numbers, share: float) -> Numbers:
 
 @dataclass(frozen=True)
 class ImportanceSampling(Strategy):
-    """One path a step; options and examples are drawn in proportion to their gradients (PA&DA, arXiv:2302.14772).
+    """One path per step, with options and examples drawn in proportion to their gradients (PA&DA, arXiv:2302.14772).
 
-    The distributions are mixtures of tau parts gradient norms and 1 - tau parts uniform, and change once an epoch;
-    tau = (epochs done) / (epochs) grows from 0, at most to 1 - `floor`.
+    Each distribution mixes gradient norms with weight tau and a uniform distribution with weight 1 - tau. It changes
+    once per epoch; tau = (epochs done) / (epochs) grows from 0 to at most 1 - `floor`.
 
-    *Paths.* The paper has one distribution over operators, shared by all edges. In a space of any choices each slot has
-    its own (ours), and an architecture is drawn slot after slot (`Space.sample`), as far as feasible. What a step says
-    of an option that was used is the sum of the gradient norms, before clipping, of the parameters that its slot moves,
-    of those the step has touched: with an operator a slot that is the paper's norm of its weight and bias; of an option
-    that brings no parameter it is 0. The running value is the mean of itself and each new one, and begins anew in every
-    epoch with the first one; options that were not drawn in an epoch keep their value, those never drawn have the mean
-    of their slot's.
+    *Paths.* The paper has one distribution over operators, shared by all edges. In a general space each slot has its
+    own (ours), and `Space.sample` draws an architecture slot by slot under the constraints. In a step, the score of a
+    used option is the sum of the gradient norms, before clipping, of the parameters in this step whose shape or
+    presence depends on its slot. With one operator per slot this is the paper's norm of its weight and bias; an option
+    without parameters has score 0. The running value is the mean of the previous value and the new one, and restarts in
+    every epoch with the first one. Options that were not drawn in an epoch keep their value; those never drawn have the
+    mean of their slot.
 
-    *Examples.* d is the norm of the gradient of an example's loss by the network's outputs, and a batch is drawn from
-    the mixture of d, with replacement. An example that was not drawn keeps its d, one never drawn has the mean. As long
-    as the mixture is uniform, which is in the first epoch, examples come in permutations, so each has its d then.
+    *Examples.* d is the norm of the gradient of an example's loss with respect to the network's outputs. Batches are
+    drawn from the mixture of d, with replacement. Examples that were not drawn keep their d; those never drawn have the
+    mean. While the mixture is uniform, as in the first epoch, examples come in permutations, so each gets its d.
 
-    With tau = 0 the architectures are those of ``uniform(over=choices)`` with the same seed, and the examples those of
-    `batch_indices`, to the bit.
+    With tau = 0, the architectures equal those of ``uniform(over=choices)`` with the same seed, and the examples equal
+    those of `batch_indices`, bit for bit.
     """
 
     name: ClassVar[str] = "pada"
 
     paths: bool = True
-    """Draw architectures by importance; if False, as by ``uniform(over=choices)``."""
+    """Whether to draw architectures by importance; if False, as ``uniform(over=choices)`` does."""
     data: bool = True
-    """Draw examples by importance; if False, in the loop's own order."""
+    """Whether to draw examples by importance; if False, in the default order of the training loop."""
     reweight: bool = False
-    """Divide each loss by how much likelier it was drawn than by uniform sampling, so that gradients have no bias; the
-    paper does not. Of architectures: than slot after slot; under constraints too wide to solve but for a factor."""
+    """Whether to divide each loss by its probability relative to uniform sampling, which makes gradients unbiased; the
+    paper does not. For architectures, uniform means slot by slot; under constraints too wide to solve exactly, the
+    weights hold up to a constant factor."""
     floor: float = 0.1
-    """Least share of the uniform distribution; without one, options without parameters would die out."""
+    """Least weight of the uniform distribution; at 0, options without parameters would no longer be drawn."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1:
@@ -97,7 +98,7 @@ class _Sampling(Plan):
         )
 
     def _turn(self, epoch: int) -> None:
-        """Let the distributions of a new epoch be those of what is known now."""
+        """Update the distributions at the start of a new epoch."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
@@ -143,7 +144,9 @@ class _Options:
         slots = self._space.slots
         self._starts = np.cumsum([0, *(len(slot.options) for slot in slots)])
         index = {slot.path: number for number, slot in enumerate(slots)}
-        self._moving: dict[str, list[int]] = {}  # a parameter's name to the slots that move it
+        self._moving: dict[
+            str, list[int]
+        ] = {}  # a parameter's name, with the slots on which its shape or presence depends
         for row in course.supernet.coverage().rows:
             moving = dict.fromkeys([*row.present, *(path for paths in row.axes.values() for path in paths)])
             self._moving[row.name] = [index[path] for path in moving]
@@ -193,7 +196,7 @@ class _Examples:
         return rng.choice(len(self.chances), course.task.batch_size, p=self.chances)
 
     def weights(self, chosen: npt.NDArray[np.int64]) -> Numbers:
-        """Return how much less likely each was under this distribution than under the uniform one."""
+        """Return the ratios of uniform probability to the probability under this distribution."""
         return 1 / (len(self.chances) * self.chances[chosen])
 
     def observe(self, examples: tuple[int, ...], norms: Numbers) -> None:
@@ -201,6 +204,6 @@ class _Examples:
 
 
 def _filled(norms: Numbers) -> Numbers:
-    """Fill unknown values with the mean of the known ones."""
+    """Return the norms, with unknown values replaced by the mean of the known ones."""
     known = ~np.isnan(norms)
     return np.where(known, norms, norms[known].mean() if known.any() else 0.0)

@@ -1,8 +1,8 @@
-"""Shrinking a space while its supernet is trained: options that do no good are left out, and why is said (NEAS).
+"""Narrow a space while its supernet trains: remove unhelpful options, and report the reasons (NEAS).
 
-From "One-Shot Neural Ensemble Architecture Search by Diversity-Guided Search Space Shrinking" (CVPR 2021) are the two
-criteria, potential and diversity, and that one option of each choice goes at a time. How they decide is ours: quality
-does where the difference is certain, and of options that are as good as each other the most alike goes.
+The two criteria, potential and diversity, and the removal of one option of each choice at a time come from "One-Shot
+Neural Ensemble Architecture Search by Diversity-Guided Search Space Shrinking" (CVPR 2021). The decision rule is ours:
+quality decides if the difference is significant; among equally good options, the most redundant one goes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def _squared(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _kl(a: Tensor, b: Tensor) -> Tensor:
-    """The symmetric Kullback-Leibler divergence of two distributions given by logits, in nats; a mean over rows."""
+    """Return the symmetric Kullback-Leibler divergence of two distributions from logits, in nats, averaged over
+    rows."""
     log_p, log_q = a.double().log_softmax(-1), b.double().log_softmax(-1)
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean() / 2
 
@@ -54,37 +55,38 @@ DISTANCES = {"kl": _kl, "squared": _squared}
 
 @dataclass(frozen=True)
 class Narrowing(Strategy):
-    """Another strategy in a space that loses options on the way, by their potential and diversity (NEAS, 2021).
+    """Another strategy, in a space that loses options by their potential and diversity (NEAS, 2021).
 
-    A few times between `start` and `stop`, each choice that has more than `keep` options loses one. *Potential*: the
-    mean quality, on a validation batch each, of the networks with an option that were trained since the last time. The
-    option that is worse than the others with certainty goes, the most clearly worse first. *Diversity*: where none is,
-    how far the outputs of networks with an option are on average from those with each of the others, all else equal;
-    the option that is nearest to the others goes. Of ensembles a network is one, and an option belongs to one path.
+    In several rounds between `start` and `stop`, each choice with more than `keep` options loses one. *Potential* is
+    the mean quality, each on one validation batch, of the networks with an option that were trained since the last
+    round. The option that is most clearly worse than the others goes, if the difference is significant. Otherwise
+    *diversity* decides: the mean distance between the outputs of networks with an option and with each other option,
+    all else equal. The option nearest to the others goes. An ensemble counts as one network, and an option belongs to
+    one of its paths.
 
-    What goes, and why, is `TrainingResult.closed`; a run searches what is left.
+    `TrainingResult.closed` lists the removed options with the reasons; a run searches the remaining space.
     """
 
     name: ClassVar[str] = "narrowing"
     narrows: ClassVar[bool] = True
 
     of: str = "uniform(over=choices)"
-    """The strategy that trains: uniform, fair, sandwich or deps, with settings where it has some."""
+    """The strategy that trains: uniform, fair, sandwich or deps, optionally with settings."""
     choices: tuple[str, ...] = ()
-    """Choices that lose options, ``first+second``, by path; without a position all of them. Empty: those whose options
-    are no numbers, for small sizes are worse and wanted all the same."""
+    """Choices that lose options, ``first+second``, by path; a path without position means all positions. Empty: choices
+    whose options are not numbers, because small sizes have lower quality but remain wanted."""
     keep: int = 2
-    """Options that each choice keeps at least."""
+    """Least number of options that each choice keeps."""
     start: float = 0.2
-    """Share of the steps after which options begin to go."""
+    """Share of the steps after which the first options go."""
     stop: float = 0.6
-    """Share of the steps after which none goes any more."""
+    """Share of the steps after which the last options go."""
     confidence: float = 0.95
-    """Confidence that an option is worse than the others, one-sided."""
+    """One-sided confidence that an option is worse than the others."""
     least: int = 5
-    """Trained networks that an option is judged by; of fewer, it stays."""
+    """Least number of trained networks with an option for a judgement; with fewer, the option stays."""
     probes: int = 4
-    """Networks, in all but one choice alike, whose outputs are compared."""
+    """Number of sets of networks, equal in all but one choice, whose outputs are compared."""
     distance: str = "kl"
     """Distance of outputs: symmetric KL divergence of logits, otherwise squared."""
 
@@ -109,22 +111,22 @@ class Narrowing(Strategy):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why an option went: all of it numbers, to be kept in checkpoints."""
+    """The reason for a removal, in numbers only, for checkpoints."""
 
     slot: int
     code: int
     step: int
     networks: int
     quality: float
-    """Mean of the networks with it."""
+    """Mean quality of the networks with the option."""
     others: float
-    """Mean of those without it."""
+    """Mean quality of the networks without it."""
     error: float
-    """Half the width of the interval of the difference."""
+    """Half the width of the confidence interval of the difference."""
     distance: float
-    """Mean distance of outputs to those with other options; NaN where quality decided."""
+    """Mean distance of its outputs from those with other options; NaN if quality decided."""
     nearest: float
-    """The least such distance of another option."""
+    """The least such distance among the other options."""
 
     def closed(self, space: Space) -> Closed:
         chosen = space.slots[self.slot]
@@ -180,10 +182,10 @@ class _Narrowing(Plan):
             if codes[slot] >= 0 and isfinite(score):
                 self._seen[slot, codes[slot]] += (1.0, score, score * score)
 
-    # --- what goes
+    # --- removal
 
     def _narrow(self, step: int) -> None:
-        """One option of each choice that has more than it keeps, in the order of the choices."""
+        """Remove one option of each choice with more than `keep` options, in the order of the choices."""
         rng = np.random.default_rng([self._course.seed, step, 11])
         found = []
         for slot in self._slots:
@@ -211,7 +213,7 @@ class _Narrowing(Plan):
         return [code for code in codes if self._seen[slot, code, 0] >= self._strategy.least]
 
     def _worse(self, slot: int, codes: Sequence[int], step: int) -> Verdict | None:
-        """The option that is worse than the others with certainty, the most clearly so."""
+        """Return the verdict on the option that is most clearly worse; None without a significant difference."""
         enough = self._enough(slot, codes)
         if len(enough) < 2:
             return None
@@ -220,7 +222,7 @@ class _Narrowing(Plan):
         return worst if worst.others - worst.quality > worst.error else None
 
     def _alike(self, slot: int, codes: Sequence[int], step: int, rng: np.random.Generator) -> Verdict | None:
-        """The option whose networks' outputs are nearest to those with the others."""
+        """Return the verdict on the option whose outputs are nearest to those of the other options, if comparable."""
         enough = self._enough(slot, codes)
         if len(enough) < 2:
             return None
@@ -229,7 +231,7 @@ class _Narrowing(Plan):
         return self._judged(slot, order[0], step, distances[order[0]], distances[order[1]]) if order else None
 
     def _name(self, slot: int, code: int) -> str:
-        """Break ties between equal options, independently of their order."""
+        """Return a key that breaks ties between options, independently of their order."""
         return canonical(_plain(self._space.slots[slot].options[code]))
 
     def _distances(self, slot: int, codes: Sequence[int], rng: np.random.Generator) -> dict[int, float]:
@@ -253,7 +255,7 @@ class _Narrowing(Plan):
     def _alternatives(
         self, slot: int, codes: Sequence[int], rng: np.random.Generator
     ) -> Iterator[tuple[int, Architecture]]:
-        """A network in which the choice is there, with each of the options; all else is equal as far as it can be."""
+        """Yield networks in which the choice is active, one for each option, otherwise as equal as possible."""
         options = offered(self._space)
         wish = [int(rng.choice(own)) if own else 0 for own in options]
         todo = [slot]
@@ -273,16 +275,16 @@ class _Narrowing(Plan):
         with evaluating(network):
             return task.outputs(network, batch)
 
-    # --- what is left
+    # --- state
 
     def _follow(self) -> None:
         self._space = narrowed(self._course.space, self.closed)
         self._within = replace(self._course, space=self._space)
 
     def _forget(self) -> None:
-        """Qualities are compared over the same stretch of the training."""
+        """Reset the qualities, so that each round compares them over the same steps."""
         most = max(len(slot.options) for slot in self._course.space.slots)
-        self._seen: Numbers = np.zeros((len(self._course.space.slots), most, 3))  # how many, their sum, of squares
+        self._seen: Numbers = np.zeros((len(self._course.space.slots), most, 3))  # count, sum, and sum of squares
 
     def state(self) -> dict[str, Tensor]:
         rows = np.array([astuple(verdict) for verdict in self._verdicts], dtype=np.float64).reshape(-1, 9)
@@ -295,10 +297,10 @@ class _Narrowing(Plan):
 
 
 def _slots(names: Sequence[str], space: Space) -> list[int]:
-    """The slots that lose options.
+    """Return the slots that lose options.
 
     Raises:
-        StrategyError: there is no such choice.
+        StrategyError: the space has no such choice.
     """
     paths = [slot.path for slot in space.slots]
     for name in names:
@@ -312,19 +314,19 @@ def _slots(names: Sequence[str], space: Space) -> list[int]:
 
 
 def _rounds(strategy: Narrowing, course: Course, slots: Sequence[int]) -> set[int]:
-    """The numbers of done steps after which options go: as often as the choice with the most has too many."""
+    """Return the step counts after which options go: one round per surplus option of the choice with the most."""
     most = max((len(course.space.domains[slot]) for slot in slots), default=0) - strategy.keep
     first, last = strategy.start * course.steps, strategy.stop * course.steps
     return {max(1, round(first + (last - first) * done / max(most - 1, 1))) for done in range(most)}
 
 
 def _moments(sums: Numbers) -> tuple[float, float, float]:
-    """Count, mean and unbiased variance."""
+    """Return count, mean and unbiased variance."""
     number, total, squares = map(float, sums)
     mean = total / number
     return number, mean, max(squares / number - mean * mean, 0.0) * number / max(number - 1, 1.0)
 
 
 def _plain(option: Any) -> Any:
-    """As JSON has it."""
+    """Return an option with tuples as lists, as in JSON."""
     return [_plain(one) for one in option] if isinstance(option, tuple) else option

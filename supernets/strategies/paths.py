@@ -1,4 +1,4 @@
-"""Single paths: one sampled architecture a step."""
+"""Single paths: one sampled architecture per step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ class Uniform(Strategy):
     name: ClassVar[str] = "uniform"
 
     over: str = "networks"
-    """networks: each equally often; choices: each option of a choice equally often, one choice after the other."""
+    """networks: each network equally often; choices: each option equally often, choice by choice."""
 
     def __post_init__(self) -> None:
         if self.over not in UNIFORM:

@@ -1,4 +1,4 @@
-"""Progressive shrinking: the full network first, then one choice after another is opened."""
+"""Progressive shrinking: train the full network first, then open one choice after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,30 +10,31 @@ from supernets.steps import Course, Distil, Pass, Plan, Step, Strategy, Strategy
 from supernets.strategies.paths import UNIFORM
 from supernets.strategies.wishes import keeping, offered
 
-FIRST_OPENING = 25 / 145  # of a choice's steps, those with its two largest options only; as depth and width in OFA
+FIRST_OPENING = 25 / 145  # share of a choice's steps with only its two largest options; as for depth and width in OFA
 MAX_SUBNETS = 4
 
 
 @dataclass(frozen=True)
 class Progressive(Strategy):
-    """Full network, then the choices opened one by one, each gradually (once-for-all, arXiv:1908.09791).
+    """The full network, then the choices opened one by one, each gradually (once-for-all, arXiv:1908.09791).
 
-    What is not opened yet stays as in the largest network. A choice opens with its two largest options, then with all.
-    Subnets learn the task and, as much, the outputs of the full network as it was when the first choice opened. Those
-    of the first choice run alone, of the second in pairs, later in fours; gradients are summed. Each phase runs through
-    the whole schedule of the learning rate. Constraints may hold options back until later choices are open.
+    Choices that are not yet open stay as in the largest network. A choice opens first with its two largest options,
+    then with all. Subnets learn the task and, with equal weight, the outputs of the full network as it was when the
+    first choice opened. A step trains one subnet for the first choice, two for the second, then four, and sums their
+    gradients. Each phase runs through the whole learning rate schedule. Constraints may delay options until later
+    choices are open.
     """
 
     name: ClassVar[str] = "progressive"
 
     order: tuple[str, ...] = ()
-    """Choices in the order they open, ``ratio+depth``; the others follow, from the last declared to the first."""
+    """Choices in the order in which they open, ``ratio+depth``; the others follow, last declared first."""
     full: float = 0.3
     """Share of the steps for the full network; the choices share the rest equally."""
     peak: float = 0.25
-    """Factor of the highest learning rate once choices open; a third of it while only their largest options are."""
+    """Factor of the peak learning rate once choices open; a third of it while only the two largest options are open."""
     sample: str = "choices"
-    """Subnets are uniform over the options of one choice after the other, or over networks."""
+    """choices: subnets are uniform over the options, choice by choice; networks: uniform over networks."""
 
     def __post_init__(self) -> None:
         if not 0 < self.full <= 1:
@@ -58,7 +59,7 @@ class Phase:
     space: Space
     num_subnets: int
     peak: float
-    """Factor of the learning rates of the schedule, all of which a phase goes through."""
+    """Factor of the learning rates; a phase runs through the whole schedule."""
     start: int
     stop: int
 
@@ -83,7 +84,7 @@ class _Phases(Plan):
 
 
 def phases(strategy: Progressive, space: Space, steps: int) -> list[Phase]:
-    """One after the other, those too short for a step left out; the first is the full network's."""
+    """Return the phases in order, without those shorter than a step; the first trains the full network."""
     openings = list(_openings(space, _opening_order(space, strategy.order)))
     whole = sum(opening.share for opening in openings)
     alone = keeping(space, _shut(space))
@@ -103,12 +104,12 @@ class _Opening:
     space: Space
     num_subnets: int
     share: float
-    """Of the steps, in units of one choice's."""
+    """Share of the steps, in units of one choice's share."""
     peak: float
 
 
 def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
-    """Ever wider spaces, each with the largest network; those that constraints leave as they were are left out."""
+    """Yield ever wider spaces, each with the largest network, without those that constraints leave unchanged."""
     options, kept = offered(space), _shut(space)
     before = offered(keeping(space, kept))
     for number, name in enumerate(order):
@@ -125,13 +126,17 @@ def _openings(space: Space, order: Sequence[str]) -> Iterator[_Opening]:
 
 
 def _shut(space: Space) -> list[set[int]]:
-    """For each slot the code it has in the largest network, where it is active in that."""
+    """Return each slot's code in the largest network; the largest code for slots that are inactive there."""
     largest = space.codes([space.largest()])[0].tolist()
     return [{code} if code >= 0 else set(codes[-1:]) for code, codes in zip(largest, offered(space), strict=True)]
 
 
 def _opening_order(space: Space, first: tuple[str, ...]) -> list[str]:
-    """The choices that have options to open: those asked for first, the others from the last declared to the first."""
+    """Return the choices with options to open: first the requested ones, then the others, last declared first.
+
+    Raises:
+        StrategyError: a requested choice has no options to open.
+    """
     options = offered(space)
     known = dict.fromkeys(
         of_all_positions(slot.path) for slot, codes in zip(space.slots, options, strict=True) if len(codes) > 1

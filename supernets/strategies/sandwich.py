@@ -1,4 +1,4 @@
-"""The sandwich rule: the largest network, the smallest and some between, in every step."""
+"""The sandwich rule: every step trains the largest network, the smallest, and random ones."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ IMITATIONS = {"kl": soft_cross_entropy, "alpha": adaptive_alpha_divergence}
 
 @dataclass(frozen=True)
 class Sandwich(Strategy):
-    """Largest, random ones and smallest (arXiv:1903.05134), distilled in place (BigNAS, arXiv:2003.11142).
+    """Largest, random and smallest networks (arXiv:1903.05134), with in-place distillation (BigNAS, arXiv:2003.11142).
 
-    The largest network learns the task, the others its output on the same batch.
+    The largest network learns the task; the others learn its output on the same batch.
     """
 
     name: ClassVar[str] = "sandwich"
@@ -24,9 +24,9 @@ class Sandwich(Strategy):
     distil: str = "kl"
     """kl; alpha: the adaptive alpha-divergence (AlphaNet, arXiv:2102.07954); none: every network learns the task."""
     temperature: float = 1.0
-    """Softens both distributions; the loss is multiplied by its square. Of alpha, other than 1 is ours."""
+    """Softens both distributions; the loss has its square as a factor. With alpha, values other than 1 are ours."""
     sample: str = "networks"
-    """The random ones are uniform over networks, or over the options of one choice after the other (choices)."""
+    """networks: random networks are uniform over networks; choices: uniform over the options, choice by choice."""
 
     def __post_init__(self) -> None:
         if self.distil not in (*IMITATIONS, "none"):
@@ -49,7 +49,7 @@ class Sandwich(Strategy):
 
 
 def sandwich(course: Course, index: int, num_random: int, sample: str, weight: float, distil: Distil | None) -> Step:
-    """The largest network learns the task; the others, with this weight, what they distil, or the task if nothing."""
+    """Return a step in which the largest network learns the task, and the others distil or learn it, with a weight."""
     space, rng = course.space, course.rng(index)
     others = [*(space.sample(rng, uniform=sample) for _ in range(num_random)), space.smallest()]  # type: ignore[arg-type]
     task = 1.0 if distil is None else 0.0
@@ -57,7 +57,11 @@ def sandwich(course: Course, index: int, num_random: int, sample: str, weight: f
 
 
 def check(num_random: int, temperature: float, sample: str) -> None:
-    """Checks of settings that strategies share."""
+    """Check settings that several strategies share.
+
+    Raises:
+        StrategyError: a setting is invalid.
+    """
     if num_random < 0:
         raise StrategyError(f"num_random = {num_random}: it must be 0 or more")
     if not 0 < temperature < math.inf:

@@ -1,4 +1,4 @@
-"""Shrinking late: the full network alone for half of the training, then the sandwich rule, eased in."""
+"""Delayed shrinking: the full network alone for half of the training, then the sandwich rule with a warm-up."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,18 +10,18 @@ from supernets.strategies.sandwich import check, sandwich
 
 @dataclass(frozen=True)
 class DelayedShrinking(Strategy):
-    """The full network first; then, ever more strongly, smaller ones that imitate it (DepS, 2024).
+    """The full network first, then, with growing weight, smaller networks that imitate it (DepS, 2024).
 
-    Subnets enter with a weight that makes their own learning rate grow linearly from 0, `ramp` before `start`, to what
-    the schedule has at `start`; from there on the weight is 1. The full network's schedule is never interrupted.
+    The weight of subnets makes their effective learning rate grow linearly from 0, at `start` - `ramp`, to the rate of
+    the schedule at `start`; afterwards the weight is 1. The full network's schedule continues without interruption.
     """
 
     name: ClassVar[str] = "deps"
 
     start: float = 0.5
-    """Share of the steps after which subnets count in full."""
+    """Share of the steps after which subnets have full weight."""
     ramp: float = 0.05
-    """Share of the steps before it in which they come to."""
+    """Share of the steps, before `start`, over which their weight grows."""
     num_random: int = 2
     temperature: float = 1.0
     sample: str = "networks"
@@ -45,7 +45,7 @@ class DelayedShrinking(Strategy):
         return sandwich(course, index, self.num_random, self.sample, weight, distil)
 
     def weight(self, course: Course, index: int) -> float:
-        """Of the subnets in a step: weight times learning rate is linear between `start` - `ramp` and `start`."""
+        """Return the weight of subnets in a step; weight times learning rate is linear during the ramp."""
         start, ramp = round(self.start * course.steps), round(self.ramp * course.steps)
         if index >= start:
             return 1.0

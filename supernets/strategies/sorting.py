@@ -1,4 +1,4 @@
-"""Sorted networks: a chain of networks, each a part of the next."""
+"""Sorted networks: a chain of nested networks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ CHAINS = ("fixed", "random")
 
 @dataclass(frozen=True)
 class Sorted(Strategy):
-    """A network drawn from a chain of nested ones for each of a step's batches (SortedNet, arXiv:2309.00255).
+    """For each batch of a step, a network drawn from a chain of nested ones (SortedNet, arXiv:2309.00255).
 
-    Every network of the chain is a part of the next: it has no choice active that the next has not, and none with a
-    larger option. The last is the largest of the space. Network k of n takes in every choice the option whose rank is
-    proportional to k; choices whose options are not all numbers have no order of parts, and keep the largest network's.
-    Constraints can bend the chain, or leave it shorter than asked for.
+    Every network of the chain is contained in the next: it has no further active choice, and no larger option. The last
+    one is the largest of the space. In every choice, network k of n takes the option whose rank is proportional to k;
+    choices with options that are not numbers have no such order, and keep the largest network's option. Constraints can
+    change the chain or make it shorter.
 
-    All other networks of the space are never trained: search it afterwards for the best of the chain only. With
-    ``chains=random`` (ours) each step draws the ranks, rising along the chain, of each choice on its own, so that every
-    network whose choices of words are the largest's is trained some time.
+    Training never reaches the other networks of the space, so a search should consider only the chain. With
+    ``chains=random`` (ours), each step draws ascending ranks for each choice independently, so that over time training
+    reaches every network that has the largest network's options in the non-numeric choices.
     """
 
     name: ClassVar[str] = "sorted"
 
     num_networks: int = 4
-    """Largest length of the chain; 1 is the largest network alone."""
+    """Greatest length of the chain; 1 means the largest network alone."""
     accumulate: int = 4
-    """Batches a step, each with a network of its own; their gradients are averaged."""
+    """Batches per step, each with its own network; their gradients are averaged."""
     power: float = 0.0
-    """Network k of the chain is drawn with a probability in proportion to k ** power: 0 is uniform.
+    """The probability of network k of the chain is proportional to k ** power; 0 is uniform.
 
-    Weights that only large networks have are trained less often than those of all; a power above 0 makes up for it.
+    Weights that only large networks use are trained less often; a power above 0 compensates for that.
     """
     chains: str = "fixed"
 
@@ -64,7 +64,7 @@ class Sorted(Strategy):
 
 @lru_cache(maxsize=64)
 def chain(space: Space, n: int) -> tuple[Architecture, ...]:
-    """At most `n` networks of a space, smallest first, each a part of the next."""
+    """Return at most `n` nested networks of a space, smallest first."""
     return _descending(space, _proportional_ranks(space, n))
 
 
@@ -84,7 +84,7 @@ def _random_ranks(space: Space, n: int, rng: np.random.Generator) -> Ranks:
 
 
 def _descending(space: Space, ranks: Ranks) -> tuple[Architecture, ...]:
-    """From the largest network down, each a proper part of the one before; for ranks with no such, there is none."""
+    """Return nested networks, smallest first, built downwards from the largest; skip ranks without a proper part."""
     networks = [space.largest()]
     for each in ranks:
         above = space.codes(networks[-1:])[0].tolist()
@@ -101,14 +101,14 @@ def _descending(space: Space, ranks: Ranks) -> tuple[Architecture, ...]:
 
 
 def _code(codes: tuple[int, ...], rank: int, above: int, numeric: bool) -> int:
-    """Return the wish for a slot beneath a network that has `above` there."""
+    """Return the desired code of a slot, for a network within one that has code `above` there."""
     if above < 0:
         return codes[rank] if codes else 0
     return min(codes[rank], above) if numeric else above
 
 
 def _is_part(space: Space, arch: Architecture, whole: Architecture) -> bool:
-    """Return whether a network is part of another, by their choices."""
+    """Return whether a network is contained in another, by their choices."""
     inner, outer = space.codes([arch, whole]).tolist()
     return all(
         own < 0 or own == other or (slot.numeric and own < other)
@@ -117,7 +117,7 @@ def _is_part(space: Space, arch: Architecture, whole: Architecture) -> bool:
 
 
 def _beneath(space: Space, codes: Sequence[int]) -> Space:
-    """The networks that have no larger option than these codes; other choices than those of sizes are fixed."""
+    """Return the space of networks with no larger option than these codes; non-numeric choices are fixed."""
     return keeping(
         space,
         [

@@ -1,4 +1,4 @@
-"""Two stages of learning a teacher's features: the largest network first, then one sampled network a step."""
+"""Two stages of feature distillation: the largest network first, then one sampled network per step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,26 +10,26 @@ from supernets.strategies.paths import UNIFORM
 
 @dataclass(frozen=True)
 class TwoStage(Strategy):
-    """The largest network learns a frozen teacher's features, then one sampled network a step does (LightHuBERT,
-    arXiv:2203.15610); the second stage begins with the weights of the first.
+    """The largest network learns a frozen teacher's features, then one sampled network per step does (LightHuBERT,
+    arXiv:2203.15610); the second stage starts from the weights of the first.
 
-    The teacher is the one handed to `train`. Without one the largest network learns the task in the first stage, and a
-    copy of it is the teacher of the second: of itself it could learn nothing in the first (ours).
+    The teacher is the one passed to `train`. Without one, the largest network learns the task in the first stage, and a
+    copy of it teaches in the second (ours).
 
-    Features are what goes into the last layer, mapped to the teacher's width (`supernets.features`); the loss is L1
-    and -log sigmoid(cosine) a position. The last layer itself learns from the task's loss, which is added (ours; the
-    paper trains no classifier). Students and teacher see the same input: masking a student's, as the paper does with
-    speech, is a matter of the data, and left out.
+    Features are the inputs of the last layer, mapped to the teacher's width (`supernets.features`); the loss per
+    position is L1 plus -log sigmoid(cosine). The task's loss is added, so that the last layer learns too (ours; the
+    paper trains no classifier). Students and teacher receive the same input: the paper masks the student's speech
+    input, which is a matter of the data and omitted here.
     """
 
     name: ClassVar[str] = "two-stage"
 
     first: float = 0.3
-    """Share of the steps for the first stage; the paper's is not known."""
+    """Share of the steps for the first stage; the paper's value is unknown."""
     task: float = 1.0
-    """Factor of the task's loss beside that of the features; 0, where there is a teacher, leaves only them."""
+    """Factor of the task's loss beside the feature loss; 0 trains on features alone, once there is a teacher."""
     sample: str = "networks"
-    """The sampled ones are uniform over networks, or over the options of one choice after the other (choices)."""
+    """networks: sampled networks are uniform over networks; choices: uniform over the options, choice by choice."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= 1:
