@@ -67,7 +67,7 @@ def say_place(shown: StudyView, plane: Plane, network: Evaluation) -> None:
 
 
 def _broken(shown: StudyView, bounds: Sequence[Limit], network: Evaluation) -> str:
-    """Return the limits that a network breaks as evaluated, or if there are none, as measured."""
+    """Return text on the limits that a network breaks as evaluated, or, if there are none, as measured."""
     evaluated = queries.broken_limits(network.metrics, bounds)
     broken = evaluated or queries.broken_limits(shown.verified.get(network.arch.digest, {}), bounds)
     limits = " and ".join(text.markdown(queries.limit_text(limit)) for limit in broken)
