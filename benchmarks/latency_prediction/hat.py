@@ -103,7 +103,7 @@ def _ridge(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
 
 
 def _ensemble(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
-    """Return the ensemble without its neural networks, which take most of the time."""
+    """Predict with the ensemble without its neural networks, which take most of the time."""
     model = EnsembleModel({name: MODELS[name] for name in ("ridge", "gaussian_process", "boosting")})
     model.fit(derived(x), y)
     return model.predict(derived(others))[0]

@@ -27,7 +27,7 @@ class Networks(Space):
 
 
 class Block(nn.Module):
-    """Two convolutions added to their input, which is brought to their shape where it has another."""
+    """A residual block of two convolutions, with a projection of the input if its shape differs."""
 
     def __init__(self, before: int, middle: int, after: int, stride: int) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ def searched(
     first: Sequence[Architecture] = (),
     seed: int = 0,
 ) -> list[Evaluation]:
-    """All that a search of the whole front of quality and a cost has evaluated; one that was stopped goes on."""
+    """Return all evaluations of a search for the front of quality and a cost; a stopped search resumes."""
     repository = Repository(f"sqlite:///{folder / 'studies.db'}")
     space, weights = subject.space, supernet.digest()
     repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
@@ -86,7 +86,7 @@ def best(found: Sequence[Evaluation], metric: str, cost: str, most: float) -> Ar
 
 
 def front(found: Sequence[Evaluation], metric: str, cost: str) -> list[Evaluation]:
-    """Those that none is better than in both."""
+    """Return the evaluations that no other one beats in both."""
     return Aim((metric, cost)).front(found)
 
 
@@ -102,5 +102,5 @@ def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150
 
 
 def network(supernet: Supernet, subject: Subject, arch: Architecture, batches: int = 0) -> nn.Module:
-    """With the supernet's weights, independent of it, its layers reconstructed on so many batches."""
+    """Return an independent network with the supernet's weights, and layers reconstructed on `batches` batches."""
     return reconstructed(supernet, subject.task, arch, batches)
