@@ -16,6 +16,8 @@ from nas.results import front as fronts
 from nas.storage import Repository
 
 REFRESH_SECONDS = 3
+LARGE, LARGE_SECONDS = 1_000, 10
+"""Evaluations from which a page costs a search more than it shows anew, and the seconds between its refreshes then."""
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.4rem 3rem 3rem; max-width: 1560px; }
 [data-testid="stMetricValue"] { font-size: 1.45rem; }
@@ -159,20 +161,29 @@ def _current(study: StudyRecord, counts: dict[str, int], spaces: dict[str, Space
     return _view(url, study.name, study.status, study.created, count, verified, seconds, study, space)
 
 
+def pace(shown: StudyView) -> float | None:
+    """Return the seconds between refreshes of a study's page; None if the study does not change."""
+    if not shown.is_running:
+        return None
+    return REFRESH_SECONDS if len(shown.table) < LARGE else LARGE_SECONDS
+
+
 def live(title: str, body: Callable[[StudyView], None]) -> None:
-    """Show a page of the selected study, and refresh it every few seconds while the study is running."""
-
-    def whole() -> None:
-        shown = current_view()
-        heading(title, shown)
-        body(shown)
-
+    """Show a page of the selected study, and refresh it while the study is running."""
     try:
-        seconds = REFRESH_SECONDS if current_view().is_running else None
+        seconds = pace(current_view())
     except NasError as error:
         st.title(title, anchor=False)
         show_error(error)
         return
+
+    def whole() -> None:
+        shown = current_view()
+        if pace(shown) != seconds:
+            st.rerun()  # only a run of the whole page changes how often a part refreshes
+        heading(title, shown)
+        body(shown)
+
     part(whole, seconds)
 
 

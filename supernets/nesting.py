@@ -1,8 +1,8 @@
-"""From how each network's axes are laid out to the one way in which the stored axis is cut.
+"""Derive, from the layouts of each network's axes, the single way to slice the stored axis.
 
-An axis is a grid of levels, such as (key heads, queries a group, features of a head). Networks differ in some of them;
-neighbouring levels of which the faster never moves are one, because their leading part is one leading part. What is
-left is no level (a leading part), one count of blocks that all networks share, or counts that each network has its own.
+An axis is a grid of levels, such as (key heads, queries per group, features per head), and networks differ in some
+levels. Neighbouring levels merge if the faster one never changes, because their leading parts then form one leading
+part. The result is either a plain leading part, a count of blocks that all networks share, or counts per network.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -22,20 +22,20 @@ from supernets.layout import Axes, Blocks, Centre, Extent, Grid, Layout, Layouts
 
 @dataclass(frozen=True)
 class Cut:
-    """How one network's parameter is laid out: the counts of each axis, above its fastest level."""
+    """The layout of one network's parameter: for each axis, the counts above its fastest level."""
 
     shape: Shape
     counts: tuple[Shape, ...]
     centred: frozenset[int]
     parts: Mapping[int, Parts] = field(default_factory=dict)
-    """Axes that hold parts of unequal sizes."""
+    """Axes with parts of unequal sizes."""
     given: frozenset[int] = frozenset()
-    """Axes of which the user said so."""
+    """Axes whose layout the user declared."""
     loose: frozenset[int] = frozenset()
-    """Axes of which other networks may have other counts."""
+    """Axes whose counts may differ in other networks."""
 
     def with_blocks(self, blocks: Sequence[Blocks]) -> "Cut":
-        """The same with these axes in blocks."""
+        """Return a copy with these axes in blocks."""
         counts = {one.axis: (one.count,) for one in blocks}
         return replace(self, counts=tuple(counts.get(axis, own) for axis, own in enumerate(self.counts)))
 
@@ -47,11 +47,13 @@ class Cut:
 def cuts(
     module: nn.Module, layouts: Layouts, arch: Architecture, names: Container[str] | None = None
 ) -> dict[str, Cut]:
-    """How the parameters of a network, or those of these names, are laid out: as classes imply, then as users say.
+    """Return the layouts of a network's parameters, or of those with these names.
+
+    Classes imply layouts; the user's layouts override them.
 
     Raises:
         SupernetError: a layout names an axis that does not exist.
-        ShapeError: a fused axis does not divide into its blocks.
+        ShapeError: a fused axis does not divide into its blocks, or its parts do not add up to its length.
     """
     known = implied(module)
     parts = {name for _, _, own in joined(module) for name in own}  # whose layouts are in that of the whole
@@ -68,7 +70,7 @@ def cuts(
 
 
 def unequal(module: nn.Module, layouts: Layouts, arch: Architecture) -> dict[str, Parts]:
-    """The parameters of a network that classes or users say are of unequal parts."""
+    """Return the parameters of a network whose class or user declares parts."""
     known = implied(module)
     found = {}
     for name, _ in module.named_parameters():
@@ -129,34 +131,34 @@ def _counts(layout: Layout | None) -> Shape:
     return layout.counts if isinstance(layout, Grid) else ()
 
 
-# --- what networks have in common ---------------------------------------------------------------------------------
+# --- the common layout of all networks ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class AxisNesting:
-    """How one axis is cut, over all networks."""
+    """The way to slice one axis, for all networks."""
 
     full: Shape
     """The levels at the stored size."""
     groups: tuple[int, ...]
-    """How many levels go together, in order: of those, all but the first are in every network what they are here."""
+    """The number of levels in each merged group, in order; only the first level of a group may differ in networks."""
     varies: bool = False
     """Whether the counts of blocks differ between networks."""
     loose: bool = False
-    """Whether networks that were not looked at may have other counts."""
+    """Whether networks outside the survey may have other counts."""
     redivided: bool = False
-    """Whether networks' levels do not all fit into one grid of the stored size: the fastest are one leading part."""
+    """Whether the fastest levels were merged, because the networks' levels do not fit one grid of the stored size."""
     told: bool = False
-    """Whether a class or the user said how it is laid out."""
+    """Whether a class or the user declared the layout."""
     parts: Parts | None = None
 
     @property
     def counts(self) -> Shape:
-        """Of blocks at each level above the fastest, at the stored size."""
+        """The counts of blocks at each level above the fastest, at the stored size."""
         return _grouped(self.full, self.groups)[:-1]
 
     def own(self, cut: Cut, axis: int) -> Shape | None:
-        """The counts of one network; None where it does not fit in."""
+        """Return the counts of one network; None if its layout does not fit."""
         if not self.loose:
             return self.counts
         levels = cut.levels(axis)
@@ -174,7 +176,7 @@ class AxisNesting:
 
 @dataclass(frozen=True)
 class Nesting:
-    """How a stored parameter is cut."""
+    """The way to slice a stored parameter."""
 
     by_axis: tuple[AxisNesting, ...]
     centred: frozenset[int]
@@ -189,14 +191,14 @@ class Nesting:
 
     @property
     def loose(self) -> bool:
-        """Whether each network's own counts have to be looked at."""
+        """Whether the counts of each network need a check."""
         return any(one.loose for one in self.by_axis)
 
     def extent(self, name: str, cut: Cut, arch: Architecture) -> Extent:
-        """The shape of a network's parameter with its own counts.
+        """Return the shape of a network's parameter with its own counts.
 
         Raises:
-            ShapeError: the network is in other blocks than those that were looked at allow.
+            ShapeError: the network's blocks do not fit those of the surveyed networks.
         """
         counts = []
         for axis, one in enumerate(self.by_axis):
@@ -212,15 +214,15 @@ class Nesting:
 
 
 def nest(name: str, found: Sequence[Cut], stored: Shape, explored: bool) -> Nesting:
-    """How a parameter is cut that networks have in these ways, stored at this shape.
+    """Return the way to slice a parameter with these layouts in networks, stored at this shape.
 
     Args:
-        explored: whether every choice has been moved while the parameter was there, so that what stood still stands
-            still.
+        explored: whether the survey changed every choice while the parameter existed, so that levels without a change
+            are constant.
 
     Raises:
-        UnequalPartsError: parts of unequal sizes move.
-        ShapeError: counts that the user gave do not fit into the stored size.
+        UnequalPartsError: choices change parts of unequal sizes.
+        ShapeError: counts that the user declared do not fit the stored size.
     """
     return Nesting(
         tuple(_nest_axis(name, axis, found, size, explored) for axis, size in enumerate(stored)), found[0].centred
@@ -246,7 +248,7 @@ def _nest_axis(name: str, axis: int, found: Sequence[Cut], size: int, explored: 
 
 
 def _fitting(levels: Sequence[Shape], size: int) -> list[Shape]:
-    """The levels, the fastest put together where all networks' would not fit into one grid of the stored size."""
+    """Return the levels; merge the fastest ones if they do not fit one grid of the stored size in all networks."""
     if len(set(map(len, levels))) == 1 and prod(_largest(levels)) == size:
         return list(levels)
     for kept in range(min(map(len, levels)) - 1, 0, -1):
@@ -257,7 +259,7 @@ def _fitting(levels: Sequence[Shape], size: int) -> list[Shape]:
 
 
 def _shallow(levels: Shape, kept: int) -> Shape:
-    """Some levels, and the rest as one."""
+    """Return the first `kept` levels, and the rest as one."""
     return (*levels[:kept], prod(levels[kept:]))
 
 
@@ -266,7 +268,7 @@ def _largest(levels: Iterable[Shape]) -> Shape:
 
 
 def _joined(levels: Iterable[Shape], full: Shape) -> tuple[int, ...]:
-    """How many levels each group has: a level joins the one before it where it never moves, or that one is single."""
+    """Return the number of levels per group: a level joins the one before if it never changes, or that one is 1."""
     levels, sizes, slow = list(levels), [1], full[0]
     for at in range(1, len(full)):
         if slow == 1 or all(own[at] == full[at] for own in levels):
@@ -279,7 +281,7 @@ def _joined(levels: Iterable[Shape], full: Shape) -> tuple[int, ...]:
 
 
 def _keep(levels: Shape, full: Shape, groups: Sequence[int]) -> bool:
-    """Whether the leading part of each group of levels is one leading part."""
+    """Return whether the slice of each group of levels is a single leading part."""
     at = 0
     for count in groups:
         slow = full[at]

@@ -1,8 +1,8 @@
-"""Opening a pretrained model: its weights under the names of a supernet, and a report of what became of each.
+"""Load pretrained weights into a supernet, with a report on every tensor.
 
-Names come as other libraries write them. A tied parameter is one tensor with several names, of which the store keeps
-the first; a base model and the same with a head differ by a prefix; some buffers are built anew by every network. All
-this is read off the modules that `build` gives, never guessed from a family's name.
+Weights may use the names of other libraries. A tied parameter is one tensor with several names, of which the store
+keeps the first; a base model and the same model with a head differ by a prefix; every network builds some buffers
+itself. The code reads all this from the modules that `build` returns and never guesses from a family's name.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from supernets.survey import Survey
 from supernets.weight_files import Source, Weights, source
 
 _NARROWER = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 2}
-"""Floating types that hold weights as they are, and how coarse each is."""
+"""Dtypes of unquantised weights, ranked from fine to coarse."""
 CONVERGED = 1e-2
-"""Singular vectors of a parent may give a spectral norm that is so far, as a share, from that of its weight."""
+"""Largest relative error of the spectral norm that a parent's singular vectors give for its weight."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What became of pretrained weights."""
+    """A report on loaded pretrained weights."""
 
     label: str
-    """Where they came from: a class, a path, or "the state dict"."""
+    """The source of the weights: a class, a path, or "the state dict"."""
     used: tuple[str, ...]
-    """Tensors of the supernet that took pretrained values, under its names."""
+    """Tensors of the supernet with pretrained values, under the supernet's names."""
     initial: tuple[str, ...]
     """Tensors of the supernet that keep their initial values."""
     unused: tuple[str, ...]
-    """Given names that the supernet has no tensor for."""
+    """Given names for which the supernet has no tensor."""
     tied: Mapping[str, str]
-    """Given names that are others' of a tied parameter, to the name the supernet keeps it by."""
+    """Given names of tied parameters, with the name under which the supernet stores each."""
     rebuilt: tuple[str, ...]
-    """Given buffers that every network builds anew, found equal to what the largest builds."""
+    """Given buffers that every network builds itself, equal to those of the largest network."""
     norms: Mapping[str, float]
-    """Weights with a spectral norm, to how far the norm by the given singular vectors is from theirs, as a share."""
+    """Weights with a spectral norm, with the relative error of the norm by the given singular vectors."""
     cast: Mapping[str, str]
-    """Names whose type was converted, to how: "bfloat16 to float32"."""
+    """Names whose dtype was converted, with the conversion: "bfloat16 to float32"."""
     prefix: str
-    """What was done to given names: "+bert." where it was added, "-bert." where it was taken away, or ""."""
+    """The change to given names: "+bert." was added, "-bert." was removed, or ""."""
 
     def summary(self) -> str:
-        """One line of numbers."""
+        """Return a line of counts."""
         counts = {"used": self.used, "initial": self.initial, "unused": self.unused, "tied": self.tied}
         counts |= {"rebuilt": self.rebuilt, "converted": self.cast}
         prefix = f"; prefix {self.prefix}" if self.prefix else ""
         return f"opened {self.label}: {', '.join(f'{len(names)} {word}' for word, names in counts.items())}{prefix}"
 
     def table(self) -> str:
-        """The summary, then a line for every name that was not simply used."""
+        """Return the summary, then lines on all names that were not simply used."""
         lines = [f"not used         {name}" for name in self.unused]
         lines += [f"initial values   {name}" for name in self.initial]
         lines += [f"tied             {name} is {own}" for name, own in self.tied.items()]
@@ -74,19 +74,18 @@ class Opened:
 
 
 def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) -> Opened:
-    """Copy pretrained values into a store, and tell what was done.
+    """Copy pretrained values into a store, and return a report.
 
     Args:
-        weights: a state dict, a module, or the path of safetensors; names of tied parameters, of base models and of
-            buffers that are built anew are understood.
+        weights: a state dict, a module, or the path of safetensors. The names may include tied parameters, the prefix
+            of a base model, and buffers that networks build themselves.
 
     Raises:
-        WeightsError: they cannot be read.
-        ShapeError: no name is known, a shape is another, or a layer or size of theirs has no place in the largest
-            architecture.
-        SupernetError: names of one tied parameter differ, a buffer is another than what is built, singular vectors
-            are not those of their weight, a parameter is not finite, a type holds no plain weights, or two prefixes
-            fit alike.
+        WeightsError: the weights cannot be read.
+        ShapeError: no name is known, a shape differs, or the largest architecture lacks one of the layers or sizes.
+        SupernetError: values of one tied parameter differ, a buffer differs from the built one, singular vectors do not
+            belong to their weight, a parameter is not finite, a dtype is quantised, two names become one, or two
+            prefixes fit equally well.
     """
     given = source(weights)
     known = _Known.of(store, surveyed, build)
@@ -111,7 +110,7 @@ def open_into(store: Store, surveyed: Survey, build: Build, weights: Weights) ->
 
 
 def missing_names(weights: Weights, module: nn.Module) -> tuple[str, ...]:
-    """Parameters of a module that no given name fills, a tied one under any of its names.
+    """Return the parameters of a module for which the weights have no value, under any name of a tied parameter.
 
     Raises:
         WeightsError: the weights cannot be read.
@@ -125,24 +124,24 @@ def missing_names(weights: Weights, module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, _ in module.named_parameters() if name not in filled)
 
 
-# --- which names there are ------------------------------------------------------------------------------------------
+# --- known names ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The names of a supernet: of stored tensors, of those tied to them, and of buffers that networks build."""
+    """The names of a supernet: of stored tensors, their aliases by tying, and buffers that networks build."""
 
     stored: Mapping[str, Tensor]
     aliases: Mapping[str, str]
     buffers: Mapping[str, Tensor]
     spectral: Mapping[str, Spectral]
-    """By the name of what each norm is of."""
+    """Spectral norms by the name of their weight."""
     joined: Mapping[str, tuple[Joined, tuple[str, ...]]]
-    """Parameters that are held part by part: what takes the largest's apart, and the names of the parts."""
+    """Parameters that are stored in parts: the join, whose inverse splits the largest's value, and the parts' names."""
     bases: Mapping[str, str]
-    """Of orthogonal weights, to these."""
+    """Names of the bases of orthogonal weights, with the names of these weights."""
     ignored: tuple[str, ...]
-    """Patterns of names that the model's own class says it leaves out."""
+    """Patterns of names that the model's class declares as ignored on loading."""
 
     @classmethod
     def of(cls, store: Store, surveyed: Survey, build: Build) -> _Known:
@@ -171,12 +170,12 @@ class _Known:
 
     @cached_property
     def vectors(self) -> frozenset[str]:
-        """Names of singular vectors, which each network finds from its own weights."""
+        """Names of singular vectors, which each network computes from its own weights."""
         return frozenset(name for one in self.spectral.values() for name in one.names)
 
 
 def _aliases(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Other names of tensors that have several, to their first."""
+    """Yield the further names of tensors with several names, each with the first name."""
     for named in (module.named_parameters, module.named_buffers):
         first: dict[int, str] = {}
         for name, tensor in named(remove_duplicate=False):
@@ -189,10 +188,10 @@ def _aliases(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _prefix(given: Iterable[str], own: frozenset[str]) -> str:
-    """What makes most given names known: "+bert." put before them, "-bert." taken off, or "" for nothing.
+    """Return the prefix change that makes most given names known: "+bert." adds, "-bert." removes, "" keeps them.
 
     Raises:
-        SupernetError: several fit alike, and better than the names as they are.
+        SupernetError: several changes fit equally well, and better than none.
     """
     given = frozenset(given)
     found = len(given & own)
@@ -213,7 +212,7 @@ def _prefix(given: Iterable[str], own: frozenset[str]) -> str:
 
 
 def _before(names: frozenset[str], ends: frozenset[str]) -> Iterator[str]:
-    """What stands before each name of `ends` in each of `names`: "bert." of "bert.pooler.bias" and "pooler.bias"."""
+    """Yield the prefix of each of `names` that ends in one of `ends`: "bert." for "bert.pooler.bias", "pooler.bias"."""
     for name in names:
         for dot in re.finditer(r"\.", name):
             if name[dot.end() :] in ends:
@@ -229,7 +228,7 @@ def _renamed(name: str, prefix: str, own: frozenset[str]) -> str:
 
 
 def _check_matched(given: Source, targets: Mapping[str, str], known: _Known) -> None:
-    """Something must be known, no two names may become one, and no block may be left over."""
+    """Check that some name is known, no two names become one, and no block lacks a place in the supernet."""
     first = next(iter(known.stored))
     if not any(target in known.names for target in targets.values()):
         theirs = f"names {given.names[0]!r}" if given.names else "is empty"
@@ -257,21 +256,21 @@ def _check_matched(given: Source, targets: Mapping[str, str], known: _Known) -> 
 
 @dataclass
 class _Filling:
-    """Values going into a store, and what was seen on the way."""
+    """Copies values into a store, and records what happened to each."""
 
     store: Store
     surveyed: Survey
     known: _Known
     used: dict[str, str] = field(default_factory=dict)
-    """Own names that have values, to the given name they have them from."""
+    """The supernet's names with values, each with the given name of its source."""
     tied: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
     vectors: dict[str, Tensor] = field(default_factory=dict)
-    """Singular vectors, by their names here."""
+    """Singular vectors, by the supernet's names."""
     cast: dict[str, str] = field(default_factory=dict)
 
     def take(self, name: str, target: str, tensor: Tensor) -> None:
-        """One given tensor, which is called `target` here."""
+        """Process one given tensor, named `target` in the supernet."""
         if target in self.known.joined:
             self._take_parts(name, target, tensor)
             return
@@ -299,7 +298,7 @@ class _Filling:
         self.used[own] = name
 
     def _take_parts(self, name: str, target: str, tensor: Tensor) -> None:
-        """One that is held part by part here."""
+        """Process a tensor that the supernet stores in parts."""
         join, names = self.known.joined[target]
         stored = [self.known.stored[own] for own in names]
         shape = tuple(join(*stored).shape)
@@ -312,7 +311,11 @@ class _Filling:
             self.take(name, own, part)
 
     def norms(self) -> dict[str, float]:
-        """How far spectral norms by given singular vectors are from those of the weights, which networks use."""
+        """Return the relative errors of spectral norms by the given singular vectors.
+
+        Raises:
+            SupernetError: an error exceeds `CONVERGED`.
+        """
         found: dict[str, float] = {}
         for weight, one in self.known.spectral.items():
             if weight not in self.used or any(name not in self.vectors for name in one.names):
@@ -366,7 +369,7 @@ class _Filling:
         raise ShapeError(f"{what}; {self._excess(own, theirs, shape)}")
 
     def _excess(self, own: str, theirs: Shape, shape: Shape) -> str:
-        """What to do where the largest architecture is larger than the parent."""
+        """Return the remedy for a largest architecture that is larger than the parent."""
         axes = {row.name: row.axes for row in self.surveyed.coverage().rows}.get(own, {})
         smaller = [axis for axis, (n, full) in enumerate(zip(theirs, shape, strict=False)) if n < full]
         if len(theirs) == len(shape) and smaller and smaller[0] in axes:
@@ -393,7 +396,8 @@ def _check_type(name: str, tensor: Tensor, stored: Tensor) -> None:
 
 
 def _check_finite(name: str, own: str, tensor: Tensor, surveyed: Survey) -> None:
-    """A parameter that is no number makes everything else none; buffers may hold infinity, as masks do."""
+    """Raise if a parameter is not finite, which would make every output NaN; buffers, such as masks, may be
+    infinite."""
     if own in surveyed.shapes and not bool(torch.isfinite(tensor).all()):
         number = int((~torch.isfinite(tensor)).sum())
         raise SupernetError(
@@ -403,7 +407,7 @@ def _check_finite(name: str, own: str, tensor: Tensor, surveyed: Survey) -> None
 
 
 def _alike(tensor: Tensor, built: Tensor) -> bool:
-    """Equal values, as far as the coarser of the two types can tell."""
+    """Return whether values are equal, within the precision of the coarser of the two dtypes."""
     if not (tensor.dtype in _NARROWER and built.dtype in _NARROWER):
         return torch.equal(tensor.to(torch.float64), built.to(torch.float64))
     coarse = max(tensor.dtype, built.dtype, key=_NARROWER.__getitem__)

@@ -1,1 +1,1 @@
-"""Making a trained network smaller."""
+"""Compression of trained networks: pruning, sorting of units, merging of layers and reconstruction."""

@@ -1,13 +1,13 @@
-"""Which blocks of a trained network matter: scores from calibration data, and the ranking that follows from them.
+"""Importance of the blocks of a trained network: scores on calibration data, and the ranking by score.
 
-A space of depths then keeps the most important ones in their own order:
+A space of depths can then keep the most important blocks, in their original order:
 
     RANKING = rank_blocks(parent, "model.layers", task)
     depth = choice(6, 8, 12)                                                       # in the space
     model.layers = keep(model.layers, sorted(RANKING[: arch.depth]))               # in build
 
-All scores look at the network as it runs: what a block adds is its output less its input, in the first tensor that it
-takes and returns. Leaving a block out is to add nothing.
+Every score observes the running network. A block's contribution is its output minus its input, both taken from the
+first tensor that it reads and returns. Removing a block replaces its output by its input.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from supernets.tasks import Task, to_device
 NUM_BATCHES = 8
 
 Change = Callable[[int, Tensor, Tensor], Tensor]
-"""From a block's number, what it takes and what it returns, to what is taken for returned."""
+"""Maps a block's index, input and output to the output that replaces the original one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A network in evaluation mode, its blocks, and training batches of a task."""
+    """A network in evaluation mode, its blocks, and training batches of the task."""
 
     network: nn.Module
     blocks: Sequence[nn.Module]
@@ -43,7 +43,11 @@ class Calibration:
     batches: Sequence[Any]
 
     def loss(self, batch: Any, change: Change) -> Tensor:
-        """Of one batch, with what the blocks return changed."""
+        """Return the loss of one batch while `change` replaces the blocks' outputs.
+
+        Raises:
+            CompressionError: the loss is not finite.
+        """
         with _changed(self.blocks, change):
             loss = self.task.loss(self.task.outputs(self.network, batch), batch)
         if not bool(torch.isfinite(loss)):
@@ -52,18 +56,18 @@ class Calibration:
 
 
 class BlockScore(ABC):
-    """How important each block is: the larger, the more."""
+    """Scores the importance of each block; higher is more important."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def __call__(self, calibration: Calibration) -> Tensor:
-        """(blocks,)."""
+        """Return one score per block, (blocks,)."""
 
 
 @dataclass(frozen=True)
 class LeaveOneOut(BlockScore):
-    """By how much the loss grows without the block."""
+    """The increase of the mean loss when the block is removed."""
 
     name: ClassVar[str] = "loss"
 
@@ -79,12 +83,12 @@ class LeaveOneOut(BlockScore):
 
 @dataclass(frozen=True)
 class Influence(BlockScore):
-    """One less the mean cosine of what the block takes and what it returns (ShortGPT, arXiv:2403.03853, eq. 1)."""
+    """One minus the mean cosine similarity of a block's input and output (ShortGPT, arXiv:2403.03853, eq. 1)."""
 
     name: ClassVar[str] = "influence"
 
     axis: int = -1
-    """The axis of features: -1 of tokens, 1 of images."""
+    """The feature axis: -1 for tokens, 1 for images."""
 
     @torch.no_grad()
     def __call__(self, calibration: Calibration) -> Tensor:
@@ -103,10 +107,10 @@ class Influence(BlockScore):
 
 @dataclass(frozen=True)
 class LearntGate(BlockScore):
-    """A gate on what each block adds, learnt with a penalty on open gates while the weights stay (as FoldGPT does,
-    arXiv:2407.00928, section 3.1: what a block adds is multiplied by its gate).
+    """A gate on each block's contribution, learnt with a penalty on open gates while the weights stay fixed (as in
+    FoldGPT, arXiv:2407.00928, section 3.1, where a gate multiplies the contribution of its block).
 
-    Gates begin at 1 and stay between 0 and 1. One step of Adam a batch, over all batches in turn.
+    Gates start at 1 and stay in [0, 1]. Adam takes one step per batch and cycles through the batches.
     """
 
     name: ClassVar[str] = "gate"
@@ -114,7 +118,7 @@ class LearntGate(BlockScore):
     steps: int = 60
     lr: float = 0.02
     penalty: float = 0.1
-    """Of the mean gate, as a share of the loss of the whole network."""
+    """Weight of the mean gate, relative to the loss of the whole network on the first batch."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or self.penalty < 0:
@@ -153,16 +157,17 @@ def block_scores(
     batches: int = NUM_BATCHES,
     seed: int = 0,
 ) -> Tensor:
-    """(blocks,) how important each block of a trained network is; the network and its weights stay as they are.
+    """Return the importance of each block of a trained network, (blocks,). The network stays unchanged.
 
     Args:
-        blocks: the path of an `nn.ModuleList` or `nn.Sequential` whose modules return what the next one takes.
-        score: one of `SCORES` with settings, ``gate(steps=200)``, or one of yours.
-        batches: of the task's training data.
+        blocks: path of an `nn.ModuleList` or `nn.Sequential` in which each module's output is the next one's input.
+        score: the name of one of `SCORES`, optionally with settings, as ``gate(steps=200)``, or a `BlockScore`.
+        batches: number of training batches of the task.
 
     Raises:
-        CompressionError: no such list, a block that changes the shape, no batch, or a loss that is no number.
-        SpellingError: no such score, or one without such a setting.
+        CompressionError: the path names no such list, a block changes the shape, `batches` is below 1, or a loss is
+            not finite.
+        SpellingError: the score or one of its settings is unknown.
     """
     method = parse(score, SCORES, "score of blocks") if isinstance(score, str) else score
     listed = dict(network.named_modules()).get(blocks)
@@ -189,12 +194,12 @@ def rank_blocks(
     batches: int = NUM_BATCHES,
     seed: int = 0,
 ) -> list[int]:
-    """The numbers of the blocks, the most important first; of equal ones the earlier. See `block_scores`."""
+    """Return the indices of the blocks, most important first; ties keep network order. See `block_scores`."""
     found = block_scores(network, blocks, task, score, batches=batches, seed=seed)
     return [int(number) for number in torch.argsort(found, descending=True, stable=True)]
 
 
-# -- running
+# -- forward passes
 
 
 def _returned(number: int, taken: Tensor, returned: Tensor) -> Tensor:
@@ -207,7 +212,7 @@ def _without(left: int, number: int, taken: Tensor, returned: Tensor) -> Tensor:
 
 @contextmanager
 def _changed(blocks: Sequence[nn.Module], change: Change) -> Iterator[None]:
-    """What blocks return changed by `change`."""
+    """Replace the outputs of the blocks by `change` within the context."""
 
     def hook(number: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         taken = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
@@ -231,7 +236,7 @@ def _changed(blocks: Sequence[nn.Module], change: Change) -> Iterator[None]:
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """In evaluation mode, its parameters without gradients; as it was afterwards."""
+    """Put the network in evaluation mode without parameter gradients; restore both settings on exit."""
     modes = {part: part.training for part in network.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.eval().requires_grad_(False)

@@ -1,11 +1,12 @@
-"""A chain of convolutions, in which activations can be left out and what lies between the others merged.
+"""A chain of convolutions: drop some activations, then merge the layers between the remaining ones.
 
     boundary 0 -> convolution, batch norm -> activation -> boundary 1 -> ... -> boundary L
 
-A segment is a run of layers without an activation inside. It pads once, in front, so that one convolution can stand for
-it exactly; its outputs are as large as before, but other at the borders, which is why a network is trained on first.
-A shortcut from one boundary to another, added before the activation there, is merged where a segment holds all of it,
-as ones in the middle of the kernel; where segments end at both of its ends it stays an addition.
+A segment is a run of layers without an activation inside. It pads once, at its input, so that one convolution can
+replace it exactly. Its outputs keep their size but differ at the borders from those of layers that pad one by one, so a
+thinned network needs further training. A shortcut adds the value at one boundary to the value at a later one, before
+the activation there. A segment that contains the whole shortcut merges it, as ones at the centre of the kernel; a
+shortcut whose two ends are ends of segments stays an addition.
 """
 
 from __future__ import annotations
@@ -31,33 +32,33 @@ from supernets.compression.merging import (
 from supernets.errors import CompressionError
 
 Shortcut = tuple[int, int]
-"""From boundary to boundary."""
+"""The boundaries where it starts and ends."""
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid),
 )
-"""What can be left out."""
+"""Activations that can be dropped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A convolution, the batch norm that is folded into it, and what comes behind."""
+    """A convolution, the batch norm to fold into it, and the modules that follow."""
 
     convolution: _ConvNd
-    """It does not pad by itself."""
+    """A convolution without padding; `padding` holds the amount."""
     padding: Sizes
     norm: _BatchNorm | None = None
     after: tuple[nn.Module, ...] = ()
 
     @property
     def removable(self) -> bool:
-        """Whether what comes behind is one activation."""
+        """Whether exactly one activation follows."""
         return len(self.after) == 1 and isinstance(self.after[0], ACTIVATIONS)
 
     @property
     def bars(self) -> bool:
-        """Whether it is something that must stay, as a pooling."""
+        """Whether something follows that must stay, such as pooling."""
         return bool(self.after) and not self.removable
 
     @property
@@ -70,10 +71,10 @@ class Layer:
 
 
 class Segment(nn.Module):
-    """Layers without an activation inside, which pad once.
+    """A run of layers without an activation inside, which pads once.
 
     Args:
-        shortcuts: within it, between boundaries counted from its beginning.
+        shortcuts: the shortcuts within the segment, with boundaries counted from its start.
     """
 
     def __init__(self, layers: Sequence[Layer], shortcuts: Iterable[Shortcut] = ()) -> None:
@@ -95,7 +96,7 @@ class Segment(nn.Module):
         return values[-1]
 
     def merged(self) -> Layer:
-        """One convolution with the same outputs, as the segment is in evaluation."""
+        """Return one convolution that computes what the segment computes in evaluation mode."""
         kernels = [identity(self._layers[0].convolution)]
         for boundary, layer in enumerate(self._layers, 1):
             kernel = kernels[-1].then(layer.kernel)
@@ -107,14 +108,14 @@ class Segment(nn.Module):
 
 
 class Chain(nn.Module):
-    """Segments with activations between them, made by `read` and `thinned`: it copies the layers it is given.
+    """Segments with activations between them, built by `read` and `thinned`. The chain copies the layers.
 
     Args:
-        ends: the boundaries at which segments end, ascending; the last is the end of the chain. None: all.
-        kept: those of them whose activation stays. None: all.
+        ends: the boundaries at which segments end, ascending; the last one is the end of the chain. None: every one.
+        kept: the ends whose activation stays. None: all of them.
 
     Raises:
-        CompressionError: the ends are no such boundaries, a segment cannot be merged, or a shortcut cannot be added.
+        CompressionError: the ends are invalid, a segment cannot be merged, or a shortcut cannot be added.
     """
 
     def __init__(
@@ -135,21 +136,21 @@ class Chain(nn.Module):
         places = {boundary: place for place, boundary in enumerate((0, *self.ends))}
         merged = [shortcut for span in self._spans() for shortcut in self._within(*span)]
         self.added = tuple((places[a], places[b]) for a, b in self.shortcuts if (a, b) not in merged)
-        """Shortcuts that stay additions, between ends of segments, counted."""
+        """Shortcuts that stay additions: pairs of positions among the segment ends, 0 being the input."""
 
     @classmethod
     def read(cls, modules: Iterable[nn.Module], shortcuts: Sequence[Shortcut] = ()) -> Chain:
-        """The chain of modules that run one behind the other, each in the mode it is in.
+        """Return the chain of modules that run one after the other. Each module keeps its training mode.
 
         Args:
-            modules: convolutions, each with a batch norm, an activation or anything else behind it; sequences among
-                them are opened. What is neither batch norm nor one activation stays, and nothing is merged across it.
-            shortcuts: pairs of boundaries, counted in convolutions: (1, 3) adds what comes out of the first layer to
-                what the third one's convolution and batch norm give, before its activation.
+            modules: convolutions, each followed by a batch norm, an activation or other modules; the method unpacks
+                `nn.Sequential`. Anything but a batch norm or a single activation stays, and merging stops there.
+            shortcuts: pairs of boundaries, counted in convolutions: (1, 3) adds the output of the first layer to the
+                output of the third layer's convolution and batch norm, before its activation.
 
         Raises:
-            CompressionError: it does not begin with a convolution, one is of a sort that is not merged, or a shortcut
-                joins outputs of different shape.
+            CompressionError: the first module is not a convolution, a convolution is of a kind that cannot be merged,
+                or a shortcut joins outputs of different shape.
         """
         layers: list[Layer] = []
         for module in _opened(modules):
@@ -169,21 +170,21 @@ class Chain(nn.Module):
 
     @property
     def boundaries(self) -> range:
-        """Behind each layer, from 1 on."""
+        """The boundaries after each layer, numbered from 1."""
         return range(1, len(self.layers) + 1)
 
     def can_merge(self, begin: int, end: int) -> bool:
-        """Whether the layers between two boundaries can be one convolution, their activations left out."""
+        """Return whether one convolution can replace the layers between two boundaries, without their activations."""
         inner = range(begin + 1, end)
         cut = any((a in inner or b in inner) and not (begin <= a and b <= end) for a, b in self.shortcuts)
         return not cut and not any(self.layers[boundary - 1].bars for boundary in inner)
 
     def thinned(self, ends: Iterable[int], kept: Collection[int]) -> Chain:
-        """A copy, weights too, with other segments and activations: ready to be trained on."""
+        """Return a copy with other segments and activations, which includes the weights, for further training."""
         return Chain(self.layers, self.shortcuts, ends, kept)
 
     def values(self, x: Tensor) -> list[Tensor]:
-        """What goes into the first segment and comes out behind each, activations included."""
+        """Return the chain's input, then the output of each segment after its activation."""
         values = [x]
         for place, (segment, after) in enumerate(zip(self.segments, self.after, strict=True), 1):
             y = segment(values[-1])
@@ -197,9 +198,10 @@ class Chain(nn.Module):
         return self.values(x)[-1]
 
     def merged(self) -> nn.Module:
-        """The short network: each segment one convolution, batch norms folded, outputs as in evaluation.
+        """Return the shorter network, with one convolution per segment and batch norms folded in.
 
-        Plain torch, a `nn.Sequential`, where no shortcut is left to add; otherwise a chain.
+        It computes what the chain computes in evaluation mode. It is a plain `nn.Sequential` unless shortcuts remain
+        as additions; then it is a chain.
         """
         pairs = zip(self.ends, (self.segment(*span).merged() for span in self._spans()), strict=True)
         layers = [replace(layer, after=self._after(end)) for end, layer in pairs]
@@ -209,7 +211,7 @@ class Chain(nn.Module):
         return copy.deepcopy(nn.Sequential(*plain))
 
     def segment(self, begin: int, end: int) -> Segment:
-        """The layers between two boundaries, without the activations inside; it shares their weights."""
+        """Return the layers between two boundaries, without inner activations; the segment shares their weights."""
         return Segment(self.layers[begin:end], [(a - begin, b - begin) for a, b in self._within(begin, end)])
 
     def _spans(self) -> list[tuple[int, int]]:
@@ -258,7 +260,7 @@ class Chain(nn.Module):
 
 
 def padded(layer: Layer) -> _ConvNd:
-    """Its convolution, padding by itself."""
+    """Return a copy of the layer's convolution that does its own padding."""
     found = copy.deepcopy(layer.convolution)
     found.padding = layer.padding
     return found
@@ -276,7 +278,7 @@ def _padding(layers: Sequence[Layer]) -> Sizes:
 
 
 def _opened(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """Sequences among modules replaced by what is in them; identities left out."""
+    """Yield the modules, with each `nn.Sequential` replaced by its contents and identities skipped."""
     for module in modules:
         if isinstance(module, nn.Sequential):
             yield from _opened(module)

@@ -1,13 +1,14 @@
-"""Axes of parameters that must be permuted together: found by gradients, verified by permutations.
+"""Find the axes of parameters that must be permuted together, by gradients, and verify them by permutations.
 
-A smaller architecture reads the leading part of every elastic axis. Which units lead can be chosen, as long as the
-network computes the same: the rows of one matrix are permuted together with the vectors beside them and the columns of
-the matrix that reads them.
+A smaller architecture reads the leading part of every elastic axis. The order of the units is free as long as the
+network computes the same function: a permutation of the rows of one matrix must also permute the vectors beside them
+and the columns of the matrix that reads them.
 
-Two units of one axis are made *twins*: equal along every axis that the group may have. Where the units can change
-places, the outputs then depend on both alike: their gradients are equal. When one axis sets them apart again, exactly
-the axes of its own group see it, for swapping the units of any other group still changes nothing. So each group comes
-out whole and no two come out as one, whatever choices move them. Two random permutations confirm each group.
+The search makes two units of an axis *twins*: equal along every axis that the group may have. If the units are
+interchangeable, the outputs depend on both equally, so their gradients are equal. When one axis makes the twins differ
+again, exactly the gradients along the axes of its own group differ, because swapping the units of any other group still
+changes nothing. The search therefore finds each group whole and never merges two groups, whatever choices govern them.
+Random permutations, one for each draw of random weights, confirm each group.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from supernets.compression.units import Group, Part, candidates
 
 CHANGES = "the networks compute something else when their units change places"
 UNSEEN = "no output depends on them"
-_FRUITLESS = 3  # axes set apart in a row that show no further one, before a group is taken to be all there is
+_FRUITLESS = 3  # tests in a row that find no further axis, after which the search gives up on a seed
 
 
 @dataclass(frozen=True)
 class Left:
-    """Axes that stay as they are, and why."""
+    """Axes that keep their order, and the reason."""
 
     choices: tuple[str, ...]
     names: tuple[str, ...]
@@ -37,13 +38,13 @@ class Left:
 
 
 def coupled(networks: Networks, minds: Callable[[Tensor], bool] | None = None) -> tuple[list[Group], list[Left]]:
-    """The groups of a supernet's elastic axes, in units as fine as its networks allow, and what is left alone.
+    """Return the groups of a supernet's elastic axes, in the finest units possible, and the axes left alone.
 
     Args:
-        minds: whether it matters that features of the outputs come in an order (features,). None says that it does.
+        minds: returns whether an order (features,) of the outputs' features changes the loss. None means always.
 
     Raises:
-        SupernetError: networks give what is no finite number on their inputs.
+        SupernetError: the networks return non-finite values on their inputs.
     """
     found = candidates(networks.supernet.survey)
     search = _Search(Symmetry(networks, found, minds), found)
@@ -57,7 +58,7 @@ def coupled(networks: Networks, minds: Callable[[Tensor], bool] | None = None) -
 
 
 class _Search:
-    """Takes parts out of those that wait and puts them into groups."""
+    """Moves parts from `pending` into groups."""
 
     def __init__(self, symmetry: Symmetry, parts: Sequence[Part]) -> None:
         self.symmetry = symmetry
@@ -65,7 +66,7 @@ class _Search:
         self.groups: list[Group] = []
 
     def waiting(self) -> list[Part]:
-        """Elastic parts that are in no group."""
+        """Return the elastic parts without a group."""
         return [part for part in self.pending if part.choices]
 
     def run(self) -> None:
@@ -91,10 +92,10 @@ class _Search:
             for members, verified in twinned.grown([part for part in twinned.alike if part not in alone]):
                 if verified:
                     self._take(members, units)
-                elif len(members) == 1:  # what it goes with is not alike yet, and is to be the seed when it is
+                elif len(members) == 1:  # its partners do not have equal gradients yet; one of them is a later seed
                     alone |= members
 
-    # --- by permutation, where units that are alike are told apart: two experts alike, of which a router takes one
+    # --- by permutation, where equal units do not act equally: of two equal experts, a router selects one
 
     def _by_modules(self) -> None:
         depth = max((part.name.count(".") for part in self.waiting()), default=-1)
@@ -105,7 +106,7 @@ class _Search:
                     self._take(parts, units)
 
     def _below(self, length: int) -> list[list[Part]]:
-        """Elastic parts that wait, by choices and by the module of so many steps that they are in."""
+        """Return the elastic pending parts, grouped by choices and by the first `length` steps of their path."""
         found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Part]] = defaultdict(list)
         for part in self.waiting():
             path = tuple(part.name.split("."))
@@ -114,12 +115,12 @@ class _Search:
         return list(found.values())
 
     def _reached(self, parts: Sequence[Part], units: int) -> bool:
-        """Whether outputs depend on two units at least of every part that is no buffer."""
+        """Return whether outputs depend on at least two units of every part that is not a buffer."""
         learnt = [part for part in parts if part.name in self.symmetry.parameters]
         return all(any(found.reached(part, units) > 1 for found in self._gradients) for part in learnt)
 
     def sees(self, part: Part) -> bool:
-        """Whether outputs depend on a part, or it is a buffer."""
+        """Return whether outputs depend on a part; True for buffers."""
         learnt = part.name in self.symmetry.parameters
         return not learnt or any(found.reached(part, max(part.counts)) > 0 for found in self._gradients)
 
@@ -130,7 +131,7 @@ class _Search:
 
 
 class _Twins:
-    """Groups of parts at one number of units, whose first and last units are twins."""
+    """Finds groups of parts at one number of units, whose first and last units are twins."""
 
     def __init__(self, symmetry: Symmetry, draw: Values, pending: Sequence[Part], units: int) -> None:
         self.symmetry, self.units = symmetry, units
@@ -147,7 +148,7 @@ class _Twins:
         return self.symmetry.gradients({**self.values, **changed}, self.names)
 
     def grown(self, seeds: Sequence[Part]) -> Iterator[tuple[set[Part], bool]]:
-        """What belongs to each seed, and whether it is verified as a group; matrices first, which show more."""
+        """Yield the parts that belong to each seed, and whether they form a verified group; matrices come first."""
         rest = sorted(seeds, key=self._is_vector)
         while rest:
             members, verified = self._grown(rest[0])
@@ -155,7 +156,10 @@ class _Twins:
             rest = [part for part in rest[1:] if part not in members]
 
     def _grown(self, seed: Part) -> tuple[set[Part], bool]:
-        """What sees a part set apart, and what sees that, until it can be permuted; and whether it can."""
+        """Grow the seed by the parts that react to a member, until a permutation verifies them.
+
+        Returns the members, and whether verification succeeded.
+        """
         members, done, fruitless = {seed}, set[Part](), 0
         while fruitless < _FRUITLESS and (unseen := members - done):
             part = seed if seed in unseen else next(part for part in self.parts if part in unseen)
@@ -168,7 +172,7 @@ class _Twins:
         return members, False
 
     def _whole(self, members: set[Part]) -> set[Part]:
-        """The members and the vectors that belong to them, if they can be permuted; else nothing."""
+        """Return the members with the vectors that belong to them if they can be permuted, else an empty set."""
         tried: list[set[Part]] = []
         for vectors in (self.silent, [part for part in self.parts if self._is_vector(part)]):
             whole = members | self._beside(members, vectors)
@@ -185,9 +189,12 @@ class _Twins:
         return {other for other in self.alike if not gradients.alike(other, self.units)}
 
     def _beside(self, members: set[Part], vectors: Sequence[Part]) -> set[Part]:
-        """Vectors that go with the axis of their module that has their size; silent ones where there is none, with what
-        sees them set apart. Buffers have no gradients, biases of keys none to speak of, and the bias of a norm has the
-        same whatever it is added to."""
+        """Return the vectors that belong to the members.
+
+        A vector belongs to the first axis of a weight of its module with the same size. A silent vector without such an
+        axis belongs to the parts that react when its twins differ. Gradients do not decide here: buffers have none,
+        those of key biases vanish, and the bias of a norm has the same gradient whatever it is added to.
+        """
         sizes = {(_owner(part), part.size) for part in members if part.axis == 0}
         return {
             part
@@ -197,7 +204,7 @@ class _Twins:
 
     @cached_property
     def alone(self) -> set[Part]:
-        """Silent vectors of modules with no other axis of their size."""
+        """The silent vectors whose module has no other axis of their size."""
         known = {(_owner(part), part.size) for part in self.parts if part.axis == 0 and part not in self.silent}
         return {part for part in self.silent if (_owner(part), part.size) not in known}
 

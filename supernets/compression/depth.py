@@ -1,19 +1,19 @@
-"""Which activations to leave out so that a chain of convolutions keeps a latency: two dynamic programmes, exactly.
+"""Choose the activations to drop so that a chain of convolutions meets a latency: two exact dynamic programmes.
 
-What is chosen are activations to keep, A, and boundaries at which merged segments end, S, which holds A: without an
-activation between them, two convolutions may still be faster than the one they make (arXiv:2301.12187).
+The result is a set A of activations to keep and a set S of boundaries at which merged segments end, with A in S: two
+convolutions without an activation between them may still be faster than the merged one (arXiv:2301.12187).
 
-    T(i, j)        the time of layers i+1 ... j as one convolution, where they can be
-    I(i, j, u, v)  what a network is worth without the activations inside, and those at i and j kept (1) or not (0)
+    T(i, j)        time of layers i+1 ... j merged into one convolution, where merging is possible
+    I(i, j, u, v)  value of the network without the activations inside, with those at i and j kept (1) or not (0)
 
-The first programme finds the fastest split of every stretch, and the most it is worth as a sum of parts whose common
-activations are left out:
+The first programme finds, for every stretch of layers, the fastest split into segments and the highest value, as a sum
+over parts that share dropped activations:
 
     T_opt(i, j) = min over m of T_opt(i, m) + T(m, j)
     I_opt(i, j, u, v) = max over m of I_opt(i, m, u, 0) + I(m, j, 0, v)
 
-The second chooses the activations that stay, over time in whole steps. Times are rounded up, so that what is chosen
-keeps its budget (rounded down, each segment might exceed it by a step):
+The second programme chooses the activations to keep, with time in whole steps. It rounds times up so that the plan
+meets its budget; with rounding down, each segment could exceed it by a step:
 
     D(t, j) = max over i of D(t - T_opt(i, j), i) + I_opt(i, j, 1, 1)
 """
@@ -33,21 +33,24 @@ from supernets.compression.chain import Chain, padded
 from supernets.errors import CompressionError
 
 Span = tuple[int, int]
-"""A stretch of layers, from boundary to boundary."""
+"""A stretch of layers: its first and last boundary."""
 Case = tuple[int, int, int, int]
-"""A stretch, and whether the activations at its ends are kept."""
+"""A stretch, and for each of its two ends whether the activation there is kept."""
 
 STEPS = 2000
-"""Into which the time of the unchanged chain is divided where nothing else is said."""
+"""Default number of steps into which `solve` divides the time of the unchanged chain."""
 _MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What is known of the stretches of a chain of `length` layers.
+    """Times and values of the stretches of a chain of `length` layers.
 
-    `times` has each single layer and whatever else can be merged. `values` has the cases that can be: an activation is
-    kept (1) at boundary 0, which is the input, and may be kept or not (0) where there is one.
+    `times` covers each single layer and every stretch that can be merged. `values` covers the possible cases: boundary
+    0, the input, counts as kept (1); a boundary with an activation may be kept or not (0).
+
+    Raises:
+        CompressionError: a single layer has no time, a time is negative or not finite, or a value is NaN.
     """
 
     length: int
@@ -72,9 +75,9 @@ class Tables:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to keep: `ends` of merged segments, boundaries whose activations are `kept` among them.
+    """A solution: the `ends` of merged segments, and those among them whose activations are `kept`.
 
-    `value` is the sum of the parts, `time` that of the segments, in the unit of the tables.
+    `value` sums the values of the parts; `time` sums the times of the segments, in the unit of the tables.
     """
 
     kept: tuple[int, ...]
@@ -88,7 +91,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Stretches:
-    """The best of every stretch: its time and the ends that give it, and what it is worth in each case."""
+    """Optima of every stretch: the least time with its segment ends, and the highest value in each case."""
 
     times: dict[Span, float]
     ends: dict[Span, tuple[int, ...]]
@@ -114,19 +117,19 @@ def _stretches(tables: Tables) -> _Stretches:
     return found
 
 
-# --- the second ---------------------------------------------------------------------------------------------------
+# --- the second programme -------------------------------------------------------------------------------------------
 
 
 def solve(tables: Tables, budgets: Sequence[float], step: float | None = None) -> list[Plan]:
-    """The plan of most value for each budget; of those with equal value the faster.
+    """Return the plan of highest value for each budget; among equal values, the faster one.
 
     Args:
-        budgets: times that the sum of segments must not exceed, in the unit of the tables; infinity is none.
-        step: of time, in which it is counted; a smaller one loses less by rounding. None takes so much that the
-            unchanged chain has `STEPS`.
+        budgets: upper bounds on the sum of the segments' times, in the unit of the tables; infinity means no bound.
+        step: the length of a time step; a smaller one loses less to rounding. None divides the time of the unchanged
+            chain into `STEPS` steps.
 
     Raises:
-        CompressionError: nothing keeps a budget, or nothing at all is possible.
+        CompressionError: `step` is not above 0 or makes too many steps, no plan meets a budget, or no plan has a value.
     """
     single = [tables.times[span] for span in _spans(tables.length, 1)]
     step = (math.fsum(single) / STEPS or 1.0) if step is None else step
@@ -147,7 +150,7 @@ def solve(tables: Tables, budgets: Sequence[float], step: float | None = None) -
 
 
 class _Reached:
-    """D: what is worth most in exactly t steps up to each boundary whose activation is kept, and at the end."""
+    """D: the highest value in exactly t steps, up to each boundary whose activation is kept and up to the end."""
 
     def __init__(self, stretches: _Stretches, length: int, step: float, horizon: int) -> None:
         self._stretches = stretches
@@ -157,10 +160,10 @@ class _Reached:
         start = np.full(horizon + 1, -np.inf)
         start[0] = 0.0
         self._best: dict[Span, npt.NDArray[np.float64]] = {(0, 1): start}
-        """By boundary, and whether its activation is kept."""
+        """For each boundary, and whether its activation is kept: the best value per number of steps."""
         self._came: dict[Span, npt.NDArray[np.int64]] = {}
         for end in range(1, length + 1):
-            for kept in (0, 1) if end == length else (1,):  # the first programme has left out all others
+            for kept in (0, 1) if end == length else (1,):  # the first programme covers the dropped ones
                 self._reach(end, kept)
 
     def _reach(self, end: int, kept: int) -> None:
@@ -173,11 +176,15 @@ class _Reached:
         self._best[end, kept] = rows.max(0)
 
     def any(self) -> bool:
-        """Whether there is any plan at all."""
+        """Return whether any plan exists."""
         return any(bool((self._best[self._length, kept] > -np.inf).any()) for kept in (0, 1))
 
     def plan(self, budget: float) -> Plan:
-        """Of most value within the budget; of equal ones the faster, which comes first."""
+        """Return the plan of highest value within the budget; among equal values, the faster one.
+
+        Raises:
+            CompressionError: the budget is NaN, or no plan meets it.
+        """
         within = {kept: self._best[self._length, kept][: self._num_steps(budget) + 1] for kept in (0, 1)}
         found = [(float(row.max()), -int(row.argmax()), kept) for kept, row in within.items() if len(row)]
         value, steps, kept = max(found, default=(-math.inf, 0, 0))
@@ -190,7 +197,7 @@ class _Reached:
         return self._back(-steps, kept, value)
 
     def _num_steps(self, budget: float) -> int:
-        """Whole steps within a budget, -1 for none; no more than any plan takes."""
+        """Return the whole steps within a budget, at most the horizon; -1 for a negative budget."""
         if math.isnan(budget):
             raise CompressionError(f"budget = {budget}: give a time, or infinity for none")
         horizon = len(self._best[0, 1]) - 1
@@ -210,22 +217,22 @@ class _Reached:
 
 
 def _steps(time: float, step: float) -> int:
-    """So many steps are at least that time."""
+    """Return the least number of steps that lasts at least that time."""
     steps = math.ceil(time / step)
     return steps if steps * step >= time else steps + 1
 
 
-# --- of a network -------------------------------------------------------------------------------------------------
+# --- measured on a network ------------------------------------------------------------------------------------------
 
 Measure = Callable[[Sequence[nn.Module], Tensor], Sequence[float]]
-"""From modules and the input of each to their latencies, as a `nas.targets.Target` measures them in the same rounds."""
+"""Maps modules and their common input to latencies, as a `nas.targets.Target` measures them in the same rounds."""
 Score = Callable[[Chain], float]
-"""How good a chain is, the more the better: in the network it is of, with a little training or without."""
+"""Returns the quality of a chain, higher is better: in its network, after a little training or without."""
 
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """A plan and the chain it makes, ready to be trained on; `network.merged()` is then the short one."""
+    """A plan and its chain, to be trained further; `network.merged()` then gives the shorter network."""
 
     plan: Plan
     network: Chain
@@ -241,14 +248,14 @@ def compress(
     alpha: float = 1.0,
     step: float | None = None,
 ) -> list[Compressed]:
-    """For each budget the chain that is worth most within it. The chain given stays as it is.
+    """Return, for each budget, the chain of highest value within it. The original chain stays unchanged.
 
     Args:
         example, measure, score, alpha: see `times` and `values`.
-        budgets: of the sum of the segments' times, in what `measure` gives.
+        budgets: upper bounds on the sum of the segments' times, in the unit of `measure`.
 
     Raises:
-        CompressionError: as `solve`.
+        CompressionError: as `Tables` and `solve`.
     """
     known = times(chain, example, measure)
     plans = solve(Tables(len(chain.layers), known, values(chain, list(known), score, alpha)), budgets, step)
@@ -256,9 +263,10 @@ def compress(
 
 
 def times(chain: Chain, example: Tensor, measure: Measure) -> dict[Span, float]:
-    """T: of every stretch that can be merged, with what comes behind it, kept or not, so that no sum is too low.
+    """Return T, the time of every stretch that can be merged.
 
-    A shortcut that stays an addition is not counted.
+    Each time includes the modules that follow the stretch, even an activation that a plan drops, so that sums of times
+    are never too low. It excludes shortcuts that stay additions.
 
     Args:
         example: an input of the chain.
@@ -280,11 +288,11 @@ def times(chain: Chain, example: Tensor, measure: Measure) -> dict[Span, float]:
 
 
 def values(chain: Chain, spans: Sequence[Span], score: Score, alpha: float = 1.0) -> dict[Case, float]:
-    """I: the score of the chain in each case, less `alpha` times that of the unchanged chain.
+    """Return I, the score of the chain in each case minus `alpha` times that of the unchanged chain.
 
-    The other activations stay, and what is not inside the stretch is not merged. At `alpha` = 1 a case is worth what it
-    loses or gains; above, where scores are positive as accuracies are, each segment has a price, and fewer are chosen
-    than a budget asks for.
+    In each case all other activations stay, and layers outside the stretch stay unmerged. With `alpha` = 1 a value is
+    the gain or loss of the case. With a larger `alpha` and positive scores, such as accuracies, each segment carries a
+    price, so plans have fewer segments than the budget allows.
 
     Args:
         spans: the stretches that can be merged.
@@ -297,7 +305,8 @@ def values(chain: Chain, spans: Sequence[Span], score: Score, alpha: float = 1.0
         return scores[ends, kept]
 
     def optional(boundary: int) -> tuple[int, ...]:
-        """Kept or not: the input is, what must stay is, and what is not there is not."""
+        """Return the possible states of a boundary: the input and modules that must stay are kept (1), a boundary
+        without activation is not (0), any other may be either."""
         if boundary == 0 or chain.layers[boundary - 1].bars:
             return (1,)
         return (0, 1) if chain.layers[boundary - 1].after else (0,)

@@ -1,9 +1,10 @@
-"""From what each unit is worth to the architecture that keeps most of it under limits.
+"""Choose the architecture that keeps the most important units under limits.
 
-Where units are in order a smaller network keeps the leading ones, so every network of the space has a worth: of learnt
-gates what is expected to be open of what it keeps, of scores the sum over the units it keeps. From the largest network
-on, one choice after another takes that smaller option which loses least worth for what it saves, as NViT
-(arXiv:2110.04869) removes units by saliency over latency: worths of different layers are comparable then.
+When units are sorted by importance, a smaller network keeps the leading ones, so every network of the space has a
+worth: with learnt gates, the expected open part of what it keeps; with scores, the sum over the units it keeps. A
+greedy descent starts at the largest network and repeatedly takes the smaller option that loses the least worth per
+saving, as NViT (arXiv:2110.04869) removes units by saliency over latency. This requires worths that are comparable
+across layers.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from supernets.views import tensors
 
 Worth = Callable[[Architecture], float]
 Costs = Callable[[Architecture], Mapping[str, float]]
-"""From an architecture to its costs by name: parameters, multiply-accumulates, predicted latencies."""
+"""Maps an architecture to its costs by name: parameters, multiply-accumulates, predicted latencies."""
 
 
 class FitError(CompressionError):
-    """No network keeps the limits, or a limit says nothing."""
+    """The descent met no network within the limits, or a limit is invalid."""
 
 
 def shapes_of(build: Build, arch: Architecture) -> dict[str, Shape]:
-    """Of the parameters and buffers of a network, which is not initialised."""
+    """Return the shapes of a network's parameters and buffers by name, without initialising it."""
     return {name: tuple(tensor.shape) for name, tensor in tensors(build_skeleton(build, arch)).items()}
 
 
 def saliency(supernet: Supernet, task: Task, groups: Sequence[Group], by: str | Score = "hessian") -> Worth:
-    """The sum of a score over the units of coupled groups that a network keeps once they are in its order.
+    """Return the worth of a network as the sum of a score over the units it keeps, once sorted by that score.
 
-    Scores are to be comparable across groups, as those from gradients are: `hessian` and `taylor`.
+    The score must be comparable across groups, as the gradient-based `hessian` and `taylor` are.
     """
     chosen = score(by) if isinstance(by, str) else by
     calibration = Calibration(supernet, task, getattr(chosen, "batches", NUM_BATCHES))
@@ -65,22 +66,23 @@ def _units(group: Group, shapes: Mapping[str, Shape]) -> int:
 
 
 def fitted(supernet: Supernet, worth: Worth, costs: Costs, limits: Mapping[str, float]) -> Architecture:
-    """The architecture that keeps every limit, and of the worth as much as a greedy descent leaves.
+    """Return an architecture within every limit, of high worth: a greedy descent, then local improvement.
 
-    Then choices take larger options again while worth grows and the limits hold, so that no single change would be
-    better.
+    After the descent, single choices change while that increases the worth within the limits; no single change would
+    improve the result.
 
     Args:
-        limits: the most of each cost.
+        limits: the upper bound of each cost.
 
     Raises:
-        FitError: the descent ends above a limit, with the least it came to; or a cost has no such name.
+        FitError: the descent ends above a limit (the message gives the costs it reached), `limits` is empty, or a limit
+            names no cost or is not a positive finite number.
     """
     return _Descent(supernet.space, worth, costs, limits).run()
 
 
 class _Descent:
-    """From the largest network to one that keeps limits."""
+    """The greedy descent from the largest network to one within the limits."""
 
     def __init__(self, space: Space, worth: Worth, costs: Costs, limits: Mapping[str, float]) -> None:
         self.space, self.limits = space, limits
@@ -106,7 +108,7 @@ class _Descent:
         return arch
 
     def _excess(self, arch: Architecture) -> float:
-        """By how much limits are exceeded, as a share of each."""
+        """Return the sum of the excesses over the limits, each relative to its limit."""
         return sum(max(0.0, self.costs(arch)[name] / most - 1) for name, most in self.limits.items())
 
     def _lost(self, arch: Architecture, one: Architecture) -> float:
@@ -116,7 +118,7 @@ class _Descent:
         return self._excess(one) == 0 and self.worth(one) > self.worth(arch)
 
     def _smaller(self, arch: Architecture) -> list[Architecture]:
-        """Of each choice the option that saves least: units go a few at a time."""
+        """Return, for each choice, the change that saves least, so that units go a few at a time."""
         here, now = self.space.codes([arch])[0], self._load(arch)
         found: dict[int, tuple[float, Architecture]] = {}
         for one in self.space.neighbours(arch):

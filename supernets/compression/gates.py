@@ -1,8 +1,8 @@
-"""Gates on units and sublayers of the largest network of a supernet: hard concrete numbers, and what they multiply.
+"""Hard concrete gates on units and sublayers of a supernet's largest network, and the parameters they multiply.
 
 Hard concrete gates (Louizos et al., arXiv:1712.01312) are random numbers in [0, 1] that are 0 and 1 with positive
-probability. What gates a unit multiplies what the layers behind read of it; with 0/1 gates the network is then the one
-without those units.
+probability. The gate of a unit multiplies the weights by which later layers read the unit, so with 0/1 gates the
+network computes the same as one without the closed units.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from supernets.views import leaves
 Example = Tensor | tuple[Tensor, ...]
 
 BETA, LOWER, UPPER = 2 / 3, -0.1, 1.1
-"""Of the concrete distribution: its temperature, and the interval it is stretched to before it is clipped to [0, 1]."""
+"""Temperature of the concrete distribution, and the interval to which it is stretched before clipping to [0, 1]."""
 BOUND = 4.6
-"""Logits begin here, and stay in [-BOUND, BOUND]."""
+"""Initial value of the logits, which stay in [-BOUND, BOUND]."""
 
 
 # --- hard concrete ------------------------------------------------------------------------------------------------
 
 
 def sampled(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Gates in [0, 1] from logits and uniform numbers in (0, 1) of the same shape."""
+    """Return gates in [0, 1], from logits and uniform random numbers in (0, 1) of the same shape."""
     concrete = ((uniform.log() - (-uniform).log1p() + logits) / BETA).sigmoid()
     return (concrete * (UPPER - LOWER) + LOWER).clamp(0, 1)
 
 
 def probability_open(logits: Tensor) -> Tensor:
-    """P(gate > 0), in closed form."""
+    """Return P(gate > 0), in closed form."""
     return (logits - BETA * math.log(-LOWER / UPPER)).sigmoid()
 
 
@@ -51,26 +51,25 @@ def probability_open(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Gate:
-    """Gates of one group of units, or one gate of a sublayer."""
+    """The gates of one group of units, or the single gate of a sublayer."""
 
     label: str
     units: int
     parts: tuple[Part, ...]
-    """Axes that are counted: all that the units own."""
+    """All axes of the units; they count towards the size."""
     masked: tuple[Part, ...]
-    """Axes whose entries are multiplied: where the units are read."""
+    """Axes along which layers read the units; the gates multiply their entries."""
     whole: tuple[str, ...] = ()
-    """Parameters of a sublayer, multiplied as a whole."""
+    """Parameters of a sublayer, which its gate multiplies as a whole."""
     group: Group | None = None
     owned: tuple[str, ...] = ()
-    """Further parameters that are counted as a whole: those that nothing reads where the sublayer is closed."""
+    """Further parameters that count as a whole: those without effect once the sublayer is closed."""
 
 
 def unit_gates(supernet: Supernet, groups: Sequence[Group], norms: bool = False) -> list[Gate]:
-    """Gates of coupled groups; of those that a norm averages over only where `norms` says so.
+    """Return gates for the coupled groups; `norms` includes groups over which a norm averages.
 
-    A closed unit still counts in the statistics of a layer norm, so the network without it computes something else than
-    the one in which it is closed.
+    A closed unit still enters the statistics of a layer norm, so removing it changes what the network computes.
     """
     largest = supernet.extract(supernet.space.largest(), apart=True)
     named = dict(largest.named_parameters(remove_duplicate=False))
@@ -93,13 +92,13 @@ def _averages(network: nn.Module, part: Part) -> bool:
 
 
 def _is_read(network: nn.Module, part: Part) -> bool:
-    """Whether a matrix sums over this axis, or may: of what is no layer we know, every axis of every matrix."""
+    """Return whether a matrix sums over this axis; for layers of unknown kind, True for every axis of a matrix."""
     owner, parameter = _owner(network, part), network.get_parameter(part.name)
     if parameter.dim() < 2:
         return False
     if isinstance(owner, nn.Linear) and part.name.endswith("weight"):
         return part.axis == 1
-    if type(owner).__name__ == "Conv1D":  # of transformers, stored the other way round
+    if type(owner).__name__ == "Conv1D":  # the transformers library stores its weight transposed
         return part.axis == 0
     if isinstance(owner, nn.modules.conv._ConvNd) and owner.groups in (1, owner.in_channels):
         return owner.groups == 1 and part.axis == (0 if owner.transposed else 1)
@@ -107,16 +106,17 @@ def _is_read(network: nn.Module, part: Part) -> bool:
 
 
 def sublayer_gates(supernet: Supernet, patterns: Sequence[str], example: Example | None = None) -> list[Gate]:
-    """A gate for each module that a pattern names, ``blocks.*.attention.out``: the last linear layer of a sublayer, of
-    which nothing is left where its parameters are 0.
+    """Return a gate for each module that matches a pattern, such as ``blocks.*.attention.out``.
+
+    The module is the last linear layer or convolution of a sublayer, whose output is 0 when its parameters are 0.
 
     Args:
-        example: inputs of two examples or more, by whose gradients it is found what else goes with each sublayer; None
-            counts only the parameters of the modules named.
+        example: inputs of at least two examples; their gradients show which other parameters belong to each sublayer.
+            None counts only the parameters of the matched modules.
 
     Raises:
-        DistillationError: a pattern names no module.
-        SupernetError: a module is no linear layer or convolution.
+        DistillationError: a pattern matches no module.
+        SupernetError: a module is neither a linear layer nor a convolution.
     """
     largest = supernet.extract(supernet.space.largest(), apart=True)
     gates = []
@@ -134,19 +134,19 @@ def sublayer_gates(supernet: Supernet, patterns: Sequence[str], example: Example
 
 
 def _owned(network: nn.Module, whole: Sequence[str], example: Example) -> list[str]:
-    """Parameters that outputs depend on, but not where some others are 0."""
+    """Return the parameters on which outputs no longer depend once those in `whole` are 0."""
     closed = {name: torch.zeros_like(network.get_parameter(name)) for name in whole}
     before, after = (_reached(network, values, example) for values in ({}, closed))
     return [name for name in before if name not in after and name not in whole]
 
 
 def _reached(network: nn.Module, values: Mapping[str, Tensor], example: Example) -> list[str]:
-    """Names of the parameters that outputs have a gradient in, in evaluation mode."""
+    """Return the names of the parameters with a nonzero gradient of the outputs, in evaluation mode."""
     named = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
     inputs = example if isinstance(example, tuple) else (example,)
     with torch.enable_grad(), torch.random.fork_rng(devices=()):
         outputs = list(leaves(functional_call(network.eval(), {**named, **values}, inputs)))
-        torch.manual_seed(0)  # weighed at random: a plain sum of what a norm gives has no gradient
+        torch.manual_seed(0)  # random weights: the plain sum of a norm's outputs has no gradient
         total = sum((out * torch.randn_like(out)).sum() for out in outputs if out.is_floating_point())
         assert isinstance(total, Tensor)
         found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
@@ -154,7 +154,7 @@ def _reached(network: nn.Module, values: Mapping[str, Tensor], example: Example)
 
 
 def masked(values: Mapping[str, Tensor], gates: Sequence[Gate], z: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The parameters of the largest network as gates (units,) leave them; only those that any gate moves."""
+    """Return the gated parameters of the largest network, multiplied by their gates (units,)."""
     found: dict[str, Tensor] = {}
     for gate, own in zip(gates, z, strict=True):
         for part in gate.masked:
@@ -166,7 +166,7 @@ def masked(values: Mapping[str, Tensor], gates: Sequence[Gate], z: Sequence[Tens
 
 
 def units_in(shapes: Mapping[str, Shape], gate: Gate) -> int:
-    """How many of a gate's units a network has whose parameters are of these shapes; a sublayer is one unit."""
+    """Return how many of a gate's units a network with these parameter shapes has; a sublayer is one unit."""
     if not gate.parts:
         return gate.units
     there = next((part for part in gate.parts if part.name in shapes), None)
@@ -174,25 +174,25 @@ def units_in(shapes: Mapping[str, Shape], gate: Gate) -> int:
 
 
 def _along(z: Tensor, part: Part, shape: Shape) -> Tensor:
-    """Gates (units,) spread over an axis: each over the entries of its unit, in every fused block."""
+    """Return gates (units,) along an axis, each repeated over the entries of its unit in every fused block."""
     spread = z.repeat_interleave(part.size // part.blocks // len(z)).repeat(part.blocks)
     return spread.view([-1 if axis == part.axis else 1 for axis in range(len(shape))])
 
 
 Prices = Mapping[str, float]
-"""By parameter, what each of its entries costs."""
+"""The cost of one entry of each parameter, by the parameter's name."""
 
 
 def expected_size(
     shapes: Mapping[str, Shape], gates: Sequence[Gate], opened: Sequence[Tensor], prices: Prices | None = None
 ) -> Tensor:
-    """What the gated parameters that are open cost, from the probabilities (units,) that gates are open.
+    """Return the expected cost of the open gated parameters, from the probabilities (units,) that gates are open.
 
-    Of a matrix with gates on both axes an entry is there where both are: gates are independent, so that is the product
-    of the axes' means.
+    An entry of a matrix with gates on both axes is open if both gates are. Gates are independent, so the expected share
+    of open entries is the product of the axes' means.
 
     Args:
-        prices: None counts parameters.
+        prices: costs per entry; None counts parameters.
     """
     shares: dict[str, Tensor] = {}
     for gate, own in zip(gates, opened, strict=True):
@@ -203,22 +203,24 @@ def expected_size(
 
 
 def whole_size(shapes: Mapping[str, Shape], gates: Sequence[Gate], prices: Prices | None = None) -> float:
-    """`expected_size` where all gates are open."""
+    """Return `expected_size` with all gates open."""
     return float(expected_size(shapes, gates, [torch.ones(gate.units, dtype=torch.float64) for gate in gates], prices))
 
 
 def expected_sparsity(
     shapes: Mapping[str, Shape], gates: Sequence[Gate], opened: Sequence[Tensor], prices: Prices | None = None
 ) -> Tensor:
-    """The share of what the gated parameters cost that is closed."""
+    """Return the expected closed share of the gated parameters' cost."""
     return 1 - expected_size(shapes, gates, opened, prices) / whole_size(shapes, gates, prices)
 
 
 @torch.no_grad()
 def uses(network: nn.Module, example: Example) -> dict[str, float]:
-    """By the weight of each linear map and convolution, how often an example multiplies by each of its entries: prices
-    by which `expected_size` is in multiply-accumulates. Products of activations, as in attention, have no weight and no
-    price."""
+    """Return how often one example uses each entry of the weights of linear layers and convolutions, by name.
+
+    With these prices `expected_size` counts multiply-accumulates. Products of activations, as in attention, involve no
+    weight and are not counted.
+    """
     found: dict[str, float] = {}
     inputs = example if isinstance(example, tuple) else (example,)
 

@@ -1,6 +1,6 @@
-"""How much each unit of a coupled group matters to the largest network: scores by which units are put in order.
+"""Importance scores for the units of a coupled group in the largest network; units are sorted by them.
 
-Weights alone, activations on calibration batches, or what the loss says when a unit's parameters vanish.
+Scores come from weights alone, from activations on calibration batches, or from the effect of a unit on the loss.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 
 NUM_BATCHES = 8
-"""For calibration."""
+"""Default number of calibration batches."""
 
 
 class Calibration:
-    """The largest network of a supernet on some training batches of a task: gradients, and what its layers read.
+    """Gradients and layer inputs of a supernet's largest network on some training batches of a task.
 
     Raises:
-        CompressionError: there is no batch.
+        CompressionError: `batches` is below 1.
     """
 
     def __init__(self, supernet: Supernet, task: Task, batches: int = NUM_BATCHES, seed: int = 0) -> None:
@@ -36,7 +36,9 @@ class Calibration:
         self.task = task
         self.batches = batches
         self.seed = seed
-        self.learnt: dict[Score, Score | Callable[[Group, Calibration], Tensor]] = {}  # by scores, for all groups
+        self.learnt: dict[
+            Score, Score | Callable[[Group, Calibration], Tensor]
+        ] = {}  # scores that learn something once for all groups
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -44,10 +46,10 @@ class Calibration:
 
     @cached_property
     def gradients(self) -> list[dict[str, Tensor]]:
-        """Of the loss of each batch, by parameter of the largest network, in evaluation mode.
+        """The gradients of each batch's loss, by parameter of the largest network, in evaluation mode.
 
         Raises:
-            CompressionError: a loss is no number.
+            CompressionError: a loss is not finite.
         """
         network = self._largest().requires_grad_(True)
         named = dict(network.named_parameters())
@@ -61,10 +63,10 @@ class Calibration:
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
-        """The mean absolute value of what each matrix or kernel reads, (features,) by its name.
+        """The mean absolute input of each matrix or kernel, (features,) by its name.
 
         Raises:
-            CompressionError: one is no number.
+            CompressionError: an input is not finite.
         """
         network = self._largest()
         sums: dict[str, Tensor] = {}
@@ -91,7 +93,7 @@ class Calibration:
 
 
 def reads(layer: nn.Module) -> int | None:
-    """The axis of a layer's input that its weight sums over; None where it has none."""
+    """Return the axis of a layer's input that its weight sums over; None for other kinds of layers."""
     if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
         return -1
     if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == 1 and not layer.transposed:
@@ -121,7 +123,7 @@ def _check(value: Tensor, what: str) -> None:
 
 
 class Score:
-    """From a group and a calibration to the importance of its units, (units,); the higher, the earlier."""
+    """Maps a group and a calibration to the importance of the group's units, (units,); higher comes first."""
 
     name: ClassVar[str]
 
@@ -131,7 +133,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Magnitude(Score):
-    """The squares of a unit's weights, each tensor's as a share of all of its own; vectors take no part."""
+    """The sum of squares of a unit's weights, each tensor normalised by its own total.
+
+    Vectors count only in a group without matrices.
+    """
 
     name: ClassVar[str] = "magnitude"
 
@@ -146,10 +151,10 @@ class Magnitude(Score):
 
 @dataclass(frozen=True)
 class Activation(Score):
-    """The mean absolute value of what the layers behind read of a unit (Minitron, arXiv:2407.14679, section 2.2).
+    """The mean absolute input that later layers read from a unit (Minitron, arXiv:2407.14679, section 2.2).
 
-    For hidden units that is after their activation, for heads the output of attention, for the width what norms give;
-    where only norms and embeddings see a group it is `magnitude`.
+    For hidden units this is the value after their activation, for heads the output of attention, for the width the
+    output of norms. A group that only norms and embeddings use falls back to `magnitude`.
     """
 
     batches: int = NUM_BATCHES
@@ -166,7 +171,7 @@ class Activation(Score):
 
 
 def _along(values: Tensor, part: Part, calibration: Calibration) -> Tensor:
-    """``values`` (size,) as a tensor with as many axes as the part's, along the part's own."""
+    """Return ``values`` (size,) along the part's axis, with as many axes as the part's tensor."""
     shape = [1] * calibration.weights[part.name].dim()
     shape[part.axis] = part.size
     return values.view(shape)
@@ -174,8 +179,11 @@ def _along(values: Tensor, part: Part, calibration: Calibration) -> Tensor:
 
 @dataclass(frozen=True)
 class Taylor(Score):
-    """How much the loss is expected to change without a unit, to first order: the mean over batches of the absolute sum
-    of gradient times weight over all of its parameters (arXiv:1906.10771, eq. 7, over coupled groups)."""
+    """The first-order estimate of the change in loss when a unit is removed.
+
+    It is the mean over batches of the absolute sum of gradient times weight over all parameters of the unit
+    (arXiv:1906.10771, eq. 7, over coupled groups).
+    """
 
     batches: int = NUM_BATCHES
     name: ClassVar[str] = "taylor"
@@ -186,9 +194,12 @@ class Taylor(Score):
 
 @dataclass(frozen=True)
 class Hessian(Score):
-    """The sum of squares of gradient times weight over a unit's parameters, the mean over batches: the saliency of
-    optimal brain damage (LeCun et al., 1989, eq. 5, without its factor 1/2) with squared gradients as the diagonal of
-    the Hessian. NViT (arXiv:2110.04869) divides such a score by what a unit costs; units of a group cost the same."""
+    """The mean over batches of the sum of (gradient times weight) squared over a unit's parameters.
+
+    This is the saliency of optimal brain damage (LeCun et al., 1989, eq. 5, without its factor 1/2), with squared
+    gradients as the diagonal of the Hessian. NViT (arXiv:2110.04869) divides such a score by the cost of a unit; units
+    of a group cost the same.
+    """
 
     batches: int = NUM_BATCHES
     name: ClassVar[str] = "hessian"
@@ -198,7 +209,7 @@ class Hessian(Score):
 
 
 def _products(group: Group, calibration: Calibration) -> Iterator[Tensor]:
-    """Of each batch (units, parameters) gradients times weights."""
+    """Yield the products of gradients and weights for each batch, (units, parameters)."""
     for gradients in calibration.gradients:
         yield torch.cat(
             [
@@ -216,4 +227,4 @@ def _matrices(group: Group, weights: dict[str, Tensor]) -> Sequence[Part]:
 
 
 SCORES: dict[str, type[Score]] = {score.name: score for score in (Magnitude, Activation, Taylor, Hessian)}
-"""Those that weights, activations and gradients tell; `scores.SCORES` has one that is learnt beside them."""
+"""Scores from weights, activations and gradients; `scores.SCORES` adds one from learnt gates."""

@@ -1,6 +1,6 @@
-"""What a network begins with of its parent: some of the blocks (TinyCLIP, arXiv:2309.12314), under which names.
+"""Initial weights from a parent: select some of its blocks (TinyCLIP, arXiv:2309.12314), and rename parameters.
 
-The leading channels and heads of the blocks are what a supernet gives its smaller networks anyway.
+A supernet already gives its smaller networks the leading channels and heads of each block.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from supernets.errors import SupernetError
 
 
 def evenly(blocks: int, kept: int) -> list[int]:
-    """The numbers of ``kept`` blocks of ``blocks``, spread evenly from the first: block i is floor(i * blocks / kept).
+    """Return the indices of ``kept`` of ``blocks`` blocks, evenly spaced from the first: floor(i * blocks / kept).
 
-    12 to 6 gives 0, 2, 4, 6, 8, 10, as published. There the step is rounded down before it is multiplied, so 12 to 5
-    gives 0, 2, 4, 6, 8 and nothing of the last third; here it is 0, 2, 4, 7, 9.
+    12 to 6 gives 0, 2, 4, 6, 8, 10, as published. The published rule rounds the step down before it multiplies, so
+    12 to 5 would give 0, 2, 4, 6, 8 and none of the last third; this function gives 0, 2, 4, 7, 9.
 
     Raises:
-        SupernetError: fewer blocks than are to be kept, or none.
+        SupernetError: ``kept`` is not from 1 to ``blocks``.
     """
     if not 1 <= kept <= blocks:
         raise SupernetError(f"kept = {kept} of {blocks} blocks: it must be from 1 to {blocks}")
@@ -28,12 +28,12 @@ def evenly(blocks: int, kept: int) -> list[int]:
 
 
 def with_blocks(state: Mapping[str, Tensor], kept: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """A state dict with some of the blocks below each prefix, numbered anew: ``init=`` of a shallower supernet.
+    """Return a state dict with only some blocks below each prefix, renumbered: ``init=`` of a shallower supernet.
 
         state = with_blocks(parent.state_dict(), {"encoder.layer": evenly(12, 6)})
 
     Raises:
-        SupernetError: a prefix has no numbered blocks, or not those.
+        SupernetError: a prefix has no numbered blocks, or lacks one of these.
     """
     found = dict(state)
     for prefix, numbers in kept.items():
@@ -55,15 +55,15 @@ def with_blocks(state: Mapping[str, Tensor], kept: Mapping[str, Sequence[int]]) 
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """A state dict under other names: ``init=`` where `one_of` holds what the parent has without alternatives.
+    """Return a state dict with renamed entries: ``init=`` where `one_of` adds alternatives to a module of the parent.
 
         init = renamed(parent.state_dict(), {"*.attn.": "*.attn.full."})  # layers.3.attn.q is layers.3.attn.full.q
 
-    Each key is how names begin, ``*`` standing for any text, and what takes the place of that, with the same text for
-    each ``*``. The first that fits a name counts; other names stay.
+    Each key is a prefix of names, in which ``*`` stands for any text; its value replaces the prefix and repeats the
+    text of each ``*``. The first key that matches a name applies; other names stay.
 
     Raises:
-        SupernetError: a key fits no name or has another number of ``*`` than its value, or two names become one.
+        SupernetError: a key matches no name or has another number of ``*`` than its value, or two names become one.
     """
     for old, new in names.items():
         if old.count("*") != new.count("*"):

@@ -1,7 +1,7 @@
-"""Automatic inheritance: gates on units and sublayers of the largest network, learnt under a limit on how much is open.
+"""Automatic inheritance: learn gates on units and sublayers of the largest network under a sparsity constraint.
 
-As in CoFi (arXiv:2204.00408) and TinyCLIP (arXiv:2309.12314): a task's loss and a penalty on what is open, whose
-multipliers ascend. What is learnt says in which order a supernet keeps its units, and how many of them.
+As in CoFi (arXiv:2204.00408) and TinyCLIP (arXiv:2309.12314), gates minimise the task's loss plus a penalty on open
+gates, whose Lagrange multipliers ascend. The learnt gates give the order of a supernet's units and the number to keep.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ COSTS = ("params", "macs")
 
 @dataclass(frozen=True)
 class GateConfig:
-    """How gates are learnt. Checked when it is made.
+    """Settings for learning gates, checked on construction.
 
     Raises:
-        SupernetError: naming the setting, its value and what it may be.
+        SupernetError: a setting is invalid; the message names it, its value and the rule.
     """
 
     sparsity: float = 0.5
-    """Share of what the gated parameters cost that is to be closed in the end."""
+    """Target share of the gated parameters' cost that is closed at the end."""
     steps: int = 200
     ramp: float = 0.5
-    """Share of the steps over which what is to be closed grows to `sparsity`."""
+    """Share of the steps over which the target grows linearly to `sparsity`."""
     lr: float = 0.02
-    """Of the logits, and of the two multipliers of the penalty, which ascends by them."""
+    """Learning rate of the logits, and of the two multipliers of the penalty, which ascend."""
     multiplier: float = 10.0
-    """What both multipliers begin as."""
+    """Initial value of both multipliers."""
     weights_lr: float = 0.0
-    """Highest learning rate of the network's own weights; 0 leaves them as they are, as they are in the supernet."""
+    """Peak learning rate of the network's own weights; 0 leaves the supernet's weights unchanged."""
     of: str = "params"
-    """What counts as cost, one of COSTS: parameters, or the multiply-accumulates of an example by them."""
+    """The cost, one of COSTS: parameters, or the multiply-accumulates of one example that involve parameters."""
     seed: int = 0
     checkpoint_every: int = 100
-    """Steps between checkpoints; 0: only at the end."""
+    """Steps between checkpoints; 0 writes only one, at the end."""
 
     def __post_init__(self) -> None:
         if self.of not in COSTS:
@@ -94,34 +94,34 @@ class GateConfig:
 
 
 def penalty(target: float, sparsity: Tensor, multipliers: Tensor) -> Tensor:
-    """l1 [t - s]+ + l2 [t - s]+^2, s being the expected sparsity; to close more than is asked costs nothing."""
+    """Return l1 [t - s]+ + l2 [t - s]+^2 with the expected sparsity s; a sparsity above the target t costs nothing."""
     excess = (target - sparsity).clamp(min=0)
     return multipliers[0] * excess + multipliers[1] * excess.square()
 
 
 @dataclass(frozen=True)
 class Gates:
-    """What was learnt. As a score it puts the units in order: ``sort_units(supernet, task, by=gates)``."""
+    """Learnt gates. They serve as a score to sort units: ``sort_units(supernet, task, by=gates)``."""
 
     gates: tuple[Gate, ...]
     logits: tuple[Tensor, ...]
     sparsity: float
-    """The share of what the gated parameters cost that is expected to be closed."""
+    """The expected closed share of the gated parameters' cost."""
     prices: Prices | None = None
-    """Of the parameters' entries; None where each costs one."""
+    """The cost of an entry of each parameter; None means 1 each."""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
-    """Of the largest network's parameters."""
+    """The shapes of the largest network's parameters."""
 
     @property
     def masks(self) -> list[Tensor]:
-        """0 or 1 for each unit: as many are open as are expected to be, those with the highest logits; one at least of
-        every group."""
+        """0 or 1 for each unit. The units with the highest logits are open, as many as the expected number of open
+        gates (rounded), and at least one in every group."""
         return [
             _closed(own, least=int(gate.group is not None)) for gate, own in zip(self.gates, self.logits, strict=True)
         ]
 
     def __call__(self, group: Group, calibration: Calibration) -> Tensor:
-        """The logits of a group's units; zeros, which leave the order as it is, where it was not gated."""
+        """Return the logits of a group's units; zeros, which keep the order, for a group without gates."""
         found = [
             own
             for gate, own in zip(self.gates, self.logits, strict=True)
@@ -130,8 +130,10 @@ class Gates:
         return found[0] if found else torch.zeros(group.units)
 
     def kept(self, shapes: Mapping[str, Shape]) -> float:
-        """What of a network of these shapes is expected to be open, once units are in this order; all that no gate is
-        on is open."""
+        """Return the expected open cost of a network with these parameter shapes, once units are in this order.
+
+        Parameters without a gate count as open.
+        """
         opened, gated = [], dict[str, set[int]]()
         for gate, own in zip(self.gates, self.logits, strict=True):
             chances = torch.sort(probability_open(own.double()), descending=True).values
@@ -154,9 +156,9 @@ class Gates:
         return free + float(expected_size({**absent, **cut}, self.gates, opened, there))
 
     def fitting(self, supernet: Supernet) -> Architecture:
-        """The architecture whose sizes are nearest to how many units are open, of each choice for itself.
+        """Return the architecture whose sizes are nearest to the numbers of open units, chosen for each choice alone.
 
-        Sublayers have no choice of their own here: their gates say which layers to leave out.
+        Gates of sublayers do not affect it: they only tell which layers can be removed.
         """
         largest, groups = supernet.space.largest(), [gate.group for gate in self.gates if gate.group is not None]
         chosen = largest.to_dict()
@@ -176,7 +178,7 @@ def _closed(logits: Tensor, least: int) -> Tensor:
 
 
 def _options(supernet: Supernet, gate: Gate, slot: str) -> dict[int, Any]:
-    """By how many units the largest network has with each option of a choice, the option."""
+    """Return the options of a choice by the number of units that the largest network has with each."""
     part = gate.parts[0]
     unit = part.size // gate.units
     return {
@@ -206,21 +208,21 @@ def learn_gates(
     norms: bool = False,
     directory: Path | str | None = None,
 ) -> Gates:
-    """Learn which units of the largest network to keep, by the task's loss and a penalty on what is open.
+    """Learn which units of the largest network to keep, with the task's loss and a penalty on open gates.
 
-    With `config.weights_lr` its weights are trained in the same steps and put into the supernet. The task may be taught
-    (`Distilled`), by the affinities of TinyCLIP or, layer by layer, as in CoFi, by ``Hidden(nearest(...))``; hidden
-    states must be as wide as the parent's, for there is no map between them.
+    With `config.weights_lr` above 0, the same steps train the network's weights and store them in the supernet. The
+    task may be `Distilled`, with the affinities of TinyCLIP or, layer by layer as in CoFi, with
+    ``Hidden(nearest(...))``; hidden states must be as wide as the parent's, because no projection is learnt here.
 
     Args:
-        sublayers: name patterns of modules whose output adds to a residual stream: `sublayer_gates`.
-        norms: whether groups that norms average over are gated too: `unit_gates`.
-        directory: for checkpoints; a course that was stopped goes on there, and ends as one never stopped.
+        sublayers: name patterns of modules whose output is added to a residual stream: `sublayer_gates`.
+        norms: whether to gate also the groups over which norms average: `unit_gates`.
+        directory: directory for checkpoints; an interrupted run resumes from it, with the same result.
 
     Raises:
-        SupernetError: nothing can be gated, or nothing of it costs anything.
-        CheckpointError: the directory holds another course.
-        CompressionError: a loss is no finite number.
+        SupernetError: nothing can be gated, or no gated parameter has a cost.
+        CheckpointError: the directory holds another run.
+        CompressionError: a loss is not finite.
     """
     config = config or GateConfig()
     gates, shapes, prices = gates_of(supernet, task, config, sublayers, norms)
@@ -231,10 +233,10 @@ def learn_gates(
 def gates_of(
     supernet: Supernet, task: Task, config: GateConfig, sublayers: Sequence[str], norms: bool
 ) -> tuple[list[Gate], dict[str, Shape], Prices | None]:
-    """What can be gated, the shapes of the largest network's parameters, and the prices of their entries.
+    """Return the possible gates, the shapes of the largest network's parameters, and the prices of their entries.
 
     Raises:
-        SupernetError: there is nothing, or nothing that costs anything.
+        SupernetError: nothing can be gated, or no gated parameter has a cost.
     """
     example, largest = task.example(2), supernet.extract(supernet.space.largest(), apart=True)
     groups, _ = coupled(Networks(supernet, example))
@@ -252,7 +254,7 @@ def gates_of(
 
 
 class _Learning:
-    """One course of gates, and of the weights of a copy of the largest network where they learn too."""
+    """One run that learns gates and, with `weights_lr`, the weights of a copy of the largest network."""
 
     def __init__(
         self,
@@ -346,7 +348,7 @@ class _Learning:
 
 
 class _Gated(nn.Module):
-    """A network with some of its parameters replaced; its modules have the network's own names."""
+    """Runs a network with some parameters replaced; its modules keep the network's names."""
 
     def __init__(self, network: nn.Module, values: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Structured pruning by learnt masks: from a trained supernet and limits to one architecture of its space.
 
-As in CoFi (arXiv:2204.00408): masks on units (heads, hidden units, channels) and on whole sublayers are learnt together
-under a limit on what is expected to be open, while a parent may teach. Then units are put in the order of their masks,
-so that those which masks keep are the leading ones, and the architecture is taken that keeps most of what is expected
-to be open under the limits. What comes out is an ordinary network of the space, and its weights are the supernet's.
+As in CoFi (arXiv:2204.00408), the method learns masks on units (heads, hidden units, channels) and on whole sublayers
+together under a limit on their expected size, optionally with distillation. It then sorts the units by their masks, so
+that the kept ones come first, and selects the architecture that keeps the largest expected open part under the limits.
+The result is an ordinary network of the space with the supernet's weights.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from supernets.supernet import Supernet
 from supernets.tasks import Task
 
 LEAST, MOST = 0.01, 0.95
-"""Of what masks count: so much at least, and at most, is to be closed. What a limit asks for beyond that, choices give
-that no mask is on."""
+"""Least and greatest target share of the masked cost to close. Choices without masks must meet the rest of a limit."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was learnt, and the architecture that follows from it."""
+    """The learnt gates, the sorted units, and the selected architecture."""
 
     arch: Architecture
     gates: Gates
@@ -36,7 +35,7 @@ class Pruned:
 
 
 def counted(supernet: Supernet, task: Task) -> Costs:
-    """Parameters and multiply-accumulates of a network, exactly."""
+    """Return a function that counts the parameters and multiply-accumulates of a network exactly."""
     example = task.example()
 
     def costs(arch: Architecture) -> dict[str, float]:
@@ -57,22 +56,22 @@ def prune(
     norms: bool = False,
     directory: Path | str | None = None,
 ) -> Pruned:
-    """Learn masks that close what a limit asks for, sort the supernet by them, and choose the architecture.
+    """Learn masks that close the share a limit requires, sort the supernet by them, and choose the architecture.
 
-    A limit on parameters or multiply-accumulates, the first there is, says what share is to be closed; where there is
-    none, `config.sparsity` does. All limits are kept by the architecture.
+    The first limit on parameters or multiply-accumulates sets the share to close; without one, `config.sparsity` does.
+    The architecture meets all limits.
 
     Args:
-        limits: the most of each cost, as ``{"macs": 1e6}``.
-        costs: what limits are on; None is `counted`. Predicted latencies may stand beside.
-        sublayers, norms, directory: as of `learn_gates`.
+        limits: the upper bound of each cost, as ``{"macs": 1e6}``.
+        costs: computes the costs that limits bound, such as predicted latencies; None means `counted`.
+        sublayers, norms, directory: see `learn_gates`.
 
     Raises:
-        FitError: the limits cannot be met; nothing is learnt then.
+        FitError: the limits cannot be met; the check precedes the learning.
         SupernetError: as `learn_gates` and `sort_units`.
     """
     costs = lru_cache(maxsize=None)(costs or counted(supernet, task))
-    fitted(supernet, lambda arch: 0.0, costs, limits)  # what cannot be met is said before anything is learnt
+    fitted(supernet, lambda arch: 0.0, costs, limits)  # fail before learning if the limits cannot be met
     config = _aimed(supernet, task, limits, config or GateConfig(), costs, sublayers, norms)
     gates = learn_gates(supernet, task, config, sublayers=sublayers, norms=norms, directory=directory)
     arch = left_by(gates, supernet, costs, limits)
@@ -80,7 +79,7 @@ def prune(
 
 
 def left_by(gates: Gates, supernet: Supernet, costs: Costs, limits: Mapping[str, float]) -> Architecture:
-    """The architecture under limits that keeps most of what masks are expected to leave open, once units are sorted.
+    """Return the architecture within the limits that keeps the largest expected open part, once units are sorted.
 
     Raises:
         FitError: the limits cannot be met.
@@ -101,7 +100,7 @@ def _aimed(
     sublayers: Sequence[str],
     norms: bool,
 ) -> GateConfig:
-    """The settings with the share that the first limit on what masks count asks to be closed."""
+    """Return the settings with the sparsity that the first limit on a cost in COSTS requires."""
     name = next((name for name in limits if name in COSTS), None)
     if name is None:
         return config

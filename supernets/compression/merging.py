@@ -1,9 +1,9 @@
-"""Convolutions in a row as one: with nothing between them but batch norm, they are linear.
+"""Merge consecutive convolutions into one: with only batch norm between them, their composition is linear.
 
     y = W2 * (W1 * x + b1) + b2 = W * x + b,   W = W2 * W1 of kernel k1 + s1 (k2 - 1),   b = b2 + sum of W2 b1
 
-Equal to rounding, borders too, as long as no zeros are put between the two (arXiv:2301.12187). With strides the kernel
-of the second is spread by that of the first, and strides multiply.
+The two agree up to rounding, borders included, as long as nothing pads between them (arXiv:2301.12187). The stride of
+the first convolution dilates the kernel of the second, and strides multiply.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch.nn.modules.conv import _ConvNd
 from supernets.errors import CompressionError
 
 Sizes = tuple[int, ...]
-"""One number for each spatial axis."""
+"""One number per spatial axis."""
 
 CONVOLUTIONS: dict[type[_ConvNd], Callable[..., Tensor]] = {
     nn.Conv1d: F.conv_transpose1d,
     nn.Conv2d: F.conv_transpose2d,
     nn.Conv3d: F.conv_transpose3d,
 }
-"""What can be merged; the adjoint of each multiplies kernels."""
+"""Convolutions that can be merged, each with its adjoint, which multiplies kernels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Kernel:
         return tuple(self.weight.shape[2:])
 
     def then(self, other: Kernel) -> Kernel:
-        """This one, then the other, of as many groups as both can be cut into: dense after depthwise is dense."""
+        """Return this kernel followed by the other, with gcd(groups) groups: dense after depthwise is dense."""
         groups = math.gcd(self.groups, other.groups)
         first, second = self._grouped(groups), other._grouped(groups)
         product = CONVOLUTIONS[self.kind]
@@ -61,14 +61,14 @@ class Kernel:
         return Kernel(self.kind, weight, other.bias + passed, stride, groups)
 
     def plus(self, other: Kernel, margin: Sizes) -> Kernel:
-        """The sum of both on one input, of the other without `margin` places of its output on each side."""
+        """Return the sum of both on one input, with `margin` output positions cropped on each side of the other."""
         groups = math.gcd(self.groups, other.groups)
         around = [n * stride for n, stride in zip(margin, other.stride, strict=True)]
         weight = self._grouped(groups) + F.pad(other._grouped(groups), both_sides(around))
         return replace(self, weight=weight, bias=self.bias + other.bias, groups=groups)
 
     def _grouped(self, groups: int) -> Tensor:
-        """The weight of the same convolution with fewer groups: zeros where there was nothing."""
+        """Return the weight of the same convolution with fewer groups, with zeros for the new connections."""
         joined = self.groups // groups
         inputs = self.weight.shape[1]
         out = len(self.weight) // self.groups
@@ -80,7 +80,7 @@ class Kernel:
         return dense
 
     def convolution(self, like: Tensor) -> _ConvNd:
-        """As a module that does not pad, with the type and device of a tensor."""
+        """Return a module without padding, with the dtype and device of a tensor."""
         out, inputs = self.weight.shape[0], self.weight.shape[1] * self.groups
         settings: dict[str, Any] = {"stride": self.stride, "groups": self.groups}
         made = self.kind(inputs, out, self.sizes, **settings, device=like.device, dtype=like.dtype)
@@ -91,14 +91,14 @@ class Kernel:
 
 
 def identity(like: _ConvNd) -> Kernel:
-    """What the input of a convolution is: kernels of 1 that hand each channel on."""
+    """Return the identity on the input of a convolution: depthwise kernels of size 1 and value 1."""
     channels, axes = like.in_channels, len(like.kernel_size)
     weight = like.weight.new_ones(channels, 1, *[1] * axes, dtype=torch.float64)
     return Kernel(_kind(like), weight, weight.new_zeros(channels), (1,) * axes, channels)
 
 
 def folded(convolution: _ConvNd, norm: _BatchNorm | None = None) -> Kernel:
-    """A convolution with the batch norm behind it, as that is in evaluation.
+    """Return a convolution with the following batch norm folded in, as it is in evaluation mode.
 
     Raises:
         CompressionError: the batch norm keeps no statistics.
@@ -121,10 +121,10 @@ def folded(convolution: _ConvNd, norm: _BatchNorm | None = None) -> Kernel:
 
 
 def padding_of(convolution: _ConvNd) -> Sizes:
-    """Zeros on each side of each axis; checks that there is nothing about a convolution that is not merged.
+    """Return the number of zeros on each side of each axis, after a check that the convolution can be merged.
 
     Raises:
-        CompressionError: it is transposed or of a class of its own, dilated, or pads otherwise.
+        CompressionError: the convolution is transposed, of another class, dilated, or has another kind of padding.
     """
     _kind(convolution)
     if any(step != 1 for step in convolution.dilation):
@@ -145,7 +145,10 @@ def padding_of(convolution: _ConvNd) -> Sizes:
 
 
 def total_padding(paddings: Sequence[Sizes], strides: Sequence[Sizes]) -> Sizes:
-    """Zeros in front of several convolutions that give outputs as large as zeros before each: sum of p_l prod s_<l."""
+    """Return the padding before the first convolution that replaces the padding of each: sum of p_l prod s_<l.
+
+    The outputs keep their size.
+    """
     total, scale = [0] * len(paddings[0]), [1] * len(paddings[0])
     for padding, stride in zip(paddings, strides, strict=True):
         total = [sum_ + p * s for sum_, p, s in zip(total, padding, scale, strict=True)]
@@ -154,7 +157,7 @@ def total_padding(paddings: Sequence[Sizes], strides: Sequence[Sizes]) -> Sizes:
 
 
 def both_sides(sizes: Sequence[int]) -> list[int]:
-    """As `F.pad` wants them: the last axis first."""
+    """Return the sizes as `F.pad` expects them, last axis first."""
     return [size for size in reversed(sizes) for _ in range(2)]
 
 

@@ -1,4 +1,4 @@
-"""The chain that modules of a network make, by their names, and a network with another in its place."""
+"""Read named modules of a network as a chain, and put another chain in their place."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from supernets.errors import CompressionError
 
 
 def chain_of(network: nn.Module, names: Sequence[str], example: Tensor) -> Chain:
-    """The chain of the modules with these names, in the order they run.
+    """Return the chain of the modules with these names, in the order they run.
 
-    Where a network adds shortcuts between them by itself, give their modules to `Chain.read`, which adds them in its
-    stead, and put the chain where the network has the whole block.
+    A network whose own `forward` adds shortcuts between the modules needs another way: pass the modules and shortcuts
+    to `Chain.read`, which adds the shortcuts itself, and put the chain in place of the whole block.
 
     Args:
-        example: an input of the network, on which it must give the same with the chain in place.
+        example: an input of the network, which checks that the network with the chain computes the same outputs.
 
     Raises:
-        CompressionError: there is no such module, the network runs others between them or in another order, or as
-            `Chain.read`.
+        CompressionError: a name has no module, the network runs other modules between them or in another order, or
+            `Chain.read` raises it.
     """
     chain = Chain.read([_named(network, name) for name in names])
     with torch.no_grad():
@@ -41,7 +41,7 @@ def chain_of(network: nn.Module, names: Sequence[str], example: Tensor) -> Chain
 
 
 def placed(network: nn.Module, names: Sequence[str], chain: nn.Module) -> nn.Module:
-    """A copy of the network that runs the chain in place of the modules with these names."""
+    """Return a copy of the network that runs the chain in place of the modules with these names."""
     found = copy.deepcopy(network)
     for name in names:
         _named(found, name)

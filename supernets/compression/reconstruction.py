@@ -1,10 +1,10 @@
-"""Layers of a network cut out of a trained one, fitted to what the trained one's layers compute on calibration data.
+"""Fit the layers of a network, extracted from a trained one, to the outputs of the trained layers on calibration data.
 
-Units that a network lacks leave their share of every sum behind. The layers are walked in the order in which they run:
-each gets the weights for which, from what the network itself gives it by then, its outputs come nearest to those of the
-parent's layer at the units that the network keeps, in least squares. That is the reconstruction of channel pruning (He,
-Zhang, Sun, ICCV 2017, arXiv:1707.06168, section 3.1) and of ThiNet (Luo, Wu, Lin, ICCV 2017, arXiv:1707.06342, section
-3.2), without their choice of channels, over layers of any kind that multiply by a matrix.
+Removed units take their share of every sum with them. The method visits the layers in execution order and refits each
+by least squares: given the inputs that the network itself then produces, the layer's outputs should match those of the
+parent's layer at the units that the network keeps. This is the reconstruction of channel pruning (He, Zhang, Sun, ICCV
+2017, arXiv:1707.06168, section 3.1) and of ThiNet (Luo, Wu, Lin, ICCV 2017, arXiv:1707.06342, section 3.2), without
+their selection of channels, for every kind of layer that multiplies by a matrix.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from supernets.tasks import Task, to_device
 from supernets.views import tensors
 
 NUM_BATCHES = 16
-"""For calibration, of which a quarter judges."""
+"""Default number of calibration batches; a quarter of them is held out to judge the fit."""
 RIDGE = 1e-3
-"""What it costs to leave the weights that a layer has, as a share of the mean square of its inputs."""
+"""Ridge penalty on changes to a layer's weights, relative to the mean square of its inputs."""
 OTHER_ROWS = "it runs on other inputs than in the parent"
 Work = Callable[[], Any]
 _LEAST = 1e-300
-_AT_ONCE = 64  # examples of which the patches of a convolution are in memory together
+_AT_ONCE = 64  # examples whose convolution patches are in memory together
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """One layer: the squared distance from what it should give, over that of the latter from 0, on held-out batches."""
+    """The result for one layer: squared errors on held-out batches, relative to the squared target."""
 
     name: str
     summed: bool
-    """Whether what it should give is told by the sum in which its output goes, else by its output."""
+    """Whether the target is the sum to which the output is added; otherwise it is the output itself."""
     before: float
     after: float
-    """With the fitted weights; they are kept where it is less than before."""
+    """The error with the fitted weights, which stay only if it is below `before`."""
 
     @property
     def kept(self) -> bool:
@@ -61,14 +61,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What was done to the layers of a network."""
+    """The results for all layers of a network."""
 
     layers: tuple[Fitted, ...]
     left: tuple[tuple[str, str], ...]
-    """Layers that stay as they were, and why."""
+    """Unchanged layers, and the reason."""
 
     def table(self) -> str:
-        """One line a layer, then what was left alone."""
+        """Return one line per layer, then the unchanged layers."""
         kept = sum(one.kept for one in self.layers)
         lines = [f"reconstructed: {kept} of {len(self.layers)} layers, by their distance from what the parent's give"]
         for one in self.layers:
@@ -80,12 +80,12 @@ class Reconstructed:
 def reconstructed(
     supernet: Supernet, arch: Architecture, task: Task, batches: int = NUM_BATCHES, seed: int = 0
 ) -> tuple[nn.Module, Reconstructed]:
-    """The network of an architecture, its layers fitted to those of the largest network, with what was done to them.
+    """Return the network of an architecture, its layers fitted to those of the largest network, and the results.
 
-    Its batch norm keeps the statistics of the largest network, which want to be calibrated.
+    Batch norm keeps the statistics of the largest network; calibrate it afterwards.
 
     Args:
-        batches: training batches of the task to fit and to judge by.
+        batches: number of training batches of the task, to fit and to judge the fit.
 
     Raises:
         CompressionError: see `reconstruct`.
@@ -96,7 +96,7 @@ def reconstructed(
 
 
 def kept_units(supernet: Supernet, arch: Architecture, network: nn.Module) -> dict[str, Tensor]:
-    """By the name of each layer that multiplies by a matrix, which of the largest one's outputs a network keeps."""
+    """Return which outputs of the largest network's layer a network keeps, by name of each matrix layer."""
     survey = supernet.survey
     found = {}
     skeleton, largest = (build_skeleton(supernet.plan.build, one) for one in (arch, supernet.space.largest()))
@@ -130,20 +130,19 @@ def reconstruct(
     kept: Mapping[str, Tensor] | None = None,
     ridge: float = RIDGE,
 ) -> Reconstructed:
-    """Fits the layers of a network to those of the same name of its parent, in place; in evaluation mode.
+    """Fit the layers of a network, in place, to the parent's layers of the same name. Both go to evaluation mode.
 
-    Weights and biases of layers that multiply by a matrix change, and nothing else: tied weights, computed ones and
-    convolutions by groups are left as they are. A layer's new weights are kept where they bring it nearer to the parent
-    on the last quarter of the batches, which they are not fitted to. Of batch norm, the statistics want to be
-    calibrated afterwards.
+    Only the weights and biases of layers that multiply by a matrix change; tied weights, computed weights and grouped
+    convolutions stay. A layer keeps its new weights if they reduce its error on the last quarter of the batches, which
+    the fit does not use. Calibrate batch norm afterwards.
 
     Args:
-        batches: of the task, on its device; at least two.
-        kept: the parent's units that each layer keeps, by its name; where there is none, the leading ones.
+        batches: at least two batches of the task, on the network's device.
+        kept: the parent's units that each layer keeps, by the layer's name; a missing entry means the leading ones.
         ridge: see `RIDGE`.
 
     Raises:
-        CompressionError: too few batches, a ridge below 0, or layers that compute what is no finite number.
+        CompressionError: fewer than two batches, a ridge below 0, or a layer computes non-finite values.
     """
     if len(batches) < 2:
         raise CompressionError(f"batches = {len(batches)}: give 2 or more, one to fit and one to judge by")
@@ -182,7 +181,7 @@ def reconstruct(
 
 
 def _layers(network: nn.Module, parent: nn.Module) -> tuple[list[str], list[tuple[str, str]]]:
-    """The names of layers that can be fitted, and of others why not."""
+    """Return the names of layers that can be fitted, and the other layers with the reason."""
     owned = Counter(id(tensor) for tensor in tensors(network).values())
     theirs = dict(parent.named_modules())
     names, left = [], []
@@ -208,11 +207,12 @@ def _layers(network: nn.Module, parent: nn.Module) -> tuple[list[str], list[tupl
 def _walk(
     networks: Sequence[nn.Module], names: Sequence[str], works: Sequence[Sequence[Work]]
 ) -> tuple[dict[str, bool], list[tuple[str, str]]]:
-    """Of these layers those that run once in every pass, on as many rows in both networks, in the order in which they
-    are fitted, with whether their outputs are only added to something; and of others why not.
+    """Return the layers to fit, in order, each with whether its output is only added to something, and the others.
+
+    A layer to fit runs once in every pass, on the same number of rows in both networks. The others come with a reason.
 
     Raises:
-        CompressionError: one computes what is no finite number.
+        CompressionError: a layer computes non-finite values, or no layer reads any data.
     """
     runs = [[_looked(own, names, work) for work in those] for own, those in zip(networks, works, strict=True)]
     every = list(chain(*runs))
@@ -237,12 +237,12 @@ def _walk(
 
 @dataclass
 class _Run:
-    """What a pass has shown."""
+    """Observations of one pass."""
 
     order: list[tuple[str, bool]]
     otherwise: set[str]
     rows: dict[str, tuple[int, ...]]
-    """The shape of each layer's output without its features."""
+    """The shape of each layer's output without the feature axis."""
 
 
 def _looked(network: nn.Module, names: Sequence[str], work: Work) -> _Run:
@@ -269,11 +269,11 @@ def _check(tensor: Tensor, name: str) -> None:
 def _fit(
     name: str, layer: nn.Module, pairs: Sequence[_Pair], units: Tensor | None, judged: int, ridge: float
 ) -> Fitted:
-    """Gives a layer the weights that fit, or leaves it as it is.
+    """Fit the weights of one layer; restore the old ones if the held-out error does not fall.
 
-    With X the inputs, a row an output position and a column of ones for the bias, and R what is wanted beyond the
-    layer's outputs, the change D of its weights solves (X'X + ridge m I) D = X'R, where m is the mean of the diagonal
-    of X'X: the minimum of |XD - R|^2 + ridge m |D|^2.
+    Let X be the inputs, one row per output position with a column of ones for the bias, and R the residual between the
+    target and the layer's outputs. The change D of the weights solves (X'X + ridge m I) D = X'R, where m is the mean
+    of the diagonal of X'X: the minimum of |XD - R|^2 + ridge m |D|^2.
     """
     products = sums = torch.zeros((), dtype=torch.float64)
     for pair in pairs[:-judged]:
@@ -304,14 +304,17 @@ def _fit(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Passes of both networks on one batch, behind the same layer."""
+    """The passes of both networks on one batch, stopped after the same layer."""
 
     own: Stop
     theirs: Stop
 
     def beyond(self, layer: nn.Module, units: Tensor | None) -> Tensor:
-        """What the layer should give beyond what it gives: the parent's outputs at the units that it has; where they
-        are added to something, that by which the sum becomes the parent's, so that errors made before do not add up."""
+        """Return the residual: the parent's outputs at the kept units minus the layer's outputs.
+
+        Where the output is added to something, the target is the parent's sum, so that earlier errors do not
+        accumulate.
+        """
         axis = reads(layer)
         assert axis is not None
         index = torch.arange(self.own.made.shape[axis]) if units is None else units
@@ -319,11 +322,13 @@ class _Pair:
         found = self.theirs.made.index_select(axis, index) - self.own.made
         if self.own.rest is None or self.theirs.rest is None:
             return found
-        return found + (self.theirs.rest.index_select(axis, index) - self.own.rest)  # 0 where nothing is cut
+        return found + (
+            self.theirs.rest.index_select(axis, index) - self.own.rest
+        )  # this difference is 0 where nothing was removed
 
 
 def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
-    """Of (X'X + ridge m I) D = X'R the solution, the least one where there are several."""
+    """Return the solution of (X'X + ridge m I) D = X'R, the one of least norm if there are several."""
     mean = products.diagonal().mean()
     if not float(mean) > 0:
         return torch.zeros_like(sums)
@@ -331,20 +336,20 @@ def _solved(products: Tensor, sums: Tensor, ridge: float) -> Tensor:
     factor, fault = torch.linalg.cholesky_ex(products)
     if int(fault) == 0 and ridge > 0:
         return torch.cholesky_solve(sums, factor)
-    # gelsd takes any rank and runs on a CPU alone
+    # gelsd handles any rank but runs only on the CPU
     solution: Tensor = torch.linalg.lstsq(products.cpu(), sums.cpu(), driver="gelsd").solution
     return solution.to(sums.device)
 
 
 def _inputs(layer: nn.Module, given: Tensor) -> Tensor:
-    """(rows x inputs): what each output position is a sum over, with ones where there is a bias."""
+    """Return the terms of each output position's sum, (rows x inputs), with a column of ones if there is a bias."""
     x = _patches(layer, given) if isinstance(layer, nn.modules.conv._ConvNd) else given
     x = x.flatten(0, -2)
     return x if layer._parameters.get("bias") is None else torch.cat([x, x.new_ones(len(x), 1)], dim=1)
 
 
 def _patches(layer: nn.modules.conv._ConvNd, given: Tensor) -> Tensor:
-    """(N x positions x inputs) of a convolution over (N x channels x extents)."""
+    """Return the patches (N x positions x inputs) of a convolution over (N x channels x extents)."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(given, layer._reversed_padding_repeated_twice, mode=mode)
     for axis, (size, stride, dilation) in enumerate(
@@ -358,7 +363,7 @@ def _patches(layer: nn.modules.conv._ConvNd, given: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _add(layer: nn.Module, change: Tensor) -> None:
-    """Adds to a layer's weights and bias a change (inputs x outputs)."""
+    """Add a change (inputs x outputs) to a layer's weights and bias."""
     weight, bias = layer._parameters["weight"], layer._parameters.get("bias")
     assert weight is not None
     if bias is not None:

@@ -1,4 +1,4 @@
-"""The importance scores that have a name; `score` finds one by its text."""
+"""The importance scores by name; `score` parses one from text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from supernets.spelling import parse
 
 @dataclass(frozen=True)
 class LearntGates(Score):
-    """The logits of gates that are learnt while a growing share of parameters is closed (TinyCLIP, arXiv:2309.12314).
+    """The logits of gates, learnt while a growing share of parameters is closed (TinyCLIP, arXiv:2309.12314).
 
-    Of units that a norm averages over there are none: they keep their places.
+    Units over which a norm averages have no gates and keep their places.
     """
 
     sparsity: float = 0.5
-    """Share of the gated parameters to be closed in the end: about what small networks leave out."""
+    """Share of the gated parameters to close by the end: roughly the share that small networks drop."""
     steps: int = 200
     lr: float = 0.02
     name: ClassVar[str] = "gates"
@@ -31,7 +31,7 @@ class LearntGates(Score):
         self.config()
 
     def config(self, seed: int = 0) -> GateConfig:
-        """How these gates are learnt."""
+        """Return the settings for learning these gates."""
         return GateConfig(sparsity=self.sparsity, steps=self.steps, lr=self.lr, seed=seed)
 
     def __call__(self, group: Group, calibration: Calibration) -> Tensor:
@@ -45,9 +45,9 @@ SCORES: dict[str, type[Score]] = {**IN_CLOSED_FORM, LearntGates.name: LearntGate
 
 
 def score(text: str) -> Score:
-    """The score that a text names, such as ``taylor(batches=16)``.
+    """Return the score that a text names, such as ``taylor(batches=16)``.
 
     Raises:
-        SpellingError: listing what there is.
+        SpellingError: the text names no score or setting; the message lists the known ones.
     """
     return parse(text, SCORES, "importance score")

@@ -1,7 +1,7 @@
-"""Forward passes that stop at layers, so that networks and batches are walked side by side, one layer at a time.
+"""Forward passes that pause at layers, so that several networks and batches advance layer by layer in step.
 
-Each pass is a thread that runs only while it is told to go on; never do two run at once. What it costs is one forward
-pass of each network on each batch, and the memory of what a pass holds where it stands.
+Each pass is a thread that runs only between a call of `advance` and its next stop; two never run at once. The cost is
+one forward pass of each network on each batch, plus the memory that the paused passes hold.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from supernets.views import leaves
 
 @dataclass
 class Stop:
-    """A pass that stands behind a layer."""
+    """The state of a pass that is paused after a layer."""
 
     name: str
     given: Tensor
@@ -30,12 +30,12 @@ class Stop:
     made: Tensor
     """Its output."""
     rest: Tensor | None = None
-    """What the output is about to be added to, where the pass stands there."""
+    """The tensor to which the output is about to be added, if the pass is paused at that sum."""
 
 
 @contextmanager
 def watched(network: nn.Module, names: Collection[str]) -> Iterator[None]:
-    """Passes that run within stand still behind the layers with these names."""
+    """Make passes within this context pause after the layers with these names."""
     with ExitStack() as hooks:
         for name in names:
             handle = network.get_submodule(name).register_forward_hook(_watching(name))
@@ -52,16 +52,16 @@ def _watching(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tenso
 
 
 class Pass(threading.Thread):
-    """One forward pass, which stands still behind each watched layer until it is told to go on.
+    """One forward pass, which pauses after each watched layer until `advance`.
 
     Args:
-        summed: names of layers behind which it stands only where their output is added to something.
+        summed: names of layers for which the pass pauses only where their output is added to something.
     """
 
     def __init__(self, work: Callable[[], Any], summed: Collection[str] = ()) -> None:
         super().__init__(daemon=True)
         self.at: Stop | None = None
-        """Where it stands; None where it has not begun or has ended."""
+        """The current stop; None before the start and after the end."""
         self.uses = Uses(self)
         self.summed = summed
         self._work = work
@@ -70,7 +70,10 @@ class Pass(threading.Thread):
         self._anew = self._left = False
 
     def advance(self, anew: bool = False) -> Stop | None:
-        """Goes on to the next stop; `anew` runs the layer behind which it stands once more, whose weights changed.
+        """Continue to the next stop and return it; None at the end of the pass.
+
+        Args:
+            anew: run the layer of the current stop again first, because its weights changed.
 
         Raises:
             whatever the pass raises.
@@ -86,7 +89,7 @@ class Pass(threading.Thread):
         return self.at
 
     def leave(self) -> None:
-        """Ends the pass where it stands."""
+        """End the pass at its current stop."""
         if self.at is not None:
             self._left = True
             self._go.release()
@@ -106,12 +109,12 @@ class Pass(threading.Thread):
         self._there.release()
 
     def behind(self, layer: nn.Module, stop: Stop) -> Tensor | None:
-        """Stands behind a layer, now or where its output is added; returns its new output, if it has another."""
+        """Pause after a layer, now or where its output is added; return its new output, or None if unchanged."""
         self.uses.follow(layer, stop, keep=stop.name in self.summed)
         return None if stop.name in self.summed else self.stand(layer, stop)
 
     def stand(self, layer: nn.Module, stop: Stop) -> Tensor | None:
-        """Waits; returns what the layer gives now, if it is to run once more."""
+        """Wait for `advance`; return the layer's new output if it is to run again, else None."""
         self.at = stop
         self._there.release()
         self._go.acquire()
@@ -121,17 +124,17 @@ class Pass(threading.Thread):
 
 
 class _Left(BaseException):
-    """Ends a pass that nobody goes on with."""
+    """Ends an abandoned pass."""
 
 
 @dataclass
 class _Followed:
-    """An output of a layer, which is kept in memory only where the pass is to stand at its sum."""
+    """An output of a layer, kept in memory only if the pass is to pause at its sum."""
 
     name: str
     made: weakref.ref[Tensor]
     version: int
-    """Of the output, which grows when it is changed in place."""
+    """Version counter of the output, which in-place changes increase."""
     number: int
     kept: tuple[nn.Module, Stop] | None
 
@@ -142,19 +145,20 @@ class _Followed:
 
 
 class Uses(TorchFunctionMode):
-    """What becomes of the outputs of watched layers during a pass: added to something, or taken for something else."""
+    """Tracks whether outputs of watched layers are only added to something during a pass, or used otherwise."""
 
     def __init__(self, own: Pass) -> None:
         super().__init__()
         self.order: list[tuple[str, bool]] = []
-        """Layers as they ran; once more, with True, where their output was added to something of its shape."""
+        """Layers in execution order, with False; again with True where their output was added to a tensor of the same
+        shape."""
         self.otherwise: set[str] = set()
-        """Layers of whose output something else was made."""
+        """Layers whose output had another use."""
         self._own = own
         self._followed: dict[int, _Followed] = {}
 
     def follow(self, layer: nn.Module, stop: Stop, keep: bool) -> None:
-        """Follows the output of a layer that has run."""
+        """Track the output of a layer that has run."""
         self._followed[id(stop.made)] = _Followed(
             stop.name, weakref.ref(stop.made), stop.made._version, len(self.order), (layer, stop) if keep else None
         )
@@ -171,7 +175,7 @@ class Uses(TorchFunctionMode):
         found = func(*args, **given)
         made = {id(one) for one in leaves(found)}
         for one, own in mine.items():
-            if made - {one} or own.changed:  # dropout gives back what it takes
+            if made - {one} or own.changed:  # dropout in evaluation mode returns its input
                 self.otherwise.add(own.name)
         return found
 
@@ -180,7 +184,7 @@ class Uses(TorchFunctionMode):
         return own if own is not None and own.made() is one else None
 
     def _at_sum(self, own: _Followed, last: int, args: Sequence[Any]) -> Sequence[Any]:
-        """What is added, the output of the layer anew where its weights have changed."""
+        """Return the arguments of the sum, with the layer's new output if its weights have changed."""
         self.order.append((own.name, True))
         if own.kept is None:
             return args
@@ -192,7 +196,7 @@ class Uses(TorchFunctionMode):
 
 
 def _is_sum(func: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> bool:
-    """Whether a call adds two different tensors of one shape."""
+    """Return whether a call adds two different tensors of the same shape."""
     if getattr(func, "__name__", "") not in ("add", "add_") or len(args) != 2 or given:
         return False
     one, other = args

@@ -1,4 +1,4 @@
-"""Put the units of a supernet in order once, so that the leading part, which small networks keep, is the right part."""
+"""Sort the units of a supernet by importance, so that small networks, which keep the leading ones, keep the best."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from supernets.supernet import Supernet
 from supernets.tasks import Task, to_device
 
 Custom = Callable[[Group, Calibration], Tensor]
-"""A score of the user's own: importances (units,), the higher the earlier."""
+"""A custom score: importances (units,), where higher comes first."""
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """What was done to a supernet's units."""
+    """The result of sorting a supernet's units."""
 
     score: str
     groups: tuple[Group, ...]
     moved: tuple[int, ...]
-    """Of each group, how many units have another place."""
+    """The number of units in each group that changed place."""
     left: tuple[Left, ...]
-    """Elastic axes that stay as they were, and why."""
+    """Elastic axes that keep their order, and the reason."""
 
     def table(self) -> str:
-        """One line a group, then what was left alone."""
+        """Return one line per group, then the axes left alone."""
         total = sum(group.units for group in self.groups)
         lines = [f"sorted by {self.score}: {len(self.groups)} groups, {sum(self.moved):,} of {total:,} units moved"]
         for group, moved in zip(self.groups, self.moved, strict=True):
@@ -50,16 +50,17 @@ class Sorted:
 def sort_units(supernet: Supernet, task: Task, by: str | Score | Custom = "taylor") -> Sorted:
     """Reorder the shared weights in place, the most important unit of every coupled group first.
 
-    The largest network computes the same as before. Where its outputs are the units themselves, as an encoder's
-    embeddings are, they come in another order, provided that the task's loss is the same for them. A second call with
-    the same scores changes nothing.
+    The largest network computes the same function as before. If its output features are themselves units, as an
+    encoder's embeddings are, they are reordered too, provided that the task's loss does not depend on their order. A
+    second call with the same scores changes nothing.
 
     Args:
-        task: gives the batches that scores are computed on, and inputs to verify with.
-        by: a score by name, with settings where it has some, or a function of one's own.
+        task: provides the batches for scores and the inputs for verification.
+        by: a score by name, optionally with settings, or a custom function.
 
     Raises:
-        SupernetError: weights are not entangled; a score is no finite number or of another length; nothing is changed.
+        SupernetError: weights are not entangled, a score is not finite or has the wrong length, or outputs are not
+            finite. The weights then stay unchanged.
     """
     if not isinstance(supernet.sharing, Entangled):
         raise SupernetError(
@@ -79,7 +80,7 @@ def sort_units(supernet: Supernet, task: Task, by: str | Score | Custom = "taylo
 
 
 def _sorted(values: Mapping[str, Tensor], orders: Mapping[Group, Tensor]) -> dict[str, Tensor]:
-    """All tensors, their units in these orders."""
+    """Return all tensors with their units in these orders."""
     found = dict(values)
     for group, order in orders.items():
         found |= permuted(found, group.parts, order)
@@ -88,8 +89,11 @@ def _sorted(values: Mapping[str, Tensor], orders: Mapping[Group, Tensor]) -> dic
 
 @torch.no_grad()
 def _kept(networks: Networks, orders: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
-    """The orders that leave networks with their own weights what they compute. All do, for groups are verified on
-    random weights, unless something depends on values: what it is that must not move is then found one by one."""
+    """Return the orders that preserve what the networks compute with their actual weights.
+
+    Usually these are all orders, because groups were verified on random weights. If something depends on the values of
+    weights, the function tests the groups one by one.
+    """
     values = {name: exact(tensor) for name, tensor in networks.supernet.state_dict().items()}
     expected = networks.outputs(values)
     if not all(bool(torch.isfinite(output).all()) for own in expected for output in own):
@@ -112,7 +116,7 @@ def _kept(networks: Networks, orders: Mapping[Group, Tensor]) -> dict[Group, Ten
 
 @torch.no_grad()
 def _minds(supernet: Supernet, task: Task) -> Callable[[Tensor], bool]:
-    """Whether the loss of a batch changes with the order of the outputs' features."""
+    """Return a function that tells whether an order of the outputs' features changes the loss of a batch."""
     batch = to_device(task.batch(0, 0), supernet.device)
     outputs = task.outputs(supernet.extract(supernet.space.largest()).eval(), batch)
     before = float(task.loss(outputs, batch))
@@ -128,10 +132,10 @@ def _minds(supernet: Supernet, task: Task) -> Callable[[Tensor], bool]:
 
 
 def _order(group: Group, importance: Tensor) -> Tensor:
-    """Units from the most important on; equals keep their places.
+    """Return the indices of units by falling importance; ties keep their order.
 
     Raises:
-        CompressionError: as many numbers as units are wanted.
+        CompressionError: the importances are not one finite number per unit.
     """
     if importance.shape != (group.units,) or not bool(torch.isfinite(importance).all()):
         shape = tuple(importance.shape)

@@ -1,7 +1,7 @@
-"""Which permutations of units leave a supernet's networks what they compute, found on random weights in float64.
+"""Find the permutations of units that preserve what a supernet's networks compute, on random weights in float64.
 
-Trained weights can hide what depends on what: a layer scale of 1e-6 makes a whole branch vanish in the outputs. With
-random weights every dependence shows, and in float64 rounding is a million times smaller than anything that matters.
+Trained weights can hide dependences: a layer scale of 1e-6 makes a whole branch vanish in the outputs. Random weights
+expose every dependence, and in float64 the rounding error is a million times smaller than any relevant effect.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from supernets.supernet import Supernet
 from supernets.views import leaves
 
 TOLERANCE = 1e-9
-"""By how much outputs or gradients may differ, as a share of their largest, to count as equal."""
+"""Largest difference between outputs or gradients that count as equal, relative to their largest entry."""
 DRAWS = 3
-"""Of random weights: what one hides, as units that a ReLU holds at 0, the other may show."""
-_SCALES = (1.0, 0.3, 0.1)  # of random weights; smaller ones where outputs overflow
+"""Number of draws of random weights: a dependence hidden in one, such as by a ReLU at 0, may show in another."""
+_SCALES = (1.0, 0.3, 0.1)  # scales of random weights; smaller ones apply when outputs overflow
 Values = Mapping[str, Tensor]
 
 
 class Networks:
-    """Networks of a supernet that together show every stored tensor whole, run with whatever weights in float64.
+    """Networks of a supernet that together contain every stored tensor at full size, run in float64 on given weights.
 
     Args:
-        example: what networks take; two rows of it are enough.
+        example: inputs of the networks; two examples are enough.
     """
 
     def __init__(self, supernet: Supernet, example: Example) -> None:
@@ -49,7 +49,7 @@ class Networks:
 
     @cached_property
     def modules(self) -> dict[Architecture, nn.Module]:
-        """The largest network, then one for each tensor that those before it lack."""
+        """The largest network, then further ones until every stored tensor appears at full size."""
         archs, survey = [self.supernet.space.largest()], self.supernet.survey
         shown = {name for name, shape in survey.shapes.items() if survey.variants[0].shapes.get(name) == shape}
         for variant in survey.variants:
@@ -60,7 +60,7 @@ class Networks:
         return {arch: follow_weights(_in_float64(self.supernet.extract(arch, apart=True))).eval() for arch in archs}
 
     def outputs(self, values: Values) -> list[list[Tensor]]:
-        """What each network gives with some weights, all floating-point tensors of it."""
+        """Return the floating-point outputs of each network with the given weights."""
         with _Float64():
             return [self._run(module, values) for module in self.modules.values()]
 
@@ -71,7 +71,7 @@ class Networks:
         return [output for output in found if output.is_floating_point()]
 
     def _read(self, name: str, value: Tensor, own: Tensor) -> Tensor:
-        """What a network reads of a stored tensor."""
+        """Return the part of a stored tensor that a network reads."""
         axes, shape = self.supernet.survey.axes.get(name), tuple(own.shape)
         if shape == tuple(value.shape):
             return value
@@ -81,14 +81,14 @@ class Networks:
 
 
 class Symmetry:
-    """Compares networks of random weights before and after units have changed places.
+    """Compares networks with random weights before and after permutations of units.
 
     Args:
-        minds: whether it matters that features of the outputs (their last axis) come in an order (features,). None says
-            that it does.
+        minds: returns whether an order (features,) of the output features (the last axis) changes the loss. None means
+            always.
 
     Raises:
-        SupernetError: the networks give what is no finite number on the example.
+        SupernetError: the networks return non-finite values on the example.
     """
 
     def __init__(self, networks: Networks, parts: Sequence[Part], minds: Callable[[Tensor], bool] | None) -> None:
@@ -97,7 +97,7 @@ class Symmetry:
         self._sizes = {part.size for part in parts}
         self._buffers = {part.name for part in parts} - set(self.parameters)
         self.draws = [self._random(seed) for seed in range(DRAWS)]
-        """Weights without any two alike."""
+        """Draws of random weights, in which no two entries are equal."""
 
     def _random(self, seed: int) -> dict[str, Tensor]:
         state = self.networks.supernet.state_dict()
@@ -122,26 +122,26 @@ class Symmetry:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Those of the supernet, by name; what else has values is a buffer."""
+        """The supernet's parameters by name; all other tensors are buffers."""
         return self.networks.supernet.survey.shapes
 
     @cached_property
     def outputs(self) -> list[list[list[Tensor]]]:
-        """What each network gives with the weights of each draw."""
+        """The outputs of each network for each draw of weights."""
         with torch.no_grad():
             return [self.networks.outputs(values) for values in self.draws]
 
     @cached_property
     def reordering(self) -> bool:
-        """Whether features of the outputs may change places with units."""
+        """Whether output features may be reordered together with units."""
         sizes = {output.shape[-1] for own in self.outputs[0] for output in own if output.dim()}
         return any(not self.minds(torch.arange(size).flip(0)) for size in sizes & self._sizes)
 
     def holds(self, parts: Sequence[Part], units: int, *, exactly: bool = False) -> bool:
-        """Whether outputs stay what they are when units of some axes change places, at random, with every draw.
+        """Return whether outputs stay the same under a random permutation of the parts' units, for every draw.
 
         Args:
-            exactly: features of the outputs keep their places, also where nobody minds.
+            exactly: require the output features to keep their order, even if the loss does not depend on it.
         """
         return all(self._holds(draw, parts, units, exactly) for draw in range(DRAWS))
 
@@ -158,8 +158,10 @@ class Symmetry:
 
     @torch.enable_grad()
     def gradients(self, values: Values, wanted: Sequence[str]) -> Gradients:
-        """Of one number that all outputs of all networks enter, by tensor; where features of the outputs may change
-        places, all features enter it alike."""
+        """Return the gradients, by tensor, of one scalar that depends on all outputs of all networks.
+
+        If output features may be reordered, all of them enter the scalar with equal weight.
+        """
         learnt = {name: values[name].detach().requires_grad_(True) for name in wanted}
         generator, total = torch.Generator().manual_seed(0), torch.zeros((), dtype=torch.float64)
         for own in self.networks.outputs({**values, **learnt}):
@@ -174,7 +176,7 @@ class Symmetry:
 
 
 def twins(values: Values, parts: Sequence[Part], units: int) -> dict[str, Tensor]:
-    """The tensors of some parts, the first unit of every one made what the last is."""
+    """Return the tensors of some parts, where the first unit of each part becomes a copy of the last."""
     changed: dict[str, Tensor] = {}
     for part in parts:
         if part.name not in changed:
@@ -186,7 +188,7 @@ def twins(values: Values, parts: Sequence[Part], units: int) -> dict[str, Tensor
 
 
 def untwined(twinned: Values, part: Part, parts: Sequence[Part], units: int) -> dict[str, Tensor]:
-    """The tensor of a part whose first and last unit differ again, while those along its other axes stay twins."""
+    """Return the tensor of a part whose first and last units differ again, while its other axes keep their twins."""
     tensor = twinned[part.name]
     change = torch.zeros_like(tensor)
     first = part.entries(0, units).to(tensor.device)
@@ -198,21 +200,21 @@ def untwined(twinned: Values, part: Part, parts: Sequence[Part], units: int) -> 
 
 
 class Gradients:
-    """Of one number that all outputs enter, by tensor, and how they depend on the units of a part."""
+    """Gradients, by tensor, of a scalar that depends on all outputs; they show how outputs depend on units."""
 
     def __init__(self, found: Values) -> None:
         self._found = found
         self._rounding = 1e-13 * max((float(one.abs().max()) for one in found.values() if one.numel()), default=0.0)
 
     def reached(self, part: Part, units: int) -> int:
-        """On how many units of a part the outputs depend."""
+        """Return the number of units of a part on which the outputs depend."""
         if part.name not in self._found:
             return 0
         sizes = part.units_first(self._found[part.name], units).abs().amax(1)
         return int((sizes > self._rounding).sum())
 
     def alike(self, part: Part, units: int) -> bool:
-        """Whether the outputs depend on the first and on the last unit of a part alike."""
+        """Return whether the gradients of the first and the last unit of a part are equal; True without a gradient."""
         if part.name not in self._found:
             return True
         own = self._found[part.name]
@@ -228,7 +230,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def same(found: Sequence[Sequence[Tensor]], expected: Sequence[Sequence[Tensor]], index: Tensor | None = None) -> bool:
-    """Whether networks give the same outputs, or, with an index (features,), the same with their features moved."""
+    """Return whether networks have the expected outputs; with an index (features,), up to that feature order."""
     pairs = (pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True))
     return all(_close(one, other if index is None else _features(other, index)) for one, other in pairs)
 
@@ -239,12 +241,12 @@ def _features(output: Tensor, index: Tensor) -> Tensor:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """In float64 where it holds real numbers."""
+    """Return the tensor in float64 if it is floating-point, else unchanged."""
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _drawn(tensor: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-    """Of the shape of a parameter: matrices that keep variances, and vectors around 1, as norms want them."""
+    """Return random values of a parameter's shape: matrices that preserve variance, and vectors in [0.5, 1.5)."""
     if not tensor.is_floating_point():
         return tensor
     if tensor.dim() < 2:
@@ -256,7 +258,7 @@ def _drawn(tensor: Tensor, scale: float, generator: torch.Generator) -> Tensor:
 
 
 def _moved(buffer: Tensor, generator: torch.Generator) -> Tensor:
-    """A buffer with no two entries alike; what was positive, as variances are, stays so."""
+    """Return a buffer with random, distinct entries; a positive buffer, such as variances, stays positive."""
     if not buffer.is_floating_point():
         return buffer
     drawn = torch.rand(buffer.shape, generator=generator, dtype=torch.float64).to(buffer.device)
@@ -264,8 +266,11 @@ def _moved(buffer: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _in_float64(network: nn.Module) -> nn.Module:
-    """The network with float64 weights; experts of transformers run one by one, for their grouped kernel has no
-    float64. Their setting is in the model's configuration, which others may hold too, so the network gets its own."""
+    """Return the network with float64 weights.
+
+    Experts of transformers models run one by one, because their grouped kernel lacks float64. That setting is in the
+    model's configuration, which other models may share, so the function copies such a network first.
+    """
     grouped = [m for m in network.modules() if hasattr(m, "set_experts_implementation") and _experts(m) != "eager"]
     if grouped:
         network = copy.deepcopy(network)
@@ -280,7 +285,7 @@ def _experts(module: nn.Module) -> str:
 
 
 class _Float64(TorchFunctionMode):
-    """Computes in float64 where a model asks for float32 on the way, as norms and attention of transformers do."""
+    """Replaces casts to float32 by casts to float64: norms and attention of transformers models contain such casts."""
 
     def __torch_function__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is Tensor.float:

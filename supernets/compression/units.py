@@ -1,4 +1,4 @@
-"""Axes of stored tensors as units that can change places: one axis (`Part`), and axes that move together (`Group`)."""
+"""Axes of stored tensors as permutable units: one axis (`Part`), and axes that are permuted together (`Group`)."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from supernets.survey import Survey, Variant
 
 @dataclass(frozen=True)
 class Part:
-    """One axis of a stored tensor, in ``blocks`` fused blocks whose units change places alike."""
+    """One axis of a stored tensor, in ``blocks`` fused blocks with the same permutation of units."""
 
     name: str
     axis: int
     size: int
-    """Of the axis, all blocks together."""
+    """Length of the axis over all blocks."""
     blocks: int
     counts: frozenset[int]
-    """Numbers of units that cut a block so that every network reads whole ones."""
+    """Possible numbers of units in a block, such that every network reads whole units."""
     choices: tuple[str, ...]
-    """That decide how much of the axis a network reads; none where no network that was looked at reads less."""
+    """Choices that decide how much of the axis a network reads; empty if every surveyed network reads all of it."""
 
     def entries(self, unit: int, units: int) -> Tensor:
-        """(size / units,) positions along the axis that belong to one of so many units."""
+        """Return the positions along the axis, (size / units,), of one unit out of ``units``."""
         block = self.size // self.blocks
         within = unit * (block // units) + torch.arange(block // units)
         return (torch.arange(self.blocks)[:, None] * block + within).flatten()
 
     def index(self, order: Tensor) -> Tensor:
-        """(size,) where each entry of the axis comes from when units come in an order (units,)."""
+        """Return the source position of each entry of the axis, (size,), for an order of units (units,)."""
         block = self.size // self.blocks
         within = (order[:, None] * (block // len(order)) + torch.arange(block // len(order))).flatten()
         return (torch.arange(self.blocks)[:, None] * block + within).flatten()
 
     def units_first(self, tensor: Tensor, units: int) -> Tensor:
-        """(units, rest): the entries of ``tensor``, of the shape of the stored one, that belong to each unit."""
+        """Return the entries of each unit, (units, rest), in a tensor of the stored tensor's shape."""
         block = self.size // self.blocks
         cut = tensor.movedim(self.axis, 0).reshape(self.blocks, units, block // units, -1)
         return cut.transpose(0, 1).reshape(units, -1)
@@ -50,16 +50,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Group:
-    """Axes whose units change places together."""
+    """Axes whose units are permuted together."""
 
     parts: tuple[Part, ...]
     units: int
     outputs: bool = False
-    """Whether the features of the network's outputs change places with them, which the task's loss does not see."""
+    """Whether the features of the network's outputs are permuted too, to which the task's loss is invariant."""
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
-        """Those that decide how many units a network has."""
+        """The choices that decide how many units a network has."""
         return tuple(sorted({choice for part in self.parts for choice in part.choices}))
 
     @property
@@ -68,7 +68,7 @@ class Group:
 
 
 def permuted(values: Mapping[str, Tensor], parts: Sequence[Part], order: Tensor) -> dict[str, Tensor]:
-    """The tensors of some parts with their units in an order (units,)."""
+    """Return the tensors of some parts with their units in an order (units,)."""
     changed: dict[str, Tensor] = {}
     for part in parts:
         tensor = changed.get(part.name, values[part.name])
@@ -77,8 +77,11 @@ def permuted(values: Mapping[str, Tensor], parts: Sequence[Part], order: Tensor)
 
 
 def candidates(survey: Survey) -> list[Part]:
-    """The axes of stored floating-point tensors that may be reordered: those that choices move, and those of tensors
-    that the largest network lacks, whose smaller sizes no variant may have shown. Kernel axes keep their centre."""
+    """Return the axes of stored floating-point tensors that may be reordered.
+
+    These are the axes whose size depends on choices, and the axes of tensors that the largest network lacks, because
+    the survey may not include their smaller sizes. Centred kernel axes are excluded.
+    """
     found = [
         part
         for name, stored in _stored(survey).items()
@@ -88,13 +91,13 @@ def candidates(survey: Survey) -> list[Part]:
     ]
     moved = frozenset(count for part in found if part.choices for count in part.counts)
     lacking = [part for part in found if not part.choices and part.name not in _shapes(survey.variants[0])]
-    finest = {part: max(part.counts, default=1) for part in lacking}  # of an axis that may well be coupled to no other
+    finest = {part: max(part.counts, default=1) for part in lacking}  # the axis may be coupled to no other
     bounded = {part: replace(part, counts=part.counts & (moved | {finest[part]})) for part in lacking}
     return [own for part in found if (own := bounded.get(part, part)).counts and (part.choices or part in bounded)]
 
 
 def _parts(survey: Survey, name: str, axis: int, size: int) -> Iterator[Part]:
-    """One for each level of the grid that an axis is."""
+    """Yield one part for each level of the grid that an axis represents."""
     seen = [(variant.choice, _levels(survey, variant, name, axis)) for variant in _having(survey, name)]
     full = tuple(max(levels[at] for _, levels in seen) for at in range(len(seen[0][1])))
     for at, most in enumerate(full):
@@ -105,7 +108,7 @@ def _parts(survey: Survey, name: str, axis: int, size: int) -> Iterator[Part]:
 
 
 def _levels(survey: Survey, variant: Variant, name: str, axis: int) -> Shape:
-    """How many entries a network has at each level of an axis, the slowest first."""
+    """Return how many entries a network has at each level of an axis, slowest level first."""
     size = _shapes(variant)[name][axis]
     if name in survey.buffers:
         axes = survey.buffer_axes.get(name)
@@ -125,7 +128,7 @@ def _shapes(variant: Variant) -> dict[str, Shape]:
 
 
 def _stored(survey: Survey) -> dict[str, Shape]:
-    """Buffers beside the parameters of their module, in the model's order; whole numbers are left out."""
+    """Return the shapes of floating-point parameters and buffers, grouped by module in the model's order."""
     shapes = {name: shape for name, shape in survey.shapes.items() if survey.dtypes[name].is_floating_point}
     shapes |= {name: tuple(b.shape) for name, b in survey.buffers.items() if b.is_floating_point()}
     by_owner: dict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Learning from a parent: wrap a task, and whatever trains by it distils."""
+"""Distillation from a parent: wrap a task, and every training on that task distils."""
 
 from supernets.distillation.layers import DistillationError, Every, Mapped, Nearest, Observed, every, last, nearest
 from supernets.distillation.task import Distilled

@@ -1,6 +1,6 @@
-"""What a network says against what its parent says, as numbers that are 0 where they agree.
+"""Distances between what a network and its parent compute; each is 0 where they agree.
 
-The parent's side gets no gradient. N examples, T positions, d features; widths d may differ where it is said.
+The parent's side gets no gradient. N examples, T positions, d features; widths d must agree unless stated.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from supernets.losses import _wide as wide
 
 
 def divergence(outputs: Tensor, parent: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean over rows of T^2 KL(softmax(parent / T), softmax(outputs / T)), in nats; logits are (..., classes).
+    """Return the mean over rows of T^2 KL(softmax(parent / T), softmax(outputs / T)) in nats; logits (..., classes).
 
-    The factor keeps the gradient's size as T grows (arXiv:1503.02531, section 2.1). Where others divide by the number
-    of classes too, as DeiT does, their weight is as many times larger.
+    The factor T^2 keeps the gradient's scale as T grows (arXiv:1503.02531, section 2.1). Implementations that also
+    divide by the number of classes, such as DeiT's, need a weight that is larger by this number.
     """
     log_q = (wide(outputs) / temperature).log_softmax(-1)
     log_p = (wide(parent.detach()) / temperature).log_softmax(-1)
@@ -28,21 +28,20 @@ def divergence(outputs: Tensor, parent: Tensor, temperature: float = 1.0) -> Ten
 
 
 def cosine_distance(outputs: Tensor, parent: Tensor) -> Tensor:
-    """Mean over rows of 1 - cos, (..., d) both."""
+    """Return the mean over rows of 1 - cos; both are (..., d)."""
     return (1 - F.cosine_similarity(wide(outputs), wide(parent.detach()), dim=-1)).mean()
 
 
 def squared_error(outputs: Tensor, parent: Tensor) -> Tensor:
-    """Mean of squares over rows and features."""
+    """Return the mean squared difference over rows and features."""
     return (wide(outputs) - wide(parent.detach())).square().mean()
 
 
 def gram_error(hidden: Tensor, parent: Tensor) -> Tensor:
-    """Mean squared difference of the cosines between the positions of an example, (N, ..., d); widths d may differ.
+    """Return the mean squared difference of the cosines between positions of an example, (N, ..., d).
 
-    Of (N, d), which has none, between examples.
-
-    The hidden relation of MiniViT (arXiv:2204.07154).
+    Widths d may differ. Inputs (N, d) have no positions, so the cosines are between examples. This is the hidden
+    relation of MiniViT (arXiv:2204.07154).
     """
     return squared_error(_cosines(hidden), _cosines(parent))
 
@@ -54,7 +53,8 @@ def _cosines(hidden: Tensor) -> Tensor:
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:
-    """(..., n, d) and (..., m, d) to (..., n, m), in full precision: of cosines times 50, bfloat16 leaves little."""
+    """Return (..., n, m) from (..., n, d) and (..., m, d), without autocast: bfloat16 is too coarse for cosines *
+    50."""
     with torch.autocast(one.device.type, enabled=False):
         return one @ other.transpose(-1, -2)
 
@@ -62,11 +62,11 @@ def _products(one: Tensor, other: Tensor) -> Tensor:
 def relation_divergence(
     student: Sequence[Tensor], parent: Sequence[Tensor], between: Sequence[tuple[int, int]], heads: int = 1
 ) -> Tensor:
-    """Mean over pairs (i, j), heads and positions of KL(R_ij of the parent, R_ij of the student).
+    """Return the mean over pairs (i, j), heads and positions of KL(R_ij of the parent, R_ij of the student).
 
     R_ij = softmax(X_i X_j^T / sqrt(d)) is T x T, so widths may differ; X are queries, keys and values, each
-    (N, T, heads x d). MiniLM v2 (arXiv:2012.15828) and MiniViT (arXiv:2204.07154), whose cross-entropy is this and the
-    entropy of the parent's relations, a constant.
+    (N, T, heads x d). MiniLM v2 (arXiv:2012.15828) and MiniViT (arXiv:2204.07154) use the cross-entropy, which differs
+    only by a constant, the entropy of the parent's relations.
     """
     one, other = ([_heads(wide(x), heads) for x in side] for side in (student, parent))
     terms = [divergence(_scores(one[i], one[j]), _scores(other[i], other[j])) for i, j in between]
@@ -74,7 +74,7 @@ def relation_divergence(
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
-    """(N, T, heads * d) to (N, heads, T, d)."""
+    """Reshape (N, T, heads * d) to (N, heads, T, d)."""
     return x.view(*x.shape[:-1], heads, -1).transpose(-2, -3)
 
 
@@ -85,11 +85,11 @@ def _scores(queries: Tensor, keys: Tensor) -> Tensor:
 def affinity_divergence(
     student: tuple[Tensor, Tensor], parent: tuple[Tensor, Tensor], scale: float, parent_scale: float | None = None
 ) -> Tensor:
-    """Half of the mean KL over rows, and half of that over columns, of affinities A = scale I T^T over a batch.
+    """Return the average of the mean KL over rows and over columns of affinities A = scale I T^T in a batch.
 
-    I and T are embeddings (N, d) of a pair of encoders, normalised here; widths d may differ. TinyCLIP
-    (arXiv:2309.12314), whose cross-entropies are this and the entropies of the parent's affinities.
-    Where a pair is one tensor twice, an example's affinity to itself, which is 1 whatever is learnt, is left out.
+    I and T are embeddings (N, d) of a pair of encoders, which the function normalises; widths d may differ. TinyCLIP
+    (arXiv:2309.12314) uses cross-entropies, which differ only by the entropies of the parent's affinities. If I and T
+    are the same tensor, the function omits each example's affinity to itself, which is constant.
     """
     own = _affinity(*student, scale)
     taught = _affinity(*parent, scale if parent_scale is None else parent_scale)
@@ -103,7 +103,7 @@ def _affinity(first: Tensor, second: Tensor, scale: float) -> Tensor:
 
 
 def _off_diagonal(square: Tensor) -> Tensor:
-    """(n, n) to (n, n - 1): drop the first entry, and then every (n + 1)th."""
+    """Map (n, n) to (n, n - 1) without the diagonal: drop the first entry, then every (n + 1)th."""
     n = len(square)
     return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
@@ -114,7 +114,7 @@ COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "frames": frame_loss,
     "gram": gram_error,
 }
-"""Of hidden states; only "gram" takes other widths."""
+"""Comparisons of hidden states; only "gram" accepts different widths."""
 
 FIDELITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": divergence, "cosine": cosine_distance}
-"""Of outputs: how far a network is from its parent."""
+"""Metrics of outputs: the distance of a network from its parent."""

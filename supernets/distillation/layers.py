@@ -1,7 +1,7 @@
-"""Which layers of a network learn from which of its parent's, and what their modules give while they run.
+"""Pair the layers of a network with layers of its parent, and capture the outputs of modules during a pass.
 
-Layers are modules by name. A pattern matches name by name: ``blocks.*`` is every child of ``blocks`` and nothing below
-it, as `*` stands within one part of a dotted name.
+Layers are named modules. Patterns match each part of a dotted name separately, so ``blocks.*`` matches every child of
+``blocks`` and nothing below it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from supernets.errors import SupernetError
 from supernets.views import leaves
 
 Pairs = list[tuple[str, str]]
-"""Names of a network's layers, each with that of the parent's layer it learns from."""
+"""Names of a network's layers, each with the name of the parent's layer from which it learns."""
 
 
 class DistillationError(SupernetError):
-    """A setting of distillation that cannot be, or a parent that teaches nothing."""
+    """A setting of distillation is invalid, or the parent provides nothing to learn from."""
 
 
-# --- which from which ---------------------------------------------------------------------------------------------
+# --- pairs of layers ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Every:
-    """Every layer of a network learns from one of the parent's; they are spread evenly, and the last from the last.
+    """Every layer of a network learns from one of the parent's layers, evenly spaced and ending with the last.
 
-    Layer i of n learns from layer ceil((i + 1) m / n) - 1 of the parent's m, both counted from 0: of 12, six layers
-    learn from 1, 3, 5, 7, 9 and 11. So each depth of a supernet has a mapping of its own.
+    Layer i of n learns from layer ceil((i + 1) m / n) - 1 of the parent's m, both counted from 0: six layers learn from
+    1, 3, 5, 7, 9 and 11 of twelve. Each depth of a supernet thus has its own mapping.
     """
 
     student: str
-    """Name pattern, ``blocks.*``; layers come in the module's order."""
+    """Name pattern of the network's layers, such as ``blocks.*``; layers keep the module's order."""
     parent: str = ""
-    """Likewise; empty where the parent's layers have the same names."""
+    """Name pattern of the parent's layers; empty means the same pattern."""
     last: bool = False
-    """Only the last learns, from the last (MiniLM, arXiv:2002.10957)."""
+    """Pair only the last layers (MiniLM, arXiv:2002.10957)."""
 
     def pairs(self, student: nn.Module, parent: nn.Module) -> Pairs:
         learning, teaching = matching(student, self.student, "the network"), self.teaching(parent)
@@ -59,7 +59,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Mapped:
-    """Layers by name, each with the parent's; a shallow network, which lacks some of them, learns the others."""
+    """Layers by name, each with a layer of the parent; a network skips layers that it lacks."""
 
     names: tuple[tuple[str, str], ...]
 
@@ -86,16 +86,16 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Nearest:
-    """Each of the parent's layers teaches the one that is nearest to it on the batch at hand (CoFi, arXiv:2204.00408).
+    """Each of the parent's layers teaches the nearest layer on the current batch (CoFi, arXiv:2204.00408).
 
-    So the assignment is learnt: layers that masks have emptied teach and learn little, and others take their place.
-    Only `Hidden` compares layers, and takes the least distance for each of the parent's.
+    The assignment thus adapts: when masks empty a layer, another takes its place. Only `Hidden` compares layers; it
+    takes the least distance for each of the parent's layers.
     """
 
     student: str
-    """Name pattern, ``blocks.*``."""
+    """Name pattern of the network's layers, such as ``blocks.*``."""
     parent: str = ""
-    """Likewise; empty where the parent's layers have the same names. Fewer layers than there are cost less."""
+    """Name pattern of the parent's layers; empty means the same pattern. Fewer layers cost less."""
 
     def pairs(self, student: nn.Module, parent: nn.Module) -> Pairs:
         return [
@@ -113,25 +113,25 @@ Layers = Every | Mapped | Nearest
 
 
 def every(student: str, parent: str = "") -> Every:
-    """All layers that a pattern names, evenly from the parent's; see `Every`."""
+    """Return pairs of all layers that match a pattern with evenly spaced layers of the parent; see `Every`."""
     return Every(student, parent)
 
 
 def nearest(student: str, parent: str = "") -> Nearest:
-    """Each of the parent's layers from whichever is nearest to it; see `Nearest`."""
+    """Return pairs of each of the parent's layers with the network's nearest layer; see `Nearest`."""
     return Nearest(student, parent)
 
 
 def last(student: str, parent: str = "") -> Every:
-    """The last layer that a pattern names, from the parent's last."""
+    """Return the pair of the last layer that matches a pattern and the parent's last."""
     return Every(student, parent, last=True)
 
 
 def matching(network: nn.Module, pattern: str, whose: str) -> list[str]:
-    """The names of modules that match a pattern, in the module's order.
+    """Return the names of modules that match a pattern, in the module's order.
 
     Raises:
-        DistillationError: none does.
+        DistillationError: no module matches.
     """
     wanted = pattern.split(".")
     found = [
@@ -156,12 +156,12 @@ def _unknown(name: str, network: nn.Module, whose: str) -> DistillationError:
     return DistillationError(f"{whose} has no layer {name!r}: its modules are {listed or 'none'}")
 
 
-# --- what they give -----------------------------------------------------------------------------------------------
+# --- captured outputs -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What a network made of a batch: its outputs, and what some of its modules gave, by name."""
+    """The outputs of a network on a batch, and the outputs of some of its modules by name."""
 
     outputs: Tensor
     hidden: Mapping[str, Tensor]
@@ -169,12 +169,12 @@ class Observed:
 
 @contextmanager
 def hearing(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """What modules give while the network runs, by name; of one that runs more than once, the last.
+    """Capture the outputs of modules by name while the network runs; repeated runs keep the last output.
 
-    The hooks are there for this one context, so nothing about a network says that anybody listens.
+    The hooks exist only within the context, so the network itself stays unchanged.
 
     Raises:
-        DistillationError: when a module gives no floating point tensor.
+        DistillationError: a module returns no floating-point tensor.
     """
     heard: dict[str, Tensor] = {}
     hooks = [network.get_submodule(name).register_forward_hook(_hear(name, heard)) for name in names]
@@ -199,5 +199,5 @@ def _hear(name: str, heard: dict[str, Tensor]) -> Any:
 
 
 def _first(output: Any) -> Tensor | None:
-    """A tensor, or the first of a tuple, list or mapping of them, as blocks of transformers give."""
+    """Return the first tensor of a module's output, because blocks of transformers models return tuples."""
     return next(leaves(output), None)

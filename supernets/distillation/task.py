@@ -1,4 +1,4 @@
-"""A task whose loss is what a parent says of the batches, by which whatever trains learns from the parent."""
+"""A task whose loss includes distillation from a parent, so that every training on the task learns from the parent."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from supernets.views import digest as digest_of
 from supernets.views import leaves
 
 CACHE_BYTES = 1 << 28
-"""Of the parent's outputs on validation data, a quarter of a gibibyte; where they take more they are computed anew."""
+"""Size of the cache for the parent's validation outputs: 256 MiB; larger outputs are computed again each time."""
 
 
 class Distilled(Around):
-    """A task that a parent teaches. Data, metrics and what else there is are those of the task it is made of.
+    """A task with distillation from a parent. Data, metrics and everything else come from the wrapped task.
 
-        parent = MyModel.from_pretrained(...)  # any module that takes what the task's batches hold
+        parent = MyModel.from_pretrained(...)  # any module that accepts the task's batches
         losses = [Logits(temperature=2), Hidden(every("blocks.*")), Relations((every("blocks.*.attention.qkv"),))]
         run = Run(..., task=Distilled(task, parent, losses, labels=0.5, fidelity="kl"), objectives=("kl", "params"))
 
-    Training a supernet, networks alone (a trust report's) and ``nas finetune`` learn from the parent then, with
-    in-place distillation beside it or without. Losses of outputs are part of `loss`; those of layers reach what is
-    trained by the training loop, and not gradient searches and importance scores, which ask for `loss` alone.
+    Training of a supernet, stand-alone training (for a trust report) and ``nas finetune`` then learn from the parent,
+    optionally combined with in-place distillation. Losses on outputs are part of `loss`. Losses on layers apply only in
+    the training loop, not in gradient searches and importance scores, which use `loss` alone.
 
     Args:
-        task: data, labels and evaluation.
-        parent: it is put in evaluation mode and gets no gradient; both it and what it knows of a batch stay in memory.
-        losses: of imitation, each with its weight: see `supernets.distillation.terms`.
+        task: provides data, labels and evaluation.
+        parent: the constructor puts it in evaluation mode and disables its gradients. The parent and its results on the
+            last batch stay in memory.
+        losses: distillation losses, each with its weight: see `supernets.distillation.terms`.
         labels: factor of the task's own loss; 0 learns from the parent alone.
-        fidelity: "kl" (of logits) or "cosine" (of embeddings) adds a metric of this name, the mean distance of a
-            network's outputs to the parent's over a split, which costs a second run over it.
-        cache_bytes: up to which the parent's outputs on validation data are kept.
+        fidelity: "kl" (for logits) or "cosine" (for embeddings) adds a metric of this name, the mean distance between
+            the outputs of network and parent over a split, at the cost of a second pass over the split.
+        cache_bytes: size up to which the parent's validation outputs stay in memory.
 
     Raises:
-        DistillationError: there is nothing to learn, a layer that the parent does not have, or a fidelity that cannot
-            be.
+        DistillationError: `losses` is empty, the parent lacks a layer, or a setting does not fit the task.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Distilled(Around):
         self.cache_bytes = cache_bytes
         self._check()
         self._teaching = {name for term in self.terms for layers in term.layers for name in layers.teaching(parent)}
-        self._last: tuple[Any, Observed] | None = None  # the passes of a step see one batch
+        self._last: tuple[Any, Observed] | None = None  # all passes of a step use one batch
         self._known: dict[str, list[Tensor]] = {}
 
     def _check(self) -> None:
@@ -93,7 +93,7 @@ class Distilled(Around):
                 "on; add it as supernets.tasks.Classification has it, or leave fidelity out"
             )
 
-    # --- what it says of itself
+    # --- description
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class Distilled(Around):
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
-        """Keys of `evaluate` that may be objectives, beside the metric and the loss."""
+        """Keys of `evaluate`, other than the metric and the loss, that can be objectives."""
         return (*getattr(self.task, "further_metrics", ()), *([self.fidelity] if self.fidelity else []))
 
     @cached_property
@@ -116,13 +116,13 @@ class Distilled(Around):
     # --- losses
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        """The task's own loss times `labels`, and what outputs alone can learn from the parent."""
+        """Return the task's own loss times `labels`, plus the distillation losses on outputs."""
         imitated = self._imitated(outputs, batch)
         return imitated if self.labels == 0 else self.labels * self.task.loss(outputs, batch) + imitated
 
     @property
     def losses(self) -> Any:
-        """Of each example, where the task tells them; what is learnt from the parent counts alike for each."""
+        """The loss of each example, if the task has `losses`; the distillation loss adds the same value to each."""
         own = self.task.losses  # type: ignore[attr-defined] # a sampling task has them
 
         def losses(outputs: Tensor, batch: Any) -> Tensor:
@@ -140,18 +140,18 @@ class Distilled(Around):
 
     @property
     def listens(self) -> bool:
-        """Whether layers learn too."""
+        """Whether any loss applies to layers."""
         return bool(self._teaching)
 
     def taught(self, module: nn.Module, batch: Any, project: Project | None = None) -> tuple[Tensor, Tensor]:
-        """A network's outputs, and what its layers are to learn, to be added to `loss`.
+        """Return a network's outputs, and the distillation loss of its layers, to be added to `loss`.
 
         Args:
-            project: leads hidden states to the parent's width; None takes them as they are, so widths must agree.
+            project: maps hidden states to the parent's width; None means no map, so widths must agree.
 
         Raises:
-            DistillationError: a layer is not there, does not run or gives what cannot be compared; or the parent gives
-                what is no number on data that are.
+            DistillationError: a layer is absent, does not run or has an output that cannot be compared; or the parent
+                returns non-finite outputs on finite data.
         """
         pairs = {index: pairs_of(term, module, self.parent) for index, term in enumerate(self.terms) if term.layers}
         student = self._observed(module, batch, [own for found in pairs.values() for some in found for own, _ in some])
@@ -163,7 +163,7 @@ class Distilled(Around):
         return student.outputs, sum(terms, (0 * student.outputs).sum())
 
     def widths(self, module: nn.Module, batch: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """By the name that `project` is told: what a layer gives, and what its parent's does, features last."""
+        """Return the outputs of each layer and of its parent's layer, features last, by the name for `project`."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for index, term in enumerate(self.terms):
             if isinstance(term, Hidden) and term.projects:
@@ -176,10 +176,10 @@ class Distilled(Around):
         return found
 
     def check(self, module: nn.Module) -> None:
-        """Make sure that every layer that is named is in the largest network.
+        """Check that the largest network has every named layer.
 
         Raises:
-            DistillationError: naming one that is not.
+            DistillationError: a layer is absent; the message names it.
         """
         for term in self.terms:
             for layers in term.layers:
@@ -196,7 +196,7 @@ class Distilled(Around):
         return Observed(outputs, hidden)
 
     def _parents(self, batch: Any, device: torch.device) -> Observed:
-        """What the parent makes of a batch; the last is kept."""
+        """Return the parent's results on a batch; the last results are cached."""
         if self._last is not None and self._last[0] is batch:
             return self._last[1]
         with torch.inference_mode(False), torch.no_grad():
@@ -212,7 +212,7 @@ class Distilled(Around):
     # --- evaluation
 
     def evaluate(self, module: nn.Module, split: str = "valid") -> dict[str, float]:
-        """The task's metrics, and how far the outputs are from the parent's where `fidelity` asks for it."""
+        """Return the task's metrics and, with `fidelity`, the distance of the outputs from the parent's."""
         found = self.task.evaluate(module, split)
         return found | ({self.fidelity: self._distance(module, split)} if self.fidelity else {})
 
@@ -226,7 +226,7 @@ class Distilled(Around):
         return total / rows
 
     def _judged(self, split: str, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
-        """The batches of a split with the parent's outputs, which are kept where there is room."""
+        """Yield the batches of a split with the parent's outputs, which are cached if they fit in `cache_bytes`."""
         batches: Iterator[Any] = self.task.batches(split)  # type: ignore[attr-defined] # checked at first
         known = self._known.get(split, [])
         room, kept = self.cache_bytes, list[Tensor]()
@@ -246,10 +246,10 @@ class Distilled(Around):
 
 
 def unprojected(name: str, own: Tensor, taught: Tensor) -> Tensor:
-    """A network's hidden states as they are.
+    """Return a network's hidden states unchanged.
 
     Raises:
-        DistillationError: their width is not the parent's.
+        DistillationError: their width differs from the parent's.
     """
     if own.shape[-1] != taught.shape[-1]:
         raise DistillationError(
@@ -260,7 +260,7 @@ def unprojected(name: str, own: Tensor, taught: Tensor) -> Tensor:
 
 
 def _named(project: Project | None, index: int) -> Project:
-    """Layers of several losses have maps of their own."""
+    """Return a projection with separate maps for each loss."""
     return unprojected if project is None else partial(_prefixed, project, f"{index}.")
 
 
@@ -269,5 +269,5 @@ def _prefixed(project: Project, prefix: str, name: str, own: Tensor, taught: Ten
 
 
 def _finite(value: Any) -> bool:
-    """Whether all tensors of a batch hold finite numbers."""
+    """Return whether all tensors of a batch are finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in leaves(value))

@@ -1,4 +1,4 @@
-"""The losses of distillation as plain values, each with its weight: what of the parent a network imitates."""
+"""Distillation losses as values with weights; each defines what a network imitates of its parent."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from supernets.distillation.comparing import (
 from supernets.distillation.layers import DistillationError, Layers, Mapped, Nearest, Observed, Pairs
 
 Project = Callable[[str, Tensor, Tensor], Tensor]
-"""From a name, a network's hidden states (..., d) and its parent's (..., d') to the network's at the parent's width."""
+"""Maps a layer name, hidden states (..., d) and the parent's (..., d') to the hidden states at the parent's width."""
 
 RELATIONS = {
     "all": ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)),
     "self": ((0, 0), (1, 1), (2, 2)),
     "attention": ((0, 1),),
 }
-"""Between queries, keys and values: all nine (MiniViT), each with itself (MiniLM v2), or the attention map."""
+"""Pairs among queries, keys and values: all nine (MiniViT), each with itself (MiniLM v2), or the attention map."""
 
 
 class Term(Protocol):
-    """One loss. `layers` are those it listens to; what it is called with has their pairs for the network at hand."""
+    """One loss. `layers` are the layers it observes; a call receives their pairs for the current network."""
 
     @property
     def weight(self) -> float: ...
@@ -45,7 +45,7 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class Logits:
-    """The outputs are logits whose distribution is imitated: `comparing.divergence`."""
+    """Imitates the distribution that output logits define: `comparing.divergence`."""
 
     weight: float = 1.0
     temperature: float = 1.0
@@ -63,7 +63,7 @@ class Logits:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The outputs are embeddings to be near: "mse" or "cosine"."""
+    """Imitates output embeddings, with distance "mse" or "cosine"."""
 
     weight: float = 1.0
     compare: str = "mse"
@@ -80,17 +80,17 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Affinity:
-    """How similar the examples of a batch are to each other: `comparing.affinity_divergence` (TinyCLIP).
+    """Imitates the similarities between examples of a batch: `comparing.affinity_divergence` (TinyCLIP).
 
-    Of the outputs (N, d) among each other, or between the outputs of two modules, as of an image and a text encoder.
-    TinyCLIP trains by this alone: ``Distilled(task, parent, [Affinity(...)], labels=0)``.
+    It compares the outputs (N, d) with each other, or the outputs of two modules, such as image and text encoders.
+    TinyCLIP trains with this loss alone: ``Distilled(task, parent, [Affinity(...)], labels=0)``.
     """
 
     weight: float = 1.0
     scale: float = 50.0
-    """Factor of the cosines."""
+    """Factor applied to the cosines."""
     between: tuple[str, str] | None = None
-    """Names of two modules, the same in network and parent; None: the outputs."""
+    """Names of two modules, which network and parent share; None means the outputs."""
 
     def __post_init__(self) -> None:
         _weighed(self)
@@ -119,23 +119,23 @@ class Affinity:
 
 @dataclass(frozen=True)
 class Hidden:
-    """What layers give is to be near what the parent's give.
+    """Imitates the outputs of the parent's layers.
 
-    Where widths differ a linear map, which belongs to the training and not to the network, leads from the largest
-    network's width to the parent's; narrower ones use its leading columns. "gram" compares what positions have to do
-    with each other, for which widths need not agree.
+    A linear map, which belongs to the training and not to the network, projects from the largest network's width to the
+    parent's; narrower networks use its leading columns. "gram" compares cosines between positions, so widths may differ
+    without a map.
     """
 
     which: Layers
-    """Which from which: `every`, `last`, `nearest`, or a `Mapped` of names; a dict will do."""
+    """The pairs of layers: `every`, `last`, `nearest`, or a `Mapped` or dict of names."""
     weight: float = 1.0
     compare: str = "mse"
     """One of `comparing.COMPARISONS`."""
     axis: int = -1
-    """Of the features: 1 where convolutions give (N, d, height, width)."""
+    """The feature axis: 1 for convolutions, which return (N, d, height, width)."""
     projection: bool = True
-    """Whether there is a map to the parent's width, which begins as the identity where widths are equal. Without one
-    they must be."""
+    """Whether to learn a map to the parent's width, initially the identity if widths are equal. Without a map, widths
+    must agree."""
 
     def __post_init__(self) -> None:
         _weighed(self)
@@ -178,20 +178,19 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Relations:
-    """How positions attend to each other by queries, keys and values: `comparing.relation_divergence`.
+    """Imitates the relations of positions by queries, keys and values: `comparing.relation_divergence`.
 
-    Nothing needs to be mapped: relations of T positions are T x T whatever the widths are. They are taken before rotary
-    positions, over all positions, of padding too.
+    No map is needed, because relations of T positions are T x T for any width. They precede rotary embeddings and cover
+    all positions, padding included.
     """
 
     qkv: tuple[Layers, ...]
-    """`every` (or `last`) of the modules that give queries, keys and values, three in all; of one that gives them
-    fused, that one."""
+    """`every` (or `last`) of the modules that return queries, keys and values: three, or one if they are fused."""
     weight: float = 1.0
     between: str = "all"
     """One of RELATIONS."""
     heads: int = 1
-    """Into which vectors are cut, of network and parent alike."""
+    """Number of heads into which the vectors are divided, for network and parent."""
 
     def __post_init__(self) -> None:
         _weighed(self)
@@ -232,12 +231,12 @@ class Relations:
 
 @dataclass(frozen=True)
 class Custom:
-    """Any function of yours, from what a network and its parent were observed to say to a scalar."""
+    """A custom function from the observations of a network and its parent to a scalar."""
 
     function: Callable[[Observed, Observed], Tensor]
     weight: float = 1.0
     layers: tuple[Layers, ...] = ()
-    """Whose modules' outputs the function finds in `Observed.hidden`."""
+    """Layers whose outputs the function needs in `Observed.hidden`."""
 
     def __post_init__(self) -> None:
         _weighed(self)
@@ -247,12 +246,12 @@ class Custom:
 
 
 def pairs_of(term: Term, student: nn.Module, parent: nn.Module) -> list[Pairs]:
-    """Of each of a term's layers, for the network at hand."""
+    """Return the pairs of each of a term's `layers` for the current network."""
     return [layers.pairs(student, parent) for layers in term.layers]
 
 
 def described(value: Any) -> str:
-    """A term as text: equal for equal settings, in every process; functions are known by their names alone."""
+    """Return a term as text, equal for equal settings in every process; functions appear by name only."""
     if is_dataclass(value) and not isinstance(value, type):
         return f"{type(value).__name__}({', '.join(described(getattr(value, f.name)) for f in fields(value))})"
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Relaxed supernets: the differentiable expectation over a mixture of architectures."""
+"""Relaxed supernets: differentiable expectations over a mixture of architectures."""
 
 from supernets.relaxation.cost import Cost, fitted
 from supernets.relaxation.frozen import frozen

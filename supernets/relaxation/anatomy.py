@@ -1,7 +1,7 @@
-"""What of a user's model moves with which choices, and the model with all its alternatives in place.
+"""Find which features of a user's model depend on which choices, and build the relaxed skeleton of the model.
 
-The skeleton is that of the largest architecture, with every alternative of a `one_of` beside the largest's own.
-Modules whose forward an expectation changes become instances of subclasses of their own class: see `modules`.
+The skeleton is the network of the largest architecture, extended by every alternative of each `one_of`. Modules whose
+`forward` must compute an expectation become instances of a subclass of their own class: see `modules`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Anatomy:
     """The tables, masks and skeletons of one model over one space.
 
     Raises:
-        RelaxationError: the model has alternatives that neither sizes, `stack` nor `one_of` express.
+        RelaxationError: the model varies in a way that sizes, `stack` and `one_of` do not express.
     """
 
     def __init__(self, space: Space, build: Build, surveyed: Survey) -> None:
@@ -49,7 +49,7 @@ class Anatomy:
         self._check_mixable()
         self.masks = self._masks()
 
-    # --- looking
+    # --- observation and checks
 
     def _observe(self, arch: Architecture) -> Features:
         if arch not in self._looked:
@@ -59,7 +59,7 @@ class Anatomy:
         return self._looked[arch]
 
     def _check_presence(self) -> None:
-        """A parameter may be absent only where a `stack` or a `one_of` above it says so."""
+        """Raise unless a `stack` or a `one_of` explains the absence of every absent parameter."""
         for arch, features in self._looked.items():
             for name in self.survey.shapes:
                 there = ("owner", name) in features
@@ -125,7 +125,7 @@ class Anatomy:
     # --- building
 
     def reading(self, name: str, leaf: nn.Parameter, mixture: Mixture) -> Reading:
-        """What the relaxed module reads as a parameter."""
+        """Return the source from which the relaxed module reads a parameter."""
         mask = self.masks.get(name)
         if mask is None or name in self._unmasked:
             return leaf
@@ -134,21 +134,21 @@ class Anatomy:
 
     @cached_property
     def _unmasked(self) -> set[str]:
-        """The weights of norms that mix widths: the mixture has their mask in it."""
+        """The weights of norms that mix widths; the mixed norm includes their mask."""
         return {
             f"{path}.weight".lstrip(".") for kind, path, *_ in self.tables if kind == "widths" and self._mixes(path)
         }
 
     @cached_property
     def _row_wise(self) -> dict[str, Mask | Regrouped]:
-        """The masks of parameters that are stored as they are read: no axis is fused."""
+        """The masks of parameters without fused axes, which networks read as they are stored."""
         return {name: mask for name, mask in self.masks.items() if not self.survey.axes[name].fused}
 
     def _mixes(self, path: Hashable) -> bool:
         return len(set(self.tables["widths", path].values)) > 1
 
     def skeleton(self, mixture: Mixture) -> nn.Module:
-        """A fresh module with meta parameters at full size, following a mixture."""
+        """Return a new module with meta parameters at full size that follows a mixture."""
         module = build_skeleton(self.build, self.space.largest())
         self._graft(module)
         self._check_full(module)
@@ -183,7 +183,7 @@ class Anatomy:
         return table is not None and len(set(table.values)) > 1
 
     def _graft(self, module: nn.Module) -> None:
-        """Hang every alternative of every `one_of` beside the largest network's own, from networks that have it."""
+        """Add every alternative of every `one_of` to the module, taken from networks that have it."""
         built: dict[Architecture, nn.Module] = {}
         todo = _alternatives("", module)
         while todo:
@@ -199,7 +199,10 @@ class Anatomy:
 
     @cached_property
     def _donors(self) -> dict[tuple[str, str], Architecture]:
-        """By path and alternative a network with the largest there is of it: few networks in all (greedy set cover)."""
+        """A network for each path and alternative, with that alternative at its largest.
+
+        A greedy set cover keeps the number of distinct networks small.
+        """
         networks = {arch: self._contained(arch) for arch in self._looked}
         having: dict[tuple[str, str], list[Architecture]] = {}
         for (kind, path, *_), table in self.tables.items():
@@ -220,7 +223,7 @@ class Anatomy:
         return found
 
     def _contained(self, arch: Architecture) -> dict[str, tuple[int, int]]:
-        """How large parameters, then buffers, are below each path of a network."""
+        """Return the total sizes of parameters and of buffers below each path of a network."""
         axes, buffers = Counter[str](), Counter[str]()
         for (kind, name, *_), value in self._looked[arch].items():
             if kind == "size" and isinstance(value, int):
@@ -240,13 +243,13 @@ class Anatomy:
 
 
 def _alternatives(path: str, module: nn.Module) -> list[tuple[str, OneOf]]:
-    """Every `one_of` in a module, itself included, by its path below this one."""
+    """Return every `one_of` in a module, including the module itself, with its path under `path`."""
     found = [(name, own) for name, own in module.named_modules() if isinstance(own, OneOf)]
     return [(f"{path}.{name}".strip("."), own) for name, own in found]
 
 
 def _features(module: nn.Module) -> dict[Key, Hashable]:
-    """Everything of a network that an expectation has to know."""
+    """Return all features of a network that expectations depend on."""
     found: dict[Key, Hashable] = {}
     for name, parameter in module.named_parameters():
         found["owner", name] = True

@@ -1,7 +1,7 @@
 """Buffers whose values depend on the architecture: a relaxed module reads the expectation of their padded contents.
 
-Position tables and frequencies are computed from a width, a number of heads or a length, so no smaller one need be a
-part of the largest. Their contents cannot be told from shapes; networks are looked at, and what they hold is kept.
+A model computes position tables and frequencies from a width, a number of heads or a length, so a smaller one need not
+be a slice of the largest. Shapes do not determine the contents, so this module records them from built networks.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from supernets.relaxation.tables import Key, Table, chances_of
 
 
 class Contents:
-    """The distinct contents that buffers have had, numbered as they were seen.
+    """The distinct contents of each buffer, numbered in the order in which they were seen.
 
     Args:
-        shared: names of buffers that all networks slice from a stored one, as batch-norm statistics, which training
-            changes: they are left as they are.
+        shared: names of buffers that all networks slice from a stored one, such as batch-norm statistics. Training
+            changes them, so they are left alone.
     """
 
     def __init__(self, shared: Sequence[str]) -> None:
@@ -31,15 +31,15 @@ class Contents:
         self._seen: dict[str, list[Tensor]] = {}
 
     def features(self, module: nn.Module) -> Iterator[tuple[Key, Hashable]]:
-        """The number of what each buffer of floats holds."""
+        """Yield the number of the content of each floating-point buffer."""
         for name, buffer in module.named_buffers(remove_duplicate=False):
             if buffer.is_floating_point() and name not in self._shared:
                 yield ("buffer", name), self._number(name, buffer)
 
     def expected(self, name: str, table: Table, full: Tensor) -> Expectation | None:
-        """The expectation of a buffer, of the shape of the largest network's.
+        """Return the expectation of a buffer, in the shape of the largest network's buffer.
 
-        None where there is none, because a content is larger or not finite (as a mask of attention).
+        Returns None if a content is larger than that or not finite, as in an attention mask.
         """
         numbers = tuple(dict.fromkeys(table.values))
         contents = [self._seen[name][number] for number in numbers]
@@ -57,13 +57,13 @@ class Contents:
 
 
 class Expectation:
-    """Of one buffer: the probabilities of its padded contents (num_contents, *shape)."""
+    """The expectation of one buffer over its padded contents (num_contents, *shape)."""
 
     def __init__(self, chances: Callable[[Mixture], Tensor], contents: Tensor) -> None:
         self._chances, self._contents = chances, contents
 
     def over(self, mixture: Mixture, like: Tensor) -> Tensor:
-        """With the type and place of another tensor."""
+        """Return the expectation over a mixture, with the dtype and device of another tensor."""
         return mixture.known(("buffer", self, like.dtype, like.device), lambda: self._made(mixture, like))
 
     def _made(self, mixture: Mixture, like: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Expectation:
 
 
 def pad_buffers(own: nn.Module, expected: dict[str, Expectation], mixture: Mixture) -> None:
-    """Let a module read these buffers as expectations; what it holds itself tells their type and place."""
+    """Make a module read these buffers as expectations, in the dtype and on the device of its own buffers."""
     own.__dict__.update(_expectations=expected, _mixture=mixture)
     own.__class__ = _reading(type(own), tuple(expected))  # type: ignore[arg-type] # classes are hashable
 
@@ -101,6 +101,6 @@ def _fits(content: Tensor, full: Tensor) -> bool:
 
 
 def _padded(content: Tensor, full: Tensor) -> Tensor:
-    """Zeros behind the content, up to the full shape."""
+    """Return the content, padded with zeros at the end of each axis to the full shape."""
     missing = [size - own for own, size in zip(content.shape, full.shape, strict=True)]
     return F.pad(content, [size for more in reversed(missing) for size in (0, more)])

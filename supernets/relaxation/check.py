@@ -1,4 +1,4 @@
-"""Whether a relaxation is right: where the mixture is one network, it must compute what that network computes."""
+"""Check a relaxation: with a one-hot mixture it must compute what that one network computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supernets.relaxation.tables import RelaxationError
 from supernets.skeleton import Build, build_skeleton
 
 TOLERANCE = 1e-3
-"""Of the largest output, in float32: rounding makes 1e-5, a model that cannot be relaxed 1e-2 and more."""
+"""Largest error relative to the largest output, in float32: rounding causes 1e-5, a wrong relaxation 1e-2 or more."""
 
 
 def check(
@@ -26,17 +26,17 @@ def check(
     n: int = 4,
     seed: int = 0,
 ) -> None:
-    """Compare relaxations with the networks themselves, for the smallest network and ``n`` drawn ones.
+    """Compare one-hot relaxations with their networks, for the smallest network and ``n`` random ones.
 
     Args:
         space, build: the declaration of the supernet.
-        subnet: from an architecture to its network.
-        relax: from a mixture to the relaxed network.
-        inputs: of one forward pass, on the supernet's device.
+        subnet: returns the network of an architecture.
+        relax: returns the relaxed network for a mixture.
+        inputs: the inputs of one forward pass, on the supernet's device.
 
     Raises:
-        RelaxationError: one differs; the message says by how much, and which attributes of the model change with the
-            architecture without being sizes.
+        RelaxationError: a relaxation fails or differs; the message gives the error, and the attributes of the model
+            that depend on the architecture without being sizes.
     """
     archs = [space.smallest(), *space.sample_many(n, np.random.default_rng(seed), uniform="choices")]
     for arch in archs:
@@ -62,7 +62,7 @@ def check(
 
 
 def _hint(space: Space, build: Build) -> str:
-    """What to change in the model, as far as its attributes tell."""
+    """Return advice on what to change in the model, from its attributes."""
     networks = [build_skeleton(build, arch) for arch in (space.largest(), space.smallest())]
     large, small = (dict(_attributes(network)) for network in networks)
     changing = [name for name, value in large.items() if name in small and small[name] != value]
@@ -73,7 +73,7 @@ def _hint(space: Space, build: Build) -> str:
 
 
 def _attributes(network: nn.Module) -> Iterator[tuple[str, object]]:
-    """Plain attributes of modules, those that torch keeps for sizes left out."""
+    """Yield the plain attributes of modules, except those in which torch keeps sizes."""
     for path, own in network.named_modules():
         for name, value in vars(own).items():
             if not name.startswith("_") and name not in _SIZES and isinstance(value, bool | int | float | str | tuple):

@@ -1,7 +1,7 @@
-"""Costs as sums of tables over few choices, whose expectation over a mixture is exact and differentiable.
+"""Costs as sums of tables over few choices; their expectation over a mixture is exact and differentiable.
 
-Parameters and multiply-accumulates are counted: each parameter's and each module's share depends on few choices.
-Latencies are fitted: a table for each choice and for each pair of choices.
+Tables for parameters and multiply-accumulates come from counts: the share of each parameter or module depends on few
+choices. Tables for latencies come from a fit, with one table for each choice and each pair of choices.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from supernets.relaxation.tables import Key, Table, combinations, tabulate
 from supernets.skeleton import Build, build_skeleton
 
 MAX_COLUMNS = 4000
-"""Entries of fitted tables, beyond which pairs are left out and choices stand alone."""
+"""Largest total number of entries in fitted tables; above it, the fit omits pairs of choices."""
 RIDGE = 1e-4
-"""The weight of the squares of fitted entries, against the mean square of a sample's indicators."""
+"""Ridge penalty on the squares of fitted entries, relative to the mean square of a sample's indicators."""
 HELD_OUT = 5
-"""One sample in so many is not fitted but tells how well the fit does."""
+"""Every HELD_OUT-th sample is held out to measure the quality of the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Cost:
     """A cost of architectures: a constant and a sum of tables.
 
     Attributes:
-        r2: how much of the variance between networks a fitted cost explains, on samples not fitted; 1 where counted.
+        r2: share of the variance between networks that a fitted cost explains on held-out samples; 1 for counts.
     """
 
     space: Space
@@ -44,7 +44,7 @@ class Cost:
     r2: float = 1.0
 
     def __call__(self, mixture: Mixture) -> Tensor:
-        """The expectation over a mixture, a scalar."""
+        """Return the expected cost over a mixture, a scalar."""
         total = torch.tensor(self.constant, dtype=torch.float64)
         for table in self.tables:
             chances = mixture.chances(table.joint)
@@ -54,7 +54,7 @@ class Cost:
         return total
 
     def of(self, arch: Architecture) -> float:
-        """The cost of one architecture."""
+        """Return the cost of one architecture."""
         codes = self.space.codes([arch])[0]
         total = self.constant
         for table in self.tables:
@@ -64,7 +64,7 @@ class Cost:
 
 
 def counted_params(space: Space, build: Build) -> Cost:
-    """Parameters, tied ones once."""
+    """Return the number of parameters as a cost, with tied parameters counted once."""
 
     def count(arch: Architecture) -> Mapping[Key, int]:
         return {(name,): parameter.numel() for name, parameter in build_skeleton(build, arch).named_parameters()}
@@ -73,7 +73,7 @@ def counted_params(space: Space, build: Build) -> Cost:
 
 
 def counted_macs(space: Space, build: Build, example: Tensor | tuple[Tensor, ...]) -> Cost:
-    """Multiply-accumulates of one example, as `Profile.macs`: what each module runs itself."""
+    """Return the multiply-accumulates of one example as a cost, as `Profile.macs` counts them."""
     inputs = tuple(tensor.to("meta") for tensor in (example if isinstance(example, tuple) else (example,)))
 
     def count(arch: Architecture) -> Mapping[Key, int]:
@@ -83,7 +83,7 @@ def counted_macs(space: Space, build: Build, example: Tensor | tuple[Tensor, ...
 
 
 def _own_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[Key, int]:
-    """Multiply-accumulates by module path, those of its children left out."""
+    """Return multiply-accumulates by module path, without those of the module's children."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(*inputs)
@@ -99,7 +99,7 @@ def _own_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[Key, int]:
 
 
 def _counted(space: Space, tables: Mapping[Key, Table]) -> Cost:
-    """Tables of the same combinations added up."""
+    """Return the cost that sums the tables, merged where they have the same combinations."""
     sums: dict[Hashable, tuple[Joint, npt.NDArray[np.float64]]] = {}
     constant = 0.0
     for table in tables.values():
@@ -112,14 +112,14 @@ def _counted(space: Space, tables: Mapping[Key, Table]) -> Cost:
 
 
 def fitted(space: Space, archs: Sequence[Architecture], values: Sequence[float]) -> Cost:
-    """A cost fitted to what was measured or predicted of architectures, by ridge regression.
+    """Return a cost fitted by ridge regression to measured or predicted values of architectures.
 
     Args:
-        archs: some hundreds or more, drawn with ``uniform="choices"``, so that every option is seen often.
-        values: one a network, as milliseconds.
+        archs: some hundreds or more, drawn with ``uniform="choices"`` so that every option occurs often.
+        values: one value per architecture, such as milliseconds.
 
     Raises:
-        SupernetError: too few architectures, or values that are not finite.
+        SupernetError: there are too few architectures, the lengths differ, or a value is not finite.
     """
     y = np.asarray(values, dtype=np.float64)
     if len(archs) < 2 * HELD_OUT or len(archs) != len(y) or not np.isfinite(y).all():
@@ -141,14 +141,17 @@ def fitted(space: Space, archs: Sequence[Architecture], values: Sequence[float])
 
 
 def _ridge(columns: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
-    """Coefficients and constant: the indicators of a table sum to 1, so the constant is the mean."""
+    """Return coefficients and constant. The indicators of a table sum to 1, so the constant is the mean."""
     mean = float(y.mean())
-    gram = columns @ columns.T  # there are more entries than samples, mostly
+    gram = columns @ columns.T  # the dual form: usually there are more entries than samples
     return columns.T @ np.linalg.solve(gram + RIDGE * np.trace(gram) / len(y) * np.eye(len(y)), y - mean), mean
 
 
 def _pairs(space: Space) -> list[Joint]:
-    """Every choice with the choices that turn it off, alone and with every other; alone where that is too much."""
+    """Return a joint for every choice and every pair of choices, each with its conditions.
+
+    Only single choices if the pairs would need more than `MAX_COLUMNS` entries.
+    """
     free = [index for index, kept in enumerate(space.domains) if len(kept) > 1]
     alone = [_joint(space, (slot,)) for slot in free]
     pairs = [_joint(space, pair) for pair in itertools.combinations(free, 2)]
@@ -156,7 +159,7 @@ def _pairs(space: Space) -> list[Joint]:
 
 
 def _joint(space: Space, slots: tuple[int, ...]) -> Joint:
-    """All combinations of these slots and of those that decide whether they are active."""
+    """Return all combinations of these slots and of the slots that decide whether they are active."""
     own = set(slots)
     while parents := {parent for slot in own for parent, _ in space.slots[slot].conditions} - own:
         own |= parents
@@ -166,6 +169,6 @@ def _joint(space: Space, slots: tuple[int, ...]) -> Joint:
 
 
 def _indicators(joint: Joint, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """(n, combinations) 1 where a network has the combination."""
+    """Return indicators (n, combinations): 1 where a network has the combination."""
     found: npt.NDArray[np.bool_] = (codes[:, None, list(joint.slots)] == joint.codes[None]).all(-1)
     return found.astype(np.float64)

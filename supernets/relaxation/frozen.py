@@ -1,4 +1,4 @@
-"""Weights as constants: a step of the architecture asks for no gradient of theirs."""
+"""Treat weights as constants: an architecture step needs no gradients of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from supernets.relaxation.modules import Expected
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Inside, a relaxed module's weights are constants; probabilities and inputs get the very same gradients.
+    """Make a relaxed module's weights constants within the context; gradients of probabilities and inputs stay equal.
 
-    Forward and backward both belong inside, so that activations which are computed again find the weights as they were.
-    Asking autograd for the gradients of the probabilities alone is not enough: a function of ours computes whatever its
-    forward has announced.
+    Run both forward and backward inside, so that recomputed activations find the same state. To request only the
+    gradients of the probabilities from autograd would not save the work: custom autograd functions compute every
+    gradient that their forward pass announced.
     """
     leaves = [leaf for leaf in _leaves(module) if leaf.requires_grad]
     for leaf in leaves:
@@ -29,7 +29,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def _leaves(module: nn.Module) -> Iterator[nn.Parameter]:
-    """What the module reads as it is, and what its expectations are made of."""
+    """Yield the parameters that the module reads directly, and those under its expectations."""
     yield from module.parameters()
     for own in module.modules():
         for computed in own.__dict__.get("_computed", {}).values():

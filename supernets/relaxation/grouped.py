@@ -1,8 +1,8 @@
-"""Grouped convolutions whose groups move with their channels.
+"""Grouped convolutions whose channels per group depend on the architecture.
 
-A smaller network's group covers other channels than the same group of the largest, so its kernel is no part of the
-largest's as the convolution lays it out. As the blocks of a dense kernel all of them have a place of their own; their
-expectation is a dense kernel. Depthwise convolutions, and groups of a fixed number of channels, need none of this.
+A group of a smaller network covers other channels than the same group of the largest, so its kernel is not a slice of
+the largest kernel. Written as a block-diagonal dense kernel, every network's kernel has a definite place, and their
+expectation is a dense kernel. Depthwise convolutions, and groups with a fixed number of channels, do not need this.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from supernets.relaxation.tables import Table
 
 
 def keeps_groups(table: Table) -> bool:
-    """Whether channel and group go together alike in all networks; values are (out, in, groups, transposed)."""
+    """Return whether all networks have the same channels per group; values are (out, in, groups, transposed)."""
     return len({(out // groups, into // groups) for out, into, groups, _ in table.values}) == 1
 
 
 class Regrouped:
-    """The expectation of kernels in their places on the block diagonal of a dense kernel.
+    """The expectation of kernels placed on the block diagonal of a dense kernel.
 
     Args:
         table: (out channels, in channels, groups, transposed) by combination.
-        shape: of the stored kernel: (out, in / groups, ...), transposed (in, out / groups, ...).
-        kernel: mask of its other axes.
+        shape: shape of the stored kernel: (out, in / groups, ...), or (in, out / groups, ...) if transposed.
+        kernel: mask of the other axes.
     """
 
     def __init__(self, table: Table, shape: Shape, kernel: Mask) -> None:
@@ -39,13 +39,13 @@ class Regrouped:
         self.places = [_place(value, shape[1], self.full[1]) for value in table.values]
 
     def widen(self, convolution: Any) -> None:
-        """Let a convolution take the dense kernel."""
+        """Change a convolution so that it takes the dense kernel."""
         inner = convolution.weight.shape[2:]
         convolution.groups = 1
         convolution.weight = nn.Parameter(torch.empty(*self.full, *inner, device="meta"))
 
     def apply(self, kernel: Tensor, mixture: Mixture) -> Tensor:
-        """(rows, columns, ...) dense, from the stored (rows, columns / groups, ...)."""
+        """Return the dense kernel (rows, columns, ...) from the stored one (rows, columns / groups, ...)."""
         kernel = self.kernel.apply(kernel, mixture)
         inner = tuple(kernel.shape[2:])
         flat = kernel.flatten(0, 1)
@@ -57,13 +57,13 @@ class Regrouped:
 
 
 def _ends(value: Any) -> tuple[int, int, int]:
-    """Rows and columns of the dense kernel, and groups."""
+    """Return the rows and columns of the dense kernel, and the groups."""
     out, into, groups, transposed = value
     return (into, out, groups) if transposed else (out, into, groups)
 
 
 def _place(value: Any, stored_columns: int, full_columns: int) -> tuple[Tensor, Tensor]:
-    """Flat positions of one network's kernel in the stored one and in the dense one."""
+    """Return the flat positions of one network's kernel in the stored kernel and in the dense one."""
     rows, columns, groups = _ends(value)
     row, column = torch.arange(rows)[:, None], torch.arange(columns // groups)
     source = row * stored_columns + column

@@ -1,4 +1,4 @@
-"""Products with masks, and their gradients, at hardly more than the cost of the products without."""
+"""Masked products and their gradients, at little more than the cost of the unmasked products."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from supernets.relaxation.precision import product_type
 
 
 class _SpreadProduct(torch.autograd.Function):
-    """tensor * mask, the mask being constant on the cells of several axes.
+    """tensor * mask, for a mask that is constant on cells of several axes.
 
-    Written out, indexing would have its gradient added up entry after entry; here it is a product with 0/1 matrices.
+    The default gradient of indexing would add up entry by entry; this function uses products with 0/1 matrices instead.
     """
 
     @staticmethod
@@ -37,7 +37,8 @@ class _SpreadProduct(torch.autograd.Function):
 
 
 def spread_product(tensor: Tensor, grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...]) -> Tensor:
-    """``tensor`` times the mask whose value at index i of axis ``places[n]`` is that of ``grid`` at ``cells[n][i]``."""
+    """Return ``tensor`` times a mask, which at index i of axis ``places[n]`` has the value of ``grid`` at
+    ``cells[n][i]``."""
     return _SpreadProduct.apply(tensor, grid, places, cells)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -50,27 +51,29 @@ def _spread(grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...], di
 
 
 def _gathered(product: Tensor, grid: Tensor, places: tuple[int, ...], cells: tuple[Tensor, ...]) -> Tensor:
-    """The sum over each cell."""
+    """Return the sum over each cell."""
     others = [axis for axis in range(product.dim()) if axis not in places]
     summed = product.sum(others) if others else product
     for number, cell in enumerate(cells):
         marks = torch.nn.functional.one_hot(cell, grid.shape[number]).to(summed)
-        summed = torch.tensordot(summed, marks, dims=([0], [0]))  # the axis goes, its cells become the last
+        summed = torch.tensordot(summed, marks, dims=([0], [0]))  # replaces the axis by its cells, as the last axis
     return summed
 
 
 # --- linear layers --------------------------------------------------------------------------------------------------
 
 ACTIVATION_PASSES, WEIGHT_PASSES = 3.5, 6
-"""How often the elementwise parts of a step go over activations, and over weights, where these are masked."""
+"""Elementwise passes of a step over activations if these are masked, and over weights if those are."""
 
 
 def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:
-    """A linear layer whose mask is ``outputs[i] * inputs[j]``, put on weight or activations, whichever is smaller.
+    """Apply a linear layer with the mask ``outputs[i] * inputs[j]``, on the weight or the activations.
+
+    The function masks whichever is cheaper.
 
     Args:
         x: (..., num_in); weight: (num_out, num_in); outputs: (num_out,); inputs: (num_in,).
-        bias: (num_out,), masked already.
+        bias: (num_out,), already masked.
     """
     num_out, num_in = weight.shape
     dtype = product_type(x)
@@ -84,7 +87,7 @@ def vectors_linear(x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tens
 
 
 def grid_linear(x: Tensor, weight: Tensor, bias: Tensor | None, grid: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
-    """A linear layer whose mask is ``grid[cells[0][i], cells[1][j]]``; otherwise as `vectors_linear`."""
+    """Apply a linear layer with the mask ``grid[cells[0][i], cells[1][j]]``; otherwise as `vectors_linear`."""
     dtype = product_type(x)
     bias = None if bias is None else bias.to(dtype)
     flat = x.to(dtype).reshape(-1, x.shape[-1])
@@ -96,7 +99,7 @@ Grads = tuple[Tensor | None, ...]
 
 
 class _ActivationsMasked(torch.autograd.Function):
-    """Nothing is read of the weight's size beside the products."""
+    """Masks the activations; outside the products it reads nothing of the weight's size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ class _ActivationsMasked(torch.autograd.Function):
 
 
 class _VectorsMasked(torch.autograd.Function):
-    """Nothing is read of the activations' size beside the products."""
+    """Masks the weight; outside the products it reads nothing of the activations' size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, outputs: Tensor, inputs: Tensor) -> Tensor:

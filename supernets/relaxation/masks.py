@@ -1,10 +1,9 @@
 """The mask that turns a stored tensor into the expectation of its padded slices: one elementwise product.
 
-At index (i, j) it is P(size0 > i and size1 > j). Between two neighbouring sizes of an axis it is constant, so it is
-worked out for cells: each combination's probability goes to the corner of its slice on the grid of distinct sizes,
-reversed cumulative sums along the axes make it the mask of the cells, and indexing spreads the cells over the tensor.
-Axes that share no choice are independent, and have a mask each. In a centred axis (a convolution kernel's) the cells
-are rings.
+At index (i, j) the mask is P(size0 > i and size1 > j). It is constant between neighbouring sizes of an axis, so the
+computation works on cells: it puts each combination's probability at the corner of its slice on the grid of distinct
+sizes, takes reversed cumulative sums along the axes, and spreads the cells over the tensor by indexing. Axes that share
+no choice are independent, and each has its own mask. On a centred axis (a convolution kernel's) the cells are rings.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from supernets.relaxation.mixture import Joint, Mixture
 from supernets.relaxation.tables import Table
 
 DENSE = 1 << 16
-"""Entries up to which the map from combinations to cells is kept as a matrix: one product in place of many steps."""
+"""Largest number of entries for which the map from combinations to cells is a matrix: one product, not many steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One elastic axis of the blocked view: its sizes by combination, and which cell each index lies in."""
+    """One elastic axis of the blocked view: its distinct sizes, and the cell of each index."""
 
     place: int  # of the blocked view
-    sizes: tuple[int, ...]  # distinct, rising; the last is all of it
+    sizes: tuple[int, ...]  # distinct, ascending; the last is the full size
     cells: Tensor  # (size,) index to cell
 
 
 @dataclass(frozen=True, eq=False)
 class Corners:
-    """Some axes whose sizes depend on common choices, and the cell that each combination's slice ends in."""
+    """Axes whose sizes depend on common choices, and the last cell of each combination's slice."""
 
     axes: tuple[Axis, ...]
     joint: Joint
@@ -46,7 +45,7 @@ class Corners:
 
     @classmethod
     def of_lengths(cls, joint: Joint, lengths: Sequence[int]) -> Corners:
-        """Of one axis whose cells are between one distinct length and the next."""
+        """Return the corners of one axis, with a cell between each distinct length and the next."""
         sizes = tuple(sorted(set(lengths)))
         cells = torch.tensor([cell for cell, n in enumerate(np.diff([0, *sizes])) for _ in range(n)], dtype=torch.long)
         return cls((Axis(0, sizes, cells),), joint, torch.tensor([sizes.index(length) for length in lengths]))
@@ -57,7 +56,7 @@ class Corners:
 
     @cached_property
     def _matrix(self) -> Tensor | None:
-        """(n, cells) 1 where a combination's slice has a cell."""
+        """(n, cells): 1 where a combination's slice contains a cell."""
         n, cells = len(self.corner), int(np.prod(self.grid))
         if n * cells > DENSE:
             return None
@@ -65,11 +64,11 @@ class Corners:
         return _summed(marks, range(1, marks.dim())).view(n, cells)
 
     def mask(self, mixture: Mixture) -> Tensor:
-        """(*grid) P(every size reaches into the cell)."""
+        """Return the mask on the grid: P(every size reaches the cell)."""
         return mixture.known(self._key, lambda: self._made(mixture))
 
     def along(self, mixture: Mixture) -> Tensor:
-        """(size,) the mask of a single axis, which all tensors with such an axis share."""
+        """Return the mask of a single axis, (size,); all tensors with an equal axis share it."""
         cells = self.axes[0].cells
 
         def made() -> Tensor:
@@ -94,7 +93,7 @@ class Corners:
         return _summed(flat.view(self.grid), range(len(self.grid)))
 
     def multiplied(self, tensor: Tensor, mixture: Mixture) -> Tensor:
-        """The tensor, in its blocked view, times the mask."""
+        """Return the tensor, in its blocked view, times the mask."""
         if len(self.axes) == 1:
             shape = [1] * tensor.dim()
             shape[self.axes[0].place] = -1
@@ -115,28 +114,29 @@ class Mask:
 
     @property
     def separable(self) -> bool:
-        """Whether every axis has a mask of its own."""
+        """Whether the mask is a product of one mask per axis."""
         return all(len(group.axes) == 1 for group in self.groups)
 
     def along(self, place: int, size: int, mixture: Mixture) -> Tensor:
-        """(size,) the mask of one axis of a separable mask; ones where the axis is not elastic."""
+        """Return the mask of one axis of a separable mask, (size,); ones if the axis is not elastic."""
         for group in self.groups:
             if group.axes[0].place == place:
                 return group.along(mixture)
         return torch.ones(size)
 
     def apply(self, tensor: Tensor, mixture: Mixture) -> Tensor:
-        """The expectation of padded slices of a tensor in its blocked view."""
+        """Return the expectation of the padded slices of a tensor in its blocked view."""
         for group in self.groups:
             tensor = group.multiplied(tensor, mixture)
         return tensor
 
 
 def mask_of(axes: Axes, shape: Shape, tables: Mapping[int, Table]) -> Mask:
-    """The mask of a tensor of this full shape, of which `tables` tells the sizes of elastic axes.
+    """Return the mask of a tensor of this full shape, where `tables` gives the sizes of elastic axes.
 
     Raises:
-        ValueError: no combination has an axis at its full size, or the slices of an axis do not lie in one another.
+        ValueError: no combination has an axis at its full size, the slices of an axis are not nested, or the number of
+            blocks depends on the architecture.
     """
     if axes.grids:
         raise ValueError(f"axis {axes.grids[0][0]} has another number of blocks in other networks")
@@ -182,7 +182,7 @@ def _corners(axes: Sequence[Axis], tables: Sequence[Table]) -> Corners:
 
 
 def joined(tables: Sequence[Table]) -> tuple[Joint, list[tuple[int, ...]]]:
-    """The combinations of all choices of several tables, and the values of each table in them."""
+    """Return the combinations of all choices of several tables, and each table's value for each combination."""
     if len(tables) == 1:
         return tables[0].joint, [(value,) for value in tables[0].values]
     slots = tuple(sorted({slot for table in tables for slot in table.joint.slots}))
@@ -203,7 +203,7 @@ def joined(tables: Sequence[Table]) -> tuple[Joint, list[tuple[int, ...]]]:
 
 
 def _connected(tables: Mapping[int, Table]) -> list[list[int]]:
-    """The axes in groups, such that axes with a choice in common are in one."""
+    """Return the axes in groups; axes with a choice in common are in the same group."""
     groups: list[tuple[set[int], list[int]]] = []
     for number, table in tables.items():
         slots, members = set(table.joint.slots), [number]
@@ -215,7 +215,7 @@ def _connected(tables: Mapping[int, Table]) -> list[list[int]]:
 
 
 def _summed(mask: Tensor, axes: Sequence[int]) -> Tensor:
-    """Reversed cumulative sums along some axes."""
+    """Return reversed cumulative sums along some axes."""
     for axis in axes:
         mask = mask.flip(axis).cumsum(axis).flip(axis)
     return mask

@@ -1,7 +1,7 @@
 """A relaxed architecture: a probability for every option of every choice.
 
-Choices are independent of each other: the probability of an architecture is the product over its active choices. A
-choice that is not active in an architecture takes no part in it, so its probabilities are those given that it is.
+Choices are independent: the probability of an architecture is the product over its active choices. Inactive choices do
+not enter it, so the probabilities of a choice are conditional on the choice being active.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from supernets.errors import SupernetError
 from supernets.relaxation.precision import exactly
 
 Codes = npt.NDArray[np.int16]
-TOLERANCE = 1e-4  # by how much probabilities may miss a sum of 1: they are float32
-FLOOR = 1e-12  # of a probability when architectures are drawn: `Space.sample` wants weights above 0
+TOLERANCE = 1e-4  # largest deviation of a sum of probabilities from 1, in float32
+FLOOR = 1e-12  # least probability in `weights`: `Space.sample` requires weights above 0
 
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """Some choices taken together: the combinations (n, k) of codes of `slots` that can be.
+    """Several choices taken together: the possible combinations (n, k) of codes of `slots`.
 
-    A code is -1 where the combination itself turns the choice off. Combinations may be missing, because a constraint
-    forbids them or what is asked about is absent in them; probabilities are then those given that none of these is.
+    A code is -1 where the combination itself makes the choice inactive. Combinations may be `missing`, because a
+    constraint forbids them or the feature is absent in them; probabilities are then conditional on the present ones.
     """
 
     slots: tuple[int, ...]
@@ -38,12 +38,15 @@ class Joint:
 
     @cached_property
     def key(self) -> tuple[tuple[int, ...], bytes]:
-        """Equal for equal combinations."""
+        """A key that is equal for equal combinations."""
         return self.slots, self.codes.tobytes()
 
     @cached_property
     def picks(self) -> tuple[tuple[int, Tensor, bool], ...]:
-        """For each slot the index of every combination's code; where codes may be -1, a code before all others."""
+        """For each slot: the slot, the index of every combination's code, and whether codes may be -1.
+
+        With codes of -1, indices are shifted by one, and index 0 stands for -1.
+        """
         columns = [(slot, self.codes[:, at].astype(np.int64)) for at, slot in enumerate(self.slots)]
         return tuple(
             (slot, torch.from_numpy(codes + (codes < 0).any()), bool((codes < 0).any())) for slot, codes in columns
@@ -51,22 +54,23 @@ class Joint:
 
 
 class Mixture:
-    """Probabilities that can be moved: whatever was relaxed with a mixture follows it.
+    """Mutable probabilities: every module relaxed with a mixture follows its updates.
 
     Args:
-        probabilities: for the path of a slot (`Space.slots`) a vector of one probability an option of the declaration,
-            those that the space was narrowed to; with a graph, so that gradients arrive in what they were made of. What
-            is left out stays uniform over the options of the space.
-        sparse: operations of `one_of` and blocks of `stack` with a probability of exactly 0 are not run. Exact, but
-            then no gradient arrives in that probability.
-        partial: operations of a `one_of` that keep the shape of their input see and change one channel in so many,
-            drawn at each pass from torch's random numbers as dropout is; the others go round (PC-DARTS,
-            arXiv:1907.05737, eq. 1). Above 1 a one-hot mixture is no longer the network. The operations run at their
-            full size, so this saves no time or memory. Channels are axis 1 of inputs of four or more axes, else the
-            last.
+        probabilities: for the path of a slot (`Space.slots`), a vector with one probability per declared option, 0 for
+            options outside a narrowed space. Gradients flow to the tensors from which the vectors were computed.
+            Missing slots stay uniform over the options of the space.
+        sparse: skip operations of `one_of` and blocks of `stack` with a probability of exactly 0. The result is exact,
+            but such a probability gets no gradient.
+        partial: let operations of a `one_of` that keep the shape of their input process only one channel in `partial`,
+            drawn in each pass from torch's random numbers, as dropout draws; the other channels bypass them (PC-DARTS,
+            arXiv:1907.05737, eq. 1). Above 1, a one-hot mixture no longer equals the network. The operations run at
+            full size, so this saves neither time nor memory. Channels are axis 1 of inputs with four or more axes, else
+            the last axis.
 
     Raises:
-        SupernetError: an unknown path, a vector of another length, values that are no probabilities, partial below 1.
+        SupernetError: a path is unknown, a vector has another length or holds no probabilities, `partial` is below 1,
+            or the space holds graphs.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class Mixture:
 
     @classmethod
     def one_hot(cls, space: Space, arch: Architecture) -> Mixture:
-        """All probability on one architecture; what is not active in it stays uniform."""
+        """Return a mixture with all probability on one architecture; its inactive choices stay uniform."""
         mixture = cls(space)
         codes = space.codes([arch])[0]
         mixture.update(
@@ -112,12 +116,16 @@ class Mixture:
 
     @property
     def free(self) -> dict[str, tuple[int, ...]]:
-        """The slots that leave a choice: path to the codes the space keeps, of which there are two or more."""
+        """The slots with two or more options left in the space: their paths, with the codes of these options."""
         pairs = zip(self.space.slots, self.space.domains, strict=True)
         return {slot.path: kept for slot, kept in pairs if len(kept) > 1}
 
     def update(self, probabilities: Mapping[str, Tensor]) -> None:
-        """Move the probabilities of these slots."""
+        """Replace the probabilities of these slots.
+
+        Raises:
+            SupernetError: a path is unknown, or a vector is invalid.
+        """
         for path in probabilities.keys() - self._index.keys():
             raise SupernetError(f"{path!r} is no choice of {self.space.name}; there is {', '.join(self._index)}")
         moved = {self._index[path]: vector for path, vector in probabilities.items()}
@@ -128,15 +136,15 @@ class Mixture:
         self.version += 1
 
     def __getitem__(self, path: str) -> Tensor:
-        """The probabilities (num_options,) of a slot, given that it is active."""
+        """Return the probabilities (num_options,) of a slot, conditional on its being active."""
         return self._probabilities[self._index[path]]
 
     def chances(self, joint: Joint) -> Tensor:
-        """(n,) probabilities of the combinations, those of choices outside them left aside."""
+        """Return the probabilities of the combinations, (n,), marginal over all other choices."""
         return self.known(joint.key, lambda: self._chances(joint))
 
     def known(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What was made under this key since the last `forget`, or is made now: modules share the parts of masks."""
+        """Return the cached value of this key, computed by `make` if absent since `forget`; modules share masks."""
         key = (key, torch.is_grad_enabled())
         if key not in self._known:
             with exactly(self._probabilities[0].device.type):
@@ -144,25 +152,25 @@ class Mixture:
         return self._known[key]
 
     def forget(self) -> None:
-        """Make everything anew: done before each pass, because backward uses up the graph of what was made."""
+        """Clear the cache. Each pass starts with this, because backward frees the graph of cached values."""
         self._known.clear()
 
     def probability(self, arch: Architecture) -> float:
-        """Of one architecture of the space."""
+        """Return the probability of one architecture of the space."""
         found = 1.0
         for index, code in enumerate(self.space.codes([arch])[0]):
             found *= float(self._probabilities[index].detach()[int(code)]) if code >= 0 else 1.0
         return found
 
     def weights(self) -> dict[str, npt.NDArray[np.float64]]:
-        """The probabilities as `Space.sample(rng, weights=...)` and `Space.likeliest` take them."""
+        """Return the probabilities in the form that `Space.sample(rng, weights=...)` and `Space.likeliest` take."""
         return {
             slot.path: np.maximum(vector.detach().cpu().double().numpy(), FLOOR)
             for slot, vector in zip(self.space.slots, self._probabilities, strict=True)
         }
 
     def likeliest(self) -> Architecture:
-        """Choice after choice the most probable option that is feasible: the architecture derived from the mixture."""
+        """Return the architecture derived from the mixture: choice by choice, the most probable feasible option."""
         return self.space.likeliest(self.weights())
 
     def _chances(self, joint: Joint) -> Tensor:
@@ -180,7 +188,7 @@ class Mixture:
         return product
 
     def _check(self, moved: Mapping[int, Tensor]) -> None:
-        """All of them in one go: each look at a tensor on a GPU waits for it."""
+        """Check all vectors with a single transfer, because each transfer from a GPU synchronises."""
         if not moved:
             return
         for index, vector in moved.items():

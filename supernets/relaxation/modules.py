@@ -1,4 +1,4 @@
-"""Modules that compute an expectation: instances of the user's classes, given a subclass that overrides `forward`."""
+"""Modules that compute expectations: the user's modules, moved to a subclass that overrides `forward`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from supernets.structure import OneOf, Stack
 
 
 class _Mixing(OneOf):
-    """The mean of the alternatives' outputs, weighted by their probabilities."""
+    """Returns the mean of the alternatives' outputs, weighted by their probabilities."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         partial = self.__dict__["_mixture"].partial
@@ -33,7 +33,7 @@ class _Mixing(OneOf):
         total = self._mixed(torch.where(drawn, x, 0), *args[1:], **kwargs)
         if total.shape == x.shape:
             return torch.where(drawn, total, x)
-        self.__dict__["_reshapes"] = True  # which only running them tells
+        self.__dict__["_reshapes"] = True  # known only after a run
         return self._mixed(*args, **kwargs)
 
     def _mixed(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,7 +51,7 @@ class _Mixing(OneOf):
 
 
 def _some_channels(x: Tensor, partial: int) -> Tensor:
-    """A mask of one channel in `partial`, at least one, that broadcasts over x; others at each call."""
+    """Return a random mask of one channel in `partial`, at least one, that broadcasts over x."""
     axis = 1 if x.dim() > 3 else x.dim() - 1
     size = x.shape[axis]
     drawn = torch.zeros(size, dtype=torch.bool)
@@ -60,7 +60,7 @@ def _some_channels(x: Tensor, partial: int) -> Tensor:
 
 
 def mix(own: OneOf, table: Table, mixture: Mixture) -> None:
-    """Let a `one_of` mix its alternatives; `table` tells which is chosen."""
+    """Make a `one_of` mix its alternatives; `table` gives the chosen one."""
     names = tuple(dict.fromkeys(table.values))
     own.options = names
     _become(own, _Mixing, _names=names, _mixture=mixture, _chances=chances_of(table, names))
@@ -70,7 +70,7 @@ def mix(own: OneOf, table: Table, mixture: Mixture) -> None:
 
 
 class _Gated(nn.Module):
-    """x + P(the block is there) * (block(x) - x)."""
+    """Returns x + P(block present) * (block(x) - x)."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         gate: Tensor = self.__dict__["_gate"]()
@@ -88,7 +88,7 @@ class _Gated(nn.Module):
 
 
 def gate(own: Stack, table: Table, mixture: Mixture) -> None:
-    """Let every block of a stack add its share; `table` tells how many blocks there are."""
+    """Weight the change by every block of a stack with the block's probability; `table` gives the stack's length."""
     corners = Corners.of_lengths(table.joint, table.values)
     axis = corners.axes[0]
     for number, block in enumerate(own):
@@ -124,11 +124,17 @@ class _MixedGroupNorm(nn.GroupNorm):
         if not self.affine:
             return y
         shape = (-1,) + (1,) * (x.dim() - 2)
-        return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))  # the mixture has the weight's mask
+        return torch.addcmul(
+            self.bias.view(shape), y, self.weight.view(shape)
+        )  # the mixture includes the weight's mask
 
 
 def mix_widths(own: nn.Module, table: Table, mixture: Mixture) -> None:
-    """Let a norm mix what the widths would give; `table` tells its `normalized_shape`, or channels and groups."""
+    """Make a norm mix the results of its widths; `table` gives `normalized_shape`, or channels and groups.
+
+    Raises:
+        RelaxationError: the norm has its own `forward`, or normalises over several axes.
+    """
     known = next((k for k in _NORMS if isinstance(own, k) and type(own).forward is k.forward), None)
     if known is None:
         raise RelaxationError(
@@ -158,12 +164,12 @@ _NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.GroupNorm: _MixedGroupNorm,
 }
 
-# --- matrices, whose masks go into their products --------------------------------------------------------------------
+# --- matrices, whose products apply their masks --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What a relaxed module reads as a parameter: the expectation of what networks read."""
+    """A parameter of a relaxed module: the expectation of the padded slices that networks read."""
 
     leaf: nn.Parameter
     mask: Mask | Regrouped
@@ -196,20 +202,20 @@ class _MaskedEmbedding(nn.Embedding):
 
 
 def _expected(own: nn.Module) -> tuple[nn.Parameter, Mask, Mixture]:
-    """The whole weight of a module, and its mask."""
+    """Return the full weight of a module, its mask, and the mixture."""
     expected: Expected = own.__dict__["_computed"]["weight"].function
     assert isinstance(expected.mask, Mask)
     return expected.leaf, expected.mask, expected.mixture
 
 
 def _vectors(leaf: Tensor, mask: Mask, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """The masks of the rows and of the columns of a matrix."""
+    """Return the masks of the rows and of the columns of a matrix."""
     rows, columns = (mask.along(axis, leaf.shape[axis], mixture).to(leaf) for axis in (0, 1))
     return rows, columns
 
 
 def mask_matrix(own: nn.Module, weight: Mask | Regrouped | None) -> None:
-    """Let a linear layer or an embedding work its mask in where that is cheapest; its `weight` is still masked."""
+    """Make a linear layer or an embedding apply its mask where that is cheapest; its `weight` still reads masked."""
     masked = {nn.Linear: _MaskedLinear, nn.Embedding: _MaskedEmbedding}.get(type(own))
     if masked is not None and isinstance(weight, Mask) and weight.groups:
         _become(own, masked)
@@ -226,7 +232,7 @@ def _check_tensor(output: Any, what: str) -> None:
 
 
 def _become(own: nn.Module, behaviour: type[nn.Module], **state: Any) -> None:
-    """Give a module the forward of `behaviour`, in front of its own class."""
+    """Make a module an instance of a subclass of `behaviour` and its own class, in this order."""
     own.__dict__.update(state)
     own.__class__ = _subclass(type(own), behaviour)  # type: ignore[arg-type] # classes are hashable
 

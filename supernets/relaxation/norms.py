@@ -1,10 +1,9 @@
-"""Normalisation of an expectation: the exact mixture of what each of the possible widths would normalise to.
+"""Normalisation in expectation: the exact mixture of the norms over each possible width.
 
 With widths u_1 < u_2 < ... of probabilities p_k, the mixture at channel i is sum over u_k > i of p_k (x_i - m_k) r_k,
-where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. All of these come from x by a
-thin matrix product, and go back to channels by another, so the cost is about that of a norm however many widths there
-are.
-Normalising over the padded full width instead is wrong even where the mixture has become one-hot.
+where m_k and r_k are mean and reciprocal standard deviation of the leading u_k channels. One thin matrix product
+computes all of these from x and another maps them back to channels, so the cost is about that of one norm for any
+number of widths. Normalising over the padded full width instead would be wrong even for a one-hot mixture.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ def mixed_layer_norm(
     bias: Tensor | None = None,
     centred: bool = True,
 ) -> Tensor:
-    """The mixture over the last axis of x (..., d); not `centred` is RMS norm.
+    """Return the mixture of layer norms over the last axis of x (..., d); of RMS norms if not `centred`.
 
     Args:
-        widths: distinct and rising; the last is d.
-        chances: (num_widths,) their probabilities.
-        weight: (d,) without a mask, which the mixture has in it.
+        widths: distinct and ascending; the last one is d.
+        chances: (num_widths,) the probabilities of the widths.
+        weight: (d,) unmasked; the mixture includes its mask.
         bias: (d,) masked.
     """
     flat = for_norm(x).reshape(-1, x.shape[-1])
@@ -49,14 +48,14 @@ def mixed_layer_norm(
 
 
 class _Prefixes:
-    """Statistics of the leading channels, and the affine maps that follow from them: (num_widths, rows) each."""
+    """Statistics of the leading channels for each width, and the constants that compute them."""
 
     def __init__(self, widths: tuple[int, ...], eps: float, centred: bool) -> None:
         self.widths, self.eps, self.centred = widths, eps, centred
         self._constants: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(num_widths, d) 1 where a width has a channel; and what a product with gives means over leading channels."""
+        """Return two matrices (num_widths, d): 1 where a width has a channel, and the map to means over each width."""
         key = like.dtype, like.device
         if key not in self._constants:
             reach = (torch.arange(self.widths[-1]) < torch.tensor(self.widths)[:, None]).to(like)
@@ -64,7 +63,7 @@ class _Prefixes:
         return self._constants[key]
 
     def reciprocals(self, means: Tensor, squares: Tensor) -> Tensor:
-        """Of the standard deviations, from means of x and of its squares."""
+        """Return reciprocal standard deviations from the means of x and of its squares."""
         variance = (squares - means.square()).clamp_min_(0) if self.centred else squares
         return torch.rsqrt(variance + self.eps)
 
@@ -75,16 +74,16 @@ def _prefixes(widths: tuple[int, ...], eps: float, centred: bool) -> _Prefixes:
 
 
 class _MixedLayerNorm(torch.autograd.Function):
-    """Written out, autograd would go over the channels several times as often.
+    """A hand-written gradient, because autograd would pass over the channels several times as often.
 
-    Statistics lie (num_widths, rows): a thin product is several times faster with its short side in front.
+    Statistics have shape (num_widths, rows): a thin product is several times faster with its short side first.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, chances: Tensor, weight: Tensor, bias: Tensor | None, prefixes: _Prefixes
     ) -> Tensor:
-        if prefixes.centred:  # which changes nothing, but sums of squares are then of the size of the variance
+        if prefixes.centred:  # leaves the result unchanged, but brings sums of squares to the scale of the variance
             x = x - x[:, : prefixes.widths[0]].mean(-1, keepdim=True)
         reach, averaging = prefixes.constants(x)
         reach = reach * weight
@@ -112,8 +111,8 @@ class _MixedLayerNorm(torch.autograd.Function):
             for_offsets = weighted @ grad.T  # of -scales * means
             for_scales.addcmul_(for_offsets, means, value=-1)
             for_weight = None if for_weight is None else for_weight.sub_((scales * means) @ grad)
-        # twice the derivative by the mean square, which is that by the variance; a variance cut off at 0 has a row of
-        # zeros to multiply
+        # twice the derivative by the mean square, which equals that by the variance; a variance clamped to 0 multiplies
+        # a row of zeros
         for_squares = -for_scales * scales * reciprocals.square()
         for_x = (scales.T @ weighted).mul_(grad).addcmul_(x, torch.mm(for_squares.T, averaging, out=with_x))
         if prefixes.centred:
@@ -128,11 +127,11 @@ class _MixedLayerNorm(torch.autograd.Function):
 
 
 def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Tensor, eps: float) -> Tensor:
-    """The mixture, before weight and bias, over the channels and places of x (N, C, ...).
+    """Return the mixture of group norms of x (N, C, ...), before weight and bias.
 
     Args:
-        options: numbers of channels and of groups; some has all C channels.
-        chances: (num_options,) their probabilities.
+        options: pairs of numbers of channels and groups; at least one has all C channels.
+        chances: (num_options,) the probabilities of the options.
     """
     cell = reduce(gcd, (channels // groups for channels, groups in options))
     dtype, x = x.dtype, for_norm(x)
@@ -153,6 +152,6 @@ def mixed_group_norm(x: Tensor, options: Sequence[tuple[int, int]], chances: Ten
 
 
 def _padded(values: Tensor, used: int, total: int) -> Tensor:
-    """(N, groups) to (N, total): each group's value in its cells, 0 beyond."""
+    """Map (N, groups) to (N, total): each group's value in its cells, and 0 beyond."""
     repeated = values.repeat_interleave(used // values.shape[1], 1)
     return torch.nn.functional.pad(repeated, (0, total - used))

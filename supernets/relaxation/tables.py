@@ -1,8 +1,8 @@
-"""Features of networks as functions of the few choices they depend on, found by building networks.
+"""Tabulate features of networks as functions of the few choices they depend on, by building networks.
 
-Which choices move a feature is seen by moving one choice at a time; its values under all combinations of these choices
-are then read off networks that have them, many combinations of different features in each. Networks drawn at random
-check the result: where two that agree on a feature's choices disagree on it, the choices they differ in join in.
+To find the choices that affect a feature, the survey changes one choice at a time. It then builds networks that cover
+all combinations of these choices, where each network covers combinations for many features. Random networks check the
+result: if two agree on a feature's choices but differ in the feature, the survey adds the choices in which they differ.
 """
 
 from __future__ import annotations
@@ -26,38 +26,37 @@ Observe = Callable[[Architecture], Mapping[Key, Hashable]]
 Row = tuple[int, ...]
 
 MAX_ROWS = 4096
-"""Combinations of choices that one feature may depend on."""
+"""Largest number of combinations of choices for one feature."""
 CHECKED = 8
-"""Networks drawn at random to check the tables."""
+"""Number of random networks that check the tables."""
 
 
 class RelaxationError(SupernetError):
-    """The model cannot be relaxed as it is; the message says where, and what to write instead."""
+    """The model cannot be relaxed; the message says where, and what to change."""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The value of a feature for every combination of choices that it depends on and is there for."""
+    """The value of a feature for every combination of its choices in which the feature exists."""
 
     joint: Joint
     values: tuple[Any, ...]
 
 
 def tabulate(space: Space, observe: Observe, *, counting: bool = False) -> dict[Key, Table]:
-    """A table for every feature that `observe` tells of some network.
+    """Return a table for every feature that `observe` returns for some network.
 
     Args:
-        counting: features are numbers, and absent ones count 0. Otherwise combinations in which a feature is absent
-            are left out.
+        counting: treat features as numbers, 0 if absent. Otherwise tables omit combinations without the feature.
 
     Raises:
-        RelaxationError: a feature depends on too many choices together.
+        RelaxationError: a feature depends on too many combinations of choices.
     """
     return _Survey(space, observe, counting).tables()
 
 
 def chances_of(table: Table, values: Sequence[Any]) -> Callable[[Mixture], Tensor]:
-    """From a mixture to the probability of each of these values, which are all that the table has."""
+    """Return a function from a mixture to the probability of each of these values, which must be all of the table's."""
     index = torch.tensor([values.index(value) for value in table.values])
     key = "values", table.joint.key, tuple(index.tolist())
 
@@ -72,7 +71,10 @@ def chances_of(table: Table, values: Sequence[Any]) -> Callable[[Mixture], Tenso
 
 
 def combinations(space: Space, slots: Sequence[int]) -> list[Row]:
-    """All codes of some slots, in order: -1 where the others turn one off; what is outside them is taken to be on."""
+    """Return all combinations of codes of some slots, -1 for a slot that the others make inactive.
+
+    Conditions on slots outside these count as met. The list stops early above `MAX_ROWS`.
+    """
     rows: list[Row] = [()]
     for column, slot in enumerate(slots):
         conditions = [(slots.index(p), allowed) for p, allowed in space.slots[slot].conditions if p in slots[:column]]
@@ -87,7 +89,7 @@ def combinations(space: Space, slots: Sequence[int]) -> list[Row]:
 
 
 def closed(space: Space, slots: Iterable[int]) -> tuple[int, ...]:
-    """The slots, in order, with whatever stands between one of them and another that may turn it off."""
+    """Return the slots, in order, with every slot on the path from one of them to an ancestor among them."""
     own = set(slots)
     above = {slot: _ancestors(space, slot) for slot in own}
     return tuple(sorted(own.union(*(found for found in above.values() if found & own))))
@@ -100,7 +102,7 @@ def _ancestors(space: Space, slot: int) -> set[int]:
 
 @dataclass
 class _Seen:
-    """One network: its codes and what was observed of it."""
+    """The codes and observed features of one network."""
 
     codes: Row
     features: Mapping[Key, Hashable]
@@ -111,16 +113,16 @@ class _Seen:
 
 @dataclass
 class _Group:
-    """Features that depend on the same choices and are at home in the same networks."""
+    """Features that depend on the same choices and share a `home`: codes of other choices under which they exist."""
 
     slots: tuple[int, ...]
     home: dict[int, int]
     features: list[Key] = field(default_factory=list)
-    known: dict[Row, dict[Key, Any]] = field(default_factory=dict)  # a feature that is absent has None
+    known: dict[Row, dict[Key, Any]] = field(default_factory=dict)  # None for an absent feature
     impossible: set[Row] = field(default_factory=set)
 
     def note(self, seen: _Seen) -> None:
-        """Take what a network has; what is absent at home is absent, elsewhere that may have other reasons."""
+        """Record a network's features; absence counts only at home, since elsewhere it can have other causes."""
         row = seen.row(self.slots)
         home = all(seen.codes[slot] == code for slot, code in self.home.items())
         for key in self.features:
@@ -167,10 +169,10 @@ class _Survey:
         self.seen.append(seen)
         return seen
 
-    # --- which choices move what
+    # --- dependences of features on choices
 
     def _dependencies(self) -> tuple[dict[Key, set[int]], dict[Key, set[int]]]:
-        """The choices that move each feature, and those that decide whether it is there."""
+        """Return the choices that affect each feature's value, and those that decide whether it exists."""
         moved: dict[Key, set[int]] = {key: set() for key in self.keys}
         decided: dict[Key, set[int]] = {key: set() for key in self.keys}
         codes = np.array([seen.codes for seen in self.seen])
@@ -199,9 +201,10 @@ class _Survey:
                 moved[key] |= slots
 
     def _joined(self, key: Key) -> bool:
-        """Whether choices had to join those of a feature, because networks contradict each other on it without them.
+        """Add choices to a feature if observed networks contradict its table; return whether it added any.
 
-        Two that agree on the feature's choices differ in the feature, or it is there while one of its choices is off.
+        Either two networks agree on the feature's choices but differ in the feature, or the feature exists while one of
+        its choices is inactive.
         """
         slots = closed(self.space, self.slots[key])
         first: dict[Row, _Seen] = {}
@@ -219,7 +222,7 @@ class _Survey:
         return False
 
     def _telling(self, one: _Seen, other: _Seen, key: Key) -> set[int]:
-        """Of the choices that two networks differ in, those that move the feature by themselves; all if none does."""
+        """Return the choices, among those in which two networks differ, that affect the feature alone; all if none."""
         differing = {i for i, (a, b) in enumerate(zip(one.codes, other.codes, strict=True)) if a != b}
         moved = set()
         for slot in differing:
@@ -229,7 +232,7 @@ class _Survey:
         return moved or differing
 
     def _between(self, one: _Seen, other: _Seen, slot: int) -> Architecture | None:
-        """The first network with one choice of the second, where that is a network of the space."""
+        """Return the first network with one choice taken from the second, or None if that is not in the space."""
         codes = np.array([one.codes], dtype=np.int16)
         codes[0, slot] = other.codes[slot]
         try:
@@ -238,7 +241,7 @@ class _Survey:
             return None
         return arch if arch in self.space else None
 
-    # --- their values under all combinations
+    # --- values for all combinations
 
     def _grouped(self, keys: Sequence[Key]) -> list[_Group]:
         groups: dict[Any, _Group] = {}
@@ -253,7 +256,7 @@ class _Survey:
         return list(groups.values())
 
     def _home(self, key: Key, slots: Row) -> dict[int, int]:
-        """The choices, other than its own, that decide whether a feature is there, as the first network with it has."""
+        """Return the codes, in the first network with the feature, of other choices that decide if it exists."""
         first = next(seen for seen in self.seen if key in seen.features)
         return {
             slot: first.codes[slot]
@@ -262,7 +265,7 @@ class _Survey:
         }
 
     def _cover(self, groups: Sequence[_Group]) -> None:
-        """Look at networks until every group knows all its combinations."""
+        """Observe networks until every group knows all its combinations."""
         rows = {id(group): self._rows(group) for group in groups}
         while True:
             waiting = [(group, [row for row in rows[id(group)] if group.waits(row)]) for group in groups]
@@ -293,7 +296,7 @@ class _Survey:
         return rows
 
     def _showing(self, waiting: Sequence[tuple[_Group, list[Row]]]) -> Architecture | None:
-        """A network that has as many of the combinations waited for as go together."""
+        """Return a network that covers as many compatible pending combinations as possible; None if infeasible."""
         forced: dict[int, int] = {}
         for group, pending in waiting:
             for row in pending:
@@ -313,7 +316,7 @@ class _Survey:
 
 
 def _ways(group: _Group, row: Row) -> list[dict[int, int]]:
-    """What to ask for so as to see a combination: at home, or wherever it can be under the constraints."""
+    """Return codes that force a combination: first at home, then anywhere that the constraints allow."""
     codes = {slot: code for slot, code in zip(group.slots, row, strict=True) if code >= 0}
     return [group.home | codes, codes]
 
@@ -323,6 +326,6 @@ def _named(key: Key) -> str:
 
 
 def walk(path: str) -> Iterator[str]:
-    """The paths above a path, from the root down: "", "a", "a.b" of "a.b.c"."""
+    """Return the paths above a path, from the root down: "", "a", "a.b" for "a.b.c"."""
     parts = path.split(".")
     return itertools.chain([""], (".".join(parts[:n]) for n in range(1, len(parts))))

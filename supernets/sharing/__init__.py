@@ -1,4 +1,4 @@
-"""The ways to share weights; `sharing` finds one by its text."""
+"""The methods of weight sharing; `sharing` parses one from text."""
 
 from supernets.sharing.balanced import Balanced
 from supernets.sharing.base import Entangled, Ground, Sharing, Weights
@@ -28,9 +28,9 @@ SHARINGS: dict[str, type[Sharing]] = {
 
 
 def sharing(text: str) -> Sharing:
-    """The sharing that a text names, such as ``entangled``.
+    """Return the sharing that a text names, such as ``entangled``.
 
     Raises:
-        SpellingError: listing what there is.
+        SpellingError: the text names no sharing or setting; the message lists the known ones.
     """
     return parse(text, SHARINGS, "sharing")

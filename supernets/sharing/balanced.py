@@ -1,8 +1,8 @@
-"""Several models, and a table learnt in training of which architecture belongs to which, none left without its share.
+"""Several models, with a table, learnt in training, that assigns architectures to models in equal shares.
 
-Balanced Mixture of SuperNets (arXiv:2306.11982). The table holds how well each group of architectures did in each
-model. Sharpened more and more it becomes the probability of a model; scaling the models' columns keeps them equally
-busy, so that the first to be a little better does not get everything.
+Balanced Mixture of SuperNets (arXiv:2306.11982). The table holds the score of each group of architectures in each
+model. A softmax of growing sharpness turns it into probabilities of models. Scaling the models' columns keeps their
+loads equal, so that the first model with a small lead does not take over.
 """
 
 import math
@@ -29,8 +29,8 @@ BALANCE = "@balance"
 MAX_ROWS = 10_000
 MAX_ROUNDS = 1_000
 SHARPEST = 100.0
-MEMORY = 0.9  # of a cell of the table, when it hears of another score
-NUM_PERIODS = 100  # at least so many times the columns are balanced
+MEMORY = 0.9  # weight of the old value of a cell when a new score arrives
+NUM_PERIODS = 100  # least number of times that training balances the columns
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,19 +39,20 @@ FloatArray = npt.NDArray[np.float64]
 class Balanced(Sharing):
     """Independent models, to which groups of architectures are assigned by their scores on validation batches.
 
-    A group is what `by` does not tell apart. Each pass of a step draws its model; afterwards the group's cell of the
-    table becomes 0.9 of itself and 0.1 of the score. All cells begin at 1, the best there is, so all are tried.
-    Outside training an architecture's model is the likeliest one at full sharpness, of equal ones the first.
+    A group contains the architectures with equal values of the choices in `by`. Each pass of a step draws its model;
+    afterwards the group's cell of the table becomes 0.9 of itself plus 0.1 of the score. All cells start at 1, the best
+    score, so that training tries all models. Outside training, an architecture uses its likeliest model at full
+    sharpness, the first one on ties.
 
-    A cell tells little before it has heard of some ten passes: where there are many architectures for the length of
-    the training, group them by the one or two choices that are most at odds.
+    A cell is informative only after about ten passes. If the space has many architectures for the length of the
+    training, group them by the one or two choices that conflict most.
     """
 
     name: ClassVar[str] = "balanced"
 
     models: int = 4
     by: tuple[str, ...] = ()
-    """The choices whose options, together, make a group: ``by=depth+width``; none: every architecture is one."""
+    """The choices whose options define a group: ``by=depth+width``; empty: every architecture is its own group."""
 
     def __post_init__(self) -> None:
         check_models(self.models)
@@ -67,11 +68,11 @@ class Balanced(Sharing):
 
 
 def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
-    """(M,) to subtract from the columns of (A, M) logits so that the row-wise softmax has equal column means.
+    """Return offsets (M,) to subtract from the columns of logits (A, M), which equalise the softmax's column means.
 
-    Sinkhorn scaling, until the Kullback-Leibler divergence of the column means from the uniform distribution is at most
-    the tolerance. All is done on logarithms: at full sharpness the probabilities themselves are below what floating
-    point numbers hold.
+    The method is Sinkhorn scaling, until the Kullback-Leibler divergence of the column means from the uniform
+    distribution is at most the tolerance (or after `MAX_ROUNDS` rounds). It works on logarithms, because at full
+    sharpness the probabilities underflow.
     """
     num_rows, num_columns = logits.shape
     found = np.zeros(num_columns)
@@ -86,7 +87,7 @@ def scalings(logits: FloatArray, tolerance: float = 1e-4) -> FloatArray:
 
 
 def probabilities(logits: FloatArray, scaling: FloatArray) -> FloatArray:
-    """(A, M) or (M,): the row-wise softmax of scaled logits."""
+    """Return the row-wise softmax of scaled logits, (A, M) or (M,)."""
     scaled = logits - scaling
     raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     found: FloatArray = raised / raised.sum(axis=-1, keepdims=True)
@@ -100,7 +101,7 @@ def _logsumexp(values: FloatArray, axis: int) -> FloatArray:
 
 
 def sharpness(share: float) -> float:
-    """By what the table is multiplied, after a share of the steps: from 1 to 100."""
+    """Return the factor of the table after a share of the steps; it grows from 1 to 100."""
     return 1 + (SHARPEST - 1) * share
 
 
@@ -108,7 +109,7 @@ def sharpness(share: float) -> float:
 
 
 class BalancedWeights(Copies):
-    """Whole models, the table of scores, and how its columns are scaled at present."""
+    """Whole models, the table of scores, and the current scaling of its columns."""
 
     def __init__(self, ground: Ground, method: Balanced) -> None:
         super().__init__(ground, method.models, ground.initialise)
@@ -119,16 +120,16 @@ class BalancedWeights(Copies):
         self.store.buffers[BALANCE] = torch.tensor([1.0] + [0.0] * self.num_models, dtype=torch.float64)
 
     def row(self, arch: Architecture) -> int:
-        """The group of an architecture."""
+        """Return the table row of an architecture's group."""
         return self._rows[tuple(self.space.codes([arch])[0, self._slots].tolist())]
 
     def balance(self, sharp: float) -> None:
-        """Scale the columns anew, for a table of this sharpness."""
+        """Recompute the scaling of the columns for this sharpness."""
         scaling = scalings(sharp * self.store.buffers[TABLE].cpu().numpy())
         self.store.buffers[BALANCE].copy_(torch.tensor([sharp, *scaling], dtype=torch.float64))
 
     def probabilities(self, row: int) -> FloatArray:
-        """(M,) of the models for a group, by the table as it is now and the scaling of the last balance."""
+        """Return the probabilities of the models for a group, (M,), from the current table and the last scaling."""
         sharp, *scaling = self.store.buffers[BALANCE].tolist()
         return probabilities(sharp * self.store.buffers[TABLE][row].cpu().numpy(), np.array(scaling))
 
@@ -144,9 +145,9 @@ class BalancedWeights(Copies):
 
 
 def _groups(space: Space, slots: list[int], named: bool) -> list[tuple[int, ...]]:
-    """The combinations of codes that these slots have in the networks of a space.
+    """Return the combinations of codes that these slots have in the networks of a space.
 
-    Of a space too large to look through, all that the conditions of the choices allow.
+    For a space too large to enumerate, return all combinations that the conditions of the choices allow.
     """
     num_networks = _count(space)
     if num_networks is not None and num_networks <= MAX_ROWS:
@@ -194,7 +195,7 @@ def _count(space: Space) -> int | None:
 
 
 class _Balancing(Plan):
-    """Another plan, each pass of which runs in a model that is drawn for it."""
+    """Wraps a plan and draws a model for each of its passes."""
 
     def __init__(self, inner: Plan, course: Course, weights: BalancedWeights) -> None:
         self._inner = inner
@@ -206,7 +207,7 @@ class _Balancing(Plan):
         if index % self._period == 0:
             self._weights.balance(sharpness(index / self._course.steps))
         step = self._inner.step(index)
-        # a stream of their own, or one model would train otherwise than plain weights do
+        # a separate random stream, so that a single model trains exactly as plain weights do
         rng = np.random.default_rng([self._course.seed, index, 3])
         return replace(step, passes=tuple(self._routed(one, rng) for one in step.passes), watch=step.watch | {"valid"})
 

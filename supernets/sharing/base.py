@@ -1,7 +1,7 @@
-"""Weight sharing: one hook, from (architecture, parameter name, shape) to the tensor the module reads.
+"""Weight sharing: one hook from (architecture, parameter name, shape) to the tensor that the module reads.
 
-A `Sharing` is a declaration, a value that can be written down; bound to the store of a supernet it becomes `Weights`,
-which may have changed what is stored: further copies of a tensor, routers, one tensor in place of several.
+A `Sharing` is a declaration, a plain value. Bound to the store of a supernet it becomes `Weights`, which may change the
+stored tensors: add copies of a tensor or routers, or replace several tensors by one.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ground:
-    """The space, store and survey that a sharing is bound to, with a source of initial values."""
+    """The space, store and survey to which a sharing is bound, and a source of initial values."""
 
     space: Space
     store: Store
     survey: Survey
     seed: int
     initialise: Callable[[int], dict[str, Tensor]]
-    """From an index 1, 2, ... to another independent initialisation of every parameter, at full size."""
+    """Maps an index 1, 2, ... to another independent initialisation of every parameter, at full size."""
 
     def drawn(self, name: str) -> Iterator[Tensor]:
-        """Independent initialisations of one parameter, one after the other."""
+        """Yield independent initialisations of one parameter, without end."""
         index = 1
         while True:
             yield self.initialise(index)[name]
@@ -43,29 +43,29 @@ class Ground:
 
 
 class Weights:
-    """A sharing bound to a store, which it reads by name whenever it needs a tensor."""
+    """A sharing bound to a store; it looks up tensors by name at each use."""
 
     notes: tuple[str, ...] = ()
-    """Decisions that it made by itself, for reports."""
+    """Automatic decisions, for reports."""
 
     def __init__(self, ground: Ground) -> None:
         self.store = ground.store
 
     def at(self, arch: Architecture, route: int) -> Callable[[str, Shape], Reading]:
-        """From a parameter's name and shape in the network of ``arch`` to what the network reads."""
+        """Return a function from a parameter's name and shape in the network of ``arch`` to what the network reads."""
         raise NotImplementedError
 
     def route(self, arch: Architecture) -> int:
-        """Which of several whole models an architecture belongs to now."""
+        """Return the model, among several whole models, to which an architecture currently belongs."""
         return 0
 
     def accompany(self, plan: Plan, course: Course) -> Plan:
-        """The plan of a training, for a sharing that itself learns from the training to take part in."""
+        """Return the plan of a training; a sharing that learns during training returns a wrapper around it."""
         return plan
 
 
 def check_blocks(names: Iterable[str], store: Store, remedy: str) -> None:
-    """Raise where the number of blocks of a parameter whose rows get coefficients depends on the architecture."""
+    """Raise if a parameter, whose rows get coefficients, has an architecture-dependent number of blocks."""
     for name in names:
         if store.parameters[name].axes.grids:
             raise SupernetError(
@@ -76,7 +76,7 @@ def check_blocks(names: Iterable[str], store: Store, remedy: str) -> None:
 
 @dataclass(frozen=True)
 class Sharing:
-    """A rule that gives an architecture its tensors."""
+    """A rule that assigns tensors to an architecture."""
 
     name: ClassVar[str]
 
@@ -84,13 +84,13 @@ class Sharing:
         raise NotImplementedError
 
     def num_elements(self, shapes: Mapping[str, Shape]) -> int:
-        """Return how many numbers are stored for parameters of these shapes; allocates nothing."""
+        """Return the number of stored values for parameters of these shapes, without allocation."""
         return sum(map(prod, shapes.values()))
 
 
 @dataclass(frozen=True)
 class Entangled(Sharing):
-    """Every architecture uses its box of the one stored tensor.
+    """Every architecture uses its slice of one stored tensor.
 
     "Weight entanglement" in AutoFormer, arXiv:2107.00651, section 3.2.
     """

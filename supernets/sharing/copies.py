@@ -1,7 +1,7 @@
-"""Common parts of the sharings with several whole models: copies of every parameter, and choices named by path.
+"""Common parts of sharings with several whole models: copies of every parameter, and choices named by path.
 
-Model 0 keeps the plain names; model 2's copy of ``head.weight`` is ``head.weight@2``. A network reads one model alone,
-so the others get no gradient and the optimiser leaves them as they are.
+Model 0 keeps the plain names; model 2's copy of ``head.weight`` is ``head.weight@2``. A network reads only one model,
+so the others get no gradient and the optimiser leaves them unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from supernets.store import Reading, SharedTensor
 
 
 class SharingError(SupernetError):
-    """A sharing's setting that cannot be, or that this space cannot follow."""
+    """A setting of a sharing is invalid, or does not fit the space."""
 
 
 class Copies(Weights):
-    """Several whole models in one store; which of them an architecture reads is for a subclass to say.
+    """Several whole models in one store; a subclass decides which of them an architecture reads.
 
     Args:
-        values: from a model 1, 2, ... to the values its parameters begin with.
+        values: maps a model 1, 2, ... to the initial values of its parameters.
     """
 
     def __init__(self, ground: Ground, num_models: int, values: Callable[[int], Mapping[str, Tensor]]) -> None:
@@ -46,7 +46,7 @@ class Copies(Weights):
 
 
 def copied(name: str, model: int) -> str:
-    """The name of a model's own copy of a parameter."""
+    """Return the name of a model's copy of a parameter."""
     return f"{name}@{model}" if model else name
 
 
@@ -56,9 +56,10 @@ def check_models(models: int) -> None:
 
 
 def slots_named(space: Space, path: str) -> list[int]:
-    """The slots that a path means; without positions it means all: ``heads`` is heads.0, heads.1, ...
+    """Return the slots of a path; without a position it means all of them: ``heads`` is heads.0, heads.1, ...
 
-    Raises SharingError listing the choices there are.
+    Raises:
+        SharingError: the space has no such choice; the message lists its choices.
     """
     paths = [slot.path for slot in space.slots]
     found = [index for index, own in enumerate(paths) if path in (own, of_all_positions(own))]

@@ -1,8 +1,8 @@
-"""Which parameters are worth mixing in a model whose names say nothing: chosen by shapes alone.
+"""Choose the parameters to mix by shapes alone, in a model whose names are not informative.
 
-Mixture-of-Supernets mixes feed-forward layers: a matrix into a wider inner axis and one back out of it. Where a model
-has none, its convolutions do most of the work, or its recurrent cells, or whatever lies between its first and its last
-matrix.
+Mixture-of-Supernets mixes feed-forward layers: a matrix into a wider inner axis and one back out of it. In a model
+without such layers, the candidates are its convolutions, its recurrent cells, or the matrices between its first and
+last one.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ Shapes = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some modules, and by which rule."""
+    """The chosen modules, and the rule that chose them."""
 
     owners: tuple[str, ...]
     rule: str
@@ -28,10 +28,10 @@ class Chosen:
 
 
 def choose(shapes: Shapes) -> Chosen | None:
-    """The modules whose parameters are mixed, by the first rule that finds any; None where there is no matrix.
+    """Return the modules whose parameters to mix, by the first rule that finds any; None without any matrix.
 
     Args:
-        shapes: the largest of every parameter, in the order of the model.
+        shapes: the largest shape of every parameter, in the order of the model.
     """
     matrices = {name: shape for name, shape in shapes.items() if len(shape) > 1}
     rules: tuple[tuple[Callable[[Shapes], Iterable[str]], str], ...] = (
@@ -53,7 +53,7 @@ def _owner(name: str) -> str:
 
 
 def _inner(matrices: Shapes) -> Iterable[str]:
-    """Pairs within one module, or else within one block: what lies below a number."""
+    """Return the pairs within one module, or else within one block, whose name ends in a number."""
     return [*_pairs(matrices, lambda name: _owner(_owner(name)))] or [*_pairs(matrices, _block)]
 
 
@@ -71,7 +71,7 @@ def _pairs(matrices: Shapes, place: Callable[[str], str]) -> Iterable[str]:
         for down in names:
             outputs, inner = matrices[down][:2]
             ups = [name for name in names if name != down and _leads_in(matrices[name], outputs, inner)]
-            # queries, keys and values are three
+            # three matrices would be queries, keys and values
             if outputs < inner and 0 < len(ups) < 3:
                 yield from (*ups, down)
 
@@ -82,7 +82,7 @@ def _leads_in(shape: Shape, width: int, inner: int) -> bool:
 
 
 def _kernels(matrices: Shapes) -> Iterable[str]:
-    """Of several axes; depthwise ones have one input and little to mix."""
+    """Return the convolution kernels, except depthwise ones, which have one input and little to mix."""
     return [name for name, shape in matrices.items() if len(shape) > 2 and shape[1] > 1]
 
 

@@ -1,8 +1,8 @@
-"""Low-rank adapters: what was stored stays as it is, and a product of two thin matrices is learnt beside it.
+"""Low-rank adapters: stored weights stay frozen, and training learns a product of two thin matrices beside them.
 
 A network reads W[:out, :in] + (alpha / rank) B[:out] A[:, :in], slices of a frozen W and of its adapter (LoRA,
-arXiv:2106.09685); so its networks share the adapter as they share W. B begins as zeros, with which every network is the
-entangled one. Extraction folds the product into dense weights, so inference costs nothing.
+arXiv:2106.09685), so networks share the adapter as they share W. B starts at zero, so every network initially equals
+the entangled one. Extraction folds the product into dense weights, so inference has no extra cost.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from supernets.store import Reading, SharedTensor
 
 @dataclass(frozen=True)
 class LowRank(Sharing):
-    """Trains low-rank adapters of frozen weights, as pretrained ones are; extraction folds them in.
+    """Trains low-rank adapters of frozen weights, for example pretrained ones; extraction folds them in.
 
-    With `rank` r a matrix (out x in) has r (out + in) numbers to train; gradients that are kept and an optimiser's
-    state are theirs alone, while a step computes as much as one of all weights. Axes behind the first count as one, as
-    of convolution kernels, which have adapters too.
+    With `rank` r a matrix (out x in) has r (out + in) trainable values. Stored gradients and optimiser state cover only
+    these, but a step computes as much as one that trains all weights. All axes after the first count as one, so
+    convolution kernels have adapters too.
 
     Raises:
-        SupernetError: a setting that cannot be, or a pattern that names no matrix.
+        SupernetError: a setting is invalid, or a pattern matches no matrix.
     """
 
     name: ClassVar[str] = "lowrank"
 
     rank: int = 8
-    """Of a matrix with fewer rows or columns, as many as there are."""
+    """Rank of the adapters, at most the number of rows or columns of each matrix."""
     alpha: float = 16.0
-    """The product is multiplied by alpha / rank."""
+    """Scale of the product, which has the factor alpha / rank."""
     adapted: tuple[str, ...] = ("*",)
-    """Name patterns; of those parameters, the ones with two axes or more have adapters."""
+    """Name patterns of the parameters with adapters, among those with two or more axes."""
     vectors: bool = True
-    """Train biases and norms too; everything else is frozen."""
+    """Whether to train biases and norms too; all other stored weights are frozen."""
 
     def __post_init__(self) -> None:
         for name, holds, rule in (
@@ -62,10 +62,10 @@ class LowRank(Sharing):
         return super().num_elements(shapes) + sum(adapters)
 
     def names(self, shapes: Mapping[str, Shape]) -> list[str]:
-        """The parameters that have adapters.
+        """Return the parameters with adapters.
 
         Raises:
-            SupernetError: a pattern names none.
+            SupernetError: a pattern matches none.
         """
         matrices = [name for name, shape in shapes.items() if len(shape) > 1]
         for pattern in self.adapted:
@@ -77,7 +77,7 @@ class LowRank(Sharing):
         return [name for name in matrices if any(fnmatchcase(name, pattern) for pattern in self.adapted)]
 
     def thin(self, shape: Shape) -> tuple[Shape, Shape]:
-        """The shapes of B and A for a parameter of this shape."""
+        """Return the shapes of B and A for a parameter of this shape."""
         rank = min(self.rank, shape[0], prod(shape[1:]))
         return (shape[0], rank), (rank, *shape[1:])
 
@@ -115,7 +115,7 @@ def _adapters(name: str) -> tuple[str, str]:
 
 
 def _slices(shape: Shape, rank: int) -> tuple[Shape, Shape]:
-    """The shapes of B and A of a network, in as many blocks as its W."""
+    """Return the shapes of a network's B and A, with as many blocks as its W."""
     up, down = (shape[0], rank), (rank, *shape[1:])
     if not isinstance(shape, Extent):
         return up, down
@@ -126,7 +126,7 @@ def _slices(shape: Shape, rank: int) -> tuple[Shape, Shape]:
 def _add_adapter(
     sharing: LowRank, store: dict[str, SharedTensor], name: str, trainable: bool, generator: torch.Generator
 ) -> None:
-    """B of zeros, sliced along its rows as W is, and A uniform as `nn.Linear` draws, sliced along W's other axes."""
+    """Add B, zeros sliced along its rows as W is, and A, uniform as in `nn.Linear` and sliced along W's other axes."""
     frozen = store[name]
     (up, down), (up_shape, down_shape) = _adapters(name), sharing.thin(frozen.shape)
     dtype, (first, *others), centred = frozen.value.dtype, frozen.axes.blocks, frozen.axes.centred

@@ -1,8 +1,8 @@
-"""Weight multiplexing: consecutive layers of one shape share their matrices, each through a small transform of its own.
+"""Weight multiplexing: consecutive layers of equal shape share matrices, each through its own small transform.
 
-MiniViT (arXiv:2204.07154) mixes attention maps over heads, before and after the softmax, which only a model written
-for it can do. Here the transform acts on the rows of the shared weights, so it works for any module and folds into
-dense weights on extraction. Norms, and whatever else is no matrix with its bias, stay each layer's own.
+MiniViT (arXiv:2204.07154) mixes attention maps over heads, before and after the softmax, which requires a model written
+for it. Here the transform acts on the rows of the shared weights, so it works for any module and folds into dense
+weights on extraction. Only matrices and their biases are shared; each layer keeps its own norms and other parameters.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ TRANSFORMS = ("gain", "heads", "none")
 
 @dataclass(frozen=True)
 class Multiplexed(Sharing):
-    """Each `repeat` consecutive layers share their matrices, transformed by rows for each layer.
+    """Each `repeat` consecutive layers share their matrices, with a transform of the rows for each layer.
 
-    A layer is what lies below a number in the names of parameters (``blocks.3``); layers share where all their
-    parameters have equal names and largest shapes. The transforms begin as the identity: "gain", a factor for each row
-    of every shared matrix and bias; "heads", a mixing of whole heads, one h x h matrix for each module that `mixed`
-    names: with queries and values 2 h^2 numbers a layer, as MiniViT has; "none".
+    A layer contains the parameters under a number in their names (``blocks.3``); layers share if all their parameters
+    have equal names and largest shapes. The transforms start as the identity: "gain", a factor for each row of every
+    shared matrix and bias; "heads", a mixing of whole heads by one h x h matrix for each module that `mixed` matches
+    (for queries and values 2 h^2 values per layer, as in MiniViT); or "none".
 
     Raises:
-        SupernetError: repeat below 1, an unknown transform, no layers to share, or rows that are no whole heads.
+        SupernetError: `repeat` is below 1, the transform is unknown, no layers can share, or rows do not divide into
+            whole heads.
     """
 
     name: ClassVar[str] = "multiplexed"
@@ -43,9 +44,9 @@ class Multiplexed(Sharing):
     repeat: int = 2
     transform: str = "gain"
     head_size: int = 16
-    """Rows of a head."""
+    """Rows per head."""
     mixed: tuple[str, ...] = ("*query", "*value", "*.q_proj", "*.v_proj")
-    """Modules whose heads are mixed, by name pattern."""
+    """Name patterns of the modules whose heads are mixed."""
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
@@ -67,7 +68,7 @@ class Multiplexed(Sharing):
 
 
 def shared(shapes: Mapping[str, Shape], repeat: int) -> dict[str, str]:
-    """From the name of each parameter that layers share to the name of the first layer's."""
+    """Return the name of each shared parameter with the name of the first layer's parameter that replaces it."""
     found: dict[str, str] = {}
     for layers in _lists_of_layers(shapes):
         for index, layer in layers.items():
@@ -75,7 +76,7 @@ def shared(shapes: Mapping[str, Shape], repeat: int) -> dict[str, str]:
             names = [name for rest, name in layer.items() if _is_of_matrix(rest, layer, shapes)]
             if first is layer or first is None or not names or _shapes(layer, shapes) != _shapes(first, shapes):
                 continue
-            if any(name in found for name in names):  # an outer list shares them already
+            if any(name in found for name in names):  # layers of an outer list already share them
                 continue
             firsts = {name: rest for rest, name in layer.items() if name in names}
             found |= {name: first[rest] for name, rest in firsts.items()}
@@ -84,11 +85,11 @@ def shared(shapes: Mapping[str, Shape], repeat: int) -> dict[str, str]:
 
 
 Layers = dict[int, dict[str, str]]
-"""From a layer's number to its parameters: what follows the number in the name, and the name."""
+"""Maps a layer's number to its parameters: the part of the name after the number, and the full name."""
 
 
 def _lists_of_layers(shapes: Mapping[str, Shape]) -> list[Layers]:
-    """The layers below each prefix that numbers follow, outer prefixes first."""
+    """Return the numbered layers under each prefix, outer prefixes first."""
     lists: dict[str, Layers] = {}
     for name in shapes:
         parts = name.split(".")
@@ -145,7 +146,7 @@ class _Multiplexed(Weights):
         self.store.parameters[transform] = SharedTensor(transform, value, axes, stored.trainable)
 
     def _transform_of(self, name: str) -> str | None:
-        """The name of the transform of a shared parameter: one for each module of each layer."""
+        """Return the name of a shared parameter's transform, one for each module of each layer; None without one."""
         module = name.rpartition(".")[0]
         if self._sharing.transform == "none" or (
             self._sharing.transform == "heads" and not self._sharing._mixes(module)

@@ -1,8 +1,8 @@
-"""Mixture-of-Supernets (arXiv:2306.04845): weights that a learnt function of the architecture mixes out of experts.
+"""Mixture-of-Supernets (arXiv:2306.04845): each network mixes its weights from experts, by a learnt router.
 
-A mixed parameter W is stored m times. A network uses sum_e a_e * slice(W_e), the coefficients a being the softmax of a
-small router that reads the encoded architecture: one set of coefficients a block, or one for each output neuron. They
-depend on the architecture alone, so extraction folds the mix into dense weights and inference costs nothing.
+The store holds m copies of a mixed parameter W. A network uses sum_e a_e * slice(W_e). The coefficients a are the
+softmax of a small router that reads the encoded architecture: one set per block, or one for each output neuron. They
+depend only on the architecture, so extraction folds the mix into dense weights and inference has no extra cost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FEED_FORWARD = (
     *("*.up.weight", "*.up.bias", "*.down.weight", "*.down.bias", "*.gate_up.*"),
     *("*intermediate.dense.*", "*[0-9].output.dense.*"),  # BERT's, not its attention.output.dense
 )
-"""Feed-forward parameters in the spellings that are common."""
+"""Common name patterns of feed-forward parameters."""
 
 GRANULARITIES = ("layer", "neuron")
 INITIALISATIONS = ("auto", "independent", "copies")
@@ -43,29 +43,29 @@ INITIALISATIONS = ("auto", "independent", "copies")
 
 @dataclass(frozen=True)
 class Routed(Sharing):
-    """Mixes `experts` copies of the feed-forward weights, with coefficients that a router learns from the architecture.
+    """Mixes `experts` copies of the feed-forward weights, with coefficients from a router that reads the architecture.
 
     Raises:
-        SupernetError: a setting that cannot be, or a pattern that names no matrix.
+        SupernetError: a setting is invalid, or a pattern matches no matrix.
     """
 
     name: ClassVar[str] = "routed"
 
     experts: int = 2
-    """Copies of each mixed parameter; 1 is entangled sharing."""
+    """Number of copies of each mixed parameter; 1 is entangled sharing."""
     per: str = "layer"
-    """"layer": one router a block, which all its mixed parameters share. "neuron": one router a module, which gives
-    coefficients to each output neuron, to its row of the weight and to its bias alike."""
+    """"layer": one router per block, for all its mixed parameters. "neuron": one router per module, with coefficients
+    for each output neuron, which apply to its row of the weight and to its bias."""
     mixed: tuple[str, ...] = FEED_FORWARD
-    """Name patterns of the mixed parameters; of those, the ones of a module with a matrix or kernel are. Where none of
-    the usual names matches, modules are chosen by their shapes, see `inner`."""
+    """Name patterns of the mixed parameters, which apply to modules with a matrix or kernel. If none of the default
+    patterns matches, shapes decide: see `inner`."""
     hidden: int = 128
-    """Units of a router's one hidden layer."""
+    """Units in the single hidden layer of a router."""
     init: str = "auto"
-    """"independent": each expert drawn by the module's own initialisation. "copies": each the value there is, give or
-    take noise. "auto": copies of what a supernet was given (``init=``), independent what was drawn."""
+    """"independent": draw each expert by the module's own initialisation. "copies": copy the current value to each
+    expert, with noise. "auto": copies for values given to the supernet (``init=``), independent ones for the others."""
     noise: float = 0.01
-    """Standard deviation of the noise of copies, as a share of the parameter's own root mean square."""
+    """Standard deviation of the noise on copies, relative to the parameter's root mean square."""
 
     def __post_init__(self) -> None:
         for name, holds, rule in (
@@ -85,7 +85,7 @@ class Routed(Sharing):
         routes = self.routes(shapes)
         copies = sum(prod(shapes[name]) for name in routes)
         outputs = {route.router: route.rows * self.experts for route in routes.values()}
-        # what a router's input adds is unknown here, and little beside its head or the experts
+        # the size of a router's input is unknown here; its share is small beside the head and the experts
         routers = sum((self.hidden + 1) * num_outputs + 2 * self.hidden for num_outputs in outputs.values())
         return super().num_elements(shapes) + (self.experts - 1) * copies + routers
 
@@ -108,13 +108,13 @@ class Routed(Sharing):
             owner = name.rpartition(".")[0]
             axis = _neurons(name, shapes)
             rows = shapes[name][axis]
-            # parameters of one module that have other rows, as of a projection in a recurrent layer, are routed apart
+            # parameters of one module with another number of rows (as in recurrent layers) get their own router
             taken = {route.rows for route in routes.values() if route.router == _router(owner)}
             routes[name] = Route(_router(owner if taken <= {rows} else name), axis, rows)
         return routes
 
     def chosen(self, shapes: Mapping[str, Shape]) -> Chosen | None:
-        """The modules that are mixed for their shapes; None where names say which."""
+        """Return the modules chosen by their shapes; None if names decide."""
         if self.mixed != FEED_FORWARD:
             return None
         owners = {name.rpartition(".")[0] for name, shape in shapes.items() if len(shape) > 1}
@@ -145,8 +145,8 @@ class Route:
     """The source of one parameter's coefficients."""
 
     router: str
-    axis: int | None  # of the output neurons; None: one set of coefficients for all
-    rows: int  # sets of coefficients at the largest size
+    axis: int | None  # axis of the output neurons; None: one set of coefficients for all
+    rows: int  # number of sets of coefficients at the largest size
 
 
 def _router(group: str) -> str:
@@ -154,16 +154,16 @@ def _router(group: str) -> str:
 
 
 def _block(owner: str) -> str:
-    """The block an owner stands in: what is above it up to the last number, or the module that holds it."""
+    """Return the block of an owner: its path up to the last number above it, or else its parent module."""
     above = owner.split(".")[:-1]
     last = max((i for i, part in enumerate(above) if part.isdigit()), default=len(above) - 1)
     return ".".join(above[: last + 1])
 
 
 def _neurons(name: str, shapes: Mapping[str, Shape]) -> int:
-    """The axis of output neurons: as long as a vector of the same module, so that weight and bias go together.
+    """Return the axis of output neurons: the first axis as long as a vector of the same module, such as its bias.
 
-    The first one for most; the second for transposed matrices and convolutions.
+    It is axis 0 for most modules, and axis 1 for transposed matrices and convolutions.
     """
     owner, shape = name.rpartition(".")[0], shapes[name]
     vectors = {other[0] for key, other in shapes.items() if len(other) == 1 and key.rpartition(".")[0] == owner}
@@ -212,12 +212,12 @@ class _Routed(Weights):
 
 
 def _names(name: str, num_experts: int) -> list[str]:
-    """Names of the experts; the first has the plain name, so that pretrained weights fit it."""
+    """Return the names of the experts; the first keeps the plain name, to which pretrained weights load."""
     return [name, *(f"{name}@{expert}" for expert in range(1, num_experts))]
 
 
 def _across(axes: Axes, shape: Shape, axis: int | None) -> Shape:
-    """The shape, 1 but for the neurons, in which coefficients are multiplied with a blocked tensor."""
+    """Return the shape in which coefficients multiply a blocked tensor: 1 except along the neurons."""
     return tuple(
         size if index == axis else 1
         for index, (length, count) in enumerate(zip(shape, axes.blocks, strict=True))
@@ -226,7 +226,7 @@ def _across(axes: Axes, shape: Shape, axis: int | None) -> Shape:
 
 
 def _add_experts(sharing: Routed, ground: Ground, names: Sequence[str]) -> None:
-    """Store further values of each mixed parameter beside the one there is."""
+    """Store the experts of each mixed parameter."""
     store, num_experts = ground.store.parameters, sharing.experts
     copied = set(names) if sharing.init == "copies" else set()
     if sharing.init == "auto":
@@ -247,26 +247,26 @@ def _add_experts(sharing: Routed, ground: Ground, names: Sequence[str]) -> None:
 
 
 def _independent(drawn: Sequence[Tensor]) -> list[Tensor]:
-    """Independent values, larger by sqrt(m): the mean of m, which the mix is at first, varies as one of them did.
+    """Return independent values times sqrt(m): the initial mix is about their mean, which then keeps the variance.
 
-    Constants, drawn alike each time, stay as they are.
+    Constant initialisations, equal in each draw, stay unchanged.
     """
     alike = all(torch.equal(value, drawn[0]) for value in drawn)
     return [value if alike else value * sqrt(len(drawn)) for value in drawn]
 
 
 def _copies(value: Tensor, count: int, noise: float, generator: torch.Generator) -> list[Tensor]:
-    """The value with noise that adds up to nothing over the copies: their mean, and a single one, is the value."""
+    """Return copies with noise that sums to zero over them, so that their mean (or a single copy) is the value."""
     deviations = torch.randn((count, *value.shape), generator=generator, dtype=value.dtype)
     deviations = (deviations - deviations.mean(0)) * (noise * value.square().mean().sqrt())
     return list(value + deviations)
 
 
 def _add_router(sharing: Routed, ground: Ground, name: str, route: Route, generator: torch.Generator) -> None:
-    """Linear, ReLU, Linear, as torch draws them: a head of zeros would begin at a saddle where experts are alike.
+    """Add a router: Linear, ReLU, Linear, initialised as in torch; a zero head would be a saddle for equal experts.
 
-    The head is neuron-major: the outputs of neuron j are rows j * m to j * m + m - 1, so that it is sliced like the
-    neurons themselves, fused ones too. The router of a single expert has nothing to learn.
+    The head is neuron-major: neuron j has rows j * m to j * m + m - 1, so that slicing the head follows the slicing of
+    the neurons, including fused ones. The router of a single expert is not trainable.
     """
     mixed = ground.store.parameters[name]
     num_inputs, num_outputs = ground.space.encode([ground.space.largest()]).shape[1], route.rows * sharing.experts
@@ -289,7 +289,7 @@ def _add_router(sharing: Routed, ground: Ground, name: str, route: Route, genera
 
 @dataclass(frozen=True)
 class _Mixed:
-    """One parameter of one network, mixed whenever it is read."""
+    """One parameter of one network, mixed at each read."""
 
     coefficients: _Coefficients
     across: Shape
@@ -301,11 +301,11 @@ class _Mixed:
 
 
 class _Coefficients:
-    """A router's output for one architecture, ``(rows, experts)``: recomputed when its weights have changed.
+    """A router's output for one architecture, ``(rows, experts)``, recomputed when its weights change.
 
-    A leaf, which all parameters of a block read. However many did, backward fills its gradient once and hands it on to
-    the router then; the router's own pass is repeated there, so nothing is kept between forward and backward that two
-    forwards before two backwards, or a recomputed activation, could find used up.
+    It is a leaf that all parameters of a block read. Backward accumulates its gradient once, then passes it on to the
+    router by repeating the router's forward pass. No graph survives between forward and backward, so two forwards
+    before two backwards, or activation checkpointing, cannot find a freed graph.
     """
 
     def __init__(self, router: Sequence[SharedTensor], features: Tensor, num_experts: int, rows: int) -> None:
@@ -331,7 +331,7 @@ class _Coefficients:
 
 
 def _routing(router: Sequence[Tensor], features: Tensor, num_experts: int) -> Tensor:
-    """(1, inputs) encoded architecture to (rows, experts) coefficients, in the router's own precision."""
+    """Return coefficients (rows, experts) for an encoded architecture (1, inputs), in the router's own precision."""
     weight, bias, head, head_bias = router
     with torch.autocast(features.device.type, enabled=False):
         hidden = F.linear(features, weight, bias).relu()

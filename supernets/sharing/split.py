@@ -1,7 +1,8 @@
-"""Several models, each for a part of the space: few-shot NAS, by groups that are given or found by gradient matching.
+"""Several models, each for a part of the space: few-shot NAS, with given groups or groups from gradient matching.
 
-Which architecture belongs to which model is a list of splits: model `parent` hands the architectures with some options
-of a choice over to a new model. The list is a tensor of the store, so checkpoints, digests and evaluations have it.
+A list of splits assigns architectures to models: in each split, model `parent` hands the architectures with some
+options of a choice over to a new model. The list is a tensor in the store, so checkpoints, digests and evaluations
+include it.
 """
 
 import logging
@@ -32,29 +33,30 @@ TABLE = "@splits"
 
 @dataclass(frozen=True)
 class Split(Sharing):
-    """A model of its own for each part of the space (few-shot NAS, arXiv:2006.06863).
+    """A separate model for each part of the space (few-shot NAS, arXiv:2006.06863).
 
-    Without `groups`, training begins with one model and finds the parts (GM-NAS, arXiv:2203.15207): at equal distances
-    each model is split in two where the gradients of a choice's options disagree most. A new model begins with its
-    parent's weights and optimiser state. A split of one model takes `batches` backward passes for each option of each
-    choice that is compared, on batches that no step of the training has, in full precision.
+    Without `groups`, training starts with one model and finds the parts (GM-NAS, arXiv:2203.15207): at equal intervals
+    it splits each model in two at the choice whose options' gradients disagree most. A new model inherits its parent's
+    weights and optimiser state. The split of a model costs `batches` backward passes for each option of each compared
+    choice, in full precision, on batches that no training step uses.
     """
 
     name: ClassVar[str] = "split"
 
     models: int = 4
-    """Number of models in the end."""
+    """Number of models at the end."""
     groups: str = ""
-    """Parts that are given, from the beginning: ``kernel:3+5|7`` makes two models, ``kernel:3+5|7;depth:2|3+4`` four.
-    Where the choice is not active, the first group's model is the architecture's."""
+    """Fixed parts from the start: ``kernel:3+5|7`` makes two models, ``kernel:3+5|7;depth:2|3+4`` four. Architectures
+    in which the choice is inactive belong to the first group."""
     until: float = 0.5
-    """Share of the steps after which the last split is made."""
+    """Share of the steps after which the last split happens."""
     batches: int = 10
-    """Batches of training examples on which options are compared."""
+    """Number of training batches on which options are compared."""
     choices: int = 16
-    """At most so many are compared for one split; drawn at random where there are more."""
+    """Largest number of choices to compare for one split; if there are more, a random subset."""
     restart: bool = False
-    """After the last split all models and the learning rate begin anew, and only the parts are kept."""
+    """Whether to reinitialise all models and restart the learning rate after the last split, which keeps only the
+    parts."""
 
     def __post_init__(self) -> None:
         check_models(self.models)
@@ -79,7 +81,7 @@ class Split(Sharing):
 
 
 def _read_groups(text: str) -> dict[str, list[list[str]]]:
-    """From ``kernel:3+5|7;depth:2|3`` to the groups of options, as they are written, of each choice."""
+    """Parse ``kernel:3+5|7;depth:2|3`` to the groups of options, as written, of each choice."""
     groups: dict[str, list[list[str]]] = {}
     for part in filter(None, text.split(";")):
         path, colon, rest = part.partition(":")
@@ -121,7 +123,7 @@ class SplitWeights(Copies):
 
     @property
     def splits(self) -> tuple[Handover, ...]:
-        """In the order they were made."""
+        """The splits in the order in which they were made."""
         table = self.store.buffers[TABLE]
         if self._read[0] is not table or self._read[1] != table._version:
             rows = [row for row in table.tolist() if row[0] >= 0]
@@ -142,11 +144,11 @@ class SplitWeights(Copies):
         return model
 
     def part(self, space: Space, model: int) -> Space | None:
-        """The architectures of a space that belong to a model; None where there are none."""
+        """Return the architectures of a space that belong to a model; None if there are none."""
         return self._part(space, model, len(self.splits))
 
     def _part(self, space: Space, model: int, until: int) -> Space | None:
-        """After the first `until` splits."""
+        """Return the same after only the first `until` splits."""
         part: Space | None = space
         if model > 0:
             begun = self.splits[model - 1]
@@ -158,7 +160,7 @@ class SplitWeights(Copies):
         return part
 
     def split(self, parent: int, slot: int, taken: frozenset[int]) -> int:
-        """Hand part of a model's architectures to a new model that begins as its equal; returns the new one."""
+        """Hand some of a model's architectures to a new model with equal weights; return the new model's number."""
         child = len(self.splits) + 1
         row = self.store.buffers[TABLE][child - 1]
         row[2:] = torch.tensor([code in taken for code in range(len(row) - 2)])
@@ -173,7 +175,7 @@ class SplitWeights(Copies):
         return plan if self.method.groups else _Splitting(plan, course, self)
 
     def _give(self, path: str, groups: list[list[str]]) -> None:
-        """Split every model there is by these groups."""
+        """Split every existing model by these groups."""
         slots = slots_named(self.space, path)
         if len(slots) > 1:
             first, last = (self.space.slots[slot].path for slot in (slots[0], slots[-1]))
@@ -194,13 +196,13 @@ class SplitWeights(Copies):
 
 
 def rounds(models: int, steps: int, until: float) -> dict[int, int]:
-    """From the step before which models are split to how many there are then: twice as many as before, at most."""
+    """Return the number of models from each splitting step on; each round at most doubles it."""
     number = ceil(log2(models))
     return {int(until * steps * (done + 1) / number): min(2 ** (done + 1), models) for done in range(number)}
 
 
 class _Splitting(Plan):
-    """Another plan, with splits before some of its steps."""
+    """Wraps a plan and splits models before some of its steps."""
 
     def __init__(self, inner: Plan, course: Course, weights: SplitWeights) -> None:
         self._inner = inner
@@ -237,7 +239,7 @@ class _Splitting(Plan):
         return self._inner.closed
 
     def _grow(self, index: int) -> tuple[tuple[str, str], ...]:
-        """Split models until there are as many as there shall be; returns whose optimiser state becomes whose."""
+        """Split models up to the number for this step; return which tensor inherits whose optimiser state."""
         weights, wanted = self._weights, self._rounds[index]
         rng = np.random.default_rng([self._course.seed, index, 4])
         inherit: list[tuple[str, str]] = []
@@ -273,7 +275,7 @@ class _Splitting(Plan):
             return to_device(course.task.batch(course.steps + number, course.seed), course.supernet.device)
 
         def measure(arch: Architecture, number: int) -> Gradients:
-            torch.manual_seed(number)  # what dropout leaves out is no disagreement
+            torch.manual_seed(number)  # equal dropout masks, which would otherwise appear as disagreement
             batch = batch_of(number)
             outputs = course.task.outputs(course.supernet.subnet(arch, model).train(), batch)
             course.task.loss(outputs, batch).backward()  # type: ignore[no-untyped-call]
@@ -288,7 +290,7 @@ class _Splitting(Plan):
         return measure
 
     def _restarted(self) -> tuple[tuple[str, None], ...]:
-        """Give every model other initial values; returns that the optimiser shall forget its state."""
+        """Reinitialise every model; return the entries that make the optimiser discard its state."""
         weights = self._weights
         for model in range(weights.num_models):
             values = weights.initialise(model)
@@ -298,14 +300,14 @@ class _Splitting(Plan):
         return tuple((copied(name, model), None) for model in range(weights.num_models) for name in weights.names)
 
     def _restarted_rate(self, index: int) -> float:
-        """The schedule of the whole training over the steps that are left."""
+        """Return the rate of the full training schedule, compressed into the remaining steps."""
         steps = self._course.steps
         return self._course.rate((index - self._last) * steps // (steps - self._last))
 
 
 @contextmanager
 def _untouched(weights: SplitWeights) -> Iterator[None]:
-    """Running statistics and torch's random numbers come back as they were."""
+    """Restore the store's buffers and torch's random state on exit."""
     before = {name: buffer.clone() for name, buffer in weights.store.buffers.items()}
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=devices):

@@ -5,13 +5,15 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import app, chart, importance, planes, text
+from dashboard import app, chart, importance, planes, shell, text
 from dashboard.queries import StudyView
 from nas.records import Life, Origin, SpaceRecord, StudyRecord
 from nas.results import front as fronts
@@ -174,6 +176,14 @@ def test_a_network_that_breaks_a_limit_as_measured_is_offered_and_said_so(browse
     choice.set_value(place).run()
     assert f"{digest[:8]} is not on the front; as measured it breaks latency on cpu ≤ 9 ms" in texts(test)
     assert test.query_params["architecture"] in (digest[:12], [digest[:12]])
+
+
+def test_a_running_study_is_refreshed_and_a_large_one_less_often(shown: StudyView) -> None:
+    assert shell.pace(shown) is None
+    running = replace(shown, study=replace(shown.study, status="running"))
+    assert shell.pace(running) == shell.REFRESH_SECONDS
+    large = replace(running, table=pd.concat([running.table] * (shell.LARGE // len(running.table) + 1)))
+    assert shell.pace(large) == shell.LARGE_SECONDS
 
 
 def test_what_was_measured_meanwhile_is_seen_without_more_evaluations(
