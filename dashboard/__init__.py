@@ -1,4 +1,4 @@
-"""A read-only window on the database of a search: studies, fronts, histories, training curves and trust.
+"""A read-only dashboard of the database: studies, fronts, histories, training curves and trust reports.
 
 Pages (`dashboard/pages/`) are glue: they ask `queries` for values and `charts` and `drawing` for figures, and lay
 them out.

@@ -1,6 +1,6 @@
-"""What is looked at stands in the page's address, so that a link, a reload and the way back show it again.
+"""Keeps the selection in the page's URL, so that links, reloads and the back button restore it.
 
-Within one visit, pages hand the study alone to one another; what else was looked at of it is remembered here.
+Links between pages contain only the study; this module remembers the rest of the selection during a visit.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ _LONGEST = 120  # characters of a name in an address; servers refuse long ones
 
 
 def key(name: str) -> str:
-    """What stands for a study in an address: its name, or a digest of a very long one."""
+    """Return the key of a study in a URL: its name, or a digest of a very long name."""
     return name if len(name) <= _LONGEST else "~" + hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def named(asked: str, names: Sequence[str]) -> str | None:
-    """The study that an address means; None where there is none."""
+    """Return the study of a key; None if there is none."""
     return next((name for name in names if asked in (name, key(name))), None)
 
 
 def enter(page: str, study: str) -> None:
-    """On the way from another page, which says the study alone, put back what was looked at of it."""
+    """Restore the earlier selection on a page reached from another page, whose link contains only the study."""
     state, params = st.session_state, st.query_params
     came, state["page"] = state.get("page") != page, page
     if came and set(params) <= {"study"}:
@@ -35,23 +35,23 @@ def enter(page: str, study: str) -> None:
 
 
 def get(name: str, default: str = "") -> str:
-    """One parameter of the address."""
+    """Return a parameter of the URL."""
     return st.query_params.get(name, default)
 
 
 def get_all(name: str) -> list[str]:
-    """All values of a parameter."""
+    """Return all values of a parameter."""
     return st.query_params.get_all(name)
 
 
 def choice(name: str, options: Sequence[str], default: str) -> str:
-    """A parameter that is one of the options, or else the default."""
+    """Return a parameter if it is one of the options, else the default."""
     found = get(name)
     return found if found in options else default
 
 
 def number(name: str, default: float) -> float:
-    """A parameter that is a number, or else the default."""
+    """Return a parameter as a number, or the default if it is none."""
     try:
         return float(get(name))
     except ValueError:
@@ -59,7 +59,7 @@ def number(name: str, default: float) -> float:
 
 
 def put(name: str, value: str | Sequence[str], default: str | Sequence[str] = "") -> None:
-    """Say a parameter; what is the default anyway is left out."""
+    """Set a parameter; remove it if it is the default or empty."""
     params = st.query_params
     wanted = [] if value == default or not value else [value] if isinstance(value, str) else list(value)
     if params.get_all(name) != wanted:
@@ -74,6 +74,6 @@ def put(name: str, value: str | Sequence[str], default: str | Sequence[str] = ""
 
 
 def _kept(study: str) -> dict[str, list[str]]:
-    """What was looked at of a study, by parameter."""
+    """Return the remembered parameters of a study."""
     kept: dict[str, dict[str, list[str]]] = st.session_state.setdefault("kept", {})
     return kept.setdefault(key(study), {})

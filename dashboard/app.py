@@ -1,4 +1,4 @@
-"""The dashboard's entry point for `streamlit run`: opens the database, lists the pages and runs the one asked for."""
+"""The dashboard's entry point for `streamlit run`: opens the database, lists the pages and runs the requested one."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from nas.errors import NasError
 
 
 def storage_url(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """The database to show: the first argument after `--`, or else NAS_STORAGE.
+    """Return the URL of the database: the first argument after `--`, or else NAS_STORAGE.
 
     Raises:
         NasError: neither is given.

@@ -1,4 +1,4 @@
-"""The blocks of an architecture, read from its values alone, so that spaces are drawn without their Python class."""
+"""Derives the blocks of an architecture from its values, so that drawing does not need the space's Python class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Block:
 
 
 def declared_fields(declaration: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Options of all choices of a space by name, in order of declaration; nested spaces' choices come after it."""
+    """Return the options of all choices by name, in order of declaration; choices of nested spaces come last."""
     found: dict[str, list[Any]] = {}
     nested: list[Mapping[str, Any]] = []
     for name, described in (declaration.get("choices") or {}).items():
@@ -36,11 +36,11 @@ def declared_fields(declaration: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def blocks(arch: Mapping[str, Any], order: Sequence[str] = (), part: str = "") -> list[Block]:
-    """The blocks of an architecture in order of the data's path, as far as its values tell.
+    """Return the blocks of an architecture in the order of the data flow, as far as its values show.
 
-    A tuple with one value per block spreads over blocks; plain values beside it belong to each of them; a nested
-    architecture is a part of its own, unless it stands in such a tuple and is no more than a few values. `order` lists
-    field names in the order of their declaration (stem, stages, head), those of nested spaces too.
+    A tuple has one value per block; plain values beside it apply to all of these blocks. A nested architecture is a
+    separate part, unless it is in such a tuple and has only plain values. `order` lists field names in order of
+    declaration (stem, stages, head), including those of nested spaces.
     """
     ranks = {name: rank for rank, name in enumerate(order)}
     names = sorted(arch, key=lambda name: ranks.get(name, len(ranks)))
@@ -56,7 +56,7 @@ def blocks(arch: Mapping[str, Any], order: Sequence[str] = (), part: str = "") -
 
 
 def _is_part(value: object) -> bool:
-    """Whether a value has blocks of its own: an architecture, or a tuple with one that is more than plain values."""
+    """Return whether a value has its own blocks: an architecture, or a tuple with a nontrivial one."""
     if isinstance(value, tuple):
         return any(isinstance(item, Mapping) and not _is_simple(item) for item in value)
     return isinstance(value, Mapping)
@@ -67,7 +67,7 @@ def _is_simple(arch: Mapping[str, Any]) -> bool:
 
 
 def _own_blocks(own: Mapping[str, Any], part: str, alone: bool) -> list[Block]:
-    """Blocks of one level: one per position of its tuples, or a single one when it has only plain values."""
+    """Return the blocks of one level: one per position of its tuples, or a single one if it has only plain values."""
     spread = {name: value for name, value in own.items() if isinstance(value, tuple)}
     common = {name: value for name, value in own.items() if name not in spread}
     if not spread:
@@ -84,7 +84,7 @@ def _own_blocks(own: Mapping[str, Any], part: str, alone: bool) -> list[Block]:
 
 
 def _at(name: str, items: tuple[Any, ...], index: int) -> dict[str, Any]:
-    """What a tuple says of one position: nothing where it is None or too short, all values of a nested architecture."""
+    """Return a tuple's values at a position: {} if it is None or too short; all values of a nested architecture."""
     item = items[index] if index < len(items) else None
     if not isinstance(item, Mapping):
         return {} if item is None else {name: item}
@@ -93,14 +93,14 @@ def _at(name: str, items: tuple[Any, ...], index: int) -> dict[str, Any]:
 
 
 def settings(arch: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of the whole network that sit beside its parts, such as a resolution."""
+    """Return plain values of the whole network, beside its parts, such as a resolution."""
     if not any(_is_part(value) for value in arch.values()):
         return {}
     return {name: value for name, value in arch.items() if not isinstance(value, (tuple, Mapping))}
 
 
 def size_field(found: Sequence[Block]) -> str | None:
-    """The value that gives the boxes their height: a width by name, or else the number that varies most."""
+    """Return the name of the value shown as height: a width, or else the number that varies most."""
     names = list(dict.fromkeys(name for block in found for name in block.values))
     columns = {name: [block.values[name] for block in found if name in block.values] for name in names}
     numeric = {name: values for name, values in columns.items() if all(map(is_number, values))}
@@ -112,7 +112,7 @@ def size_field(found: Sequence[Block]) -> str | None:
 
 
 def kind_field(found: Sequence[Block]) -> str | None:
-    """The value that gives the boxes their colour: the first one written in words."""
+    """Return the name of the value shown as colour: the first one that is text."""
     named = (name for block in found for name, value in block.values.items() if isinstance(value, str))
     return next(named, None)
 
@@ -126,7 +126,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def changed_cells(found: Sequence[Block], other: Sequence[Block]) -> set[tuple[str, int, str]]:
-    """(part, index, name) of every value that another drawing does not have in the same place."""
+    """Return (part, index, name) of every value that differs from another drawing's in the same place."""
     theirs = {block.key: block.values for block in other}
     return {
         (block.part, block.index, name)

@@ -1,7 +1,7 @@
-"""A Plotly figure that the browser changes in place.
+"""A Plotly figure that the browser updates in place.
 
-Streamlit's own chart is built anew whenever its figure is another one: a click or a refresh would end a zoom, a hover
-and the focus of the keyboard. Plotly's library is the one that its Python package brings.
+Streamlit's own chart is rebuilt whenever its figure changes, so a click or a refresh would reset zoom, hover and
+keyboard focus. The JavaScript library comes from Plotly's Python package.
 """
 
 import json
@@ -27,7 +27,7 @@ def _component() -> Callable[..., Any]:
 
 
 def begin_loading() -> None:
-    """Lets the browser load Plotly's library while the page is still being made."""
+    """Let the browser load Plotly's library while the server still builds the page."""
     _component()(key="plotly", data=json.dumps({"library": LIBRARY}).encode())
 
 
@@ -38,14 +38,14 @@ def show(
     config: Mapping[str, Any],
     on_select: Callable[[Sequence[int]], None] | None = None,
 ) -> None:
-    """Shows a figure.
+    """Show a figure.
 
     Args:
-        figure: as Plotly's JSON.
-        key: what is changed in place when the page is shown again.
-        alt: what it shows, for those who do not see it.
-        config: Plotly's, of the toolbar say.
-        on_select: called with the `customdata` of the points, whole numbers, that are clicked or lie in a box or lasso.
+        figure: Plotly's JSON.
+        key: identifies the chart to update in place.
+        alt: description for screen readers.
+        config: Plotly's configuration, such as its toolbar.
+        on_select: called with the `customdata`, integers, of points that are clicked or selected by box or lasso.
     """
     rest = json.dumps({"library": LIBRARY, "alt": alt, "config": {"displaylogo": False, **config}})
     told = f'{{"figure":{figure},{rest[1:]}'.encode()

@@ -1,4 +1,4 @@
-"""The choices of a learnt distribution, named by the declaration of its space, which is all a database holds of it."""
+"""Names the choices of a learned distribution by the declaration of its space, which the database stores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,29 +12,29 @@ from nas.records import Distribution
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice that was left open, or the mean of several alike."""
+    """A choice with several options, or the mean of several similar ones."""
 
     name: str
     labels: tuple[str, ...]
-    """Of the options, in order of declaration; those that the space was narrowed not to have are left out."""
+    """Labels of the options, in order of declaration, without closed ones."""
     rows: NDArray[np.float64]
     """(num_steps, num_options) probabilities."""
     taken: int | None = None
-    """The option of the derived architecture; None where the choice is not active in it."""
+    """The option of the derived architecture; None if the choice is not active in it."""
     is_ordered: bool = False
     """Whether options are numbers."""
     family: str = ""
-    """Name of the choices that are alike: one at each position."""
+    """Common name of similar choices, one per position."""
 
 
 def choices(found: Distribution, declaration: Mapping[str, Any]) -> list[Choice]:
-    """The choices that leave anything open, in order of declaration."""
+    """Return the choices with more than one option, in order of declaration."""
     named = [_choice(path, np.array(rows), found, declaration) for path, rows in found.probabilities.items()]
     return [choice for choice in named if len(choice.labels) > 1]
 
 
 def families(found: Sequence[Choice]) -> list[Choice]:
-    """Choices that are alike as one, their mean; in order of their first."""
+    """Replace similar choices by their mean; return them in order of their first."""
     groups: dict[tuple[str, tuple[str, ...]], list[Choice]] = {}
     for choice in found:
         groups.setdefault((choice.family, choice.labels), []).append(choice)
@@ -62,7 +62,7 @@ def _choice(path: str, rows: NDArray[np.float64], found: Distribution, declarati
 
 
 def _declared(declaration: Mapping[str, Any], arch: Any, path: Sequence[str]) -> tuple[list[Any], Any]:
-    """The options of the choice at a path, and what an architecture has there; nothing where there is no such path."""
+    """Return the options of the choice at a path and an architecture's value; [] and None for an unknown path."""
     described = (declaration.get("choices") or {}).get(path[0])
     if described is None:
         return [], None
@@ -89,7 +89,7 @@ def _label(option: Any) -> str:
 
 
 def _family(path: str) -> str:
-    """The path without its last position."""
+    """Return a path without its last position."""
     words = path.split(".")
     places = [place for place, word in enumerate(words) if word.isdigit()]
     if not places:

@@ -1,4 +1,4 @@
-"""What a search leaves out, and why: options that a training, `nas shrink` or the run file itself has closed."""
+"""Shows the options that a training, `nas shrink` or the run file has closed, and why."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from dashboard.queries import StudyView
 
 
 def show_closed(shown: StudyView) -> None:
-    """A table of the options; nothing where the whole space is searched."""
+    """Show a table of closed options; nothing if the study searches the whole space."""
     rows = shown.study.settings.get("closed", ())
     if not rows:
         return
@@ -25,7 +25,7 @@ def show_closed(shown: StudyView) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Choice, option and why, in the order in which they were closed."""
+    """Return columns choice, option and why, in the order of closing."""
     values = [(row["path"], _written(row["option"]), row["why"] or "no reason was given") for row in rows]
     return pd.DataFrame(values, columns=["choice", "option", "why"])
 

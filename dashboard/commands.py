@@ -1,4 +1,4 @@
-"""Commands to copy: what `nas` does next with what is looked at."""
+"""Commands to copy, for the next step with the selected study or network."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from nas.storage import DEFAULT_URL
 
 
 def export(study: str, digest: str, url: str = DEFAULT_URL) -> str:
-    """Write one network of a study in the database at `url` to files."""
+    """Return the command that exports a network of a study in the database at `url`."""
     return _written("export", study, digest, digest[:8], url)
 
 
 def finetune(study: str, digest: str, url: str = DEFAULT_URL) -> str:
-    """Train it further from its inherited weights, then write it."""
+    """Return the command that fine-tunes a network from its inherited weights and exports it."""
     return _written("finetune", study, digest, f"{digest[:8]}-finetuned", url)
 
 
 def front(study: str, where: Sequence[str] = (), url: str = DEFAULT_URL) -> str:
-    """List the front under further limits."""
+    """Return the command that lists the front under further limits."""
     limits = "".join(f" --where {shlex.quote(limit)}" for limit in where)
     return f"nas front {shlex.quote(study)}{limits}{_storage(url)}"
 

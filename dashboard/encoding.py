@@ -1,4 +1,4 @@
-"""Architectures as rows of a table of choices, without their space's Python class: for neighbours and importances."""
+"""Encodes architectures as rows of a table of choices, without their space's class, for neighbours and importances."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,38 +10,38 @@ from numpy.typing import NDArray
 from search_spaces import Architecture
 
 ABSENT = -1
-"""The code of a choice that a network does not have."""
+"""Code of a choice that is not active in a network."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`codes` is (n, p): for each network and choice the place of its value among `options`, or ABSENT."""
+    """Encoded networks: `codes` is (n, p), the index of each value among the choice's `options`, or ABSENT."""
 
     places: NDArray[np.intp]
     """(n,) positions in the study."""
     names: tuple[str, ...]
     options: tuple[tuple[Any, ...], ...]
-    """By choice: the values that occur, numbers from small to large."""
+    """Values that occur, by choice; numbers ascending."""
     codes: NDArray[np.int16]
 
     def row(self, place: int) -> NDArray[np.int16] | None:
-        """The codes of the network at a position of the study."""
+        """Return the codes of the network at a position of the study; None if it is not encoded."""
         found = np.flatnonzero(self.places == place)
         return self.codes[found[0]] if len(found) else None
 
     def open(self) -> "Encoded":
-        """Those choices alone in which the networks differ."""
+        """Return only the choices in which the networks differ."""
         kept = [index for index in range(len(self.names)) if np.ptp(self.codes[:, index])] if len(self.codes) else []
         names, options = [self.names[index] for index in kept], [self.options[index] for index in kept]
         return Encoded(self.places, tuple(names), tuple(options), self.codes[:, kept])
 
     def at(self, keep: NDArray[np.bool_]) -> "Encoded":
-        """Some of the networks."""
+        """Return only the networks of a mask."""
         return Encoded(self.places[keep], self.names, self.options, self.codes[keep])
 
 
 def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
-    """The architectures that are at these positions of a study."""
+    """Encode the architectures at these positions of a study."""
     rows = [dict(chosen(arch)) for arch in archs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     codes = np.full((len(rows), len(names)), ABSENT, dtype=np.int16)
@@ -55,7 +55,7 @@ def encoded(archs: Sequence[Architecture], places: Sequence[int]) -> Encoded:
 
 
 def chosen(arch: Architecture) -> Iterator[tuple[str, Any]]:
-    """Every chosen value by its path: `early.kernel.0`; a nested network also tells its kind."""
+    """Yield every chosen value with its path, such as `early.kernel.0`, and the kinds of nested networks."""
     for path, value in arch.leaves():
         if path != "is" and value != ():
             yield (f"{path.removesuffix('.is')}.kind" if path.endswith(".is") else path), value
@@ -66,9 +66,9 @@ def _ordered(known: set[Any]) -> list[Any]:
 
 
 def neighbours(found: Encoded, place: int) -> list[tuple[int, str]]:
-    """Position and change of every network that is one change away from that at `place`: `early.kernel.0: 3 → 5`.
+    """Return position and change of every network one change away from that at `place`: `early.kernel.0: 3 → 5`.
 
-    A change of depth brings choices with it or takes them away; these count as part of it.
+    Choices that a change of depth adds or removes count as part of it.
     """
     own = found.row(place)
     if own is None:

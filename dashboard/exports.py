@@ -1,6 +1,6 @@
-"""Exports that exist: found below the folder of runs, named by ids that say nothing, and packed for download.
+"""Finds exports below the folder of runs and packs them for download, under opaque ids.
 
-What a reader asks for is an id that is looked up among what was found, never a path.
+A request contains an id, which is looked up among the found exports, and never a path.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from search_spaces.reading import file_bytes, json_object
 
 RECORD, WEIGHTS = "architecture.json", "weights.safetensors"
 RUNS_VARIABLE = "NAS_RUNS"
-_DEEPEST = 5  # folders below that of the runs
+_DEEPEST = 5  # depth below the folder of runs
 _MOST_BYTES = 2**31
 _LARGEST_HEADER = 2**26
 
@@ -36,19 +36,19 @@ class Export:
     id: str
     name: str
     digest: str
-    """Of the architecture."""
+    """Digest of the architecture."""
     study: str
     finetuned: bool
     folder: Path
 
 
 def runs_folder() -> Path:
-    """Where runs and their exports lie, as for the commands: NAS_RUNS, or `runs` where the server was started."""
+    """Return the folder of runs and their exports: NAS_RUNS, or `runs` in the server's working directory."""
     return Path(os.environ.get(RUNS_VARIABLE) or "runs")
 
 
 def found(runs: Path) -> list[Export]:
-    """All exports below the folder; what a link leads out of it is none."""
+    """Return all exports below the folder, without links that lead out of it."""
     root = runs.resolve()
     return [one for folder in _folders(root, _DEEPEST) if (one := _read(folder, root)) is not None]
 
@@ -78,11 +78,11 @@ def _read(folder: Path, root: Path) -> Export | None:
 
 
 def packed(asked: str, runs: Path) -> bytes:
-    """The files of the export with this id, as a zip.
+    """Return the files of the export with this id as a zip.
 
     Raises:
-        KeyError: there is none of this id below the folder.
-        ValueError: it is too large to be packed in memory.
+        KeyError: no export below the folder has this id.
+        ValueError: it is too large to pack in memory.
     """
     export = {one.id: one for one in found(runs)}[asked]
     root = export.folder.resolve()
@@ -97,10 +97,10 @@ def packed(asked: str, runs: Path) -> bytes:
 
 
 def costs(export: Export) -> pd.DataFrame:
-    """Columns part, params and macs of the parts of a network, in order: `body.0`, `body.1`, `head`.
+    """Return columns part, params and macs of the parts of a network, in order: `body.0`, `body.1`, `head`.
 
-    Parts are modules, to the first number in a path that is not its first word. MACs are of one example, as they were
-    counted when it was exported; NaN in older exports, of whose weights only the header is read. Empty without either.
+    A part's name is a module's path up to its first number that is not the first word. MACs of one example were counted
+    at export; older exports have NaN, and parameters from the header of their weights. Empty without either.
     """
     found: dict[str, list[float]] = {}
     for path, params, macs in _counted(export) or _weighed(export):
@@ -113,7 +113,7 @@ def costs(export: Export) -> pd.DataFrame:
 
 
 def side_by_side(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The costs of one network or two, by digest, written out: parts as rows, with their shares; of two, the change."""
+    """Return a table of text with one or two networks' costs per part, with shares, and the change between two."""
     order = list(dict.fromkeys(part for table in found.values() for part in table["part"]))
     tables = {digest: table.set_index("part").reindex(order) for digest, table in found.items()}
     columns = {"part": pd.Series(order, index=order)}
@@ -136,7 +136,7 @@ def _signed(name: str, value: float) -> str:
 
 
 def _counted(export: Export) -> list[tuple[str, float, float]]:
-    """Path, parameters and MACs of each module as the export's record has them; empty where it has none."""
+    """Return path, parameters and MACs of each module from the export's record; empty if it has none."""
     try:
         told = json_object(file_bytes(export.folder / RECORD)).get("metadata", {}).get("parts", {})
         return [(path, float(one["params"]), float(one["macs"])) for path, one in told.items()]
@@ -145,7 +145,7 @@ def _counted(export: Export) -> list[tuple[str, float, float]]:
 
 
 def _weighed(export: Export) -> list[tuple[str, float, float]]:
-    """The same from the header of its weights, which tells nothing of MACs."""
+    """Return the same from the header of the weights, with NaN for MACs."""
     shapes = _shapes(export.folder / WEIGHTS)
     return [(name.rpartition(".")[0] or name, float(math.prod(shape)), math.nan) for name, shape in shapes.items()]
 
@@ -157,7 +157,7 @@ def _part(path: str) -> str:
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:
-    """Shapes by name from a safetensors file: eight bytes of length, then JSON."""
+    """Return shapes by name from a safetensors file: eight bytes of length, then JSON."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))

@@ -1,4 +1,4 @@
-"""The read model of hardware: what was measured on each version of a target, and what a predictor made of it."""
+"""The read model of hardware: measurements on each version of a target, and the quality of predictors."""
 
 import math
 import re
@@ -24,17 +24,17 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one version of a target; a span is None where nothing of the kind was."""
+    """Measurements on one version of a target; a span is None if none has such a value."""
 
     count: int
     last: str
     latency_ms: Span | None
     spread: float | None
-    """Interquartile range as a share of the median, in the median over all networks; None where none is known."""
+    """Interquartile range as a share of the median, its median over all networks; None if unknown."""
     peak_bytes: Span | None
     energy_mj: Span | None
     noted: tuple[Measurement, ...]
-    """Those with notes."""
+    """The measurements with notes."""
 
 
 def measured(found: Sequence[Measurement]) -> Measured:
@@ -43,7 +43,7 @@ def measured(found: Sequence[Measurement]) -> Measured:
         len(found),
         max((one.created for one in found), default=""),
         _span(one.median_ms for one in found),
-        median(spreads) if any(spreads) else None,  # a table tells of no spread, which is not a spread of nothing
+        median(spreads) if any(spreads) else None,  # tables have no spread, which does not mean 0
         _span(one.peak_bytes for one in found),
         _span(one.energy_mj for one in found),
         tuple(one for one in found if one.notes),
@@ -56,17 +56,17 @@ def _span(values: Iterable[float | None]) -> Span | None:
 
 
 def in_order(versions: Sequence[TargetRecord]) -> list[TargetRecord]:
-    """All versions by name, those of one name as they come: the newest first."""
+    """Return all versions by name; those of one name in the given order, newest first."""
     return sorted(versions, key=lambda target: target.name)
 
 
 def current(versions: Sequence[TargetRecord]) -> dict[str, TargetRecord]:
-    """Each target as it is now, by name; of `versions` the newest of a name come first."""
+    """Return the current version of each target, by name; `versions` must have the newest first."""
     return {target.name: target for target in reversed(versions)}
 
 
 def targets_table(versions: Sequence[TargetRecord], found: Mapping[Key, Measured]) -> pd.DataFrame:
-    """One row a version, below the target as it is now what it was before; memory and energy where any is known."""
+    """Return a row per version, the current one of a target first; memory and energy only if any are known."""
     now = current(versions)
     rows = [_row(target, now[target.name], found[target.name, target.version]) for target in in_order(versions)]
     table = pd.DataFrame(rows)
@@ -92,7 +92,7 @@ def _row(target: TargetRecord, now: TargetRecord, found: Measured) -> dict[str, 
 
 
 def differences(before: TargetRecord, now: TargetRecord) -> str:
-    """What an earlier version had that the target has not now: `torch 2.4.0, threads 2`."""
+    """Return the values of an earlier version that have changed since: `torch 2.4.0, threads 2`."""
     keys = dict.fromkeys([*before.description, *now.description])
     found = [
         f"{key} {before.description.get(key, 'not told')}"
@@ -104,7 +104,7 @@ def differences(before: TargetRecord, now: TargetRecord) -> str:
 
 
 def span_text(span: Span | None, name: str) -> str:
-    """A span of a metric's values in three figures or more, without its unit unless that is bytes: `0.41–12.3`."""
+    """Return a span of a metric's values with three or more digits, without unit except bytes: `0.41–12.3`."""
     if span is None:
         return _NOTHING
     texts = dict.fromkeys(f"{si(value)}B" if metric(name).is_count else _three_figures(value) for value in span)
@@ -120,13 +120,13 @@ def percent(share: float) -> str:
 
 
 def kinds_of_notes(found: Iterable[Measured]) -> list[tuple[str, int]]:
-    """Notes that say the same of different numbers, which are left out, with how many there are; the most first."""
+    """Return notes with their numbers replaced by "…", and how often each occurs, most frequent first."""
     notes = [note for version in found for one in version.noted for note in one.notes]
     return Counter(re.sub(r"\d[\d.,]*( ?%)?", "…", note) for note in notes).most_common()
 
 
 def notes_table(found: Iterable[Measured]) -> pd.DataFrame:
-    """One row a note: where, of which network, what; the latest first."""
+    """Return a row per note with target, network and text, latest first."""
     rows = [
         {
             "target": one.target,
@@ -146,7 +146,7 @@ def notes_table(found: Iterable[Measured]) -> pd.DataFrame:
 def choices(
     predictors: Sequence[PredictorRecord], versions: Sequence[TargetRecord], spaces: Mapping[str, SpaceRecord]
 ) -> dict[str, PredictorRecord]:
-    """The predictors by what they are called, those of targets as they are now first."""
+    """Return the predictors by display name, those of current targets first."""
     now = {target.name: target.version for target in current(versions).values()}
 
     def name(one: PredictorRecord) -> str:
@@ -163,7 +163,7 @@ def choices(
 
 
 def facts(predictor: PredictorRecord) -> dict[str, str]:
-    """The figures of a predictor's quality on what was held back, those that are known."""
+    """Return the known figures of a predictor's quality on held-out measurements."""
     quality = predictor.quality
     asked = _figure(quality.get("coverage_asked"), lambda value: f", {percent(value)} asked")
     known = {
@@ -186,7 +186,7 @@ def _figure(value: Any, text: Any) -> str:
 
 
 def pairs_table(predictor: PredictorRecord) -> pd.DataFrame:
-    """Columns measured, predicted, upper (ms; NaN where no bound was given) and above, of networks held back."""
+    """Return columns measured, predicted, upper (ms; NaN without a bound) and above, of held-out networks."""
     names = ["measured", "predicted", "upper"]
     table = pd.DataFrame(predictor.quality.get("pairs") or [], columns=names).astype(dict.fromkeys(names, float))
     table["above"] = table["measured"] > table["upper"]
@@ -194,8 +194,8 @@ def pairs_table(predictor: PredictorRecord) -> pd.DataFrame:
 
 
 def shares(predictor: PredictorRecord, coverage: float = 0.9) -> tuple[float, float] | None:
-    """From which share of a prediction to which the measured latencies of held-back networks lay, that many of them;
-    None where too few were held back to tell."""
+    """Return the interval of measured over predicted latency that contains a share `coverage` of held-out networks;
+    None if there are too few."""
     rows = pairs_table(predictor)
     if len(rows) < _FEWEST_PAIRS or not (rows["predicted"] > 0).all():
         return None

@@ -1,12 +1,13 @@
-"""Which choices matter: importances of each choice for a metric, and what each option adds, both with intervals.
+"""Computes the importance of each choice for a metric, and the effect of each option, both with intervals.
 
-Importances are those of functional ANOVA (Hutter, Hoos and Leyton-Brown 2014) by optuna: the share of a metric's
-variance over the space that one choice explains by itself. Effects are those of an additive model of all choices: what
-an option adds to the metric beside the mean, all other choices being equal.
+Importances are those of functional ANOVA (Hutter, Hoos and Leyton-Brown 2014) in optuna: the share of a metric's
+variance over the space that one choice explains by itself. Effects are those of an additive model of all choices: the
+difference of an option from the mean, all other choices being equal.
 
-Intervals hold the middle 90 % of what other networks of the same number would have told: of effects by the bootstrap,
-of importances by halves of the networks, drawn without putting back (Politis and Romano 1994), since a forest takes a
-network that is drawn twice for two that agree. They tell of too few networks, and not of what a search never tried.
+Intervals are estimates of the middle 90 % over other samples of as many networks: for effects by the bootstrap, for
+importances by halves of the networks, drawn without replacement (Politis and Romano 1994), since a forest would take
+duplicates of a network for independent agreement. They show whether there are too few networks, but not what regions a
+search has never tried.
 """
 
 import math
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 from dashboard.encoding import ABSENT, Encoded
 
 FEWEST = 30
-"""Networks: of fewer nothing is told."""
+"""Fewest networks for importances and effects."""
 MOST = 300
-"""Networks that importances are computed of, drawn from all: more take long and change little."""
+"""Most networks for importances, sampled from all: more take long and change little."""
 MOST_FITTED = 2000
-"""The same of effects."""
+"""Most networks for effects."""
 REPEATS = 10
 _EFFECT_REPEATS = 100
 _TREES = 16
@@ -44,9 +45,9 @@ class Effects:
 
 
 def importances(found: Encoded, values: Values, rng: np.random.Generator, repeats: int = REPEATS) -> pd.DataFrame:
-    """Columns choice, importance, low and high of the choices that differ, the most important first.
+    """Return columns choice, importance, low and high of the choices that vary, most important first.
 
-    `values` (n,) are of one metric, finite, in the order of the rows of `found`.
+    `values` (n,) are finite values of one metric, in the order of the rows of `found`.
     """
     shown, values = _drawn(found, values, rng, MOST)
     shown = shown.open()
@@ -57,7 +58,7 @@ def importances(found: Encoded, values: Values, rng: np.random.Generator, repeat
     for repeat in range(repeats):
         half = rng.choice(len(values), len(values) // 2, replace=False)
         draws.append(_anova(shown.codes[half], shown, values[half], repeat + 1))
-    apart = np.array(draws) - np.mean(draws, axis=0)  # halves are biased as small samples are; their spread is not
+    apart = np.array(draws) - np.mean(draws, axis=0)  # small samples bias the mean of halves, not their spread
     low, high = np.clip(whole + np.percentile(apart, _ENDS, axis=0), 0, 1)
     table = pd.DataFrame({"choice": shown.names, "importance": whole, "low": low, "high": high})
     return table.sort_values("importance", ascending=False, ignore_index=True)
@@ -72,7 +73,7 @@ def _drawn(found: Encoded, values: Values, rng: np.random.Generator, most: int) 
 
 
 def _anova(codes: NDArray[np.int16], shown: Encoded, values: Values, seed: int) -> Values:
-    """Importances in the order of the choices, by optuna over trials that are made of the networks."""
+    """Return importances in the order of the choices, from optuna with the networks as trials."""
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
@@ -96,13 +97,13 @@ def _anova(codes: NDArray[np.int16], shown: Encoded, values: Values, seed: int) 
         warnings.simplefilter("ignore")
         try:
             told = evaluator.evaluate(study, params=list(shown.names))
-        except (RuntimeError, ValueError, ZeroDivisionError):  # a draw without variance tells nothing of any choice
+        except (RuntimeError, ValueError, ZeroDivisionError):  # a sample without variance has no importances
             told = {}
     return np.array([told.get(name, 0.0) for name in shown.names])
 
 
 def effects(found: Encoded, values: Values, rng: np.random.Generator) -> Effects:
-    """What each option adds to a metric, in the metric's unit, beside the mean over the options as often as they occur.
+    """Return each option's difference, in the metric's unit, from the mean over options weighted by frequency.
 
     `values` as in `importances`.
     """
@@ -135,14 +136,14 @@ def effects(found: Encoded, values: Values, rng: np.random.Generator) -> Effects
 
 
 def _fitted(design: Values, values: Values) -> Values:
-    """Coefficients of a ridge regression about the means."""
+    """Return the coefficients of a ridge regression on centred data."""
     x, y = design - design.mean(axis=0), values - values.mean()
     found: Values = np.linalg.solve(x.T @ x + _RIDGE * len(y) * np.eye(x.shape[1]), x.T @ y)
     return found
 
 
 def _centred(effect: Values, design: Values, slots: list[tuple[int, int]]) -> Values:
-    """Effects beside the mean of their choice, options counted as often as they occur."""
+    """Return effects minus the mean of their choice, weighted by the frequency of options."""
     owners, counts = np.array([index for index, _ in slots]), design.sum(axis=0)
     found = effect.copy()
     for owner in np.unique(owners):
@@ -152,7 +153,7 @@ def _centred(effect: Values, design: Values, slots: list[tuple[int, int]]) -> Va
 
 
 def _explained(design: Values, values: Values, folds: int = 5) -> float:
-    """R² on networks held back, in turn; NaN where all values are equal."""
+    """Return the cross-validated R²; NaN if all values are equal."""
     total = float(np.square(values - values.mean()).sum())
     if total == 0:
         return math.nan

@@ -1,4 +1,4 @@
-"""What a front chart shows: evaluations in two or three metrics, judged under limits that can be moved."""
+"""The data of a front chart: evaluations in two or three metrics, under adjustable limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,37 +12,36 @@ from nas.objectives import aims
 from nas.objectives.limits import Limit
 
 MOST_POINTS = 600
-"""Of each kind that are drawn, spread over the plane; each costs the browser a twentieth of a millisecond and more."""
-_STEPS = 80  # of the bounds that a limit can be moved to
+"""Most points drawn per kind, spread over the plane; each costs the browser 0.05 ms or more."""
+_STEPS = 80  # number of bounds to choose from for a limit
 CROWDED = 0.25
-"""Share of the feasible networks from which on a front says nothing any more."""
+"""Share of the feasible networks on the front above which the front is not informative."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """`table` has the rows that are looked at, `_feasible`, `_refuted` and `_front` as this plane has them."""
+    """A view of a study: `table` has the shown rows, with `_feasible`, `_refuted` and `_front` for this plane."""
 
     table: pd.DataFrame
     axes: tuple[str, ...]
-    """Two metrics, across and up, and perhaps a third."""
+    """Two metrics, horizontal and vertical, and optionally a third."""
     objectives: tuple[str, ...]
-    """Those whose front is marked."""
+    """The objectives whose front is marked."""
     limits: tuple[Limit, ...]
 
     @property
     def front(self) -> pd.DataFrame:
-        """Its rows, best in the first objective first."""
+        """Rows of the front, by the first objective."""
         return self.table[self.table["_front"]].sort_values(list(self.objectives))
 
     def best(self) -> int | None:
-        """Position of the network of the front that is lowest in the first objective; None where nothing keeps the
-        limits."""
+        """Return the position of the front's network with the lowest first objective; None if none keeps the limits."""
         front = self.front
         return int(front.index[0]) if len(front) else None
 
 
 def is_crowded(shown: StudyView) -> bool:
-    """Whether nearly every network is on the front, as happens with many objectives."""
+    """Return whether the front is too large to be informative, as with many objectives."""
     feasible = int(shown.table["_feasible"].sum())
     return len(shown.study.objectives) > 3 or (feasible > 40 and shown.table["_front"].sum() > CROWDED * feasible)
 
@@ -56,13 +55,13 @@ def plane(
     upto: int | None = None,
     whole: bool = True,
 ) -> Plane:
-    """A plane of a study.
+    """Return a plane of a study.
 
     Args:
-        target: of a study with several, the one whose front and limits count; else all of them.
-        moved: upper limits in place of the study's own, by metric.
-        upto: how many evaluations are looked at; all when left out.
-        whole: mark the front of all objectives, rather than that of the axes.
+        target: the target whose front and limits count, in a study with several; otherwise all.
+        moved: upper limits by metric, in place of the study's own.
+        upto: number of evaluations to show; None for all.
+        whole: whether to mark the front of all objectives instead of that of the axes.
     """
     table = shown.table.iloc[:upto]
     own = next((aim for aim in aims.of_study(shown.study) if aim.target == target), None) if target else None
@@ -79,14 +78,14 @@ def plane(
 
 
 def moved_limits(limits: Sequence[Limit], moved: Mapping[str, float]) -> tuple[Limit, ...]:
-    """The limits with other bounds, and new ones where there were none."""
+    """Return the limits with changed bounds, and new limits for other metrics."""
     changed = [replace(one, value=moved[one.metric]) if one.is_upper and one.metric in moved else one for one in limits]
     known = {one.metric for one in changed if one.is_upper}
     return (*changed, *(Limit(name, "<=", value) for name, value in moved.items() if name not in known))
 
 
 def bounds(values: "pd.Series[float]", own: float | None) -> list[float]:
-    """Bounds of a limit to choose from, `own` among them: evenly by value, or by ratio where values span far."""
+    """Return bounds to choose from, including `own`, evenly spaced by value, or by ratio if values span widely."""
     known = values[values.notna()].to_numpy(float)
     if not len(known) or known.min() == known.max():
         return []
@@ -100,7 +99,7 @@ def bounds(values: "pd.Series[float]", own: float | None) -> list[float]:
 
 
 def thinned(rows: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = (), most: int = MOST_POINTS) -> pd.DataFrame:
-    """Of many rows the first in each cell of a grid: those that are left out would lie on top of others."""
+    """Return the first row in each cell of a grid if there are too many; the others would overlap them."""
     if len(rows) <= most:
         return rows
     side = int(3 * np.sqrt(most))
@@ -113,7 +112,7 @@ def thinned(rows: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = (), m
 
 
 def _cells(values: "np.typing.NDArray[np.float64]", log: bool, side: int) -> "np.typing.NDArray[np.int64]":
-    """The cell of each value on one axis."""
+    """Return the cell of each value on one axis."""
     shown = np.log(values) if log else values
     low, high = shown.min(), shown.max()
     found: np.typing.NDArray[np.int64] = ((shown - low) / ((high - low) or 1.0) * side).astype(np.int64)
@@ -121,7 +120,7 @@ def _cells(values: "np.typing.NDArray[np.float64]", log: bool, side: int) -> "np
 
 
 def drawable(table: pd.DataFrame, axes: Sequence[str], logs: Sequence[str] = ()) -> Mask:
-    """Mask over rows: has a value of every axis, above 0 where that is logarithmic."""
+    """Return a mask of rows with a value for every axis, above 0 on logarithmic ones."""
     mask = np.ones(len(table), dtype=bool)
     for name in axes:
         values = table[name].to_numpy(float)

@@ -1,4 +1,4 @@
-"""How searches go: what is done, how long the rest takes, and how the front grows."""
+"""The progress of searches: finished work, remaining time, and growth of the front."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from nas.objectives import aims, pareto
 from nas.objectives.units import metric
 
 MOST_OBJECTIVES = 4
-"""Of more, hypervolumes take too long to compute while someone waits."""
-_POINTS = 24  # of a sparkline
-_AT_ONCE = 256  # evaluations held against the front
+"""Most objectives for hypervolumes; with more, they take too long to compute."""
+_POINTS = 24  # points of a sparkline
+_AT_ONCE = 256  # evaluations compared with the front at once
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A study whose record makes no sense, and why."""
+    """A study whose record is invalid, and why."""
 
     name: str
     status: str
@@ -32,14 +32,14 @@ class Unreadable:
 
 
 def studies_table(views: Sequence[StudyView | Unreadable], now: datetime | None = None) -> pd.DataFrame:
-    """One row a study, newest first; empty without columns where there is none."""
+    """Return a row per study, newest first; an empty table without columns if there are none."""
     rows = [broken(one) if isinstance(one, Unreadable) else summary(one, now) for one in views]
     table = pd.DataFrame(rows)
     return table.sort_values("started", ascending=False, ignore_index=True) if len(table) else table
 
 
 def summary(shown: StudyView, now: datetime | None = None) -> dict[str, Any]:
-    """The numbers of a study that a list of studies shows."""
+    """Return the figures of a study for the list of studies."""
     study, last = shown.study, _last(shown)
     left = seconds_left(shown, now)
     return {
@@ -62,7 +62,7 @@ def summary(shown: StudyView, now: datetime | None = None) -> dict[str, Any]:
 
 
 def broken(study: Unreadable) -> dict[str, Any]:
-    """The row of a study that cannot be read."""
+    """Return the row of a study that cannot be read."""
     return {
         "study": study.name,
         "status": f"cannot be read: {study.reason}",
@@ -74,19 +74,19 @@ def broken(study: Unreadable) -> dict[str, Any]:
 
 
 def targets(shown: StudyView) -> list[str]:
-    """The machines that a study's metrics and limits are of."""
+    """Return the targets in a study's metrics and limits."""
     names = [*shown.study.objectives, *(limit.metric for limit in shown.limits)]
     found = [metric(name).device for name in names]
     return list(dict.fromkeys([*shown.targets, *filter(None, found)]))
 
 
 def asked(shown: StudyView) -> int | None:
-    """How many evaluations the search was asked for; None where it has not been started."""
+    """Return the number of evaluations that the search was asked for; None if it has not started."""
     return shown.study.wanted
 
 
 def share_done(shown: StudyView) -> float | None:
-    """Between 0 and 1; None where it is not known what was asked for."""
+    """Return the finished share, from 0 to 1; None if the total is unknown."""
     if shown.study.status == "finished":
         return 1.0
     total = asked(shown)
@@ -94,7 +94,7 @@ def share_done(shown: StudyView) -> float | None:
 
 
 def seconds_left(shown: StudyView, now: datetime | None = None) -> float | None:
-    """Time that a running search needs for the rest at the pace it has had; None where that is not known."""
+    """Return the remaining time of a running search at its previous pace; None if unknown."""
     total, count = asked(shown), len(shown.table)
     if total is None or not count or shown.study.status != "running":
         return None
@@ -105,14 +105,14 @@ def seconds_left(shown: StudyView, now: datetime | None = None) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2.5 h`."""
+    """Return a duration as text: `40 s`, `3 min`, `2.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _last(shown: StudyView) -> str:
-    """What the last evaluation found."""
+    """Return the last evaluation's result as text."""
     if not len(shown.table):
         return ""
     row = shown.table.iloc[-1]
@@ -123,12 +123,12 @@ def _last(shown: StudyView) -> str:
 
 
 def objectives(shown: StudyView) -> tuple[str, ...]:
-    """Those a study's hypervolume is taken in: of several targets, the first one's."""
+    """Return the objectives of a study's hypervolume: those of the first target, if there are several."""
     return aims.of_study(shown.study)[0].objectives
 
 
 def sparkline(shown: StudyView) -> list[float]:
-    """Hypervolume of the front in per cent at two dozen moments; empty where it is not computed."""
+    """Return the front's hypervolume in per cent at up to 24 points; empty if it is not computed."""
     names = objectives(shown)
     if len(names) > MOST_OBJECTIVES or not len(shown.table):
         return []
@@ -137,7 +137,7 @@ def sparkline(shown: StudyView) -> list[float]:
 
 
 def hypervolumes(table: pd.DataFrame, names: Sequence[str], counts: Sequence[int]) -> list[float]:
-    """Hypervolume of the front after so many evaluations, in the unit of `hypervolume_history`."""
+    """Return the front's hypervolume after each number of evaluations, in the unit of `hypervolume_history`."""
     rows, scaled = _scaled(table, names)
     if not len(rows):
         return [0.0] * len(counts)
@@ -150,7 +150,7 @@ def hypervolumes(table: pd.DataFrame, names: Sequence[str], counts: Sequence[int
 
 
 def _scaled(table: pd.DataFrame, names: Sequence[str]) -> tuple["np.typing.NDArray[np.intp]", Values]:
-    """Positions of the feasible evaluations, and their objectives: 0 is the best value seen, 1 the reference point."""
+    """Return positions of the feasible evaluations and their objectives, scaled: 0 is the best, 1 the reference."""
     rows = queries.rankable(table, names)
     values = table[list(names)].to_numpy(float)[rows] if len(rows) else np.zeros((0, len(names)))
     if not len(rows):
@@ -160,13 +160,13 @@ def _scaled(table: pd.DataFrame, names: Sequence[str]) -> tuple["np.typing.NDArr
 
 
 def hypervolume_history(table: pd.DataFrame, names: Sequence[str]) -> Values:
-    """Hypervolume of the front after each evaluation, `(n,)`, as a share of the box that runs from the best value
-    of each objective to the reference point of all feasible evaluations; 0 before the first feasible one."""
+    """Return the front's hypervolume after each evaluation, `(n,)`, as a share of the box from the best value of each
+    objective to the reference point of all feasible evaluations; 0 before the first feasible one."""
     return _grown(*_scaled(table, names), len(table))
 
 
 def shared_histories(views: Sequence[StudyView], names: Sequence[str]) -> dict[str, Values]:
-    """The same of several studies in one box, that of all their evaluations together."""
+    """Return the histories of several studies in a common box, that of all their evaluations."""
     sizes = [len(one.table) for one in views]
     rows, scaled = _scaled(pd.concat([one.table for one in views], ignore_index=True), names)
     found, start = {}, 0
@@ -178,14 +178,14 @@ def shared_histories(views: Sequence[StudyView], names: Sequence[str]) -> dict[s
 
 
 def _grown(rows: "np.typing.NDArray[np.intp]", scaled: Values, count: int) -> Values:
-    """Hypervolume after each of `count` evaluations, of which those at `rows` have the scaled objectives."""
+    """Return the hypervolume after each of `count` evaluations; `scaled` are the objectives of those at `rows`."""
     history: Values = np.zeros(count)
     front: Values = np.zeros((0, scaled.shape[1]))
     corner = np.ones(scaled.shape[1])
     for start in range(0, len(rows), _AT_ONCE):
         chunk = scaled[start : start + _AT_ONCE]
         behind = (front[None] <= chunk[:, None]).all(axis=2)
-        new = ~np.any(behind, axis=1)  # most are behind what was found before them
+        new = ~np.any(behind, axis=1)  # earlier points dominate most of them
         for row, point in zip(rows[start : start + _AT_ONCE][new].tolist(), chunk[new], strict=True):
             if not (front <= point).all(axis=1).any():
                 front = np.vstack([front[~(front >= point).all(axis=1)], point])
@@ -194,7 +194,7 @@ def _grown(rows: "np.typing.NDArray[np.intp]", scaled: Values, count: int) -> Va
 
 
 def best_so_far(table: pd.DataFrame, name: str) -> Values:
-    """Least feasible value of a metric after each evaluation, `(n,)`; NaN before the first."""
+    """Return the lowest feasible value of a metric after each evaluation, `(n,)`; NaN before the first."""
     values = np.full(len(table), math.inf)
     rows = queries.rankable(table, [name])
     if len(rows):
@@ -204,7 +204,7 @@ def best_so_far(table: pd.DataFrame, name: str) -> Values:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns count, reason, example and last (a position): why evaluations failed, the most frequent first."""
+    """Return columns count, reason, example and last (a position) of failures, most frequent first."""
     failed = table[table["_failed"]].assign(_place=np.flatnonzero(table["_failed"]) + 1)
     groups = failed.groupby("_reason", sort=False)
     found = groups.agg(count=("_digest", "size"), example=("_digest", "first"), last=("_place", "max")).reset_index()
@@ -212,10 +212,9 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def timeline(table: pd.DataFrame, stored: Sequence[float | None]) -> pd.DataFrame:
-    """Columns worker, end (UTC), seconds, failed, place: when each evaluation was stored, and how long it took.
+    """Return columns worker, end (UTC), seconds, failed and place of evaluations with a known time.
 
-    One that was taken over from another study took its time then: here it begins when the worker's last one ended.
-    Evaluations without a time are left out.
+    A reused evaluation took its time in an earlier study; here it starts when the worker's last evaluation ended.
 
     Args:
         stored: when each row was stored, in seconds since 1970.

@@ -1,4 +1,4 @@
-"""The read model: what the pages show of a study, as frozen values and tables. The only door to its evaluations."""
+"""The read model: a study as frozen values and tables for the pages, which read its evaluations only from here."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,17 +31,17 @@ Mask = NDArray[np.bool_]
 
 
 Find = Callable[[Sequence[str]], Mapping[str, Architecture]]
-"""Architectures by digest, looked up for those that are shown: `Repository.architectures`."""
+"""Returns architectures by digest, to load only those that are shown: `Repository.architectures`."""
 
 
 @dataclass(frozen=True)
 class StudyView:
     """A study with its evaluations, as one table.
 
-    `table` has one row an evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`, `_worker`,
-    `_feasible` (no limit broken, neither as evaluated nor as measured), `_refuted` (only as measured), `_front`
+    `table` has a row per evaluation in order of position, with `_digest`, `_failed`, `_reason`, `_seconds`, `_worker`,
+    `_feasible` (keeps all limits, as evaluated and as measured), `_refuted` (breaks limits only as measured), `_front`
     (feasible and not dominated in the study's objectives; with several targets, on the front of one of them, and
-    `_front@TARGET` for each), a column a metric in `metrics` (NaN where an evaluation has none), and for some of them
+    `_front@TARGET` for each), a column per metric in `metrics` (NaN if an evaluation lacks it), and for some metrics
     `measured(name)` and `spread(name)`.
     """
 
@@ -53,9 +53,9 @@ class StudyView:
     metrics: tuple[str, ...]
     table: pd.DataFrame
     verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """What networks showed by themselves, by digest."""
+    """Metrics measured on the networks, by digest."""
     corrected: Corrected | None = None
-    """What the metrics were corrected by, where they were."""
+    """The correction of the metrics, if any."""
 
     @property
     def num_failed(self) -> int:
@@ -63,12 +63,12 @@ class StudyView:
 
     @property
     def is_running(self) -> bool:
-        """Whether more evaluations are to be expected."""
+        """Whether more evaluations may come."""
         return self.study.status in ("created", "running")
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Of a study with several: those with a front of their own."""
+        """Targets with their own fronts, in a study with several; else empty."""
         return tuple(aim.target for aim in aims.of_study(self.study) if aim.target)
 
     @property
@@ -78,7 +78,7 @@ class StudyView:
 
     @property
     def refuted(self) -> pd.DataFrame:
-        """Rows of what kept all limits as evaluated and breaks one as measured, best in the first objective first."""
+        """Rows that keep all limits as evaluated but break one as measured, best in the first objective first."""
         return self._rows("_refuted")
 
     def _rows(self, mask: str) -> pd.DataFrame:
@@ -87,13 +87,13 @@ class StudyView:
         return rows.sort_values(known) if known else rows
 
     def broken_as_measured(self, digest: str) -> list[Limit]:
-        """The limits that a network itself breaks; none where it was not measured."""
+        """Return the limits that a network breaks as measured; empty if it was not measured."""
         return broken_limits(self.verified.get(digest, {}), self.limits)
 
     def evaluation(self, prefix: str) -> Evaluation | None:
-        """The evaluation whose architecture's digest begins so, or None where there is none or more than one.
+        """Return the evaluation whose architecture's digest starts with `prefix`; None if there is not exactly one.
 
-        Its metrics are those that fronts are made by: the corrected ones, where there are any.
+        Its metrics are those that determine fronts: corrected ones, if any.
         """
         place = self.places.get(prefix)
         if place is None and prefix:
@@ -102,14 +102,14 @@ class StudyView:
         return None if place is None else self.at(place)
 
     def at(self, place: int) -> Evaluation:
-        """The evaluation at a position, as `evaluation` has it."""
+        """Return the evaluation at a position, as `evaluation` does."""
         found, (arch,) = self.columns, self.archs([place])
         error, seconds, worker = found.errors[place], float(found.seconds[place]), found.workers[place]
         evaluation = Evaluation(arch, found.measured(place), error, seconds, worker)
         return corrected.judged([evaluation], self.corrected)[0]
 
     def archs(self, places: Iterable[int]) -> list[Architecture]:
-        """The architectures at some positions."""
+        """Return the architectures at these positions."""
         digests = [self.columns.digests[place] for place in places]
         known = self.find(digests)
         return [known[digest] for digest in digests]
@@ -121,12 +121,12 @@ class StudyView:
 
 
 def measured(name: str) -> str:
-    """The column of what networks themselves showed of a metric."""
+    """Return the column of a metric as measured on the networks."""
     return _MEASURED + name
 
 
 def spread(name: str) -> str:
-    """The column of the standard deviation of a corrected metric."""
+    """Return the column of a corrected metric's standard deviation."""
     return _SPREAD + name
 
 
@@ -138,13 +138,13 @@ def view(
     verified: Mapping[str, Mapping[str, float]] | None = None,
     known: Corrected | None = None,
 ) -> StudyView:
-    """Everything the pages derive from a study's evaluations, and from what their networks themselves showed.
+    """Return everything that the pages derive from a study's evaluations and its networks' measured metrics.
 
-    Metrics are the corrected ones, where there are any, and the inherited ones have names of their own.
-    As in `nas.results.front`, a network that was measured and breaks a limit dominates nothing.
+    Corrected metrics, if any, have the plain names, and inherited ones their own. As in `nas.results.front`, a network
+    that breaks a limit as measured dominates nothing.
 
     Raises:
-        NasError: a limit of the study is none.
+        NasError: a limit of the study is invalid.
     """
     seen = verified or {}
     parent = study.settings.get("parent", {})
@@ -189,9 +189,9 @@ def _filled(values: Sequence[float | None], otherwise: Any) -> Values:
 
 
 def judged(table: pd.DataFrame, bounds: Iterable[Limit]) -> tuple[Mask, Mask]:
-    """Masks over rows: keeps all limits, as evaluated and as measured; keeps them but for what was measured.
+    """Return two masks of rows: those that keep all limits, and those that break limits only as measured.
 
-    A limit on a metric that an evaluation does not have is not broken by it.
+    An evaluation does not break a limit on a metric that it lacks.
     """
     promising = ~table["_failed"].to_numpy(bool)
     breaking = np.zeros(len(table), dtype=bool)
@@ -210,30 +210,30 @@ def _breaks(table: pd.DataFrame, column: str, limit: Limit) -> Mask:
 
 
 def broken_limits(metrics: Mapping[str, float], bounds: Sequence[Limit]) -> list[Limit]:
-    """The limits that these metrics break; a limit on a metric that was not measured is none of them."""
+    """Return the limits that these metrics break, ignoring limits on other metrics."""
     return [limit for limit in bounds if limit.metric in metrics and not limit.holds(metrics)]
 
 
 def limit_text(limit: Limit) -> str:
-    """A limit as people read it: `latency on cpu ≤ 9 ms`."""
+    """Return a limit for display: `latency on cpu ≤ 9 ms`."""
     named = metric(limit.metric)
     return f"{named.phrase} {_SIGNS.get(limit.op, limit.op)} {named.text(limit.value)}"
 
 
 def spans_widely(rows: pd.DataFrame, name: str) -> bool:
-    """Whether a metric's values are positive and the largest is tens of times the smallest."""
+    """Return whether a metric's values are positive and the largest is at least `_WIDE` times the smallest."""
     values = rows[name].to_numpy(float) if name in rows else np.zeros(0)
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() >= _WIDE * values.min())
 
 
 def spaces(repository: Repository) -> dict[str, SpaceRecord]:
-    """All declared spaces by digest."""
+    """Return all spaces by digest."""
     return {space.digest: space for space in repository.spaces()}
 
 
 def non_dominated(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | None = None) -> Mask:
-    """Mask over rows: feasible, with a value of every metric, and not dominated in them (all minimised)."""
+    """Return a mask of feasible rows that have all metrics and are not dominated in them (all minimised)."""
     mask = np.zeros(len(table), dtype=np.bool_)
     rows = rankable(table, metrics, feasible)
     if len(rows):
@@ -242,7 +242,7 @@ def non_dominated(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | 
 
 
 def rankable(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | None = None) -> NDArray[np.intp]:
-    """Positions of the feasible rows that have a value of every metric."""
+    """Return the positions of the feasible rows that have a value of every metric."""
     if not len(table) or any(name not in table for name in metrics):
         return np.zeros(0, dtype=np.intp)
     finite = np.isfinite(table[list(metrics)].to_numpy(float)).all(axis=1)
@@ -250,9 +250,9 @@ def rankable(table: pd.DataFrame, metrics: Sequence[str], feasible: Mask | None 
 
 
 def trust_table(trust: Trust) -> pd.DataFrame:
-    """Columns digest, inherited, standalone, again of the networks in a trust report that have the first two values.
+    """Return columns digest, inherited, standalone and again of a trust report's networks with the first two values.
 
-    `again` is the metric of a second stand-alone training, NaN of networks that were trained once.
+    `again` is the metric of a second stand-alone training, NaN for networks that were trained once.
     """
     names = ["digest", "inherited", "standalone", "again"]
     rows = [(row["digest"], row["inherited"], row["standalone"], next(iter(row["again"]), None)) for row in trust.rows]
@@ -261,13 +261,13 @@ def trust_table(trust: Trust) -> pd.DataFrame:
 
 
 def curve_table(points: Sequence[CurvePoint]) -> pd.DataFrame:
-    """Columns step, which, metric, value, in order of step; points that are not finite are left out."""
+    """Return columns step, which, metric and value of the finite points, in order of steps."""
     rows = [(p.step, p.which, p.metric, p.value) for p in points if math.isfinite(p.value)]
     return pd.DataFrame(rows, columns=["step", "which", "metric", "value"]).sort_values("step", kind="stable")
 
 
 def why_empty(shown: StudyView) -> str | None:
-    """Why a study has nothing to draw, or None where it has."""
+    """Return why a study has nothing to draw; None if it has."""
     if not len(shown.table):
         return f"Study {shown.study.name!r} has no evaluations yet; they appear here as they are stored."
     if shown.num_failed == len(shown.table):

@@ -1,4 +1,4 @@
-"""The command line that starts the dashboard's server, on this machine alone unless told otherwise."""
+"""Starts the dashboard's server, by default only reachable from this machine."""
 
 import ipaddress
 import os
@@ -15,9 +15,9 @@ STORAGE_VARIABLE = "NAS_STORAGE"
 
 
 def serve(url: str, host: str = "127.0.0.1", port: int = 8501, *, allow_remote: bool = False) -> int:
-    """Serve the database at `url` until interrupted and return the server's exit status. Raises as `command`.
+    """Serve the database at `url` until interrupted and return the server's exit status. Raises like `command`.
 
-    The address goes through the environment: a command line, and the password in it, is seen by all users.
+    The URL is passed in the environment, since all users can see a command line and a password in it.
     """
     arguments = command(None, host, port, allow_remote=allow_remote)
     try:
@@ -27,13 +27,13 @@ def serve(url: str, host: str = "127.0.0.1", port: int = 8501, *, allow_remote: 
 
 
 def command(url: str | None, host: str = "127.0.0.1", port: int = 8501, *, allow_remote: bool = False) -> list[str]:
-    """Arguments for `subprocess.run` that serve the database at `url` on `http://host:port`.
+    """Return arguments for `subprocess.run` that serve the database at `url` on `http://host:port`.
 
     Without a `url` the server reads the environment variable NAS_STORAGE.
 
     Raises:
-        NasError: the port is none, or the host is reached from other machines and `allow_remote` is not set. The pages
-            have no login: whoever reaches the port reads every study.
+        NasError: the port is invalid, or other machines can reach the host and `allow_remote` is not set. The pages
+            have no login: everyone who reaches the port can read every study.
     """
     if not 1 <= port <= 65535:
         raise NasError(f"port {port} is not between 1 and 65535; leave it out for 8501")
@@ -46,7 +46,7 @@ def command(url: str | None, host: str = "127.0.0.1", port: int = 8501, *, allow
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host: `localhost`, 127.0.0.0/8 or ::1."""
+    """Return whether only this machine can reach the host: `localhost`, 127.0.0.0/8 or ::1."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,7 +1,7 @@
-"""What `streamlit run` serves: the pages, and Plotly's library, which browsers ask for with the page and then keep.
+"""The application for `streamlit run`: the pages, and Plotly's library, which browsers preload and cache.
 
-Of the files of components Streamlit does not say how long they last, and a page asks for them only when it makes its
-first chart. Of a script that lasts, browsers also keep what they compiled, which takes longer than the rest of a page.
+Streamlit sends no cache lifetime for files of components, and a page requests them only for its first chart. Browsers
+also cache the compiled code of a cacheable script; compiling takes longer than the rest of a page.
 """
 
 from starlette.datastructures import MutableHeaders
@@ -12,14 +12,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.starlette import App
 
-from dashboard import app as pages  # the first visitor does not wait for imports
+from dashboard import app as pages  # so that the first visitor need not wait for imports
 from dashboard import chart
 
-_LASTS = {"Cache-Control": "public, max-age=31536000, immutable"}  # the address names the version
+_LASTS = {"Cache-Control": "public, max-age=31536000, immutable"}  # the URL contains the version
 
 
 async def library(request: Request) -> FileResponse:
-    """Plotly's library."""
+    """Serve Plotly's library."""
     return FileResponse(chart.LIBRARY_FILE, media_type="text/javascript", headers=_LASTS)
 
 

@@ -1,4 +1,4 @@
-"""What all pages share: the open database, the study being looked at, headings, notes and live refresh."""
+"""Functions that all pages share: the open database, the selected study, headings, notes and live refresh."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -36,7 +36,7 @@ STYLE = """<style>
   .st-key-machines table { min-width: 980px; }
 }
 </style>"""
-"""Less empty space, calmer numbers, and on narrow screens wide figures that scroll; all else is the theme's."""
+"""Reduces empty space, aligns numbers, and lets wide figures scroll on narrow screens; the theme sets the rest."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -59,7 +59,7 @@ def repository() -> Repository:
 
 
 def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page], page: st.Page) -> None:
-    """The pages of the whole database, and below them the study being looked at with its own."""
+    """Show the pages of the whole database, and below them the selected study with its pages."""
     names = [study.name for study in repository().studies()]
     with st.sidebar:
         for one in whole:
@@ -75,7 +75,7 @@ def show_sidebar(whole: Sequence[st.Page], chosen: Sequence[st.Page], page: st.P
 
 
 def _pick_study(names: list[str], page: st.Page) -> None:
-    """The study named in the page's address, or else the one looked at before, or else the newest."""
+    """Select the study in the page's URL, or else the one selected before, or else the newest."""
     asked, state = st.query_params.get("study"), st.session_state
     if asked:
         state["study"] = address.named(asked, names)
@@ -96,16 +96,16 @@ def _pick_study(names: list[str], page: st.Page) -> None:
 
 
 def _change_study() -> None:
-    """What was looked at of one study is nothing of another."""
+    """Clear the selection, which does not apply to another study."""
     st.query_params.clear()
     name = current_study()
     if name:
         st.query_params["study"] = address.key(name)
-        st.session_state["page"] = None  # what was looked at of this one earlier comes back
+        st.session_state["page"] = None  # restores this study's earlier selection
 
 
 def current_study() -> str | None:
-    """Name of the study being looked at, or None when there is none of the name asked for."""
+    """Return the name of the selected study; None if the requested one does not exist."""
     name = st.session_state.get("study")
     return str(name) if name else None
 
@@ -127,7 +127,7 @@ def _view(
 
 
 def views() -> list[StudyView | Unreadable]:
-    """All studies as they are now; what has not changed is not read again. One that cannot be read harms none."""
+    """Return all studies; unchanged ones come from a cache, and invalid ones are `Unreadable`."""
     counts, spaces = repository().num_evaluations(), queries.spaces(repository())
     found: list[StudyView | Unreadable] = []
     for study in repository().studies():
@@ -140,7 +140,7 @@ def views() -> list[StudyView | Unreadable]:
 
 
 def current_view() -> StudyView:
-    """The study being looked at. Raises NasError: there is none."""
+    """Return the selected study; raise NasError if there is none."""
     name = current_study()
     if name is None:
         asked = text.shortened(st.query_params.get("study", ""))
@@ -169,7 +169,7 @@ def pace(shown: StudyView) -> float | None:
 
 
 def live(title: str, body: Callable[[StudyView], None]) -> None:
-    """Show a page of the current study, and refresh it while the study is running."""
+    """Show a page of the selected study, and refresh it while the study is running."""
     try:
         seconds = pace(current_view())
     except NasError as error:
@@ -188,7 +188,7 @@ def live(title: str, body: Callable[[StudyView], None]) -> None:
 
 
 def part(body: Callable[[], None], seconds: float | None) -> None:
-    """A part of a page that is shown again by itself, and says in one line what it cannot show."""
+    """Show a part of a page that refreshes itself every `seconds`; errors appear as one line."""
 
     def guarded() -> None:
         try:
@@ -200,7 +200,7 @@ def part(body: Callable[[], None], seconds: float | None) -> None:
 
 
 def heading(title: str, shown: StudyView) -> None:
-    """A page's title with the study's facts in one line below."""
+    """Show a page's title, and the study's facts in one line below."""
     study = shown.study
     aims = ", ".join(text.markdown(metric(name).phrase) for name in study.objectives)
     facts = [
@@ -233,11 +233,11 @@ def show_figure(
     toolbar: Mapping[str, object] | None = None,
     on_select: Callable[[Sequence[int]], None] | None = None,
 ) -> None:
-    """A figure as it looks on the reader's ground; without a toolbar it is only looked at.
+    """Show a figure in the user's light or dark theme.
 
     Args:
-        alt: what it shows, for those who do not see it.
-        toolbar: Plotly's settings of it.
+        alt: description for screen readers.
+        toolbar: Plotly's settings of the toolbar; None hides it.
         on_select: see `chart.show`.
     """
     drawn = figure.to_json(validate=False)
@@ -246,16 +246,16 @@ def show_figure(
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
-    """A table of names and values, all of it plain text."""
+    """Show a table of names and values as plain text."""
     rows = {text.markdown(name): text.markdown(value, 600) for name, value in facts.items()}
     st.table(pd.DataFrame({"": list(rows), "value": list(rows.values())}).set_index(""), hide_header=True)
 
 
 def show_error(error: NasError) -> None:
-    """What went wrong and how to put it right, in the one line the error carries."""
+    """Show the one line of an error, with its remedy."""
     st.error(text.markdown(error, 600), icon=":material/error:")
 
 
 def note(said: str) -> None:
-    """A quiet line in place of something that is not there yet."""
+    """Show an unobtrusive line in place of missing content."""
     st.info(said, icon=":material/info:")

@@ -1,7 +1,7 @@
-"""One set of colours and one figure template for every chart, and the server's matching theme settings.
+"""The colours and the figure template of all charts, and the server's matching theme settings.
 
-The colours are Okabe and Ito's, which stay apart for colour-blind readers; marks differ in shape as well. Figures are
-made in the light ones; `darkened` gives every colour its dark partner.
+The colours are Okabe and Ito's, which colour-blind readers can distinguish; marks also differ in shape. Figures use the
+light theme; `darkened` replaces every colour by its dark counterpart.
 """
 
 import re
@@ -25,9 +25,9 @@ BROKEN = "#b08a72"
 REFUTED = "#8c4a1e"
 QUALITATIVE = (ACCENT, WARM, OTHER, PINK, SKY, PICKED, MUTED)
 LOW_HIGH = ((0.0, "#3f78b5"), (0.5, "#9aa3a8"), (1.0, "#e0b030"))
-"""Of a third metric: told apart by colour-blind readers, on a light ground and on a dark one."""
+"""Scale of a third metric; colour-blind readers can distinguish it on light and dark backgrounds."""
 TINTS = ("#d6e6f2", "#fbe8c8", "#cfeae0", "#f3dfe9", "#dcf0fb", "#f9dcc8", "#e4e8ec")
-"""A pale partner of each qualitative colour, for areas that carry text."""
+"""Pale counterparts of the qualitative colours, for areas with text."""
 
 FONT = "Source Sans, Source Sans Pro, DejaVu Sans, sans-serif"
 
@@ -75,7 +75,7 @@ TEMPLATE = go.layout.Template(
 ICON = f"""<svg viewBox="0 0 16 16" xmlns="http://www.w3.org/2000/svg"><path d="M3 3.5V10h3v3h7" fill="none"
 stroke="{SKY}" stroke-width="1.4"/><g fill="{ACCENT}"><circle cx="3" cy="3.5" r="2.2"/><circle cx="6" cy="10" r="2.2"/>
 <circle cx="13" cy="13" r="2.2"/></g></svg>"""
-"""The browser tab's picture, a front of three points. An icon by name would be fetched from a server elsewhere."""
+"""The browser tab's icon, a front of three points. An icon by name would be loaded from an external server."""
 
 _DARK = {
     INK: "#e3e8ed",
@@ -95,12 +95,12 @@ _DARK = {
     "rgba(255,255,255,": "rgba(16,22,28,",
     "rgba(0,114,178,": "rgba(79,168,221,",
 }
-"""The partner of each colour on a dark ground."""
+"""Counterparts of colours on a dark background."""
 _COLOR = re.compile("|".join(map(re.escape, _DARK)))
 
 
 def darkened(figure: str) -> str:
-    """The same figure, as Plotly's JSON, for a dark ground."""
+    """Return a figure in Plotly's JSON with colours for a dark background."""
     return _COLOR.sub(lambda color: _DARK[color.group()], figure)
 
 
@@ -125,4 +125,4 @@ SERVER_THEME = {
     "theme.headingFontWeights": "[600,600,600,600,600,600]",
     "theme.headingFontSizes": '["1.75rem","1.3rem","1.1rem","1rem","1rem","1rem"]',
 }
-"""Streamlit's own colours, light and dark, handed over as command flags so that no file lies in the user's folder."""
+"""Streamlit's own colours, light and dark, as command flags, which need no file in the user's folder."""

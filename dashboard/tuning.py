@@ -1,6 +1,6 @@
-"""Trainings of networks alone, as `nas tune` logged them: curves, where each was stopped, and what had been forecast.
+"""Reads stand-alone trainings logged by `nas tune`: curves, where each stopped, and forecasts.
 
-The files lie below the folder of runs and are read, never written; the one that is shown is looked up by its label.
+The files are below the folder of runs and never written; a request contains a label, which is looked up.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from nas.fidelity import ledger
 from nas.fidelity.ledger import Trial
 
 COVERAGE = 0.9
-"""Share of outcomes that an interval is to hold."""
-_REACH = 1.645  # standard deviations to each side of a normal distribution that hold it
+"""Nominal share of outcomes in an interval."""
+_REACH = 1.645  # half width of that interval of a normal distribution, in standard deviations
 _METHODS = ("forecast", "hyperband")
 ENDED, STOPPED, FAILED = "trained to the end", "stopped", "failed"
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """One search over trainings: its settings, and its trainings in the order they were paid for."""
+    """One search over trainings: its settings, and its trials in the order of evaluation."""
 
     method: str
     objective: str
@@ -32,7 +32,7 @@ class Tuning:
 
 
 def found(runs: Path) -> dict[str, Path]:
-    """The searches below the folder, by run and method; what a link leads out of it is none."""
+    """Return the searches below the folder, by run and method, without links that lead out of it."""
     root = runs.resolve()
     files = [path for name in _METHODS for path in root.glob(f"*/tune/{name}.jsonl")]
     inside = [path for path in files if path.is_file() and path.resolve().is_relative_to(root)]
@@ -40,14 +40,14 @@ def found(runs: Path) -> dict[str, Path]:
 
 
 def read(path: Path) -> Tuning:
-    """One search. Raises NasError: its file is damaged, or has not begun."""
+    """Return a search; raise NasError if its file is damaged or empty."""
     header, trials = ledger.read(path)
     largest = header.get("largest") or max((trial.run for trial in trials), default=1)
     return Tuning(path.stem, str(header.get("objective", "")), int(largest), trials)
 
 
 def curves_table(shown: Tuning) -> pd.DataFrame:
-    """Columns training (digest), budget, value (NaN where it failed), last of this training, and fate of all of it."""
+    """Return columns training (digest), budget, value (NaN if failed), last (trial of its training) and fate."""
     last = {trial.config.digest: trial for trial in shown.trials}
     rows = [
         (trial.config.digest, trial.budget, _value(trial, shown.objective), trial is last[trial.config.digest])
@@ -68,15 +68,15 @@ def _fate(last: Trial, largest: int) -> str:
 
 
 def best(curves: pd.DataFrame) -> str | None:
-    """The training with the least value at its end; None where all failed."""
+    """Return the training with the lowest last value; None if all failed."""
     ends = curves[curves["last"] & curves["value"].notna()]
     return None if ends.empty else str(ends.sort_values("value", kind="stable")["training"].iloc[0])
 
 
 def forecasts_table(shown: Tuning) -> pd.DataFrame:
-    """Columns training, budget, expected, low, high, outcome, before (the value that the curve had) and inside.
+    """Return columns training, budget, expected, low, high, outcome, before (the curve's previous value) and inside.
 
-    Those that were forecast and did not fail; the interval is that of `COVERAGE`.
+    These are trials that were forecast and did not fail, with intervals of `COVERAGE`.
     """
     values = {(one.config.digest, one.budget): _value(one, shown.objective) for one in shown.trials}
     rows = [
@@ -92,7 +92,7 @@ def forecasts_table(shown: Tuning) -> pd.DataFrame:
 
 
 def facts(shown: Tuning, curves: pd.DataFrame, forecasts: pd.DataFrame) -> dict[str, Any]:
-    """Numbers to be read beside the figures; those of forecasts only where some were made."""
+    """Return numbers to show beside the figures; those of forecasts only if there are any."""
     fates = curves[curves["last"]]["fate"].value_counts()
     told: dict[str, Any] = {"trainings": int(fates.sum()), **{str(fate): int(count) for fate, count in fates.items()}}
     told["trials"] = len(shown.trials)

@@ -83,13 +83,13 @@ def _searches(compared: Sequence[str], seed: int, steps: int, setting: Setting) 
 
 
 def evolutions(searches: Sequence[Job], rows: Rows) -> list[Job]:
-    """One for each front that was learnt, with as many passes."""
+    """Return one job of evolution per learned front, with the same number of passes."""
     fronts = [(job, rows[job]) for job in searches if job.part == FRONT and job in rows and not rows[job].error]
     return [Job(EVOLUTION, "", "", job.seed, 0, found.passes, job.setting) for job, found in fronts]
 
 
 def _do(title: str, jobs: Sequence[Job], arguments: argparse.Namespace, setting: Setting, rows_at: Path) -> None:
-    """Those that are not done, each written when it ends."""
+    """Run the missing jobs, and write each outcome when it ends."""
     todo = missing(jobs, read(rows_at), again=arguments.again)
     with reporting(title, len(todo)) as say:
         for job, outcome in done(todo, 1, partial(run, setting=setting), died):

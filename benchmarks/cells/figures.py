@@ -21,19 +21,19 @@ WORST = 0.9
 
 
 def random_search(tables: Tables, num: int, seed: int = 0) -> Vector:
-    """(NUM_DRAWS,) regrets of the best of so many random cells, each known as it was published."""
+    """Return (NUM_DRAWS,) regrets of the best of `num` random cells by published errors."""
     rng = np.random.default_rng([seed, num])
     regrets: Vector = tables.regret[rng.integers(len(tables.regret), size=(NUM_DRAWS, num))].min(1)
     return regrets
 
 
 def rank(tables: Tables, cell: int) -> int:
-    """Among all cells, from 1."""
+    """Return the rank of a cell among all, from 1."""
     return 1 + int((tables.regret < tables.regret[cell]).sum())
 
 
 def collapsed(outcome: Outcome) -> bool:
-    """Whether it was warned that operations without parameters win."""
+    """Return whether a warning says that operations without parameters win."""
     return any("without parameters" in line for line in outcome.warnings)
 
 
@@ -41,7 +41,7 @@ def collapsed(outcome: Outcome) -> bool:
 
 
 def feasible(tables: Tables, limits: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """(n,) which cells keep all limits, as published."""
+    """Return (n,) whether the published latencies of cells keep all limits."""
     kept = np.ones(len(tables.error), dtype=bool)
     for target, limit in zip(TARGETS, limits, strict=True):
         kept &= tables.latency[target] <= limit
@@ -52,41 +52,41 @@ def feasible(tables: Tables, limits: Sequence[float]) -> npt.NDArray[np.bool_]:
 
 
 def reference(tables: Tables, target: str) -> list[float]:
-    """What is worse than this in error (percent) or latency (ms) counts nothing; it depends on no result."""
+    """Return the reference point of hypervolumes: error (percent) and latency (ms); it does not depend on results."""
     return [float(np.quantile(values, WORST)) for values in (tables.error, tables.latency[target])]
 
 
 def points(tables: Tables, target: str, cells: npt.ArrayLike) -> Vector:
-    """(n, 2) published error and latency."""
+    """Return (n, 2) published errors and latencies."""
     chosen = np.asarray(cells, dtype=int)
     return np.stack([tables.error[chosen], tables.latency[target][chosen]], 1)
 
 
 def share(tables: Tables, target: str, cells: npt.ArrayLike) -> float:
-    """Hypervolume of these cells, as a share of that of the best there are."""
+    """Return the hypervolume of these cells as a share of that of all cells."""
     return volume(tables, target, cells) / volume(tables, target, range(len(tables.error)))
 
 
 def volume(tables: Tables, target: str, cells: npt.ArrayLike) -> float:
-    """In points of error times milliseconds."""
+    """Return the hypervolume in points of error times milliseconds."""
     return pareto.hypervolume(points(tables, target, cells), reference(tables, target))
 
 
 def proposed(outcome: Outcome, target: str) -> list[int]:
-    """The different cells that a run proposes for a target."""
+    """Return the different cells that a run proposes for a target."""
     pairs = zip(outcome.cells, outcome.labels, strict=True)
     return list(dict.fromkeys(cell for cell, label in pairs if label.split(" ")[0] == target))
 
 
 def thinned(tables: Tables, target: str, cells: Sequence[int], num: int) -> list[int]:
-    """At most so many of them, evenly in the order of latency, both ends included."""
+    """Return at most `num` cells, evenly spaced in the order of latency, including both ends."""
     ordered = sorted(cells, key=lambda cell: (tables.latency[target][cell], tables.error[cell]))
     places = np.linspace(0, len(ordered) - 1, min(num, len(ordered))).round().astype(int)
     return [ordered[place] for place in places]
 
 
 def random_fronts(tables: Tables, target: str, num: int, seed: int = 0) -> Vector:
-    """(NUM_FRONTS,) shares of so many random cells."""
+    """Return (NUM_FRONTS,) shares of hypervolume of `num` random cells."""
     rng = np.random.default_rng([seed, num])
     drawn = (rng.choice(len(tables.error), num, replace=False) for _ in range(NUM_FRONTS))
     volumes = np.array([volume(tables, target, cells) for cells in drawn])

@@ -40,7 +40,7 @@ Pairs = list[tuple[Job, Outcome]]
 
 
 def write(setting: Setting, rows: Rows, path: Path) -> None:
-    """The report beside the rows: the same name with .md."""
+    """Write the report beside the rows: the same name with .md."""
     path.with_suffix(".md").parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".md").write_text(text(setting, rows), encoding="utf-8")
 
@@ -63,7 +63,7 @@ def text(setting: Setting, rows: Rows) -> str:
 
 
 def _done(rows: Rows) -> str:
-    """So that nobody takes a few runs for many."""
+    """Return text on the number of seeds of each part, with a caution if they are few."""
     seeds = {part: len({job.seed for job, _ in of(rows, part)}) for part in (METHODS, LIMITS, FRONT, EVOLUTION)}
     told = ", ".join(f"{num or 'none'} of {part}" for part, num in seeds.items())
     few = min(seeds.values()) < LEAST_SEEDS
@@ -78,7 +78,7 @@ def _done(rows: Rows) -> str:
 
 
 def of(rows: Rows, part: str) -> Pairs:
-    """Runs of a part that gave something."""
+    """Return the successful runs of a part."""
     return [(job, outcome) for job, outcome in rows.items() if job.part == part and not outcome.error]
 
 

@@ -13,44 +13,44 @@ METHODS, LIMITS, FRONT, EVOLUTION = "methods", "limits", "front", "evolution"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is; it is done once."""
+    """Identifies a run, which is done once."""
 
     part: str
     method: str
-    """Of gradient search; evolution has none."""
+    """Method of gradient search; empty for evolution."""
     bounds: str
-    """How limits are kept, in the part that has some."""
+    """How limits are kept, in the part with limits."""
     seed: int
     steps: int
-    """Of the search; 0 for evolution."""
+    """Steps of the search; 0 for evolution."""
     budget: float
-    """Of evolution, in forward and backward passes; 0 for searches."""
+    """Budget of evolution, in forward and backward passes; 0 for searches."""
     setting: str
     """Digest of tables, images and network."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave; cells are rows of the tables."""
+    """The outcome of a run; cells are rows of the tables."""
 
     error: str = ""
-    """Why it gave nothing; the other fields mean nothing then."""
+    """Why it failed; the other fields are then meaningless."""
     passes: float = 0.0
-    """Forward and backward; a batch that only runs forward counts a third."""
+    """Forward and backward passes; a forward pass alone counts as a third."""
     evaluated: int = 0
     """Cells evaluated with inherited weights."""
     seconds: float = 0.0
-    """Of processor time."""
+    """Processor time."""
     cells: tuple[int, ...] = ()
-    """What is proposed."""
+    """The proposed cells."""
     labels: tuple[str, ...] = ()
-    """The target and, of a front, the preference of each."""
+    """The target of each cell and, on a front, its preference."""
     entropy: float = 0.0
-    """Of what was learnt, mean over edges, as a share of that of equal probabilities."""
+    """Mean entropy of the learned distribution over edges, as a share of that of equal probabilities."""
     limits: tuple[float, ...] = ()
-    """In milliseconds, in the order of the limited targets."""
+    """Limits in milliseconds, in the order of the limited targets."""
     r2: tuple[float, ...] = ()
-    """Of the costs fitted, in the order of the targets that have one."""
+    """R² of the fitted costs, in the order of their targets."""
     warnings: tuple[str, ...] = ()
 
 
@@ -58,10 +58,10 @@ Rows = dict[Job, Outcome]
 
 
 def read(path: Path) -> Rows:
-    """What was done: see `benchmarks.rows`."""
+    """Return the finished runs: see `benchmarks.rows`."""
     return rows.read(path, Job, Outcome)
 
 
 def died(reason: str) -> Outcome:
-    """Of a run that came to no end."""
+    """Return the outcome of a run that did not finish."""
     return Outcome(error=reason)

@@ -42,11 +42,11 @@ POPULATION, BATCH = 10, 5
 
 
 class RunError(SupernetError):
-    """A run that has nothing to show."""
+    """A run has no result."""
 
 
 def run(job: Job, setting: Setting) -> Outcome:
-    """Do a job; an error is an outcome too."""
+    """Run a job and return its outcome, which may be an error."""
     torch.set_num_threads(1)
     parts = {METHODS: _methods, LIMITS: _limits, FRONT: _front, EVOLUTION: _evolution}
     began = time.process_time()  # other processes may work beside this one, which has one thread
@@ -98,13 +98,13 @@ def _front(job: Job, setting: Setting) -> Outcome:
 
 
 def limits_of(setting: Setting) -> list[Limit]:
-    """Each is kept by the same share of all cells."""
+    """Return limits that the same share of all cells keeps on each target."""
     rows, latency = setting.tables.within(setting.space), setting.tables.latency
     return [Limit(metric(name), "<=", float(np.quantile(latency[name][rows], QUANTILE))) for name in TARGETS]
 
 
 def fitted_costs(setting: Setting, targets: Sequence[str], seed: int) -> dict[str, Cost]:
-    """Fitted to the published latencies of some cells."""
+    """Return expected costs fitted to the published latencies of some cells."""
     space, tables = setting.space, setting.tables
     rows = tables.within(space)
     rows = np.random.default_rng([seed, 1]).choice(rows, setting.num_fitted, replace=False)
@@ -146,7 +146,7 @@ def _told(found: list[Distribution], task: Counted, setting: Setting, costs: dic
 
 
 def _evolution(job: Job, setting: Setting) -> Outcome:
-    """Half of the passes train a supernet by random paths, the others evaluate, in turn for each target."""
+    """Train a supernet on random paths with half of the passes; evaluate with the rest, in turn for each target."""
     task, supernet = Counted(setting.task), setting.supernet(job.seed)
     training = replace(setting.training, steps=max(1, int(job.budget / 2)), strategy="uniform", seed=job.seed)
     train(supernet, setting.task, training, progress=False)
@@ -166,7 +166,7 @@ def _evolution(job: Job, setting: Setting) -> Outcome:
 
 
 def _grown(study: Study, evaluate: Inherited, budget: float) -> bool:
-    """Whether one more batch could be paid for and found."""
+    """Evaluate one more batch; return False if the budget or the space is exhausted."""
     before = len(study.evaluations)
     if budget - evaluate.task.passes >= evaluate.price * BATCH:
         study.run(before + BATCH)
@@ -196,7 +196,7 @@ def _study(target: str, seed: int, evaluate: Inherited, setting: Setting, stack:
 
 
 class Inherited:
-    """The error of a cell with inherited weights; what one target has asked for costs another nothing."""
+    """Returns the error of a cell with inherited weights; targets share evaluations."""
 
     def __init__(self, supernet: Supernet, task: Counted) -> None:
         self.task = task

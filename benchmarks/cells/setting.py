@@ -28,16 +28,16 @@ NUM_CALIBRATION = 4
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """The network is one cell in each of three stages."""
+    """Tables, task and supernet; the network has one cell in each of three stages."""
 
     tables: Tables
     task: Classification
     training: TrainingConfig
     width: int
     num_fitted: int
-    """Cells whose published latencies the expected costs are fitted to."""
+    """Number of cells to whose published latencies the expected costs are fitted."""
     space: Space
-    """Of the supernet: all cells, or some."""
+    """Space of the supernet: all cells, or some."""
 
     def supernet(self, seed: int) -> Supernet:
         build = partial(nasbench201.build, in_channels=1, width=self.width, num_cells=1)
@@ -45,13 +45,13 @@ class Setting:
 
     @cached_property
     def digest(self) -> str:
-        """Of what runs depend on, beside the job itself."""
+        """Digest of everything that runs depend on, except the job."""
         known = [self.tables.digest, self.task.digest, repr(self.training), self.width, self.num_fitted]
         return hashlib.sha256(json.dumps([*known, NUM_CALIBRATION]).encode()).hexdigest()[:12]
 
 
 def real(tables: Tables) -> Setting:
-    """Fashion-MNIST in 14 x 14 pixels, its weights trained as networks alone are in benchmarks.truth.image.
+    """Return Fashion-MNIST at 14 x 14 pixels; weights train as those of networks alone in `benchmarks.truth.image`.
 
     Raises:
         DataError: the package of the images is not installed.
@@ -65,7 +65,7 @@ def real(tables: Tables) -> Setting:
 
 
 def toy(tables: Tables) -> Setting:
-    """Stripes, upright or lying, in noise: to try the benchmark out in seconds."""
+    """Return vertical or horizontal stripes in noise, to test the benchmark in seconds."""
     rng = np.random.default_rng(0)
 
     def drawn(n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

@@ -29,21 +29,21 @@ TARGETS = ("pixel3", "1080ti_1")
 
 @dataclass(frozen=True, eq=False)  # equal only to itself: arrays have no hash
 class Tables:
-    """What is known of n cells."""
+    """Published figures of n cells."""
 
     codes: npt.NDArray[np.int16]
     """(n, 6) options of the space."""
     error: Vector
-    """(n,) in percent, on the test images of CIFAR-10 after 200 epochs."""
+    """(n,) errors in percent, on the test images of CIFAR-10 after 200 epochs."""
     latency: dict[str, Vector]
-    """By target, (n,) in milliseconds."""
+    """Latencies by target, (n,) in milliseconds."""
 
     @cached_property
     def space(self) -> NASBench201Space:
         return NASBench201Space()
 
     def row(self, arch: Architecture) -> int:
-        """Where a cell stands; TableError where it does not."""
+        """Return the row of a cell; raise TableError if there is none."""
         key = tuple(self.space.codes([arch])[0].tolist())
         if key not in self._rows:
             raise TableError(f"the tables lack the cell {arch.json()}: give the whole tables")
@@ -53,18 +53,18 @@ class Tables:
         return self.space.decode(self.codes[np.asarray(rows)])
 
     def within(self, space: Space) -> npt.NDArray[np.int64]:
-        """Rows of the cells of a narrowed space."""
+        """Return the rows of the cells of a narrowed space."""
         kept = [np.isin(column, options) for column, options in zip(self.codes.T, space.domains, strict=True)]
         return np.flatnonzero(np.all(kept, axis=0))
 
     def latencies(self, arch: Architecture) -> dict[str, float]:
-        """As metrics, by target."""
+        """Return the latencies as metrics, by target."""
         row = self.row(arch)
         return {metric(target): float(values[row]) for target, values in self.latency.items()}
 
     @cached_property
     def regret(self) -> Vector:
-        """(n,) points of error beyond the best cell."""
+        """(n,) points of error above the best cell."""
         regret: Vector = self.error - self.error.min()
         return regret
 
@@ -89,7 +89,7 @@ class Tables:
 
 
 def metric(target: str) -> str:
-    """What a latency is called in objectives and limits."""
+    """Return the name of a target's latency in objectives and limits."""
     return f"latency_ms@{target}"
 
 

@@ -89,7 +89,7 @@ class _Work:
         self._rows_at = rows_at
 
     def jobs(self, tasks: Sequence[str], rates: dict[str, float]) -> list[Job]:
-        """Every method with one seed before the next seed, so that a run stopped early has compared them all."""
+        """Return the jobs, all methods of one seed before the next, so that a stopped benchmark has all methods."""
         return [
             self._job(task, method, rate, mode, seed)
             for seed in range(self._arguments.seeds)
@@ -99,7 +99,7 @@ class _Work:
         ]
 
     def pilot(self, task: str) -> list[Job]:
-        """One seed, which is not among the others, at half the budget."""
+        """Return the pilot jobs: a separate seed, at half the budget."""
         names = methods.spelled(methods.PILOTED)
         jobs = [self._job(task, name, rate, JOINT, methods.PILOT_SEED) for name in names for rate in methods.PILOT]
         return [replace(job, budget=job.budget // 2) for job in jobs]
@@ -108,7 +108,7 @@ class _Work:
         return Job(task, method, rate, mode, seed, self.budgets[task], self.tasks[task].digest)
 
     def do(self, title: str, jobs: Sequence[Job]) -> None:
-        """Those that are not done, each written when it ends."""
+        """Run the missing jobs, and write each outcome when it ends."""
         todo = missing(jobs, read(self._rows_at), again=self._arguments.again)
         with reporting(title, len(todo)) as say:
             for job, outcome in done(todo, self._arguments.processes, run, died):
@@ -116,7 +116,7 @@ class _Work:
                 say(_line(job, outcome, self.tasks[job.task]))
 
     def rows(self, jobs: Sequence[Job] | None = None) -> Rows:
-        """Of these jobs, or all rows of this truth."""
+        """Return the rows of these jobs, or all rows of this truth."""
         rows = read(self._rows_at)
         if jobs is not None:
             return {job: rows[job] for job in jobs if job in rows}

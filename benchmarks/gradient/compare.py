@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Run:
-    """A row that has a result, and what it is worth."""
+    """A row with a result, and its figures."""
 
     job: Job
     outcome: Outcome
@@ -33,18 +33,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something else to do with the budget, or with another."""
+    """A baseline with the same budget or another one."""
 
     name: str
     regrets: Vector
-    """Of draws, or of seeds."""
+    """Regrets of draws, or of seeds."""
     seeds: int = 0
-    """How many seeds; 0 where regrets are draws from the truth."""
+    """Number of seeds; 0 if regrets are draws from the truth."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What there is of one task."""
+    """The results of one task."""
 
     truth: Truth
     budget: int
@@ -69,7 +69,7 @@ class Compared:
 
 
 def compared(truth: Truth, rows: Rows, budget: int) -> Compared:
-    """Joint runs, then queried ones, each the lowest median regret first; failures and the pilot left out."""
+    """Return joint runs, then queried ones, each by median regret, without failures and the pilot."""
     runs: dict[Key, list[Run]] = {}
     for job, outcome in rows.items():
         if (job.task, job.budget) == (truth.name, budget) and job.seed != PILOT_SEED and not outcome.error:
@@ -83,7 +83,7 @@ def compared(truth: Truth, rows: Rows, budget: int) -> Compared:
 
 
 def baselines(truth: Truth, budget: int) -> list[Baseline]:
-    """Random searches, a supernet that ranks all, and no search at all."""
+    """Return the baselines: random searches, rankings of all networks by a supernet, and no search."""
     regrets = regret_of_each(truth)
     paid = round(budget / truth.training.steps)
     found = [

@@ -18,21 +18,21 @@ NUM_DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one run."""
+    """The figures of one run."""
 
     regret: float
-    """The true metric of the derived architecture, less the best of all."""
+    """The true metric of the derived architecture minus the best of all."""
     rank: int
-    """Of the derived architecture among all, from 1."""
+    """Rank of the derived architecture among all, from 1."""
     of_drawn: float
-    """Regret of the best by inherited metric of those drawn."""
+    """Regret of the drawn architecture with the best inherited metric."""
     expected: float
     """Mean regret over the distribution."""
     free: float
     entropy: float
     warned: bool
     collapsed: bool
-    """Whether the derived architecture is worse than the middle one of the space."""
+    """Whether the derived architecture is worse than the median of the space."""
 
 
 def figures(truth: Truth, outcome: Outcome) -> Figures:
@@ -52,7 +52,7 @@ def figures(truth: Truth, outcome: Outcome) -> Figures:
 
 
 def regret_of_each(truth: Truth) -> Vector:
-    """(n,)"""
+    """Return the (n,) regrets of all architectures."""
     regrets: Vector = truth.mean - truth.mean.min()
     return regrets
 
@@ -61,9 +61,9 @@ def regret_of_each(truth: Truth) -> Vector:
 
 
 def random_search(truth: Truth, num: int, seed: int = 0) -> Vector:
-    """(NUM_DRAWS,) regrets of training `num` different random networks once each and taking the best by that.
+    """Return (NUM_DRAWS,) regrets of the best of `num` different random networks, each trained once.
 
-    What one training says chooses, the mean of all says what it was worth.
+    One training selects the network; the mean over all trainings is its true metric.
     """
     rng = np.random.default_rng([seed, num])
     size, trainings = truth.values.shape
@@ -77,7 +77,7 @@ def random_search(truth: Truth, num: int, seed: int = 0) -> Vector:
 
 
 def ranked(truth: Truth, rows: Mapping[Trained, Ranked], strategy: str, budget: int) -> list[float]:
-    """Regrets, one a seed, of the best of all by the inherited metric of a supernet trained with this budget."""
+    """Return the regret, per seed, of the best network by inherited metrics of a supernet trained with this budget."""
     wanted = (truth.name, strategy, "entangled", budget, truth.digest)
     regrets = regret_of_each(truth)
     return [
@@ -91,7 +91,7 @@ def ranked(truth: Truth, rows: Mapping[Trained, Ranked], strategy: str, budget: 
 
 
 def best(truth: Truth, rows: Mapping[Job, Outcome], num: int) -> list[str]:
-    """Methods with the lowest median regret over all runs, joint and queried; equal ones by that of their draws."""
+    """Return the `num` methods with the lowest median regret over all runs; ties by median expected regret."""
     found: dict[str, list[Figures]] = {}
     for job, outcome in rows.items():
         if job.task == truth.name and not outcome.error:

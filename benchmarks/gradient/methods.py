@@ -30,7 +30,7 @@ STRATEGY = "fair"
 
 
 def spelled(texts: Iterable[str]) -> dict[str, float]:
-    """The one spelling of each method with its learning rate; one that has none here gets that of its kind.
+    """Return the canonical spelling of each method with its learning rate; one without gets that of its kind.
 
     Raises:
         SpellingError: there is no such method.
@@ -41,5 +41,5 @@ def spelled(texts: Iterable[str]) -> dict[str, float]:
 
 
 def modes(text: str, wanted: Iterable[str] = (JOINT, QUERIED)) -> list[str]:
-    """Those a method has: what goes through a step of the weights cannot leave them alone."""
+    """Return a method's modes: one that differentiates through a step of the weights cannot leave them unchanged."""
     return [mode for mode in wanted if mode == JOINT or method(text).order == 1]

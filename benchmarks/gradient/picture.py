@@ -22,7 +22,7 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def draw(tasks: Mapping[str, Compared], path: Path) -> None:
-    """Dots are seeds, strokes their medians, lines the medians of baselines. Nothing where there is no run."""
+    """Draw seeds as dots, their medians as strokes, and medians of baselines as lines; nothing without runs."""
     import matplotlib
 
     matplotlib.use("agg")

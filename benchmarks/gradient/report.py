@@ -21,7 +21,7 @@ from benchmarks.truths import Truth
 
 
 def write(truths: Mapping[str, Truth], rows: Rows, path: Path, *, budgets: Mapping[str, int], threads: int = 1) -> None:
-    """The report beside the rows: the same name with .md, and .png for the picture."""
+    """Write the report beside the rows: the same name with .md, and .png for the picture."""
     from benchmarks.gradient.picture import draw
 
     tasks = {name: compared(truth, rows, budgets[name]) for name, truth in truths.items()}

@@ -12,7 +12,7 @@ JOINT, QUERIED = "joint", "queried"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is; it is done once."""
+    """Identifies a run, which is done once."""
 
     task: str
     method: str
@@ -21,39 +21,39 @@ class Job:
     """JOINT or QUERIED."""
     seed: int
     budget: int
-    """Forward and backward passes."""
+    """Number of forward and backward passes."""
     truth: str
-    """Digest of what it is compared with."""
+    """Digest of the truth that it is compared with."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave; architectures are positions in the truth."""
+    """The outcome of a run; architectures are positions in the truth."""
 
     error: str = ""
-    """Why it gave nothing; the other fields mean nothing then."""
+    """Why it failed; the other fields are then meaningless."""
     steps: int = 0
-    """Of the search."""
+    """Steps of the search."""
     passes: int = 0
-    """Of the search, forward and backward, as they were counted; what trained the supernet it asks is beside."""
+    """Counted forward and backward passes of the search, without those that trained the queried supernet."""
     search_s: float = 0.0
     """Processor time of the search."""
     supernet_s: float = 0.0
-    """Processor time of the training of the supernet it asks; 0 where another run had trained it."""
+    """Processor time of training the queried supernet; 0 if another run had trained it."""
     evaluate_s: float = 0.0
-    """Processor time of evaluating what was drawn."""
+    """Processor time of evaluating the drawn architectures."""
     derived: int = 0
     """The architecture derived from the distribution."""
     drawn: tuple[int, ...] = ()
-    """Different architectures drawn from it."""
+    """Different architectures drawn from the distribution."""
     inherited: tuple[float, ...] = ()
-    """Their metric on the validation split, with inherited, calibrated weights."""
+    """Their metric on the validation split, with inherited weights and calibrated batch norm."""
     chances: tuple[float, ...] = ()
-    """How likely each architecture of the truth is."""
+    """Probability of each architecture of the truth."""
     free: float = 0.0
     """Share of the choices among operations whose likeliest option has no parameters."""
     entropy: float = 0.0
-    """Mean over choices, as a share of that of equal probabilities."""
+    """Mean entropy over choices, as a share of that of equal probabilities."""
     warnings: tuple[str, ...] = ()
 
 
@@ -61,10 +61,10 @@ Rows = dict[Job, Outcome]
 
 
 def read(path: Path) -> Rows:
-    """What was done: see `benchmarks.rows`."""
+    """Return the finished runs: see `benchmarks.rows`."""
     return rows.read(path, Job, Outcome)
 
 
 def died(reason: str) -> Outcome:
-    """Of a run that came to no end."""
+    """Return the outcome of a run that did not finish."""
     return Outcome(error=reason)

@@ -42,11 +42,11 @@ Value = TypeVar("Value")
 
 
 class RunError(SupernetError):
-    """A run that has nothing to show."""
+    """A run has no result."""
 
 
 def run(job: Job) -> Outcome:
-    """Do a job; an error is an outcome too."""
+    """Run a job and return its outcome, which may be an error."""
     torch.set_num_threads(1)
     try:
         return _run(job, find(job.task))
@@ -82,7 +82,7 @@ def _run(job: Job, truth: Truth) -> Outcome:
 
 
 def settings(job: Job, truth: Truth) -> tuple[GradientConfig, int]:
-    """The search of a job, and its passes; weights learn as in the stand-alone trainings."""
+    """Return the settings of a job's search, and its passes; weights train as in the stand-alone trainings."""
     training, joint = truth.training, job.mode == JOINT
 
     def config(steps: int) -> GradientConfig:
@@ -109,7 +109,7 @@ def settings(job: Job, truth: Truth) -> tuple[GradientConfig, int]:
 
 
 def _supernet(job: Job, truth: Truth) -> Supernet:
-    """A new one, or one trained with half of the budget."""
+    """Return a new supernet, or one trained with half of the budget."""
     from benchmarks.ranking.rows import Job as Training
 
     supernet = Supernet(truth.space, truth.build, seed=job.seed)
@@ -126,13 +126,13 @@ def _supernet(job: Job, truth: Truth) -> Supernet:
 
 
 def draw(truth: Truth, found: Distribution, seed: int) -> list[int]:
-    """NUM_DRAWN different architectures, or as many as turn up in many draws."""
+    """Return NUM_DRAWN different architectures, or as many as MANY_DRAWS draws contain."""
     archs = truth.space.sample_many(MANY_DRAWS, np.random.default_rng([seed, 17]), weights=found.weights())
     return [truth.archs.index(arch) for arch in list(dict.fromkeys(archs))[:NUM_DRAWN]]
 
 
 def chances(truth: Truth, found: Distribution) -> list[float]:
-    """How likely each architecture is to be drawn."""
+    """Return the probability of drawing each architecture."""
     weights = found.weights()
     return [truth.space.probability(arch, weights=weights) for arch in truth.archs]
 
@@ -147,6 +147,6 @@ def _short(value: Any) -> float:
 
 
 def _timed(make: Callable[[], Value]) -> tuple[Value, float]:
-    """What is made, and the processor time it took: other processes may work beside this one, which has one thread."""
+    """Return a result and its processor time, which other processes do not affect; this process has one thread."""
     began = time.process_time()
     return make(), time.process_time() - began

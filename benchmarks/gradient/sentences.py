@@ -15,7 +15,7 @@ from benchmarks.truths import Truth
 
 
 def sentences(tasks: Mapping[str, Compared]) -> list[str]:
-    """What the table says, as far as there is a table."""
+    """Return sentences on the results in the table, if there is one."""
     measured = {name: one for name, one in tasks.items() if one.runs}
     if not measured:
         return ["Nothing has been run yet."]

@@ -33,21 +33,21 @@ Row = dict[str, Any]
 
 
 class Part(Protocol):
-    """What a module of a part holds."""
+    """The interface of a part's module."""
 
     NAME: str
 
     def rows(self, data: Path, draws: int, done: Callable[[Row], Row | None]) -> Iterator[Row]:
-        """Rows as they are done, each with `part` and what identifies it; none for which `done` finds one there."""
+        """Yield rows as they finish, each with `part` and its identity; skip those that `done` finds."""
         ...
 
     def report(self, rows: Sequence[Row]) -> list[str]:
-        """Lines of Markdown: the table, then what it shows."""
+        """Return lines of Markdown: the table, then its conclusions."""
         ...
 
 
 class PartError(SupernetError):
-    """There is no such part."""
+    """The part does not exist."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -82,25 +82,25 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 def available() -> list[str]:
-    """The parts whose modules are there."""
+    """Return the parts whose modules exist."""
     folder = Path(__file__).parent
     return [name for name in PARTS if (folder / f"{name}.py").is_file()]
 
 
 def part(name: str) -> Part:
-    """The module of a part, imported; PartError where there is none."""
+    """Import the module of a part and return it; raise PartError if there is none."""
     if name not in available():
         raise PartError(f"there is no part {name!r}: the parts are {', '.join(available())}")
     return cast(Part, importlib.import_module(f"benchmarks.latency_prediction.{name}"))
 
 
 def done(rows: Sequence[Row]) -> Callable[[Row], Row | None]:
-    """Finds the row with all that is given among `rows`."""
+    """Return a function that finds the row with all given values, None if there is none."""
     return lambda key: next((row for row in rows if all(row.get(k) == v for k, v in key.items())), None)
 
 
 def report(rows: Sequence[Row]) -> str:
-    """The whole report, of the parts that have rows."""
+    """Return the report on all parts that have rows."""
     about = (
         "# Latency prediction\n\nWritten by `python -m benchmarks.latency_prediction`; rows of every part beside it.\n"
     )

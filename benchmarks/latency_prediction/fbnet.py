@@ -45,7 +45,7 @@ _REFERENCE = 300
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The table, and predictors of all its devices."""
+    """The table, with predictors of all its devices."""
 
     table: Table
     _made: dict[tuple[str, ...], Unseen] = field(default_factory=dict)
@@ -56,11 +56,11 @@ class Networks:
 
     @cached_property
     def known(self) -> Rows:
-        """(n, devices) what a predictor fitted to all that is known of each says."""
+        """Return (n, devices) predictions, each of a predictor fitted to all measurements of its device."""
         return fitted_many(self.onehot, np.stack(list(self.table.latency.values()), axis=1), self.onehot)
 
     def beside(self, unseen: tuple[str, ...]) -> Unseen:
-        """A new device beside all but these."""
+        """Return the data of a new device; all devices except `unseen` are known."""
         if unseen not in self._made:
             self._made[unseen] = self._unseen([device for device in self.table.devices if device not in unseen])
         return self._made[unseen]
@@ -73,7 +73,7 @@ class Networks:
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], bool]) -> Iterator[Row]:
-    """Every rotation, and every device alone."""
+    """Yield rows of every rotation, and of every device alone."""
     networks = Networks(fbnet(data))
     table = networks.table
     yield from _todo(_ceilings(table, draws), done, lambda keys: _ceiling(networks, keys))
@@ -91,7 +91,7 @@ def rows(data: Path, draws: int, done: Callable[[Row], bool]) -> Iterator[Row]:
 
 
 def report(rows: Sequence[Row]) -> list[str]:
-    """Tables of every rotation, each device of the first, and the aim."""
+    """Return tables of every rotation and of each device of the first one, and the aim."""
     own = {design: [r for r in rows if r["rotation"] == SPREAD and r["design"] == design] for design in AIMED}
     alone = [row for row in rows if row["rotation"] == ALONE_ROTATION]
     reached = [f"{design} {leave_out.aimed(of, {MEASURED: AIM}, 0)}" for design, of in own.items()]
@@ -125,7 +125,7 @@ def _scored(networks: Networks, unseen: tuple[str, ...], key: Row) -> Row:
 
 
 def _alone(networks: Networks, key: Row) -> Row:
-    """No other device is known: the predictor is the ensemble."""
+    """Evaluate a device with no other one known: the predictor is the ensemble."""
     y, codes = networks.table.latency[key["device"]], networks.table.codes
     measured = np.random.default_rng([5, key["draw"]]).permutation(len(y))[: key["k"]]
     new = Unseen(networks.onehot, np.empty((len(y), 0)), None, networks.onehot)

@@ -42,12 +42,12 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 
 def back(measured: int, coverage: float) -> int:
-    """How many of the measurements correct: with 20 i - 1 the quantiles are exact."""
+    """Return how many of the measurements correct the bounds; with 20 i - 1, the quantiles are exact."""
     return {30: 19 if coverage > 0.9 else 9, 50: 19, 100: 39}[measured]
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], Any]) -> Iterator[Row]:
-    """A row for each draw, predictor, device and number of measurements, with all coverages."""
+    """Yield a row per draw, predictor, device and number of measurements, with all coverages."""
     cells = _cells(data)
     for draw, kind in product(range(draws), KINDS):
         for number, (device, latency) in enumerate(cells.latency.items()):
@@ -96,7 +96,7 @@ def report(rows: Sequence[Row]) -> list[str]:
 
 
 class _Cells:
-    """Those with a path from input to output."""
+    """The cells with a path from input to output."""
 
     def __init__(self, codes: Codes, error: Vector, latency: dict[str, Vector]) -> None:
         self.codes = codes
@@ -114,7 +114,7 @@ def _cells(data: Path) -> _Cells:
 
 
 def _all_ways(cells: _Cells, latency: Vector, kind: str, measured: int, rng: np.random.Generator) -> Row:
-    """Of every way and coverage how many limits were kept and served, and the costs in all; see `_outcome`.
+    """Return, by way and coverage, how many limits were kept and served, and total costs; see `_outcome`.
 
     `inside` is the share of all cells within their plain bounds.
     """
@@ -157,7 +157,7 @@ def _corrected(cells: _Cells, latency: Vector, bounded: Bounded, tried: Vector, 
 
 
 def _outcome(error: Vector, latency: Vector, upper: Vector, limits: Vector) -> list[float]:
-    """How many of the limits were kept, how many served, and the sum of costs of those served."""
+    """Return how many limits were kept and how many served, and the sum of costs of those served."""
     picked, best = chosen(error, upper, limits), chosen(error, latency, limits)
     served = (picked >= 0) & (best >= 0)
     kept = latency[picked[served]] <= limits[served]
@@ -169,7 +169,7 @@ def _outcome(error: Vector, latency: Vector, upper: Vector, limits: Vector) -> l
 
 @dataclass(frozen=True)
 class _Told:
-    """Shares of limits: kept of those served, with its standard error, and served of all; the mean cost."""
+    """Shares of limits: kept among those served, with its standard error, and served among all; the mean cost."""
 
     kept: float
     error: float

@@ -38,7 +38,7 @@ Key = tuple[str, str]
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], Any]) -> Iterator[Row]:
-    """Draw by draw, so that what is stopped is balanced; the network of HAT's setting, which takes longest, last."""
+    """Yield rows draw by draw, so that a stopped benchmark is balanced; HAT's network, the slowest, comes last."""
     tables = hat(data)
     for name, learn in {"ridge": _ridge, "ensemble": _ensemble, "mlp": _mlp}.items():
         for draw in range(draws):
@@ -103,14 +103,14 @@ def _ridge(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
 
 
 def _ensemble(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
-    """The ensemble without its networks, which take most of the time."""
+    """Predict with the ensemble without its neural networks, which take most of the time."""
     model = EnsembleModel({name: MODELS[name] for name in ("ridge", "gaussian_process", "boosting")})
     model.fit(derived(x), y)
     return model.predict(derived(others))[0]
 
 
 def _mlp(x: Vector, y: Vector, others: Vector, seed: int) -> Vector:
-    """As HAT releases it: 400 units in each hidden layer, squared error, Adam at 1e-5, 5,000 batches of 128."""
+    """Predict as HAT's released code: hidden layers of 400 units, squared error, Adam at 1e-5, 5,000 batches of 128."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     scale = float(f"{y.mean():.0e}")
@@ -173,7 +173,7 @@ def _cell(rows: Sequence[Row]) -> str:
 
 
 def _better(ours: Sequence[Row], theirs: Sequence[Row]) -> list[str]:
-    """The measures that are better in the mean."""
+    """Return the measures that are better on average."""
     signs = {"rmse": -1, "mape": -1, "spearman": 1}
 
     def mean(rows: Sequence[Row], measure: str) -> float:
@@ -186,7 +186,7 @@ def _better(ours: Sequence[Row], theirs: Sequence[Row]) -> list[str]:
 
 
 def _tasks(source: Transformers, table: Transformers, draw: int) -> Row:
-    """Errors on all other rows of the new task: zero-shot, ten rows and the source, ten rows alone."""
+    """Return errors on all other rows of the new task: zero-shot, ten rows and the source, ten rows alone."""
     known = GaussianProcessModel()
     known.fit(derived(source.features), source.latency)
     predicted = known.predict(derived(table.features))[0]

@@ -34,7 +34,7 @@ Scores = dict[str, dict[str, list[list[float]]]]
 
 
 def sections(rows: Sequence[Row]) -> list[str]:
-    """A table of means over devices for each rotation and way to choose what is measured."""
+    """Return a table of means over devices for each rotation and way to select measured networks."""
     lines = []
     for rotation in _ABOUT:
         for design in (RANDOM, DESIGNED):
@@ -51,7 +51,7 @@ def sections(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Spearman and MAPE of each method, mean over devices, by number of measurements."""
+    """Return mean Spearman and MAPE of each method over devices, by number of measurements."""
     counts = sorted({row["k"] for row in rows})
     found = {k: scores(row for row in rows if row["k"] == k) for k in counts}
     methods = [*BASELINES, OURS, *sorted({name for each in found.values() for name in each} - {*BASELINES, OURS})]
@@ -75,12 +75,12 @@ def scores(rows: Iterable[Row]) -> Scores:
 
 
 def mean(by_device: Mapping[str, list[list[float]]], which: int) -> float:
-    """Over devices, of the mean over draws: Spearman (0) or MAPE (1)."""
+    """Return the mean over devices and draws of Spearman (0) or MAPE (1)."""
     return float(np.mean([np.mean([pair[which] for pair in pairs]) for pairs in by_device.values()]))
 
 
 def compared(rows: Sequence[Row], k: int) -> list[str]:
-    """Devices on which a baseline ranks better by more than `WORSE`, mean over draws, and by how much."""
+    """Return devices on which a baseline ranks better by more than `WORSE`, mean over draws, and by how much."""
     found = scores(row for row in rows if row["k"] == k)
     if OURS not in found:
         return []
@@ -95,7 +95,7 @@ def compared(rows: Sequence[Row], k: int) -> list[str]:
 
 
 def aimed(rows: Sequence[Row], aims: Mapping[int, float], which: int) -> str:
-    """A sentence: what is reached against what was aimed at."""
+    """Return a sentence that compares the result with the aim."""
     told = []
     better: Callable[[float, float], bool] = (lambda a, b: a >= b) if which == 0 else (lambda a, b: a <= b)
     for k, aim in aims.items():
@@ -117,7 +117,7 @@ def _coverage(rows: Sequence[Row]) -> str:
 
 
 def by_device(rows: Sequence[Row], counts: Sequence[int]) -> str:
-    """Spearman of the best baseline in each cell, and of ours."""
+    """Return a table whose cells have Spearman of the best baseline, and of ours."""
     devices = sorted({row["device"] for row in rows})
     found = {k: scores(row for row in rows if row["k"] == k) for k in counts}
     lines = [[device, *(_pair(found[k], device) for k in counts)] for device in devices]

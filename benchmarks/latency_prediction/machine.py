@@ -46,7 +46,7 @@ Done = Callable[[Row], Row | None]
 
 
 def rows(data: Path, draws: int, done: Done) -> Iterator[Row]:
-    """What is measured, round by round, then what is predicted from some of it."""
+    """Yield measurements, round by round, then predictions from part of them."""
     for target in targets():
         measured = []
         for number in range(ROUNDS):
@@ -60,7 +60,7 @@ def rows(data: Path, draws: int, done: Done) -> Iterator[Row]:
 
 
 def targets() -> list[Target]:
-    """This machine's processor, one thread, and its GPU where it has one."""
+    """Return this machine's processor with one thread, and its GPU, if any."""
     gpus: list[Target] = [CUDATarget("cuda", budget_s=0.5)] if torch.cuda.is_available() else []
     return [CPUTarget("cpu", threads=1, budget_s=0.5), *gpus]
 
@@ -78,7 +78,7 @@ def networks() -> tuple[Architecture, ...]:
 
 
 def measuring(target: Target, before: Sequence[float] | None) -> Row:
-    """All networks once, in sets of interleaved rounds, on the scale of the time before."""
+    """Measure all networks once, in sets of interleaved rounds, on the scale of the previous time."""
     begun = monotonic()
     anchors = [arch for arch in references(SPACE) if arch in networks()]
     scale = {arch: before[networks().index(arch)] for arch in anchors} if before else {}
@@ -114,7 +114,7 @@ def _predictions(device: str, ms: FloatArray, draws: int, done: Done) -> Iterato
 
 
 def _chosen(how: str, k: int, draw: int) -> list[int]:
-    """Which networks are measured: drawn, or those that come nearest to a diverse design."""
+    """Return the networks to measure: random ones, or those nearest to a diverse design."""
     rng = np.random.default_rng([k, draw])
     if how == "random":
         return [int(i) for i in rng.choice(NETWORKS, k, replace=False)]
@@ -138,7 +138,7 @@ def _counts() -> Counts:
 
 
 def _quality(predictor: OverRows, seen: Sequence[int], ms: FloatArray) -> Row:
-    """On the networks that it was not fitted to."""
+    """Return the quality on networks to which the predictor was not fitted."""
     rest = np.setdiff1d(np.arange(NETWORKS), seen)
     predictor.fit([networks()[i] for i in seen], ms[list(seen)])
     mean, _ = predictor.predict([networks()[i] for i in rest])
@@ -157,7 +157,7 @@ def _mape(told: FloatArray, true: FloatArray) -> float:
 
 
 def report(rows: Sequence[Row]) -> list[str]:
-    """By device, a table and the noise floor above it."""
+    """Return, by device, the noise floor and a table."""
     lines = [f"## A real machine: {NETWORKS} networks of MobileNetSpace, one image of 32 x 32", ""]
     for device in dict.fromkeys(row["device"] for row in rows):
         own = [row for row in rows if row["device"] == device]

@@ -43,46 +43,46 @@ _REFERENCE = 300
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The table, and predictors of all its devices."""
+    """The table, with predictors of all its devices."""
 
     table: Table
     _made: dict[tuple[str, ...], Unseen] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> Rows:
-        """(n, p) the operations on live edges and their counts: what the graph of a cell says."""
+        """Return (n, p) operations on live edges, and their counts, as features of a cell's graph."""
         live = alive(self.table.codes)
         return np.hstack([_onehot(live), _counts(live)])
 
     @cached_property
     def described(self) -> Rows:
-        """(n, q) for predictors of known devices: operations and pairs of them, of all edges and of live ones."""
+        """Return (n, q) features for known devices: operations and pairs of them, on all edges and on live ones."""
         codes, live = self.table.codes, alive(self.table.codes)
         return np.hstack([part for each in (codes, live) for part in (_onehot(each), _pairs(each), _counts(each))])
 
     @cached_property
     def known(self) -> dict[str, Vector]:
-        """By device, what a predictor fitted to all that is known of it says of every cell."""
+        """Predictions for every cell, by device, of a predictor fitted to all its measurements."""
         values = np.stack(list(self.table.latency.values()), axis=1)
         fitted = fitted_many(self.described, values, self.described)
         return {device: np.maximum(fitted[:, j], values[:, j].min()) for j, device in enumerate(self.table.devices)}
 
     @cached_property
     def errors(self) -> dict[str, float]:
-        """By device, the standard deviation of what its predictor leaves."""
+        """Standard deviation of the predictor's residuals, by device."""
         return {device: float((mean - self.table.latency[device]).std()) for device, mean in self.known.items()}
 
     def latency(self, devices: Sequence[str]) -> dict[str, Vector]:
         return {device: self.table.latency[device] for device in devices}
 
     def beside(self, unseen: tuple[str, ...]) -> Unseen:
-        """A new device beside all but these."""
+        """Return the data of a new device; all devices except `unseen` are known."""
         if unseen not in self._made:
             self._made[unseen] = self.unseen([device for device in self.table.devices if device not in unseen])
         return self._made[unseen]
 
     def unseen(self, known: Sequence[str], kept: npt.NDArray[np.intp] | None = None) -> Unseen:
-        """A new device beside these known ones, on all cells or on `kept` ones."""
+        """Return the data of a new device with these known ones, on all cells or on `kept` ones."""
         rows = np.arange(len(self.table.codes)) if kept is None else kept
         table = Table(self.table.space, self.table.index[rows], self.table.codes[rows], {})
         proxies = np.stack([self.known[device][rows] for device in known], axis=1)
@@ -123,7 +123,7 @@ def _turn(
     relative: npt.NDArray[np.bool_],
     done: Callable[[Row], bool],
 ) -> Iterator[Row]:
-    """All devices and numbers of measurements of one turn and draw."""
+    """Yield rows of one turn and draw, for all devices and numbers of measurements."""
     asked = [{**keys, "device": device, "k": k} for device in latency for k in MEASURED]
     todo = [each for each in asked if not done(each)]
     new = make() if todo else None
@@ -144,7 +144,7 @@ def _ceiling(cells: Cells, y: Vector, relative: npt.NDArray[np.bool_], draw: int
 
 
 def report(rows: Sequence[Row]) -> list[str]:
-    """Tables of every rotation, each device of the first, and the aims."""
+    """Return tables of every rotation and of each device of the first one, and the aims."""
     own = [row for row in rows if row["rotation"] == SPREAD and row["design"] == RANDOM]
     worse = {k: leave_out.compared(own, k) for k in MEASURED}
     behind = [f"from {k}: {', '.join(devices)}" for k, devices in worse.items() if devices]
@@ -173,7 +173,7 @@ _ABOUT = (
 
 
 def alive(codes: Codes) -> Codes:
-    """(n, 6) codes in which operations on no path from input to output are "none", which is code 0."""
+    """Return (n, 6) codes in which operations on no path from input to output become "none", code 0."""
     at = {edge: position for position, edge in enumerate(EDGES)}
     there = codes != 0
     forward = {0: np.ones(len(codes), dtype=np.bool_)}

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], Any]) -> Iterator[Row]:
-    """Kind by kind, the quick ones first; in a draw all settings."""
+    """Yield rows kind by kind, quick ones first, with all settings of a draw."""
     table = ofa(data)
     for kind, numbers in MEASURED.items():
         for draw in range(draws):
@@ -62,7 +62,7 @@ def report(rows: Sequence[Row]) -> list[str]:
 
 
 def _made(table: Table, kind: str, device: str, order: npt.NDArray[np.int64]) -> Predictor:
-    """Other settings are known from other networks than those measured here."""
+    """Return a predictor; those of known settings are fitted to other networks than those measured here."""
     if kind != "transfer":
         return PREDICTORS[kind](table.space)
     known: dict[str, Predictor] = {}

@@ -38,7 +38,7 @@ _CARDS = ("1080ti", "2080ti", "titanx", "titanxp")
 
 
 def rotations(large: int) -> dict[str, list[tuple[str, ...]]]:
-    """Six unseen devices of the 19 at a time, each at least once; `large` is the largest batch size."""
+    """Return sets of six unseen devices of the 19, each device at least once; `large` is the largest batch size."""
     others = [
         *(("silver_4114", "essential_ph_1", "samsung_a50"), ("gold_6240", "pixel3", "samsung_s7")),
         *(("silver_4210r", "samsung_a50", "pixel3"), ("silver_4114", "essential_ph_1", "samsung_s7")),
@@ -54,20 +54,20 @@ def rotations(large: int) -> dict[str, list[tuple[str, ...]]]:
 
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """n networks on a new device, and what is known of them without it."""
+    """n networks on a new device, and their features without it."""
 
     onehot: Rows
     """(n, p)"""
     proxies: Rows
-    """(n, d) predicted by predictors of the known devices; d may be 0."""
+    """(n, d) predictions for the known devices; d may be 0."""
     model: TransferModel | None
-    """The known devices as a start; none where none is known."""
+    """The known devices to start from; empty if none is known."""
     rows: Rows
-    """(n, ...) as the model takes them."""
+    """(n, ...) inputs of the model."""
 
     @cached_property
     def standard(self) -> Rows:
-        """(n, d) the proxies, standardised."""
+        """Return the (n, d) standardised proxies."""
         rows: Rows = (self.proxies - self.proxies.mean(axis=0)) / self.proxies.std(axis=0)
         return rows
 
@@ -82,7 +82,7 @@ class Unseen:
 
 
 def fitted_many(rows: Rows, values: Rows, asked: Rows) -> Rows:
-    """Ridge regression on much data, of several columns of values (n, c) at once; (m, c) for the rows asked."""
+    """Return (m, c) predictions of a ridge regression fitted to (n, c) values, for large data."""
     centre, mean = rows.mean(axis=0), values.mean(axis=0)
     table = rows - centre
     gram = table.T @ table
@@ -111,7 +111,7 @@ def boosting(new: Unseen, measured: npt.NDArray[np.intp], y: Vector) -> Vector:
 
 
 def best_proxy(new: Unseen, measured: npt.NDArray[np.intp], y: Vector) -> Vector:
-    """The known device that ranks the measured networks most alike, and a line by least squares."""
+    """Predict from the known device that ranks the measured networks most similarly, with a least-squares line."""
     ranks = np.array([spearman(proxy, y) for proxy in new.proxies[measured].T])
     proxy = new.proxies[:, int(np.nan_to_num(ranks, nan=-1.0).argmax())]
     slope, intercept = np.polyfit(proxy[measured], y, 1)
@@ -155,7 +155,7 @@ def evaluated(new: Unseen, y: Vector, measured: npt.NDArray[np.intp], relative: 
 def scored(
     mean: Vector, y: Vector, ranks: Vector, others: npt.NDArray[np.bool_], relative: npt.NDArray[np.bool_]
 ) -> list[float]:
-    """Spearman over `others`, whose ranks are given, and MAPE in percent over those that are `relative`."""
+    """Return Spearman over `others`, whose ranks are given, and MAPE in percent over the `relative` ones."""
     counted = others & relative
     error = 100 * np.abs(mean[counted] / y[counted] - 1).mean()
     rank = np.corrcoef(rankdata(mean[others]), ranks)[0, 1]
@@ -167,7 +167,7 @@ def spearman(a: Vector, b: Vector) -> float:
 
 
 def chosen(new: Unseen, design: str, y: Vector, k: int, seed: Sequence[int]) -> npt.NDArray[np.intp]:
-    """(k,) networks to measure: at random, or diverse in what is predicted for the known devices."""
+    """Return (k,) networks to measure: random ones, or ones with diverse predictions for the known devices."""
     rng = np.random.default_rng(list(seed))
     pool = rng.permutation(np.flatnonzero(np.isfinite(y)))
     if design == RANDOM:

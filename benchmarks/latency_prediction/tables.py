@@ -34,7 +34,7 @@ HAT_FEATURES = (
 
 
 class FBNetSpace(Space):
-    """FBNet (arXiv:1812.03443) as HW-NAS-Bench lays it out: one of nine blocks in each of 22 layers."""
+    """FBNet (arXiv:1812.03443) as in HW-NAS-Bench: one of nine blocks in each of 22 layers."""
 
     op = choice(*sorted(BLOCKS, key=lambda block: (block != "skip", block)), per=22)
 
@@ -48,7 +48,7 @@ class OFAStage(Space):
 
 
 class OFASpace(Space):
-    """The MobileNetV3 of Once-for-all (arXiv:1908.09791): five stages and the side of the image."""
+    """The MobileNetV3 of Once-for-all (arXiv:1908.09791): five stages and the image size."""
 
     resolution = choice(*range(128, 225, 4))
     stages = choice(OFAStage(), per=5)
@@ -60,11 +60,11 @@ class Table:
 
     space: Space
     index: npt.NDArray[np.int64]
-    """(n,) the published numbers of the networks."""
+    """(n,) published numbers of the networks."""
     codes: Codes
-    """(n, num_slots) options, as `Space.encode` takes them."""
+    """(n, num_slots) options, as for `Space.encode`."""
     latency: dict[str, Vector]
-    """By device, (n,) in milliseconds."""
+    """Latencies by device, (n,) in milliseconds."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Table:
 
     @cached_property
     def log(self) -> dict[str, Vector]:
-        """By device, (n,) logarithms of milliseconds."""
+        """Return (n,) logarithms of milliseconds, by device."""
         return {device: np.log(values) for device, values in self.latency.items()}
 
 
@@ -81,25 +81,25 @@ class Transformers:
     """n translation Transformers of one task on one device, in the order of their measurement."""
 
     features: Vector
-    """(n, 10) in the order of `HAT_FEATURES`."""
+    """(n, 10) features in the order of `HAT_FEATURES`."""
     latency: Vector
-    """(n,) mean over repeats, encoder and decoder together, in milliseconds."""
+    """(n,) mean latencies over repeats, encoder and decoder together, in milliseconds."""
     std: Vector
-    """(n, 2) over repeats, of encoder and decoder, in milliseconds."""
+    """(n, 2) standard deviations over repeats, of encoder and decoder, in milliseconds."""
 
 
 def nasbench201(folder: Path) -> Table:
-    """All 15,625 cells on 19 device settings, in the order of their numbers; TableError where something is missing."""
+    """Return all 15,625 cells on 19 device settings, by number; raise TableError if something is missing."""
     return _cells(folder, read(folder, "nasbench201_latency.parquet", ["arch_index"]))
 
 
 def nasbench201_subset(folder: Path) -> Table:
-    """1,999 of the cells on 9 other devices."""
+    """Return 1,999 of the cells on 9 other devices."""
     return _cells(folder, read(folder, "nasbench201_latency_subset.parquet", ["arch_index"]))
 
 
 def has_path(table: Table) -> npt.NDArray[np.bool_]:
-    """(n,) whether something flows from the input of a cell to its output."""
+    """Return (n,) whether a path leads from the input of a cell to its output."""
     at = {edge: position for position, edge in enumerate(EDGES)}
     live = table.codes != table.space.slots[0].options.index("none")
     reached = {0: np.ones(len(live), dtype=np.bool_)}
@@ -109,7 +109,7 @@ def has_path(table: Table) -> npt.NDArray[np.bool_]:
 
 
 def fbnet(folder: Path) -> Table:
-    """5,000 networks on 19 device settings."""
+    """Return 5,000 networks on 19 device settings."""
     columns = [f"op_{layer:02}" for layer in range(22)]
     frame = read(folder, "fbnet_latency.parquet", ["arch_index", *columns])
     space = FBNetSpace()
@@ -118,7 +118,7 @@ def fbnet(folder: Path) -> Table:
 
 
 def ofa(folder: Path) -> Table:
-    """5,000 networks on 9 settings of graphics cards."""
+    """Return 5,000 networks on 9 settings of graphics cards."""
     blocks = [f"{letter}_{block:02}" for letter in ("ks", "e") for block in range(20)]
     columns = ["resolution", *(f"d_{stage}" for stage in range(5)), *blocks]
     frame = read(folder, "ofa_latency.parquet", ["arch_index", *columns])
@@ -127,7 +127,7 @@ def ofa(folder: Path) -> Table:
 
 
 def hat(folder: Path) -> dict[tuple[str, str], Transformers]:
-    """The tables by task and device, each of 2,000 rows."""
+    """Return the tables by task and device, each with 2,000 rows."""
     columns = ["task", "device", "row", *HAT_FEATURES, "latency_std_encoder", "latency_std_decoder", "latency_total"]
     frame = read(folder, "hat_latency.parquet", columns).sort_values("row")
     return {
@@ -171,7 +171,7 @@ def _ofa_codes(space: Space, frame: DataFrame) -> Codes:
 
 
 def _ofa_column(path: str) -> tuple[str, int]:
-    """The column of a slot, and how deep its stage is where it counts (0: always)."""
+    """Return the column of a slot, and the depth from which it is active (0: always)."""
     match path.split("."):
         case [_, stage, "depth"]:
             return f"d_{stage}", 0

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def rows(data: Path, draws: int, done: Callable[[Row], bool]) -> Iterator[Row]:
-    """One row a predictor and space: architectures a second, the median of interleaved rounds and their quartiles."""
+    """Yield a row per predictor and space: architectures per second, median and quartiles of interleaved rounds."""
     for name, (load, device) in TABLES.items():
         key = {"part": NAME, "space": name, "measured": MEASURED}
         if not all(done({**key, "predictor": kind}) for kind in (*PREDICTORS, REFERENCE)):

@@ -55,7 +55,7 @@ def task(examples: int = EXAMPLES) -> Classification:
 
 
 def layers(width: int) -> list[nn.Module]:
-    """Four of them and a head."""
+    """Return four layers and a head."""
     channels = [1, *(width * times for times in GROWTH)]
     pairs = enumerate(itertools.pairwise(channels))
     made: list[nn.Module] = [
@@ -77,12 +77,12 @@ def macs(module: nn.Module) -> int:
 
 
 def fitted(build: Callable[[int], nn.Module], wanted: int) -> int:
-    """The width with which a network costs what is wanted."""
+    """Return the width at which a network has the wanted cost."""
     return min(range(4, 64), key=lambda width: abs(macs(build(width)) - wanted))
 
 
 class Together(nn.Module):
-    """Networks of their own, the mean of whose outputs counts."""
+    """Averages the outputs of separate networks."""
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def apart(width: int, learns: Task, seed: int) -> nn.Module:
 
 
 def disagreement(module: nn.Module, about: Classification) -> float:
-    """The share of test examples on which two paths, or two networks, choose different classes."""
+    """Return the share of test examples on which two paths, or two networks, predict different classes."""
     found = []
     with evaluating(module):
         for batch in about.batches("test"):

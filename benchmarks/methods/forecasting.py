@@ -43,7 +43,7 @@ BATCH = 32
 
 
 def training(rng: np.random.Generator) -> Logged:
-    """One training with drawn settings; its metric is the validation loss."""
+    """Return a training with random settings; its metric is the validation loss."""
     width = int(rng.choice(WIDTHS))
     log_lr, log_decay, momentum = rng.uniform(-3, -0.5), rng.uniform(-5, -2), rng.uniform(0, 0.95)
     torch.manual_seed(int(rng.integers(2**31)))
@@ -69,7 +69,7 @@ def training(rng: np.random.Generator) -> Logged:
 
 
 def forecasts(trainings: list[Logged], weights: bool, seed: int) -> np.ndarray:
-    """(n,) of the last value, each by a model of the other parts."""
+    """Return (n,) cross-validated forecasts of the last value."""
     found = np.zeros(len(trainings))
     for part in range(PARTS):
         held = list(range(part, len(trainings), PARTS))

@@ -50,7 +50,7 @@ Norm = Callable[[int], nn.Module]
 
 
 class Layers(Space):
-    """One layer, the same everywhere."""
+    """A space of one layer, used everywhere in the network."""
 
     layer = LayerSpace(size=tuple(range(1, 11)))
 
@@ -68,7 +68,7 @@ def made(layer: Any, channels: int) -> nn.Module:
 
 
 def plain(arch: Any, groups: int = 1) -> nn.Module:
-    """A proxy model: dense or grouped convolutions."""
+    """Return a proxy model with dense or grouped convolutions."""
     norm = partial(made, arch.layer)
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, 2, 1), norm(8), nn.Conv2d(8, 8, 3, 1, 1, groups=groups), norm(8),
@@ -77,7 +77,7 @@ def plain(arch: Any, groups: int = 1) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Three blocks that add to their input."""
+    """Three residual blocks."""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ MODELS: dict[str, Callable[[Norm], nn.Module]] = {"residual": Residual, "mobile"
 
 
 def evolved(task: Classification, candidates: int, seed: int) -> Computation:
-    """The layer with the smallest mean error of both proxy models."""
+    """Return the layer with the lowest mean error of both proxy models."""
     config = TrainingConfig(steps=PROXY_STEPS, lr=1e-2, precision="fp32", seed=seed)
     quick = TrainingConfig(steps=12, lr=1e-2, precision="fp32", seed=seed)
     measures = {

@@ -99,7 +99,7 @@ class Subject:
     build: Callable[[Architecture], nn.Module]
     training: TrainingConfig
     rates: dict[str, tuple[float, ...]]
-    """By rule, of the largest network."""
+    """By rule, for the largest network."""
 
 
 COMMON: dict[str, Any] = {"precision": "fp32", "evaluate_every": 0, "checkpoint_every": 0}
@@ -132,14 +132,14 @@ def task() -> Classification:
 
 
 class Trainings:
-    """Errors of trainings, each done once and kept in a file."""
+    """Errors of trainings, each run once and stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self.task, self.path = task(), path
         self._known = {row["key"]: (row["valid"], row["test"]) for row in rows.lines(path)}
 
     def __call__(self, subject: Subject, arch: Architecture, config: TrainingConfig) -> tuple[float, float]:
-        """(valid, test); 1 where a training came to nothing."""
+        """Return (valid, test) errors; 1 if a training failed."""
         key = f"{subject.name} {arch.json()} {config.scaling} {config.lr:g} {config.steps} {config.seed}"
         if key not in self._known:
             self._known[key] = self._trained(subject, arch, config)

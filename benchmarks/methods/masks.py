@@ -53,7 +53,7 @@ JUDGED = 2_000
 
 
 class Networks8(Space):
-    """Channels of two stages and of the middle of each of their blocks, in eighths of the parent's."""
+    """Widths of two stages and of the middle of each of their blocks, in eighths of the parent's."""
 
     stages = choice(*range(2, 9), per=len(WIDTHS))
     middles = choice(*range(2, 9), per=len(WIDTHS) * BLOCKS)
@@ -78,7 +78,7 @@ def task() -> Classification:
 
 
 def uniform(space: Space, costs: Costs, most: float) -> Architecture:
-    """One share for all stages and one for all middles, with as many multiply-accumulates as the limit allows."""
+    """Return the network with one share for all stages and one for all middles, and the most MACs within the limit."""
     pairs = ((s, m) for s in range(2, 9) for m in range(2, 9))
     archs = [space.architecture({"stages": [s] * len(WIDTHS), "middles": [m] * len(WIDTHS) * BLOCKS}) for s, m in pairs]
     return max((arch for arch in archs if costs(arch)["macs"] <= most), key=lambda arch: costs(arch)["macs"])

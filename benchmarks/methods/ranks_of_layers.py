@@ -42,7 +42,7 @@ HALVINGS, LEARNS = 5, 0.85
 
 
 def evaluated(count: int, seed: int) -> dict[Architecture, float]:
-    """Errors of layers that learn something."""
+    """Return layers that learn something, with their errors."""
     data = digits()
     task = Classification(data.train, data.valid, data.test, batch_size=64, name="digits")
     train = TrainedAlone(plain, task, TrainingConfig(steps=PROXY_STEPS, lr=1e-2, precision="fp32", seed=seed))

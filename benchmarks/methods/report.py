@@ -27,13 +27,13 @@ ELSEWHERE = (
 
 
 def put(method: str, subject: str, way: str, measure: str, seed: int, value: float) -> None:
-    """Keep one value."""
+    """Store one value."""
     row = {"method": method, "subject": subject, "way": way, "measure": measure, "seed": seed, "value": value}
     rows.append_line(ROWS, row)
 
 
 def about(method: str) -> str:
-    """The ABOUT of a method's file, which is read and not run."""
+    """Return the ABOUT of a method's file without executing the file."""
     tree = ast.parse((Path(__file__).parent / f"{method}.py").read_text(encoding="utf-8"))
     found = [
         node.value
@@ -44,7 +44,7 @@ def about(method: str) -> str:
 
 
 def section(method: str, held: list[dict[str, Any]]) -> str:
-    """What is claimed, and a line for each subject and way; the last value of a seed counts."""
+    """Return the claim, and a line per subject and variant; the last value of a seed counts."""
     values: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in held:
         values[row["subject"], row["way"]][row["measure"]][row["seed"]] = row["value"]

@@ -47,14 +47,14 @@ WAYS = {
 
 
 def at_random(truth: Truth, seed: int) -> tuple[Closed, ...]:
-    """One option of each choice of names, drawn."""
+    """Return one random option to close per choice that is not numeric."""
     rng = np.random.default_rng([seed, 1])
     named = [slot for slot in truth.space.slots if not slot.numeric]
     return tuple(Closed(slot.path, slot.options[int(rng.integers(len(slot.options)))]) for slot in named)
 
 
 def run(truth: Truth, way: str, strategy: str, seed: int, closed: Sequence[Closed] = ()) -> None:
-    """Train, evaluate what is left, and say what the best is worth."""
+    """Train, evaluate the remaining networks, and store the quality of the best one."""
     supernet = Supernet(truth.space, truth.build, seed=seed)
     config = replace(truth.training, steps=STEPS, seed=seed, strategy=strategy)
     within = narrowed(truth.space, closed)

@@ -46,7 +46,7 @@ COPIES = 3
 
 
 class Ties(Space):
-    """Which layers copy the one before."""
+    """Space of which layers copy the one before."""
 
     copied = choice(True, False, per=LAYERS - 1)
 
@@ -78,12 +78,12 @@ def params(copied: Sequence[bool], width: int = WIDTH) -> int:
 
 
 def fitted(copied: Sequence[bool], wanted: int) -> int:
-    """The width with which a network has as many parameters as are wanted."""
+    """Return the width at which a network has the wanted number of parameters."""
     return min(range(4, 128), key=lambda width: abs(params(copied, width) - wanted))
 
 
 def learnt(about: Classification, seed: int) -> tuple[bool, ...]:
-    """The likeliest copies of a policy."""
+    """Return the most likely copies of a policy."""
     supernet = Supernet(Ties(), build, seed=seed)
     config = TrainingConfig(steps=SUPERNET_STEPS, seed=seed, strategy="uniform", evaluate_every=0, checkpoint_every=0)
     train(supernet, about, config, progress=False)
@@ -101,7 +101,7 @@ def _small(archs: Sequence[Architecture]) -> np.ndarray:
 
 
 def shuffled(copied: Sequence[bool], seed: int) -> tuple[bool, ...]:
-    """As many copies at places that are drawn."""
+    """Return the same number of copies at random places."""
     return tuple(bool(one) for one in np.random.default_rng([seed, 3]).permutation(np.array(copied)))
 
 

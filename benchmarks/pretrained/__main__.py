@@ -49,7 +49,7 @@ Network = Callable[[], nn.Module]
 
 
 class Bench:
-    """One subject, its supernets and the contenders."""
+    """One subject with its supernets and contenders."""
 
     def __init__(self, subject: Subject, folder: Path) -> None:
         self.subject = subject
@@ -58,7 +58,7 @@ class Bench:
         self.example = subject.task.example(subject.rows)
 
     def contenders(self) -> Iterator[tuple[str, float | str, Network]]:
-        """The name, the size (a share of the parameters, or half the latency) and the network."""
+        """Yield name, size (a share of the parameters, or half the latency) and network."""
         for share in (*SHARES, LATENCY):
             for by in ("unsorted", *SCORES) if share != LATENCY else ("unsorted",):
                 yield f"prefix, {by}", share, partial(self.prefix, by, share)
@@ -161,7 +161,7 @@ class Bench:
     # --- judging
 
     def _half(self, networks: Iterator[nn.Module]) -> nn.Module:
-        """The first network that takes at most half of the parent's time."""
+        """Return the first network that takes at most half of the parent's time."""
         found = None
         for found in networks:
             if self.relative_latency(found) <= 0.5:
@@ -170,7 +170,7 @@ class Bench:
         return found
 
     def relative_latency(self, network: nn.Module) -> float:
-        """Milliseconds over the parent's, in interleaved rounds, on the parent's device; on one thread of a CPU."""
+        """Return latency over the parent's, in interleaved rounds on the parent's device, with one thread on a CPU."""
         target = CPUTarget(budget_s=0.4) if self.subject.device.type == "cpu" else CUDATarget("cuda", budget_s=0.4)
         networks = [copy.deepcopy(module).cpu() for module in (network, self.subject.parent)]  # targets take them there
         one, other = target.measure(networks, self.example)

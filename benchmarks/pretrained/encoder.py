@@ -22,7 +22,7 @@ BLOCKS = 6
 
 
 class Encoders(Space):
-    """Width of the residual stream, and heads and hidden units of each block."""
+    """Width of the residual stream, and heads and hidden units per block."""
 
     width = choice(96, 144, 192, 240, 288, 336, 384)
     heads = choice(3, 6, 9, 12, per=BLOCKS)
@@ -30,7 +30,7 @@ class Encoders(Space):
 
 
 class Encoder(nn.Module):
-    """The mean of the last hidden states (N, width) of tokens (N, T), 0 where there is none."""
+    """Returns mean last hidden states (N, width) of tokens (N, T), in which 0 is padding."""
 
     def __init__(self, bert: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Encoder(nn.Module):
 
 
 def build(arch: Any) -> nn.Module:
-    """BERT of another width, its blocks narrowed: a head keeps its 32 units."""
+    """Return BERT with another width and narrower blocks; a head keeps its 32 units."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig.from_dict({**_config(), "hidden_size": arch.width, "num_attention_heads": 1})
@@ -61,7 +61,7 @@ def build(arch: Any) -> nn.Module:
 
 
 def parent() -> nn.Module:
-    """The encoder with its trained weights."""
+    """Return the encoder with its trained weights."""
     from transformers import BertModel
     from transformers.utils import logging
 
@@ -91,7 +91,7 @@ def _config() -> dict[str, Any]:
 
 
 def tokenised(found: Pairs) -> dict[str, Pair]:
-    """The parts of every split's sentences as token numbers."""
+    """Return the parts of every split's sentences as token numbers."""
     from transformers import AutoTokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

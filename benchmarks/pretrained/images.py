@@ -20,14 +20,14 @@ JUDGED = 2_000
 
 
 class Networks(Space):
-    """Channels of each stage, an eighth to all of them, and of the middle of each block."""
+    """Channels of each stage and of the middle of each block, from an eighth to all of them."""
 
     stages = choice(2, 3, 4, 5, 6, 7, 8, per=len(WIDTHS))  # eighths
     middles = choice(2, 4, 6, 8, per=len(WIDTHS) * BLOCKS)
 
 
 class Block(nn.Module):
-    """Two convolutions added to their input, which is brought to their shape where it has another."""
+    """A residual block of two convolutions, with a projection of the input if its shape differs."""
 
     def __init__(self, before: int, middle: int, after: int, stride: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def task() -> Classification:
 
 
 def trained(task: Classification, folder: Path, steps: int = 2500) -> nn.Module:
-    """The largest network, trained alone; a finished training is found again in `folder`."""
+    """Return the largest network, trained alone; a finished training is reused from `folder`."""
     model = build(Networks().largest())
     config = TrainingConfig(steps=steps, lr=2e-3, precision="fp32", evaluate_every=0)
     train_network(model, task, config, directory=folder / "parent")

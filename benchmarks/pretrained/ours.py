@@ -24,19 +24,19 @@ Size = Callable[[Architecture], float]
 
 
 def opened(subject: Subject) -> Supernet:
-    """The supernet with the parent's weights."""
+    """Return the supernet with the parent's weights."""
     return Supernet(subject.space, subject.build, init=subject.parent, device=subject.device)
 
 
 def uniforms(subject: Subject) -> list[Architecture]:
-    """The architectures that take the same share of every choice, from the smallest to the largest."""
+    """Return the architectures with the same share in every choice, from the smallest to the largest."""
     options = np.array([len(slot.options) - 1 for slot in subject.space.slots])
     rows = [np.round(share * options).astype(int) for share in np.linspace(0, 1, 101)]
     return list(dict.fromkeys(subject.space.decode(np.array(rows))))
 
 
 def uniform(subject: Subject, size: Size, most: float) -> Architecture:
-    """The largest of them within a size."""
+    """Return the largest uniform architecture within a size."""
     kept = [arch for arch in uniforms(subject) if size(arch) <= most] or [subject.space.smallest()]
     return max(kept, key=size)
 
@@ -52,7 +52,7 @@ def searched(
     first: Sequence[Architecture] = (),
     seed: int = 0,
 ) -> list[Evaluation]:
-    """All that a search of the whole front of quality and a cost has evaluated; one that was stopped goes on."""
+    """Return all evaluations of a search for the front of quality and a cost; a stopped search resumes."""
     repository = Repository(f"sqlite:///{folder / 'studies.db'}")
     space, weights = subject.space, supernet.digest()
     repository.add_space(SpaceRecord(space.digest, space.name, space.declaration()))
@@ -80,18 +80,18 @@ def searched(
 
 
 def best(found: Sequence[Evaluation], metric: str, cost: str, most: float) -> Architecture:
-    """The best of those evaluated within a cost."""
+    """Return the best evaluated network within a cost."""
     kept = [e for e in found if e.error is None and e.metrics[cost] <= most]
     return min(kept, key=lambda e: e.metrics[metric]).arch
 
 
 def front(found: Sequence[Evaluation], metric: str, cost: str) -> list[Evaluation]:
-    """Those that none is better than in both."""
+    """Return the evaluations that no other one beats in both."""
     return Aim((metric, cost)).front(found)
 
 
 def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150) -> Supernet:
-    """A copy of a supernet, trained on by the sandwich rule with the task's loss; found again in `folder`."""
+    """Return a copy of a supernet, trained further by the sandwich rule with the task's loss; reused from `folder`."""
     copy = opened(subject)
     copy.load_state_dict(supernet.state_dict())
     config = TrainingConfig(
@@ -102,5 +102,5 @@ def trained(subject: Subject, supernet: Supernet, folder: Path, steps: int = 150
 
 
 def network(supernet: Supernet, subject: Subject, arch: Architecture, batches: int = 0) -> nn.Module:
-    """With the supernet's weights, independent of it, its layers reconstructed on so many batches."""
+    """Return an independent network with the supernet's weights, and layers reconstructed on `batches` batches."""
     return reconstructed(supernet, subject.task, arch, batches)

@@ -104,7 +104,7 @@ def fastnas(
 
 
 def of_size(make: Make, size: Callable[[nn.Module], float], wanted: float, tries: int = 8) -> nn.Module:
-    """The network of the lowest ratio found that is no larger than wanted, by bisection."""
+    """Return the network with the lowest ratio that is no larger than wanted, by bisection."""
     low, high = 0.0, 0.97
     best = make(high)
     for _ in range(tries):
@@ -118,7 +118,7 @@ def of_size(make: Make, size: Callable[[nn.Module], float], wanted: float, tries
 
 
 def bert_heads(model: nn.Module) -> dict[nn.Module, int]:
-    """Of the encoder of `benchmarks.pretrained.encoder`."""
+    """Return the heads of the encoder of `benchmarks.pretrained.encoder`."""
     return {
         layer: own.num_attention_heads
         for own in model.modules()
@@ -143,7 +143,7 @@ class Table(nn.Module):
 
 
 def prepare_gpt(model: nn.Module) -> None:
-    """Of `supernets.models.gpt`, whose positions are read."""
+    """Prepare a model of `supernets.models.gpt`, whose position embedding is not called."""
     positions = model.get_submodule("positions")
     assert isinstance(positions, nn.Embedding)
     model.set_submodule("positions", Table(positions.weight))
@@ -160,7 +160,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def trained_alike(model: nn.Module, steps: int, loss: Callable[[nn.Module, int], Tensor], lr: float) -> nn.Module:
-    """A copy trained for so many steps by the one recipe that all contenders get: AdamW, warm-up, cosine."""
+    """Return a copy trained for `steps` by the common recipe of all contenders: AdamW, warm-up, cosine."""
     model = copy.deepcopy(model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01)
     warm = max(1, steps // 10)
@@ -182,7 +182,7 @@ def trained_alike(model: nn.Module, steps: int, loss: Callable[[nn.Module, int],
 
 
 def gpt_heads(model: nn.Module) -> dict[nn.Module, int]:
-    """Of `supernets.models.gpt`."""
+    """Return the heads of a model of `supernets.models.gpt`."""
     return {
         layer: own.num_heads
         for own in model.modules()

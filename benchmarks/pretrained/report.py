@@ -83,7 +83,7 @@ def _cell(row: dict[str, Any] | None, metric: str) -> str:
 
 
 def draw(found: Found, path: Path) -> None:
-    """Scores as found against the share of the parameters, a panel a subject; a contender looks the same in all."""
+    """Draw scores against the share of the parameters, a panel per subject, with one look per contender."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -22,7 +22,7 @@ _AT_ONCE = 128
 
 
 class Pair(NamedTuple):
-    """Token numbers of first and last parts of sentences (n x length each), 0 where there is none."""
+    """Token numbers of first and last parts of sentences (n x length each), padded with 0."""
 
     first: Tensor
     second: Tensor
@@ -71,7 +71,7 @@ class Retrieval:
         return Pair(*(half[chosen] for half in self.splits["train"]))
 
     def outputs(self, module: nn.Module, batch: Pair) -> Tensor:
-        """Embeddings (2n x width), the first parts, then the last."""
+        """Return embeddings (2n x width), of the first parts, then of the last."""
         found: Tensor = module(torch.cat(batch))
         return found
 
@@ -79,7 +79,7 @@ class Retrieval:
         return self.losses(outputs, batch).mean()
 
     def losses(self, outputs: Tensor, batch: Pair) -> Tensor:
-        """(n,) cross-entropy of each part among those of the other side, both ways."""
+        """Return (n,) cross-entropies of finding each part among those of the other side, mean of both directions."""
         first, second = F.normalize(outputs.float(), dim=-1).chunk(2)
         scores = SCALE * first @ second.T
         right = torch.arange(len(first), device=scores.device)
@@ -111,7 +111,7 @@ def embedded(module: nn.Module, pair: Pair) -> Tensor:
 
 
 def _similarities(embeddings: Tensor) -> Tensor:
-    """Cosines of all pairs of different sentences, in a row."""
+    """Return the cosine similarities of all pairs of different sentences."""
     unit = F.normalize(embeddings, dim=-1)
     rows, columns = torch.triu_indices(len(unit), len(unit), offset=1)
     return (unit @ unit.T)[rows, columns].clone()

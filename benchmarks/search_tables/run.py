@@ -19,7 +19,7 @@ PEERS = ("optuna-tpe", "optuna-nsga2")
 
 
 def run(job: Job, folder: Path) -> Outcome:
-    """The outcome, or the error."""
+    """Run a job and return its outcome, which may be an error."""
     try:
         problem = load(job.problem, folder)
         search = peers.search if job.method in PEERS else _search

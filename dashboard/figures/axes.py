@@ -1,4 +1,4 @@
-"""What axes of all figures have in common: titles with units, ticks, and the line where two agree."""
+"""Helpers for the axes of all figures: titles with units, ticks, and the diagonal."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from nas.objectives.units import Metric
 
 
 def axis(shown: Metric, log: bool = False) -> dict[str, Any]:
-    """Title, kind and format of the axis of a metric."""
+    """Return title, kind and format of a metric's axis."""
     found: dict[str, Any] = {"title": {"text": text.plot(shown.axis)}, "type": "log" if log else "linear"}
     if shown.tick_format:
         found["tickformat"] = shown.tick_format
@@ -20,7 +20,7 @@ def axis(shown: Metric, log: bool = False) -> dict[str, Any]:
 
 
 def diagonal(span: Sequence[float]) -> go.Scatter:
-    """The line on which both axes agree."""
+    """Return the line on which both axes are equal."""
     return go.Scatter(
         x=span,
         y=span,
@@ -32,9 +32,9 @@ def diagonal(span: Sequence[float]) -> go.Scatter:
 
 
 def log_ticks(values: "pd.Series[float]", log: bool) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5, written out, where a logarithmic axis spans one to three decades; else Plotly's own choice.
+    """Return ticks at 1, 2 and 5 with full labels if a logarithmic axis spans one to three decades; else {}.
 
-    Plotly's would be bare digits, of which nobody sees whether a 5 is 0.5 or 50. `values` are as the axis shows them.
+    Plotly's own ticks would be bare digits, with which 0.5 and 50 look alike. `values` are as shown on the axis.
     """
     if not (log and len(values) and 10 <= values.max() / values.min() <= 1000):
         return {}
@@ -44,6 +44,6 @@ def log_ticks(values: "pd.Series[float]", log: bool) -> dict[str, Any]:
 
 
 def step(width: float) -> float:
-    """The nearest of 1, 2 and 5 times a power of ten, for ticks that two axes share."""
+    """Return the nearest of 1, 2 and 5 times a power of ten, for ticks that two axes share."""
     power = float(10.0 ** math.floor(math.log10(width)))
     return power * min((1, 2, 5, 10), key=lambda digit: abs(digit - width / power))

@@ -1,4 +1,4 @@
-"""Drawings of one architecture: its blocks in order, tall where they are wide, with the values of each below."""
+"""Draws an architecture: its blocks in order, with widths as heights and the values of each block below."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from search_spaces import Architecture, Space, SpaceError
 from search_spaces.nasbench201 import NASBench201Space
 
 _DRAWN: Mapping[str, type[Space]] = {"NASBench201Space": NASBench201Space}
-"""Ready-made spaces whose networks branch, by the kind their architectures carry."""
+"""Ready-made spaces whose networks branch, by the kind of their architectures."""
 
 _MAX_WRITTEN = 48
-"""Above this many blocks the values are left to the hover text: they would overlap."""
+"""Above this many blocks, values appear only in the hover text, since they would overlap."""
 
 _ROW = 0.19
 _PIXELS = 128
-"""Height of a line of values, and pixels to one unit of height; the tallest box is one high."""
+"""Pixels per unit of height; the tallest box has height 1, and a line of values has height `_ROW`."""
 
 
 def network_figure(
@@ -30,9 +30,9 @@ def network_figure(
     declaration: Mapping[str, Any] | None = None,
     color: str = theme.ACCENT,
 ) -> go.Figure:
-    """The drawing of a network: the graph of its ready-made space where that branches, a chain of blocks otherwise.
+    """Return the drawing of a network: a graph for a ready-made space that branches, else a chain of blocks.
 
-    The declaration of its space gives parts and values their order, heights their scale and operations their colours.
+    The declaration of its space determines the order of parts and values, the scale of heights and the colours.
     """
     graph = declared_graph(arch)
     if graph is not None:
@@ -43,11 +43,11 @@ def network_figure(
 
 
 def declared_graph(arch: Architecture) -> "nx.DiGraph[str] | None":
-    """The graph that a ready-made space draws for an architecture, or None where a chain says it all."""
+    """Return the graph of an architecture of a ready-made space that branches; else None."""
     space = _DRAWN.get(arch.kind)
     try:
         return space().graph(arch) if space else None
-    except (SpaceError, ValueError, AttributeError):  # a user's space of the same name
+    except (SpaceError, ValueError, AttributeError):  # a user's space with the same name
         return None
 
 
@@ -59,8 +59,8 @@ def chain_figure(
 ) -> go.Figure:
     """Draw a chain of blocks.
 
-    With `compared`, values that differ from it are written in colour, and both drawings, made with the roles exchanged,
-    share one scale of heights and one width. `options` by name fix that scale and the colours for all networks.
+    With `compared`, differing values are coloured, and both drawings, made with exchanged roles, have the same scale of
+    heights and width. `options` by name fix the scale and the colours for all networks.
     """
     everything = [*found, *compared]
     options = options or {}
@@ -91,7 +91,7 @@ def chain_figure(
 
 @dataclass(frozen=True)
 class _Look:
-    """What the boxes' heights and colours stand for."""
+    """The meaning of the boxes' heights and colours."""
 
     size: str
     largest: float
@@ -133,7 +133,7 @@ def _draw_boxes(figure: go.Figure, places: Sequence[float], found: Sequence[Bloc
 
 
 def _places(found: Sequence[Block]) -> list[float]:
-    """Where each block stands: one apart, with a gap between parts."""
+    """Return the position of each block: at distance 1, with a gap between parts."""
     places: list[float] = []
     x = 0.0
     for index, block in enumerate(found):
@@ -144,7 +144,7 @@ def _places(found: Sequence[Block]) -> list[float]:
 
 
 def _draw_path(figure: go.Figure, places: Sequence[float]) -> None:
-    """The data's path behind the boxes, from the input to the output."""
+    """Draw the data flow behind the boxes, from input to output."""
     end = (places[-1] if places else 0.0) + 1.0
     figure.add_trace(
         go.Scatter(
@@ -183,7 +183,7 @@ def _write_row(
     y: float,
     changed: set[tuple[str, int, str]],
 ) -> None:
-    """One value of all blocks, written below them, with its name at the left."""
+    """Write one value of all blocks below them, with its name at the left."""
     written = [(x, block) for x, block in zip(places, found, strict=True) if name in block.values]
     cells = [_shortened(block.values[name]) for _, block in written]
     longest = max(map(len, cells), default=0)
@@ -217,7 +217,7 @@ def _marked(text: str, is_changed: bool) -> str:
 
 
 def _write_parts(figure: go.Figure, places: Sequence[float], found: Sequence[Block]) -> None:
-    """The name of each part over a thin bracket."""
+    """Write the name of each part above a thin bracket."""
     spans: dict[str, list[float]] = {}
     for x, block in zip(places, found, strict=True):
         spans.setdefault(block.part, []).append(x)

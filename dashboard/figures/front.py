@@ -1,4 +1,4 @@
-"""The front of a study: every evaluation in the plane of two metrics, and what is known of how far that is true."""
+"""Draws the front of a study: all evaluations in the plane of two metrics, with the uncertainty of the front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from dashboard.planes import Plane
 from nas.objectives.limits import Limit
 from nas.objectives.units import Metric, metric
 
-_FAR = 5  # times between the ends of fronts from which on they are drawn by ratio
+_FAR = 5  # ratio of the ends of fronts above which axes are logarithmic
 _FAINT_BARS = "rgba(86,180,233,0.45)"
 MOST_BARS = 60
-"""More networks on a front than this are drawn without intervals, which would hide them."""
+"""Above this many networks on a front, intervals are omitted, since they would hide the networks."""
 
 _KINDS: Mapping[str, dict[str, Any]] = {
     "evaluated": {"color": theme.PLAIN, "opacity": 0.55, "size": 6},
@@ -38,7 +38,7 @@ _FRONT: dict[str, Any] = {
 }
 
 Shares = Mapping[str, tuple[float, float]]
-"""By metric, from which share of what was predicted to which share the measured values reach."""
+"""By metric, the interval of measured values as shares of predicted ones."""
 
 
 def front_figure(
@@ -49,13 +49,13 @@ def front_figure(
     compared: int | None = None,
     shares: Shares | None = None,
 ) -> go.Figure:
-    """All evaluations of a plane; `customdata` of each point is its position in the study.
+    """Draw all evaluations of a plane; `customdata` of each point is its position in the study.
 
-    Full marks are the front in the plane's objectives, and the step line joins what is not dominated in its two axes.
-    What breaks a limit only as measured stands where it was evaluated. Open diamonds stand where networks of the front
-    were measured themselves, joined with what was predicted. Bars on the front: where `shares` lead, and for a
-    corrected metric one standard deviation. A third axis is the colour. Of many points those are left out that others
-    hide; on a logarithmic axis, values that are not positive.
+    Solid marks are the front in the plane's objectives; the step line joins networks that are not dominated on its two
+    axes. Networks that break a limit only as measured are at their evaluated values. Open diamonds are measured values
+    of the front's networks, joined to the predicted ones. Bars on the front show `shares`, and one standard deviation
+    of a corrected metric. Colour is a third axis. Points hidden by others are omitted if there are many, as are
+    nonpositive values on a logarithmic axis.
     """
     x, y = shown.axes[:2]
     mx, my = metric(x), metric(y)
@@ -83,7 +83,7 @@ def front_figure(
     figure.update_layout(
         template=theme.TEMPLATE,
         height=540,
-        margin={"l": 72, "r": 24, "t": 64, "b": 60},  # what axes and legend need: Plotly draws twice to make more room
+        margin={"l": 72, "r": 24, "t": 64, "b": 60},  # fits axes and legend; otherwise Plotly draws twice
         dragmode="zoom",
         clickmode="event+select",
         uirevision=f"{shown.axes} {logs}",
@@ -95,7 +95,7 @@ def front_figure(
 
 
 def _leave_bars_out_of_ranges(figure: go.Figure, table: pd.DataFrame, mx: Metric, my: Metric) -> None:
-    """Axes span the points, predicted and measured: wide intervals may be cut, and do not press points together."""
+    """Fit the axes to predicted and measured points; they may cut wide intervals, which would crowd the points."""
     for update, at in ((figure.update_xaxes, mx), (figure.update_yaxes, my)):
         columns = [name for name in (at.name, queries.measured(at.name)) if name in table]
         values = table[columns].to_numpy(float) * at.factor
@@ -107,7 +107,7 @@ def _leave_bars_out_of_ranges(figure: go.Figure, table: pd.DataFrame, mx: Metric
 
 
 def _points(rows: pd.DataFrame, mx: Metric, my: Metric, name: str, marker: dict[str, Any], **more: Any) -> Any:
-    """A trace of points that keeps its look while others are chosen."""
+    """Return a trace of points that keeps its look while other points are selected."""
     same = {key: marker[key] for key in ("opacity", "size") if key in marker}
     return go.Scatter(
         x=rows[mx.name].to_numpy(float) * mx.factor,
@@ -129,7 +129,7 @@ def _points(rows: pd.DataFrame, mx: Metric, my: Metric, name: str, marker: dict[
 def _colored(
     look: Mapping[str, Any], rows: pd.DataFrame, third: Metric | None, front: pd.DataFrame, scale: bool = False
 ) -> dict[str, Any]:
-    """The look of points, coloured by a third metric where there is one, on the scale of the front."""
+    """Return the look of points, coloured by a third metric, if any, on the scale of the front."""
     if third is None or look is _KINDS["breaks a limit"]:
         return dict(look)
     span = front[third.name] if len(front) else rows[third.name]
@@ -151,7 +151,7 @@ def _colored(
 
 
 def _with_bars(marks: Any, front: pd.DataFrame, mx: Metric, my: Metric, shares: Shares) -> Any:
-    """The front with intervals of what is predicted, where it is small enough to show them."""
+    """Add intervals of predicted values to the front if it is small enough to show them."""
     for name, at in (("error_x", mx), ("error_y", my)):
         bars = _bars(front, at, shares)
         if bars and 0 < len(front) <= MOST_BARS:
@@ -172,7 +172,7 @@ def _bars(front: pd.DataFrame, at: Metric, shares: Shares) -> dict[str, Any] | N
 
 
 def _add_measured(figure: go.Figure, front: pd.DataFrame, mx: Metric, my: Metric) -> None:
-    """Where the networks themselves were found to be, and thin lines from where they were predicted."""
+    """Draw measured values of the networks, and thin lines from the predicted ones."""
     columns = [queries.measured(one.name) for one in (mx, my)]
     if not any(column in front for column in columns):
         return
@@ -216,7 +216,7 @@ def _ring(row: pd.DataFrame, mx: Metric, my: Metric, name: str, color: str) -> g
 
 
 def _add_step(figure: go.Figure, table: pd.DataFrame, mx: Metric, my: Metric, is_front: bool) -> None:
-    """The boundary of what is dominated in this plane: from each point to the right, then down to the next."""
+    """Draw the boundary of the dominated region: from each point to the right, then down to the next."""
     best = table[queries.non_dominated(table, (mx.name, my.name))].sort_values(mx.name)
     if mx.name != my.name and len(best):
         xs, ys = best[mx.name].tolist(), best[my.name].tolist()
@@ -235,7 +235,7 @@ def _add_step(figure: go.Figure, table: pd.DataFrame, mx: Metric, my: Metric, is
 
 
 def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metric, logs: Sequence[str]) -> None:
-    """A dashed line at each limit on one of the two metrics, with its value at the edge of the plot."""
+    """Draw a dashed line at each limit on one of the two metrics, with its value at the edge of the plot."""
     for limit in limits:
         for shown, vertical in ((mx, True), (my, False)):
             log = shown.name in logs
@@ -265,7 +265,7 @@ def _add_limits(figure: go.Figure, limits: Sequence[Limit], mx: Metric, my: Metr
 
 
 def fronts_figure(fronts: Mapping[str, pd.DataFrame], x: Mapping[str, str], y: str, title: str = "") -> go.Figure:
-    """Several fronts in one plane, by name: of targets, whose latencies have names of their own, or of studies."""
+    """Draw several fronts by name in one plane: of targets, each with its own latency metric, or of studies."""
     my, across = metric(y), [metric(name) for name in x.values()]
     figure = go.Figure()
     for place, (name, front) in enumerate(fronts.items()):

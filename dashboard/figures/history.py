@@ -1,4 +1,4 @@
-"""How a search went, over its evaluations."""
+"""Draws the history of a search over its evaluations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ _BROKEN: dict[str, Any] = {
     "symbol": "x-thin",
     "line": {"width": 1.2, "color": theme.BROKEN},
 }
-_MOST = 4000  # points of a kind
+_MOST = 4000  # points per kind
 _PER_ROW = 3
 
 
 def hypervolume_figure(history: NDArray[np.float64]) -> go.Figure:
-    """Hypervolume over evaluations, `(n,)` as `progress.hypervolume_history` gives it."""
+    """Draw the hypervolume over evaluations, `(n,)` from `progress.hypervolume_history`."""
     figure = go.Figure(
         go.Scatter(
             **_steps(history * 100),
@@ -43,7 +43,7 @@ def hypervolume_figure(history: NDArray[np.float64]) -> go.Figure:
 
 
 def best_figure(table: pd.DataFrame, objectives: Sequence[str]) -> go.Figure:
-    """Best feasible value of each objective over evaluations, one panel each, over all values as faint points."""
+    """Draw each objective's best feasible value over evaluations in its own panel, with all values as faint points."""
     names = [name for name in objectives if name in table]
     feasible = table["_feasible"].to_numpy(bool)
     rows, across = max(1, -(-len(names) // _PER_ROW)), max(1, min(_PER_ROW, len(names)))
@@ -83,19 +83,19 @@ def best_figure(table: pd.DataFrame, objectives: Sequence[str]) -> go.Figure:
 
 
 def _steps(values: NDArray[np.float64]) -> dict[str, Any]:
-    """A line over evaluations by the points where it changes, and its last."""
+    """Return the points of a step line: those where it changes, and the last."""
     changes = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
     places = np.unique([*changes, max(0, len(values) - 1)]).astype(int) if len(values) else np.zeros(0, dtype=int)
     return {"x": places + 1, "y": values[places]}
 
 
 def _thinned(places: NDArray[np.intp]) -> NDArray[np.intp]:
-    """At most so many, evenly over the search."""
+    """Return about `_MOST` positions at most, evenly spaced over the search."""
     return places[:: max(1, -(-len(places) // _MOST))]
 
 
 def growth_figure(histories: Mapping[str, NDArray[np.float64]]) -> go.Figure:
-    """Hypervolumes of several studies over their evaluations, all in one unit."""
+    """Draw the hypervolumes of several studies over their evaluations, in a common unit."""
     figure = go.Figure(
         [
             go.Scatter(
@@ -115,9 +115,9 @@ def growth_figure(histories: Mapping[str, NDArray[np.float64]]) -> go.Figure:
 
 
 def timeline_figure(rows: pd.DataFrame) -> go.Figure:
-    """A row a worker: its evaluations at their time, the failed ones in another colour and shape.
+    """Draw a row per worker with its evaluations over time; failed ones differ in colour and pattern.
 
-    Columns as `progress.timeline` has them.
+    Columns as in `progress.timeline`.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(rows["worker"]))

@@ -1,4 +1,4 @@
-"""Which choices matter, and what each option does: figures with intervals."""
+"""Draws importances of choices and effects of options, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ _MOST_LINES = 2000
 
 
 def importance_figure(tables: Mapping[str, pd.DataFrame], most: int = 12) -> go.Figure:
-    """Importance of each choice by metric, the most important choices first, with intervals.
+    """Draw the importance of each choice by metric, most important first, with intervals.
 
-    Columns as `importance.importances` has them.
+    Columns as in `importance.importances`.
     """
     best: dict[str, float] = {}
     for table in tables.values():
@@ -54,7 +54,7 @@ def importance_figure(tables: Mapping[str, pd.DataFrame], most: int = 12) -> go.
 
 
 def effects_figure(table: pd.DataFrame, name: str, choices: Sequence[str]) -> go.Figure:
-    """What each option of some choices adds to a metric, with intervals (columns of `Effects.table`)."""
+    """Draw the effect of each option of some choices on a metric, with intervals (columns of `Effects.table`)."""
     named = metric(name)
     rows = table[table["choice"].isin(list(choices))]
     rows = rows.assign(_order=rows["choice"].map({one: at for at, one in enumerate(choices)}))
@@ -90,14 +90,14 @@ def effects_figure(table: pd.DataFrame, name: str, choices: Sequence[str]) -> go
 
 
 def parallel_figure(table: pd.DataFrame, options: Mapping[str, Sequence[Any]], names: Sequence[str]) -> go.Figure:
-    """A line a network through its choices and its metrics, coloured by the first metric, the best dark.
+    """Draw a line per network through its choices and metrics, coloured by the first metric, the best dark.
 
-    Choices are columns of codes, of which `options` has the names.
+    Choices are columns of codes, whose labels are in `options`.
     """
     rows = table.head(_MOST_LINES)
     dimensions: list[dict[str, Any]] = []
     for choice, values in options.items():
-        lowest = int(min(0, rows[choice].min()))  # below the others where some networks do not have the choice
+        lowest = int(min(0, rows[choice].min()))  # ABSENT, below the others, if some networks lack the choice
         ticks = list(range(lowest, len(values)))
         said = [*["absent"] * -lowest, *(text.shortened(value, 10) for value in values)]
         dimensions.append({"label": choice, "values": rows[choice], "tickvals": ticks, "ticktext": said})

@@ -1,4 +1,4 @@
-"""What a latency predictor says against what was measured."""
+"""Draws predicted against measured latencies."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from dashboard.figures import axes
 from nas.objectives.units import metric
 
 MOST_BARS = 150
-"""More points than this are drawn without bars, which would hide them."""
+"""Above this many points, bars are omitted, since they would hide the points."""
 
 
 def predictions_figure(rows: pd.DataFrame) -> go.Figure:
-    """Predicted against measured latency of networks held back (columns of `hardware.pairs_table`), and the line on
-    which they agree. Both axes are logarithmic from a decade on.
+    """Draw predicted against measured latency of held-out networks (columns of `hardware.pairs_table`), and the
+    diagonal. Both axes are logarithmic if they span a decade or more.
 
-    A bar reaches from a prediction up to its bound; whose bar ends below the line took longer than that.
+    A bar reaches from a prediction up to its bound; a network whose bar ends below the diagonal exceeded its bound.
     """
     named = metric("latency_ms")
     values = rows[["measured", "predicted", "upper"]].to_numpy(float)

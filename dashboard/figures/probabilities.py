@@ -1,4 +1,4 @@
-"""Figures of what a gradient search has learnt: pure functions from choices to Plotly figures."""
+"""Draws the distributions of a gradient search: pure functions from choices to Plotly figures."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from dashboard.choices import Choice
 _PER_ROW = 3
 _PANEL = 132  # pixels of a panel with its title
 _LINE = 22  # pixels of a row of the heat map
-_LEGIBLE = 0.14  # share of a panel's height, below which a band is not named in it
+_LEGIBLE = 0.14  # smallest share of a panel's height for a band's label
 _LIKELY = [[0.0, theme.PAPER], [1.0, theme.ACCENT]]
-_LARGE = [[0.0, theme.PAPER], [1.0, theme.OTHER]]  # of another hue: darker is larger here, not likelier
+_LARGE = [[0.0, theme.PAPER], [1.0, theme.OTHER]]  # another hue, since darker means larger here, not likelier
 _LIGHTEST, _DARKEST = 0.16, 0.9
-_DARK = 0.55  # shade from which on text on it is white
+_DARK = 0.55  # shade above which text is white
 
 
 def steps_figure(found: Sequence[Choice], steps: Sequence[int]) -> go.Figure:
-    """A panel a choice: probabilities of its options as bands over the steps, the first option at the bottom.
+    """Draw a panel per choice: probabilities of its options as bands over the steps, the first option at the bottom.
 
-    Bands are named at their end, where they are wide enough; numbers are shaded from small to large.
+    Labels are at the end of bands that are wide enough; shades of numbers go from small to large.
     """
     rows = max(1, math.ceil(len(found) / _PER_ROW))
     height = 60 + _PANEL * rows
@@ -77,7 +77,7 @@ def _add_bands(figure: go.Figure, choice: Choice, steps: Sequence[int], row: int
 
 
 def _names(choice: Choice, steps: Sequence[int], shades: Sequence[tuple[str, str]]) -> go.Scatter:
-    """The options' names at the right end of their bands."""
+    """Return the options' names at the right end of their bands."""
     end = choice.rows[-1]
     wide = [index for index, share in enumerate(end) if share >= _LEGIBLE]
     return go.Scatter(
@@ -93,7 +93,7 @@ def _names(choice: Choice, steps: Sequence[int], shades: Sequence[tuple[str, str
 
 
 def _shades(choice: Choice) -> list[tuple[str, str]]:
-    """For each option the colour of its area and that of text on it."""
+    """Return the colours of each option's area and of the text on it."""
     if not choice.is_ordered:
         return [(theme.TINTS[index % len(theme.TINTS)], theme.INK) for index in range(len(choice.labels))]
     places = np.linspace(_LIGHTEST, _DARKEST, len(choice.labels)).tolist()
@@ -105,14 +105,14 @@ def _on(shade: float) -> str:
 
 
 def end_figure(found: Sequence[Choice]) -> go.Figure:
-    """A row a choice: its options from left to right, as dark as they are likely; framed are those derived."""
+    """Draw a row per choice: options from left to right, darker if more likely, with the derived ones framed."""
     width = max(len(choice.labels) for choice in found)
     figure = go.Figure(
         go.Heatmap(
             z=[_padded(choice.rows[-1].tolist(), width, None) for choice in found],
             text=[_padded(_marked(choice), width, "") for choice in found],
             texttemplate="%{text}",
-            textfont={"size": 12},  # its colour stands out from each cell's by itself
+            textfont={"size": 12},  # Plotly selects its colour by contrast
             customdata=[[choice.name] * width for choice in found],
             zmin=0,
             zmax=1,
@@ -152,6 +152,6 @@ def _marked(choice: Choice) -> list[str]:
 
 
 def _frame(number: int, taken: int) -> dict[str, Any]:
-    """Around one cell of the heat map."""
+    """Return a frame around one cell of the heat map."""
     across, down = {"x0": taken - 0.49, "x1": taken + 0.49}, {"y0": number - 0.46, "y1": number + 0.46}
     return {"type": "rect", **across, **down, "line": {"color": theme.PICKED, "width": 1.6}}

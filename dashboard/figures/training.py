@@ -1,4 +1,4 @@
-"""How a supernet learnt, over its training steps."""
+"""Draws the training curves of a supernet."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _SIZE_DASHES = {"smallest": "dot", "random": "dash", "largest": "solid", "train"
 
 
 def curves_figure(curves: pd.DataFrame, name: str, log_y: bool = False) -> go.Figure:
-    """Metric of the smallest, random and largest subnets over training steps (columns of `queries.curve_table`)."""
+    """Draw a metric of the smallest, random and largest subnets over training steps (see `queries.curve_table`)."""
     named = metric(name)
     figure = go.Figure()
     for which in _SIZES:
@@ -41,7 +41,7 @@ def curves_figure(curves: pd.DataFrame, name: str, log_y: bool = False) -> go.Fi
 
 
 def loss_figure(curves: pd.DataFrame) -> go.Figure:
-    """Training loss over steps, with a running mean over the raw values."""
+    """Draw the training loss over steps, with a running mean over the raw values."""
     rows = curves[curves["which"] == "train"]
     smooth = rows["value"].rolling(max(1, len(rows) // 25), min_periods=1, center=True).mean()
     figure = go.Figure()

@@ -1,4 +1,4 @@
-"""How far inherited ranks agree with those of networks trained alone."""
+"""Draws how well inherited metrics rank networks, compared with stand-alone training."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ _LEVEL_COLORS = {"reliable": theme.OTHER, "rough": theme.ACCENT, "unreliable": t
 
 
 def ranks_figure(rows: pd.DataFrame, name: str = "error", noise: float | None = None) -> go.Figure:
-    """Inherited against stand-alone metric, with the line on which both agree (columns of `queries.trust_table`).
+    """Draw inherited against stand-alone metrics, with the diagonal (columns of `queries.trust_table`).
 
-    `noise` is the deviation of a stand-alone training: a bar of it to both sides of each network.
+    `noise`, the standard deviation of a stand-alone training, is a bar on both sides of each network.
     """
     named = metric(name)
     inherited, standalone, again = (rows[column] * named.factor for column in ("inherited", "standalone", "again"))
@@ -70,7 +70,7 @@ def _trained_again(digests: "pd.Series[str]", inherited: Any, again: Any, named:
 
 
 def agreement_figure(trust: Trust) -> go.Figure:
-    """Rank correlations with stand-alone training, between -1 and 1: the supernet's, and what they are held against."""
+    """Draw rank correlations with stand-alone training, from -1 to 1: the supernet's, and those to compare with."""
     color = _LEVEL_COLORS[trust.level]
     lines: list[tuple[str, float | None, float | None, float | None, str]] = [
         ("inherited metrics, τ", trust.tau, trust.tau_low, trust.tau_high, color),

@@ -1,4 +1,4 @@
-"""Trainings of networks alone: their curves, and forecasts against what came of them."""
+"""Draws stand-alone trainings: their curves, and forecasts against outcomes."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from dashboard.figures import axes
 from nas.objectives.units import Metric, metric
 
 _MOST_BARS = 150
-"""More forecasts than this are drawn without intervals, which would hide them."""
+"""Above this many forecasts, intervals are omitted, since they would hide the points."""
 _LOOKS: dict[str, Any] = {
     tuning.STOPPED: (theme.FAINT, theme.MUTED, "circle-open"),
     tuning.ENDED: (theme.SKY, theme.ACCENT, "circle"),
 }
-"""Of a fate: the colour of lines, the colour of ends, and their mark."""
+"""By fate: the colour of lines, the colour of ends, and their mark."""
 
 
 def curves_figure(curves: pd.DataFrame, name: str, budget: str, best: str | None, log_y: bool = False) -> go.Figure:
-    """The metric over the budget, a line for each training and a mark where it was stopped (`tuning.curves_table`).
+    """Draw the metric over the budget, a line per training with a mark at its end (`tuning.curves_table`).
 
     Args:
-        budget: the unit of budgets, the title of the axis.
-        best: the training that is drawn above all others.
+        budget: the unit of budgets, for the axis title.
+        best: the training to draw above all others.
     """
     named, figure = metric(name), go.Figure()
     for fate, (line, mark, symbol) in _LOOKS.items():
@@ -44,7 +44,7 @@ def curves_figure(curves: pd.DataFrame, name: str, budget: str, best: str | None
 def _add(
     figure: go.Figure, rows: pd.DataFrame, name: str, named: Metric, budget: str, line: str, mark: Any, width: float
 ) -> None:
-    """The lines of some trainings as one trace, with gaps between them, and their ends as another."""
+    """Draw the lines of some trainings as one trace, with gaps between them, and their ends as another."""
     apart = pd.concat([pd.concat([own, own.tail(1).assign(value=np.nan)]) for _, own in rows.groupby("training")])
     hover = f"%{{text}}, {budget} %{{x}}<br>%{{y:{named.hover_format}}} {named.unit}<extra>{name}</extra>"
     figure.add_trace(
@@ -75,7 +75,7 @@ def _add(
 
 
 def forecasts_figure(rows: pd.DataFrame, name: str) -> go.Figure:
-    """What was expected, with intervals, against what came (columns of `tuning.forecasts_table`)."""
+    """Draw forecasts, with intervals, against outcomes (columns of `tuning.forecasts_table`)."""
     named = metric(name)
     bars = len(rows) <= _MOST_BARS
     reach = ["expected", "outcome", *(["low", "high"] if bars else [])]

@@ -1,4 +1,4 @@
-"""One network: its drawing, its values and how far they are true, its neighbours, its life, and how to take it home."""
+"""The page of one network: drawing, metrics with their uncertainty, neighbours, origin and export."""
 
 import math
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def show_architecture(shown: StudyView) -> None:
 
 
 def _pick(shown: StudyView) -> tuple[Evaluation, Evaluation | None]:
-    """The network in the address, or the best; and the one it is compared with."""
+    """Return the network in the URL, or else the best one, and the one to compare it with."""
     asked = address.get("architecture")
     found = shown.evaluation(asked)
     if asked and (found is None or found.error is not None):
@@ -119,7 +119,7 @@ def _written(value: Any) -> str:
 
 
 def _show_latencies(shown: StudyView, network: Evaluation) -> None:
-    """On every target: what was predicted, with its interval, and what was measured, with its spread."""
+    """Show predicted latency with its interval and measured latency with its spread, on every target."""
     rows = []
     for target in shell.repository().targets():
         name = f"latency_ms@{target.name}"
@@ -152,7 +152,7 @@ def _interval(shown: StudyView, target: str, predicted: float) -> str:
 
 
 def _show_life(shown: StudyView, network: Evaluation) -> None:
-    """Who proposed it, when, and what evaluating it took."""
+    """Show how and when the network was proposed, and the cost of its evaluation."""
     place = shown.places[network.arch.digest]
     life = shell.repository().life(shown.study.name, int(shown.columns.positions[place]))
     learnt = [one for one in shell.repository().distributions(shown.study.name) if one.arch == network.arch]
@@ -182,7 +182,7 @@ def _time(seconds: float) -> str:
 
 
 def _show_parents(shown: StudyView, network: Evaluation) -> None:
-    """The networks it was made of, each to look at with what changed."""
+    """Show links to the network's parents, with the changes from each."""
     life = shell.repository().life(shown.study.name, int(shown.columns.positions[shown.places[network.arch.digest]]))
     for digest in life.origin.parents if life.origin else ():
         if digest in shown.places:
@@ -200,7 +200,7 @@ def _encoded(url: str, study: str, created: str, start: int, count: int, _shown:
 
 
 def encoded(shown: StudyView, place: int = 0) -> Encoded:
-    """The choices of the study's last networks, and of the one at `place`, as a table."""
+    """Encode the study's last networks, and the one at `place`."""
     count = len(shown.table)
     start = max(0, min(place, count - _MOST_READ))
     end = min(count, start + _MOST_READ) // 50 * 50 or count  # not read again at each evaluation of a running study
@@ -209,7 +209,7 @@ def encoded(shown: StudyView, place: int = 0) -> Encoded:
 
 
 def _show_neighbours(shown: StudyView, network: Evaluation) -> None:
-    """Evaluated networks that are one change away, and what the change did."""
+    """Show evaluated networks that are one change away, and the change of their metrics."""
     st.subheader("One change away", anchor=False)
     place = shown.places[network.arch.digest]
     near = [(at, change) for at, change in encoding.neighbours(encoded(shown, place), place) if at != place]
@@ -260,7 +260,7 @@ def _show_commands(shown: StudyView, network: Evaluation) -> None:
 
 
 def _show_exports(network: Evaluation) -> None:
-    """Exports of this network that exist, each to download."""
+    """Show downloads of this network's exports."""
     runs = exports.runs_folder()
     own = [one for one in exports.found(runs) if one.digest == network.arch.digest]
     for one in own:
@@ -277,9 +277,9 @@ def _show_exports(network: Evaluation) -> None:
 
 
 def _show_costs(network: Evaluation, compared: Evaluation | None) -> None:
-    """Where parameters and MACs are: of this network and of the one it is compared with, as far as they are exported.
+    """Show parameters and MACs per part of this network and the compared one, if they are exported.
 
-    Counting runs the user's code, so the export does it.
+    Counting runs the user's code, so only the export does it.
     """
     st.subheader("Parameters and MACs by part", anchor=False)
     known = {one.digest: one for one in reversed(exports.found(exports.runs_folder()))}

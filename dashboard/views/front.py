@@ -1,4 +1,4 @@
-"""The front of a study in the plane of any metrics: click a point, or move a limit, and see the network it leads to."""
+"""The page of the front, on axes of any metrics: click a point or move a limit to select a network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +57,7 @@ def show_front(shown: StudyView) -> None:
 
 
 def _show_trust(shown: StudyView) -> None:
-    """In one line how far the order of the networks, and the latencies, can be believed."""
+    """Show in one line how far the ranking of the networks and the latencies can be trusted."""
     digest, parts = shown.study.supernet_digest, []
     study = {"study": address.key(shown.study.name)}
     if digest is not None:
@@ -83,14 +83,14 @@ def _show_trust(shown: StudyView) -> None:
 
 
 def _predictor(shown: StudyView, target: str) -> Any:
-    """The newest latency predictor of a target that is of the study's space."""
+    """Return the newest latency predictor of a target for the study's space."""
     found = shell.repository().predictors(target)
     own = [one for one in found if shown.space is not None and one.space_digest == shown.space.digest]
     return own[-1] if own else None
 
 
 def _shares(shown: StudyView, names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Of the latencies among the metrics, how far measured values lay from predicted ones."""
+    """Return, for latencies among the metrics, the interval of measured over predicted values."""
     found = {}
     for name in names:
         one = _predictor(shown, metric(name).device) if name.startswith("latency_ms@") else None
@@ -104,12 +104,12 @@ def _shares(shown: StudyView, names: Sequence[str]) -> dict[str, tuple[float, fl
 
 
 def _key(shown: StudyView, name: str) -> str:
-    """State is kept per study: a network of one study is none of another."""
+    """Return a key of the session state that is specific to the study."""
     return f"{shown.study.name} {name}"
 
 
 def _pick_target(shown: StudyView) -> str:
-    """One of a study's targets, all of them, or all in one picture."""
+    """Let the user select one of a study's targets, all of them, or all in one figure."""
     targets = shown.targets
     if not targets:
         return ""
@@ -128,7 +128,7 @@ def _pick_target(shown: StudyView) -> str:
 
 
 def _pick_axes(shown: StudyView, target: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Two metrics and perhaps a third, which of them are logarithmic, and whether all objectives make the front."""
+    """Let the user select two or three metrics, logarithmic axes, and the objectives of the front."""
     names, goals = list(shown.metrics), [name for name in shown.study.objectives if name in shown.metrics]
     first = goals[0] if goals else names[0]
     own = f"latency_ms@{target}"
@@ -167,7 +167,7 @@ def _pick(shown: StudyView, slot: Any, label: str, name: str, options: list[str]
 
 
 def _pick_whole(shown: StudyView, axes: Sequence[str], target: str) -> bool:
-    """Whether the front of all objectives is marked; where that is nearly everything, at first that of the axes."""
+    """Let the user select the front of all objectives (the default unless it is crowded) or of the axes."""
     count = 2 if target else len(shown.study.objectives)
     if set(axes) == set(shown.study.objectives) or target or count < 3:
         return True
@@ -188,7 +188,7 @@ def _pick_whole(shown: StudyView, axes: Sequence[str], target: str) -> bool:
 
 
 def _pick_limits(shown: StudyView, axes: Sequence[str], target: str, whole: bool) -> Plane:
-    """The plane under limits as the reader moves them, after as many evaluations as the reader wants."""
+    """Return the plane under the user's limits, after the user's number of evaluations."""
     base = planes.plane(shown, axes, target=target, whole=whole)
     asked = {one.metric: one.value for one in map(_parsed, address.get_all("limit")) if one}
     uppers = [one.metric for one in base.limits if one.is_upper]
@@ -214,7 +214,7 @@ def _parsed(limit: str) -> Limit | None:
 
 
 def _slide(shown: StudyView, base: Plane, name: str, asked: float | None) -> float | None:
-    """The bound of a metric as moved; None where it is where the study has it."""
+    """Return the moved bound of a metric; None if it is the study's own."""
     own = next((one.value for one in base.limits if one.metric == name and one.is_upper), None)
     options = planes.bounds(base.table[name], own)
     if len(options) < 3:
@@ -238,7 +238,7 @@ def _slide(shown: StudyView, base: Plane, name: str, asked: float | None) -> flo
 
 
 def _slide_evaluations(shown: StudyView) -> int | None:
-    """How many evaluations are looked at; None for all."""
+    """Return the number of evaluations to show; None for all."""
     count = len(shown.table)
     if count < 3:
         return None
@@ -261,13 +261,13 @@ def _slide_evaluations(shown: StudyView) -> int | None:
 
 
 def _forget_network(shown: StudyView) -> None:
-    """After a limit was moved the best network under it is shown."""
+    """Clear the selected network after a limit was moved, so that the best one under it is shown."""
     st.session_state.pop(_key(shown, "network"), None)
     address.put("architecture", "")
 
 
 def _chosen(shown: StudyView, plane: Plane) -> tuple[int | None, int | None]:
-    """Positions of the network shown and of the one compared: as clicked or in the address, else the front's best."""
+    """Return positions of the selected and the compared network: clicked, in the URL, or else the front's best."""
     found = [_place(shown, name) for name in ("architecture", "compare")]
     network = found[0] if found[0] is not None and found[0] in plane.table.index else plane.best()
     return network, found[1] if found[1] != network else None
@@ -279,7 +279,7 @@ def _place(shown: StudyView, name: str) -> int | None:
 
 
 def _take_selection(shown: StudyView, places: Sequence[int]) -> None:
-    """A point that was clicked is the network shown, a second one is compared; of many, a list."""
+    """Select a clicked point, compare with a second one, or list several."""
     known = [place for place in dict.fromkeys(places) if 0 <= place < len(shown.table)]
     digests = [str(shown.table["_digest"].iloc[place]) for place in known]
     if not digests:
@@ -313,7 +313,7 @@ def _show_chart(shown: StudyView, plane: Plane, logs: Sequence[str], network: in
 
 
 def _explain(shown: StudyView, plane: Plane) -> None:
-    """What can be done with the chart, and what its signs mean."""
+    """Explain how to use the chart, and what its marks mean."""
     told = ["Click a point for its network, hold Shift and click another to compare, or draw a lasso round several."]
     if any(queries.measured(name) in plane.table for name in plane.axes):
         told.append("Open diamonds: as measured on the network itself.")
@@ -380,7 +380,7 @@ def _show_network(shown: StudyView, plane: Plane, network: int | None, compared:
 
 
 def _none_keeps(shown: StudyView, plane: Plane) -> str:
-    """That no network keeps the limits, and which comes nearest."""
+    """Show that no network keeps the limits, and which one comes nearest."""
     said = " and ".join(map(queries.limit_text, plane.limits)) or "no limit"
     near = networks.nearest(shown, plane)
     closest = f"; {near[0].arch.digest[:8]} comes nearest: {near[1]}" if near else ""
@@ -388,7 +388,7 @@ def _none_keeps(shown: StudyView, plane: Plane) -> str:
 
 
 def _pick_networks(shown: StudyView, plane: Plane, network: int, compared: int | None) -> None:
-    """Lists of the front, beside the clicks: for keyboards, and for who knows a digest."""
+    """Show lists of the front to select from by keyboard or digest."""
     places = [*plane.front.index, *plane.table.index[plane.table["_refuted"]]][:_MOST_LISTED]
     options = [int(place) for place in dict.fromkeys([*places, network, *([] if compared is None else [compared])])]
 
@@ -404,7 +404,7 @@ def _pick_networks(shown: StudyView, plane: Plane, network: int, compared: int |
 
 
 def _write_choice(shown: StudyView) -> None:
-    """What the lists say goes into the address, where everything else is read from."""
+    """Write the selection in the lists to the URL, from which all else is read."""
     state = st.session_state
     for name, parameter in (("network", "architecture"), ("compared", "compare")):
         place = state.get(_key(shown, name), -1)
@@ -415,7 +415,7 @@ def _write_choice(shown: StudyView) -> None:
 
 
 def _show_selected(shown: StudyView, plane: Plane) -> None:
-    """The networks of a lasso as a list; a click on one shows it."""
+    """List the networks selected by lasso; a click on one selects it."""
     places = [shown.places[one.arch.digest] for one in map(shown.evaluation, address.get_all("among")) if one]
     if not places:
         return
@@ -450,7 +450,7 @@ def _show_growth(shown: StudyView, plane: Plane) -> None:
 
 
 def _show_overlay(shown: StudyView) -> None:
-    """The fronts of all targets in one picture: each with its own latency across."""
+    """Show the fronts of all targets in one figure, each over its own latency."""
     first = shown.study.objectives[0]
     fronts = {name: shown.table[shown.table[f"_front@{name}"]] for name in shown.targets}
     x = {name: f"latency_ms@{name}" for name in shown.targets}
@@ -461,7 +461,7 @@ def _show_overlay(shown: StudyView) -> None:
 
 
 def _show_single(shown: StudyView) -> None:
-    """With one metric there is no plane: the best networks as a list; a click opens one."""
+    """List the best networks of a study with a single metric; a click opens one."""
     name = shown.metrics[0]
     best = shown.table[shown.table["_feasible"]].sort_values(name).head(50)
     said = text.markdown(metric(name).axis)

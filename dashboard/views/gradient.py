@@ -1,4 +1,4 @@
-"""What a gradient search has learnt before the study began: probabilities of all options, and what was derived."""
+"""The page of a gradient search: probabilities of all options, and the derived architectures."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def show_gradient(shown: StudyView) -> None:
 
 
 def _pick(shown: StudyView, distributions: Sequence[Distribution]) -> Distribution:
-    """The only one, or the one chosen of a front."""
+    """Return the only distribution, or the one that the user selects from a front."""
     if len(distributions) == 1:
         return distributions[0]
     costs = [metric(name).phrase for name in distributions[0].settings.get("objectives", ())[1:]]
@@ -66,7 +66,7 @@ def _show_warnings(found: Distribution, distributions: Sequence[Distribution]) -
 
 
 def _show_derived(shown: StudyView, found: Distribution) -> None:
-    """The architecture that the distribution leads to, and what the study found of it."""
+    """Show the derived architecture of the distribution, and its evaluation."""
     st.subheader(f"Derived network {found.arch.digest[:8]}", anchor=False)
     weights = "trained further meanwhile" if found.settings.get("train_weights") else "as they had been trained"
     facts = [f"{found.steps[-1]:,} steps of {found.method}", f"{found.seconds:.0f} s", f"shared weights {weights}"]
@@ -76,7 +76,7 @@ def _show_derived(shown: StudyView, found: Distribution) -> None:
 
 
 def _settings(found: Distribution) -> list[str]:
-    """Plain values of the whole network, which a drawing of its parts leaves out."""
+    """Return plain values of the whole network, which a drawing of its parts omits."""
     return [text.markdown(f"{name} {value}") for name, value in blocks.settings(found.arch).items()]
 
 
@@ -96,7 +96,7 @@ def _evaluated(shown: StudyView, found: Distribution) -> list[str]:
 
 
 def _show_steps(shown: StudyView, found: Distribution, open_choices: Sequence[Choice]) -> None:
-    """Every choice where there are few; else the means of those alike, and on request the positions of one family."""
+    """Show all choices if there are few, else means of similar ones and, on request, the positions of one family."""
     st.subheader("Over the steps", anchor=False)
     grouped = choices.families(open_choices)
     if len(open_choices) <= _MOST_PANELS or len(grouped) == len(open_choices):

@@ -1,4 +1,4 @@
-"""How the search went, or is going: the front's growth, the best of each objective, workers and failures."""
+"""The page of a search's history: growth of the front, best objectives, workers and failures."""
 
 import streamlit as st
 
@@ -32,7 +32,7 @@ def show_history(shown: StudyView) -> None:
 
 
 def _show_pace(shown: StudyView) -> None:
-    """What is done, how fast, and how long the rest takes."""
+    """Show progress, speed and remaining time."""
     table, left = shown.table, progress.seconds_left(shown)
     median = float(table["_seconds"].median())
     facts = [
@@ -47,7 +47,7 @@ def _show_pace(shown: StudyView) -> None:
 
 
 def show_failures(shown: StudyView) -> None:
-    """Reasons of the failed evaluations, most frequent first."""
+    """Show the reasons of failed evaluations, most frequent first."""
     failed = progress.failures(shown.table)
     if not len(failed):
         return

@@ -1,4 +1,4 @@
-"""The graphs of one network, drawn: what its layers compute, and where the paths of an ensemble part."""
+"""Draws the graphs of a network: computations of its layers, and the paths of an ensemble."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ _CHOICES = {"size", "op", "left", "right"}
 
 
 def show_graphs(arch: Architecture) -> None:
-    """Nothing where the network has none."""
+    """Show the graphs of a network; nothing if it has none."""
     if is_ensemble(arch):
         st.subheader(f"{len(list(paths(arch)))} paths, {arch.split} layers in common", anchor=False)
         st.graphviz_chart(dot(EnsembleSpace().graph(arch)))
@@ -24,14 +24,14 @@ def show_graphs(arch: Architecture) -> None:
 
 
 def is_ensemble(arch: Architecture) -> bool:
-    """Whether its choices are those of an `EnsembleSpace`, with paths of equal length that part within."""
+    """Return whether the choices are those of an `EnsembleSpace`, with paths of equal length that split inside."""
     found = [arch[name] for name in paths(arch)]
     tuples = all(isinstance(one, tuple) and len(one) == len(found[0]) for one in found)
     return len(found) > 1 and tuples and isinstance(arch.get("split"), int) and 0 <= arch.split <= len(found[0])
 
 
 def graphs(arch: Architecture, path: str = "") -> Iterator[tuple[str, Computation]]:
-    """Every graph within an architecture, by its path."""
+    """Return every graph in an architecture, by path."""
     if set(arch) == _CHOICES:
         yield path or arch.kind, Computation.of(arch)
         return
@@ -43,7 +43,7 @@ def graphs(arch: Architecture, path: str = "") -> Iterator[tuple[str, Computatio
 
 
 def dot(drawn: Graph) -> str:
-    """A graph in the language of Graphviz, from left to right."""
+    """Return a graph in Graphviz's language, from left to right."""
     nodes = [
         f'"{node}" [label="{told["label"]}", shape={"plaintext" if told["kind"] in ("input", "output") else "box"}];'
         for node, told in drawn.nodes(data=True)

@@ -1,4 +1,4 @@
-"""What several pages show of a network: its values with their intervals, its place, lists of networks."""
+"""Elements that several pages share: a network's metrics with intervals, its rank, and lists of networks."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _NOTHING = "–"
 
 
 def label(shown: StudyView, place: int) -> str:
-    """A network in a list: its digest, its objectives, and whether it breaks a limit."""
+    """Return a network's label in a list: its digest, its objectives, and whether it breaks a limit."""
 
     def cell(name: str) -> Any:
         return shown.table.at[place, name]
@@ -30,7 +30,7 @@ def label(shown: StudyView, place: int) -> str:
 
 
 def show_metrics(shown: StudyView, network: Evaluation, compared: Evaluation | None) -> None:
-    """Metrics with their units beside what the network itself showed, or beside another network's."""
+    """Show metrics with units beside the measured ones, or beside another network's."""
     verified = shown.verified.get(network.arch.digest, {})
     place = shown.places[network.arch.digest]
     rows = []
@@ -59,7 +59,7 @@ def _spread(shown: StudyView, place: int, name: str) -> str:
 
 
 def say_place(shown: StudyView, plane: Plane, network: Evaluation) -> None:
-    """Whether the network is on the front, and which limits it breaks."""
+    """Show whether the network is on the front, and which limits it breaks."""
     digest = network.arch.digest
     is_on = bool(plane.table["_front"].get(shown.places[digest], False))
     place = "on the front" if is_on else "not on the front"
@@ -67,7 +67,7 @@ def say_place(shown: StudyView, plane: Plane, network: Evaluation) -> None:
 
 
 def _broken(shown: StudyView, bounds: Sequence[Limit], network: Evaluation) -> str:
-    """The limits that a network breaks, as evaluated or, where it kept them then, as measured."""
+    """Return text on the limits that a network breaks as evaluated, or, if there are none, as measured."""
     evaluated = queries.broken_limits(network.metrics, bounds)
     broken = evaluated or queries.broken_limits(shown.verified.get(network.arch.digest, {}), bounds)
     limits = " and ".join(text.markdown(queries.limit_text(limit)) for limit in broken)
@@ -75,7 +75,7 @@ def _broken(shown: StudyView, bounds: Sequence[Limit], network: Evaluation) -> s
 
 
 def change(name: str, before: float, after: float) -> str:
-    """What became of a metric: of one in per cent the difference in points, of others the relative change."""
+    """Return the change of a metric: in percentage points for a metric in per cent, else relative."""
     named = metric(name)
     if not (math.isfinite(before) and math.isfinite(after)):
         return _NOTHING
@@ -85,7 +85,7 @@ def change(name: str, before: float, after: float) -> str:
 
 
 def nearest(shown: StudyView, plane: Plane) -> tuple[Evaluation, str] | None:
-    """The network that misses the limits by least, and by how much it misses each."""
+    """Return the network that comes nearest to the limits, and by how much it misses each."""
     table = plane.table[~plane.table["_failed"]]
     if not len(table) or not plane.limits:
         return None
@@ -104,7 +104,7 @@ def nearest(shown: StudyView, plane: Plane) -> tuple[Evaluation, str] | None:
 
 
 def listed(shown: StudyView, rows: pd.DataFrame) -> pd.DataFrame:
-    """Networks as a list: digest, whether on the front, and every metric in its shown unit."""
+    """Return networks as a table: digest, whether on the front, and every metric in its display unit."""
     found = pd.DataFrame({"network": rows["_digest"].str[:8], "front": rows["_front"]})
     for name in shown.metrics:
         found[metric(name).axis] = rows[name] * metric(name).factor
@@ -112,7 +112,7 @@ def listed(shown: StudyView, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_csv(shown: StudyView, rows: pd.DataFrame) -> str:
-    """Comma-separated, one line a network: metrics in stored units, `measured_NAME`, the architecture as JSON."""
+    """Return comma-separated lines, one per network: metrics in stored units, `measured_NAME`, architecture as JSON."""
     found = pd.DataFrame({"digest": rows["_digest"]})
     for name in shown.metrics:
         found[name] = rows[name]

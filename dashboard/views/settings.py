@@ -1,4 +1,4 @@
-"""What a study was asked to do: its search, its seed, its files and its dates."""
+"""The page of a study's settings: search, seed, files and dates."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Understanding the space: which choices matter for which objective, what each option does, and what goes together."""
+"""The page of the space: importances of choices, effects of options, and combinations."""
 
 from collections.abc import Sequence
 
@@ -81,7 +81,7 @@ def _effects(url: str, study: str, created: str, name: str, count: int, _shown: 
 
 
 def _data(shown: StudyView, name: str, count: int) -> tuple[encoding.Encoded, queries.Values]:
-    """Choices and values of one metric, of the networks that have it."""
+    """Return choices and values of one metric, for the networks that have it."""
     values = shown.table[name].to_numpy(float)
     rows = np.flatnonzero(np.isfinite(values))[:count][-_MOST_LATEST:]
     return encoding.encoded(shown.archs(rows), rows.tolist()), values[rows]

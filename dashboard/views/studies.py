@@ -1,4 +1,4 @@
-"""All studies of the database: how each is going, and several of them on one front."""
+"""The page of all studies: their progress, and a comparison of several fronts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -71,7 +71,7 @@ def show_studies() -> None:
 
 
 def _is_told(table: pd.DataFrame, name: str) -> bool:
-    """Whether any study has something in this column."""
+    """Return whether any study has a value in this column."""
     always = ("study", "status", "evaluations", "hypervolume", "objectives", "started")
     return name in table and (name in always or bool(table[name].map(lambda value: value not in ("", 0, None)).any()))
 
@@ -126,7 +126,7 @@ def _show_unreadable(views: Sequence[StudyView | Unreadable]) -> None:
 
 
 def _compare(views: Sequence[StudyView]) -> None:
-    """Several studies on one front, in two metrics that all of them have, and how each front grew."""
+    """Compare the fronts of several studies in two common metrics, and the growth of each front."""
     for empty in (one for one in views if not len(one.table)):
         shell.note(f"{text.markdown(empty.study.name)} has no evaluations yet and is left out.")
     views = [one for one in views if len(one.table)][:_MOST_COMPARED]

@@ -1,4 +1,4 @@
-"""The hardware that latencies are of, and how far what is predicted of it can be trusted."""
+"""The page of hardware targets: measurements, and the quality of latency predictors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -50,7 +50,7 @@ def show_targets() -> None:
 
 
 def _found(versions: Sequence[TargetRecord]) -> dict[Key, Measured]:
-    """What was measured on each version; read again only where there is more of it."""
+    """Return the measurements on each version, reading only versions with new ones."""
     counts, url = shell.repository().num_measurements(), st.session_state["url"]
     keys = [(target.name, target.version) for target in versions]
     return {key: _measured(url, *key, *counts.get(key, (0, ""))) for key in keys}
@@ -81,7 +81,7 @@ def _show_notes(found: Sequence[Measured]) -> None:
 
 
 def _pick(predictors: Mapping[str, PredictorRecord]) -> PredictorRecord:
-    """The one chosen, or at first that of the target in the page's address."""
+    """Return the predictor that the user selects; the default is that of the target in the URL."""
     asked = address.get("target")
     first = next((place for place, one in enumerate(predictors.values()) if one.target == asked), 0)
     name = st.selectbox("Predictor", list(predictors), first, key="predictor", width=520)
@@ -109,7 +109,7 @@ def _show_predictor(shown: PredictorRecord, versions: Sequence[TargetRecord]) ->
 
 
 def _show_verdict(shown: PredictorRecord) -> None:
-    """What it can be used for in a sentence, as it was stored: what makes these sentences loads scikit-learn."""
+    """Show the stored sentence on the predictor's use; computing it would load scikit-learn."""
     quality = shown.quality
     verdict, serves = str(quality.get("verdict", "")), quality.get("serves_limits")
     if serves is None:
@@ -139,7 +139,7 @@ def _show_pairs(shown: PredictorRecord) -> None:
 
 
 def _above(rows: pd.DataFrame, shown: PredictorRecord) -> str:
-    """How many took longer than their bound, and how many may."""
+    """Return how many networks exceeded their bound, and how many may."""
     count, asked = int(rows["above"].sum()), shown.quality.get("coverage_asked")
     share = f"{count:,} ({hardware.percent(count / len(rows))})" if count else "none"
     allowed = f"; {hardware.percent(1 - asked)} may" if isinstance(asked, float) else ""

@@ -1,4 +1,4 @@
-"""How the supernet learnt: curves of its smallest, random and largest subnets, and the training loss."""
+"""The page of supernet training: curves of the smallest, random and largest subnets, and the loss."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Whether inherited weights rank networks as stand-alone training does."""
+"""The page of the trust report: whether inherited metrics rank networks as stand-alone training does."""
 
 import streamlit as st
 
@@ -66,7 +66,7 @@ def _show_networks(trust: Trust) -> None:
 
 
 def _show_curves(trust: Trust, digest: str) -> None:
-    """How the ends of the space learnt: a supernet whose curves still fall, or cross, ranks nothing well."""
+    """Show the curves of the smallest and largest subnets; if they still fall, or cross, the ranking is unreliable."""
     curves = queries.curve_table(shell.repository().curve(digest))
     if not (curves["metric"] == trust.metric).any():
         return

@@ -1,4 +1,4 @@
-"""Networks trained alone under a budget by `nas tune`: which went on, and how far forecasts of them came true."""
+"""The page of `nas tune`: networks trained alone under a budget, and the accuracy of forecasts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The `nas` command: train, search, look, export. Errors are one line with the remedy; --verbose shows the trace."""
+"""The `nas` command: train, search, inspect, export. Errors are one line with the remedy; --verbose adds the trace."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ Gradient = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Option(help="Override the name: another study, in its own folder.")]
-_INTERRUPTED = 130  # what a shell makes of SIGINT
+_INTERRUPTED = 130  # a shell's exit status after SIGINT
 
 
 def main() -> None:
-    """Run the command line; every error a user can put right ends it with status 1 and one line."""
+    """Run the command line; an error that the user can correct ends it with status 1 and one line."""
     try:
         refuse_misplaced_urls(sys.argv[1:])
         faults.arm()
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _flush() -> None:
-    """Writes what is left; whoever read it may have had enough, as `head` has."""
+    """Flush the output; ignore a closed pipe, as after `head`."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -143,7 +143,7 @@ def settings(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     display.set_quiet(quiet)
     display.set_verbose(verbose)
-    logs_progress = not (quiet or sys.stderr.isatty())  # where a bar cannot be drawn, a line now and then says as much
+    logs_progress = not (quiet or sys.stderr.isatty())  # log lines replace bars without a terminal
     told = logging.DEBUG if verbose else logging.WARNING
     logs.set_up({"nas": told, "supernets": min(told, logging.INFO) if logs_progress else told}, log_json)
 
@@ -183,7 +183,7 @@ def demo(
 
 
 def _demo(workflow: Workflow) -> None:
-    """Print what a newcomer needs to see."""
+    """Run the demo and print a summary for newcomers."""
     from nas.commands import brief
     from nas.stages.exporting import exported_scores
 
@@ -428,8 +428,8 @@ def dashboard(
     """
     from dashboard.serve import command, serve
 
-    command(None, host, port, allow_remote=allow_remote)  # what is wrong is said here rather than by the server,
-    with session.reading(storage) as repository:  # or in the browser
+    command(None, host, port, allow_remote=allow_remote)  # errors appear here, not in the server's log
+    with session.reading(storage) as repository:  # or the browser
         display.say(f"dashboard of {repository.url}: http://{host}:{port} (stop with Ctrl-C)")
     raise typer.Exit(serve(storage, host, port, allow_remote=allow_remote))
 
@@ -461,7 +461,7 @@ Formats = Annotated[
 
 
 def _export(workflow: Workflow, row: fronts.Row, to: Path, formats: str = "", *tuned: Any) -> Exported:
-    """Writes a network, or one that was fine-tuned from it with its scores."""
+    """Write the network of a row, or one fine-tuned from it with its scores."""
     from nas.stages.exporting import export
 
     return export(workflow, row, to, formats.split(",") if formats else (), *tuned)
@@ -554,7 +554,7 @@ def compress(
 
     base = load(run_file)
     require_parent(base)
-    tuning(base, steps, lr)  # says what is wrong with them before anything is searched
+    tuning(base, steps, lr)  # raises errors before the search
     change = session.change(strategy, sharing, name or study_name(base.name, limit), searcher, limits=limit)
     folder, placement = runs / (name or base.name), Placement(cluster, workers, timeout, trainers)
     with session.workflow_of(change(base), run_file, storage, folder, placement) as workflow:

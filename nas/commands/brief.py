@@ -1,4 +1,4 @@
-"""A finished study in a few lines, for someone who sees one for the first time. All else is in the dashboard."""
+"""Summarises a finished study in a few lines for newcomers; the dashboard has the details."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.results.trust import cost
 
 
 def lines(study: StudyRecord, rows: Sequence[Row], num_evaluations: int, trust: Trust | None) -> list[str]:
-    """The front, how far its costs were foretold, whether its order can be believed, and what size alone would tell."""
+    """Return lines on the front, the accuracy of predicted costs, the trust report, and the ranking by size alone."""
     return [
         _front(study, rows, num_evaluations),
         *(_foretold(rows, name) for name in study.objectives if any(name in row.verified for row in rows)),
@@ -22,7 +22,7 @@ def lines(study: StudyRecord, rows: Sequence[Row], num_evaluations: int, trust: 
 
 
 def middle(study: StudyRecord, rows: Sequence[Row]) -> str | None:
-    """A limit halfway, by ratio, between the ends of a front, on its first cost; None where it has no such ends."""
+    """Return a limit at the geometric mean of a front's smallest and largest first cost; None if there is none."""
     name = next(filter(is_cost, study.objectives), None)
     values = [] if name is None else [_value(row, name) for row in rows]
     if not values or min(values) <= 0:
@@ -31,7 +31,7 @@ def middle(study: StudyRecord, rows: Sequence[Row]) -> str | None:
 
 
 def taken_home(row: Row, limit: str | None, place: object, scores: Mapping[str, float]) -> str:
-    """Which network was exported, and what the files show beside what the front says."""
+    """Return a sentence on the exported network, with the scores of its files beside those on the front."""
     told = row.values()
     figures = (
         f"{metric(name).phrase} {metric(name).text(value)}"
@@ -58,7 +58,7 @@ def _span(rows: Sequence[Row], name: str) -> str:
 
 
 def _value(row: Row, name: str) -> float:
-    """As measured, or as the search saw it."""
+    """Return a metric as measured; as in the search if it was not measured."""
     return row.verified.get(name, row.metrics[name])
 
 
@@ -68,7 +68,7 @@ def _foretold(rows: Sequence[Row], name: str) -> str:
 
 
 def _against_size(trust: Trust) -> str:
-    """The banner where there is one; else by how much the supernet does better than each order by size."""
+    """Return the banner, if any; else how much better the supernet ranks networks than each measure of size."""
     if trust.banner or trust.tau is None or not trust.baselines:
         return trust.banner or "Not compared with ranking by size."
     others = ", ".join(f"{one['tau']:.2f} by {one['name']} alone" for one in trust.baselines)

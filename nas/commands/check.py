@@ -1,4 +1,4 @@
-"""`nas check`: whether the files of an exported network, or of a run's checkpoints, are as they were written."""
+"""`nas check`: checks the files of an exported network, or of a run's checkpoints, for changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(
 
 
 def _found(folder: Path) -> Iterator[tuple[Path, str | None, str]]:
-    """Every file that has a hash, and those that lie among them without one: what is wrong with it, and the remedy."""
+    """Yield every file of the folder, with or without a hash, its problem (None if sound), and the remedy."""
     from supernets import checkpoints, export
 
     exported = export.is_export(folder)

@@ -1,4 +1,4 @@
-"""`nas cluster`: what a Ray cluster has to offer."""
+"""`nas cluster`: shows the resources of a Ray cluster."""
 
 from __future__ import annotations
 

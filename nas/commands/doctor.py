@@ -1,4 +1,4 @@
-"""What `nas doctor` looks at: whether this machine can do the work, and what would be slow and why."""
+"""The checks of `nas doctor`: whether this machine can do the work, and what would be slow and why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Finding:
 
 
 def examine(storage: str, runs: Path, cluster: str | None) -> Iterator[Finding]:
-    """One finding after the other; what raises is broken."""
+    """Yield the findings one by one; a check that raises is "broken"."""
     checks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "extras": _extras,
@@ -82,7 +82,7 @@ def _threads() -> Finding:
 
 
 def _processors() -> set[int] | range:
-    """Those this process may use."""
+    """Return the processors that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
@@ -141,7 +141,7 @@ def _disk(runs: Path) -> Finding:
 
 
 def _sync_ms(place: Path) -> float:
-    """Milliseconds until a small file is on the disk; the median of five."""
+    """Return the median of five times, in milliseconds, to write a small file to the disk."""
     found = []
     with tempfile.TemporaryFile(dir=place) as file:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""`nas init`: write a run file to start from, which runs as it is."""
+"""`nas init`: writes a run file to start from, which runs unchanged."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def init(
 
 
 def write(kind: str, output: Path, *, force: bool = False) -> None:
-    """The example of a kind in a file of its own, its study named after the file.
+    """Write the example of a kind to a file; its study has the name of the file.
 
     Raises:
-        NasError: there is no such kind, the file is there and not to be overwritten, or its name does not end in .py.
+        NasError: the kind does not exist, the file exists and `force` is False, or its name does not end in .py.
     """
     example = run_file(kind)
     if output.suffix != ".py":
@@ -54,5 +54,5 @@ def write(kind: str, output: Path, *, force: bool = False) -> None:
 
 
 def _study(stem: str) -> str:
-    """As a study may be called."""
+    """Return the stem as a valid name of a study."""
     return re.sub(r"[^A-Za-z0-9_.-]+|^[^A-Za-z0-9]+", "-", stem).strip("-") or "mine"

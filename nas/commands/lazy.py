@@ -1,4 +1,4 @@
-"""Modules that are loaded when something of them is first used: help and mistakes need not wait for a database."""
+"""Loads modules on first use, so that help and error messages need not wait for a database library."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import ModuleType
 
 
 def lazily(name: str) -> ModuleType:
-    """The module of this name, which runs when an attribute of it is first asked for.
+    """Return the module of this name, which is executed on the first access to an attribute.
 
     Raises:
-        ModuleNotFoundError: there is none.
+        ModuleNotFoundError: the module does not exist.
     """
     if name in sys.modules:
         return sys.modules[name]

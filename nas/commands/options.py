@@ -43,7 +43,7 @@ _TAKE_URLS = (("storage", "copy"), ("storage", "mirror"))  # commands that take 
 
 
 def refuse_misplaced_urls(arguments: Sequence[str]) -> None:
-    """NasError for a URL with '@' where none is asked for: messages about other arguments repeat them as they are."""
+    """Raise NasError for a URL with '@' in another argument, since error messages would repeat its password."""
     words = [argument for argument in arguments if not argument.startswith("-")]
     if tuple(words[:2]) in _TAKE_URLS:
         return

@@ -1,7 +1,7 @@
-"""`nas propose`: a run file around a pretrained model, as text that a person edits.
+"""`nas propose`: writes a run file for a pretrained model, which the user then edits.
 
-The model is a folder of transformers, or a function that returns a module: one of transformers, or any other whose
-sizes are arguments of the function, whole numbers with defaults.
+The model is a folder of transformers, or a function that returns a module: a model of transformers, or any module
+whose sizes are arguments of the function, whole numbers with defaults.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from supernets.skeleton import build_skeleton
 
 
 class ProposalError(NasError):
-    """A model that no space can be proposed for; the message names the remedy."""
+    """No space can be proposed for a model; the message names the remedy."""
 
 
 def proposal(model: str | Path) -> str:
-    """The text of a run file whose largest network is the parent's, tried on shapes.
+    """Return the text of a run file whose largest network equals the parent, after checking their shapes.
 
     Args:
         model: a folder with config.json, or ``package.module:function``.
 
     Raises:
-        ProposalError: there is no such model, or the proposal is not the parent at its largest.
+        ProposalError: the model does not exist, or the largest network of the proposal differs from it.
     """
     is_function = ":" in str(model) and not Path(model).exists()
     try:
@@ -51,10 +51,10 @@ def proposal(model: str | Path) -> str:
 
 
 def write(model: str | Path, output: Path) -> Path:
-    """The text in a file of its own.
+    """Write the run file of a model and return its path.
 
     Raises:
-        ProposalError: there is a file already.
+        ProposalError: the file exists, its name does not end in .py, or as in `proposal`.
     """
     if output.exists():
         raise ProposalError(f"{output} exists: give another --output, or remove it")
@@ -92,20 +92,20 @@ def _of_folder(folder: Path) -> str:
 
 
 def _config(library: Any, folder: Path) -> tuple[Any, str]:
-    """What config.json says, and the name of the class it is for. No code that it names is run."""
+    """Return the config of a folder and the name of its model class, without running code from the folder."""
     path = folder / "config.json"
     try:
         named = json_object(file_bytes(path)).get("architectures")
         config = library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except MalformedError as error:
         raise ProposalError(f"{path} {error}: write the folder again with save_pretrained") from None
-    except Exception as error:  # the library's classes raise many kinds at a config that is not theirs
+    except Exception as error:  # the library raises many types for an invalid config
         raise ProposalError(f"{path}: {' '.join(str(error).split())}") from error
     return config, str(next(iter(named), "")) if isinstance(named, list) else ""
 
 
 def _weights(folder: Path, whole: nn.Module) -> str:
-    """The folder itself, unless its names are older than the class, which then has to translate them."""
+    """Return code for the initial weights: the folder, or its loaded model if the files use older names of weights."""
     if not any(folder.glob("*.safetensors")):
         return "None  # the folder has no safetensors: networks begin untrained"
     if missing_names(folder, whole):
@@ -116,14 +116,14 @@ def _weights(folder: Path, whole: nn.Module) -> str:
 def _parent(
     title: str, name: str, whole: Any, config: Any, imports: tuple[str, ...], lines: tuple[str, ...], init: str
 ) -> Parent:
-    """What the text says of a model of transformers: what goes in, and what of the output is used."""
+    """Return the description of a model of transformers, with its inputs and the output to use."""
     inputs = (whole.main_input_name, *(("decoder_input_ids",) if config.is_encoder_decoder else ()))
     output = "logits" if re.search("For[A-Z]|LMHead", type(whole).__name__) else "last_hidden_state"
     return Parent(title, _name(name), imports, lines, init, inputs, output)
 
 
 def _name(text: str) -> str:
-    """As a study may be called."""
+    """Return the text as a valid name of a study."""
     return re.sub(r"[^A-Za-z0-9_.-]+|^[^A-Za-z0-9]+", "-", text).strip("-") or "smaller"
 
 
@@ -157,7 +157,7 @@ def _function(name: str, where: str, called: str) -> Callable[..., Any]:
 
 
 def _by_arguments(name: str, where: str, called: str, function: Callable[..., nn.Module]) -> str:
-    """A choice for every argument that is a whole number."""
+    """Return a proposal with a choice for every argument that is a whole number."""
     given = {p.name: p.default for p in inspect.signature(function).parameters.values() if type(p.default) is int}
     dimensions: list[Dimension] = []
     fixed: list[str] = []
@@ -177,10 +177,10 @@ def _by_arguments(name: str, where: str, called: str, function: Callable[..., nn
 
 
 def _tried(written: str, parent: nn.Module, within: str = "model.") -> str:
-    """The text, once its largest network has the parent's parameters and all its options have been built.
+    """Return the text after checking that its largest network has the parent's parameters and all options build.
 
     Args:
-        within: the path of the parent in the networks of the text.
+        within: path of the parent in the networks of the text.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "proposal.py"

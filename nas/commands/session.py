@@ -1,4 +1,4 @@
-"""What several commands do with a run: open it, train, measure, search, judge, show its front, export."""
+"""Steps that several commands share: open a run, search, and show its progress and front."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def change(
     seed: int | None = None,
     limits: Sequence[str] = (),
 ) -> Change:
-    """What the flags of a command make of a run file's run."""
+    """Return the change that a command's flags make to a run."""
     from nas.run_variants import changed
 
     trained = partial(changed, strategy=strategy, sharing=sharing, seed=seed)
@@ -57,7 +57,7 @@ def run_workflow(
     placement: Placement = HERE,
     folder: Path | None = None,
 ) -> Iterator[Workflow]:
-    """The workflow of a run file, its files in a folder below `runs` or in one that is given."""
+    """Yield the workflow of a run file, with its files in `folder`, or in a subfolder of `runs` if that is None."""
     from nas.run_file import load
 
     run = change(load(run_file))
@@ -69,7 +69,7 @@ def run_workflow(
 def workflow_of(
     run: Run, run_file: Path, storage: str, folder: Path, placement: Placement = HERE
 ) -> Iterator[Workflow]:
-    """The workflow of a run that was read from a file."""
+    """Yield the workflow of a run that was loaded from a file."""
     from nas.run_file import blaming
     from nas.stages.workflow import Workflow
 
@@ -83,7 +83,7 @@ def workflow_of(
 
 @contextmanager
 def study_workflow(study: str, storage: str, runs: Path, placement: Placement = HERE) -> Iterator[Workflow]:
-    """The workflow that a study in the database came from, its supernet made as the database says."""
+    """Yield the workflow of a stored study, with the supernet's settings from the database."""
     from nas.run_variants import as_trained
 
     with reading(storage) as repository:
@@ -112,7 +112,7 @@ def introduce(workflow: Workflow, *, detailed: bool = True) -> None:
 
 
 class Terminal(Listener):
-    """Tells the story of a search on the terminal; not `detailed`, only what came of each stage."""
+    """Shows the progress of a search on the terminal; without `detailed`, only the result of each stage."""
 
     def __init__(self, *, detailed: bool = True) -> None:
         self.detailed = detailed
@@ -167,13 +167,13 @@ def outlook(study: str, storage: str, runs: Path) -> None:
 
 
 def places(storage: str, runs: Path = RUNS) -> str:
-    """The options that find this database and these files again."""
+    """Return the options for this database and folder, for use in a suggested command."""
     flags = "" if storage == DEFAULT_URL else f" --storage {quoted(shown(storage))}"
     return flags + ("" if runs == RUNS else f" --runs {quoted(runs)}")
 
 
 def shown(storage: str) -> str:
-    """The address without its password."""
+    """Return the URL without its password."""
     return opening.shown(opening.parsed(storage))
 
 
@@ -194,13 +194,13 @@ def chosen(repository: Repository, study: str, architecture: str, where: list[st
 
 
 def spread(repository: Repository, study: str, number: int) -> list[fronts.Row]:
-    """So many networks of the front that keep all limits as measured, evenly from its first to its last.
+    """Return `number` networks, evenly spaced along the part of the front that keeps all limits as measured.
 
     Raises:
         NasError: none does.
     """
     kept = [row for row in fronts.front(repository, study) if not row.broken]
     if number == 1 or not kept:
-        return [fronts.best(repository, study)]  # which says what is missing where nothing is kept
+        return [fronts.best(repository, study)]  # raises an error if no network keeps the limits
     places = [round(i * (len(kept) - 1) / (number - 1)) for i in range(min(number, len(kept)))]
     return [kept[place] for place in dict.fromkeys(places)]

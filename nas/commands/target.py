@@ -156,7 +156,7 @@ def check(
 def list_targets(storage: Storage = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """List targets, versions and measurements."""
     with databases.Repository(storage, read_only=True) as repository:
-        found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest stay first
+        found = sorted(repository.target_versions(), key=lambda target: target.name)  # stable: the newest version first
         names = {target.name for target in found}
         found = [*(target for target in STANDING_TARGETS if target.name not in names), *found]
         display.targets(found, repository.num_measurements(), as_json)
@@ -182,7 +182,7 @@ def _target(workflow: Workflow, name: str) -> Target:
 
 
 def _measured_before(workflow: Workflow, now: TargetRecord) -> tuple[TargetRecord, list[Measurement]]:
-    """What is stored of the run's networks: of the machine as it is now, or else of its newest version that has any."""
+    """Return stored measurements of the run's networks: of the current version of a target, else of the newest one."""
     stored = workflow.repository.measurements(now.name)
     versions = [now, *(record for record in workflow.repository.target_versions() if record.name == now.name)]
     for record in versions:
@@ -197,7 +197,7 @@ def _measured_before(workflow: Workflow, now: TargetRecord) -> tuple[TargetRecor
 
 
 def _is_of(workflow: Workflow, measurement: Measurement) -> bool:
-    """Whether it is of a network of this run, rather than of another one with the same choices."""
+    """Return whether a measurement belongs to a network of this run, not of another run with the same choices."""
     from nas.stages.measuring import fingerprint
 
     arch = _architecture(measurement)
@@ -211,14 +211,14 @@ def _architecture(measurement: Measurement) -> Architecture:
 
 
 def _spread_out(found: Sequence[Measurement], n: int) -> list[Measurement]:
-    """So many of all, from the fastest to the slowest."""
+    """Return n evenly spaced measurements, from the fastest to the slowest."""
     ordered = sorted(found, key=lambda m: m.median_ms)
     n = min(n, len(ordered))
     return [ordered[round(i * (len(ordered) - 1) / max(1, n - 1))] for i in range(n)]
 
 
 def _differences(then: TargetRecord, now: TargetRecord) -> Iterator[str]:
-    """What the fingerprints differ in, one line each."""
+    """Yield a line per difference between the fingerprints."""
     for key in dict.fromkeys([*then.description, *now.description]):
         before, after = then.description.get(key), now.description.get(key)
         if before != after:

@@ -1,7 +1,7 @@
-"""The database as such: its tables, how it is opened and how an older one is brought up to date.
+"""The schema of the database: its tables, how to open it and how to upgrade an older version.
 
-`tables` holds the newest version, `versions` the steps to it (Alembic), `address` knows what of a URL may be told,
-`opening` turns a URL into an engine and a failure into one line. Everything else goes through `nas.storage`.
+`tables` defines the newest version, `versions` the steps to it (Alembic); `address` shows URLs without secrets;
+`opening` turns a URL into an engine and errors into one line. All other access goes through `nas.storage`.
 """
 
 DEFAULT_URL = "sqlite:///nas.db"

@@ -1,7 +1,7 @@
-"""Where a database is: a URL checked, and what of it may be told. No text made here repeats a secret.
+"""Checks database URLs and shows them without secrets.
 
-A URL that is well formed is shown without its password and its settings but for a few whose values cannot be secrets;
-of one that is not, only words known beforehand are repeated, since anything in it may be part of a password.
+A valid URL is shown without its password, and only with settings whose values cannot be secrets. Messages about an
+invalid URL repeat only known words, since any part of it may belong to a password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OTHERS = frozenset({"mysql", "mariadb", "oracle", "mssql", "duckdb", "cockroach
 _OTHER_DRIVERS = frozenset({"psycopg2", "psycopg2cffi", "psycopg_async", "asyncpg", "pg8000", "aiosqlite"})
 _HIDDEN = "***"
 
-# The settings of libpq that a URL may carry; those with a pattern are shown where their value is of that form.
+# The settings of libpq that a URL may have; those with a pattern are shown if their value matches it.
 _SETTINGS: dict[str, str] = {
     "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
     "connect_timeout": r"\d{1,5}",
@@ -35,17 +35,17 @@ _SETTINGS: dict[str, str] = {
         application_name fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count
         tcp_user_timeout target_session_attrs channel_binding require_auth gssencmode krbsrvname gsslib gssdelegation
         load_balance_hosts requirepeer service
-        """.split(),  # noqa: SIM905 - as a list it would fill the screen
+        """.split(),  # noqa: SIM905 - shorter than a list
         "",
     ),
 }
 
 
 def parsed(url: str) -> sa.URL:
-    """The URL, checked; `postgres://` and `postgresql://` are the psycopg driver's.
+    """Return the checked URL; `postgres://` and `postgresql://` select the psycopg driver.
 
     Raises:
-        NasError: it is malformed, or of a database or driver this package does not know.
+        NasError: it is malformed, or its database or driver is not supported.
     """
     found = _made(url)
     if found is None:
@@ -64,14 +64,14 @@ def parsed(url: str) -> sa.URL:
 
 
 def shown(url: sa.URL) -> str:
-    """The URL without its password, and without settings that may hold a secret."""
+    """Return the URL without its password and without settings that may contain a secret."""
     query = {name: value for name, value in url.query.items() if not _is_hidden(name, value)}
     text = url.set(query=query).render_as_string(hide_password=True)
     return text if len(query) == len(url.query) else f"{text}{'&' if query else '?'}{_HIDDEN}"
 
 
 def cleaned(error: BaseException, url: sa.URL) -> None:
-    """Takes what `shown` hides out of the texts of an error and of all it came from, as a driver may repeat it."""
+    """Remove what `shown` hides from the messages of an error and its causes, where a driver may repeat it."""
     hidden = sorted(_secrets(url), key=len, reverse=True)
     for one in _chain(error):
         one.args = tuple(_without(hidden, part) if isinstance(part, str) else part for part in one.args)
@@ -80,12 +80,12 @@ def cleaned(error: BaseException, url: sa.URL) -> None:
 def _made(url: str) -> sa.URL | None:
     try:
         return sa.make_url(url)
-    except (exc.ArgumentError, ValueError, AttributeError):  # whose texts repeat a part of it
+    except (exc.ArgumentError, ValueError, AttributeError):  # their messages repeat a part of it
         return None
 
 
 def _repeated(url: str) -> str:
-    """The text where it is no more than a path: whoever meant a file sees what to correct."""
+    """Return the text if it is a plain path, which helps to correct it; else a placeholder."""
     if isinstance(url, str) and re.fullmatch(r"[\w./\\ -]{0,200}", url):
         return repr(url)
     return "what was given (it may hold a password and is not repeated)"
@@ -123,7 +123,7 @@ def _is_hidden(name: str, value: str | tuple[str, ...]) -> bool:
 
 
 def _secrets(url: sa.URL) -> Iterator[str]:
-    """What is hidden, as it is and as it may be written in a URL."""
+    """Yield the hidden texts, as they are and as quoted in a URL."""
     for value in (url.password, *(v for name, v in url.query.items() if _is_hidden(name, v))):
         for text in (value,) if isinstance(value, str) else value or ():
             yield from (form for form in (text, quote(text), quote(text, safe=""), quote_plus(text)) if form)
@@ -136,7 +136,7 @@ def _without(hidden: list[str], text: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, its causes and contexts, and what SQLAlchemy wrapped, each once."""
+    """Yield an error, its causes and contexts, and errors wrapped by SQLAlchemy, each once."""
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
     while todo:

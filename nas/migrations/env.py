@@ -1,4 +1,4 @@
-"""Run by Alembic alone: takes its steps on the connection and in the transaction of `opening.migrate`."""
+"""Alembic executes this module: it runs the steps on the connection and in the transaction of `opening._migrate`."""
 
 from alembic import context
 

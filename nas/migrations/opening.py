@@ -1,4 +1,4 @@
-"""From a URL to a database of this package's version, or to one line that says what is wrong with it."""
+"""Opens, creates and upgrades the database of a URL; errors become one line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nas.migrations.address import parsed as parsed
 from nas.migrations.address import shown as shown
 
 _BUSY_SECONDS = 30
-_TURN_S = 0.0005, 0.003  # between tries to become the writer
-_AGEING_S, _HURRY = 0.01, 4.0  # tries come twice as often after so long, and at most so many times as often
-_CROWDED_S = 0.05  # after waiting for a turn, how long others are taken to be waiting too
+_TURN_S = 0.0005, 0.003  # range of pauses between attempts to become the writer
+_AGEING_S, _HURRY = 0.01, 4.0  # wait after which attempts are twice as frequent, and the largest such factor
+_CROWDED_S = 0.05  # after waiting for a turn, time for which other writers are assumed to wait
 _WAITED = "waited"
-# A server that is gone without a word is noticed within half a minute rather than hours.
+# These settings detect a vanished server within half a minute instead of hours.
 _VANISHED: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -39,7 +39,7 @@ _CREATION_LOCK = 7237363  # any number, the same for every process of this packa
 
 
 def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool = True) -> sa.Engine:
-    """An engine whose transactions are begun as readers, or with the execution option `writes=True` as writers."""
+    """Return an engine whose transactions start as readers, or as writers with the execution option `writes=True`."""
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, read_only, synchronous, foreign_keys)
     try:
@@ -47,7 +47,7 @@ def engine(url: sa.URL, *, read_only: bool, synchronous: str, foreign_keys: bool
         return sa.create_engine(url, connect_args=_VANISHED | options)
     except ModuleNotFoundError as error:
         raise NasError(f"{shown(url)} needs the driver {error.name}; pip install nas[postgresql]") from error
-    except exc.ArgumentError:  # whose text may repeat a setting
+    except exc.ArgumentError:  # its message may repeat a setting
         pass
     raise NasError(f"{shown(url)}: its hosts and ports do not fit together; write as many ports as hosts")
 
@@ -66,14 +66,14 @@ def _sqlite(url: sa.URL, read_only: bool, synchronous: str, foreign_keys: bool) 
         result = sa.create_engine(url, connect_args=arguments)
 
     def connected(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        connection.isolation_level = None  # `begun` starts transactions, not the driver
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {synchronous}")
 
     def begun(connection: sa.Connection) -> None:
-        # A writer takes the lock at once: one that read first could not wait for another, its view would be stale.
+        # A writer takes the lock first: after a read, its snapshot could be stale, and SQLite would not let it wait.
         if connection.get_execution_options().get("writes", False):
             _begin_to_write(connection)
         else:
@@ -85,11 +85,11 @@ def _sqlite(url: sa.URL, read_only: bool, synchronous: str, foreign_keys: bool) 
 
 
 def _begin_to_write(connection: sa.Connection) -> None:
-    """Begins as the one writer, waiting for others by itself.
+    """Start a transaction as the only writer; wait for other writers fairly.
 
-    SQLite's own wait sleeps longer and longer, up to a tenth of a second, in which whoever writes in a row comes first
-    again and again. Here waits are short and random, they become shorter the longer one has waited, and who had to wait
-    for its last turn lets the others go first.
+    SQLite's own wait sleeps for increasing times, up to 0.1 s, during which a process that writes repeatedly always
+    comes first. Here pauses are short and random and become shorter with the time waited, and a writer that had to wait
+    for its last turn lets others go first.
     """
     held = connection.connection.driver_connection
     assert isinstance(held, sqlite3.Connection)
@@ -109,7 +109,7 @@ def _begin_to_write(connection: sa.Connection) -> None:
 
 
 def _tried(held: sqlite3.Connection) -> sqlite3.OperationalError | None:
-    """Begins as the writer; what stood against it."""
+    """Try to start as the writer; return the error, None if it succeeded."""
     try:
         held.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
@@ -123,7 +123,7 @@ def _in_memory(url: sa.URL) -> bool:
 
 @contextmanager
 def one_line_errors(url: sa.URL, foreign_key_remedy: str | None = None) -> Iterator[None]:
-    """Turns what the database raises into a NasError; a broken reference says `foreign_key_remedy` where given."""
+    """Turn errors of the database into NasErrors; for a broken reference, with `foreign_key_remedy`, if given."""
     try:
         yield
     except exc.DBAPIError as error:
@@ -168,7 +168,7 @@ def _sqlite_remedy(path: Path, reason: str) -> str:
 
 
 def stored_version(connection: sa.Connection) -> str | None:
-    """The version of the database; None if it holds nothing of this package."""
+    """Return the version of the database; None if it has no tables of this package."""
     if not sa.inspect(connection).has_table(tables.version.name):
         return None
     version: str | None = connection.execute(sa.select(tables.version.c.version_num)).scalar()
@@ -176,7 +176,7 @@ def stored_version(connection: sa.Connection) -> str | None:
 
 
 def check_version(url: sa.URL, version: str) -> None:
-    """NasError unless the database is of this package's version."""
+    """Raise NasError unless the database has this package's version."""
     if version < tables.VERSION:
         older = f"is of version {version} and this package works with {tables.VERSION}"
         raise NasError(f"{shown(url)} {older}; run: nas storage upgrade --storage {shown(url)}")
@@ -186,8 +186,8 @@ def check_version(url: sa.URL, version: str) -> None:
 
 
 def create(connection: sa.Connection, url: sa.URL) -> str:
-    """Makes the tables in an empty database, unless another process has just done so; returns the version found."""
-    if connection.dialect.name == "postgresql":  # SQLite's only writer is this one
+    """Create the tables in an empty database, unless another process has done so; return the version."""
+    if connection.dialect.name == "postgresql":  # in SQLite, this process is the only writer
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
     version = stored_version(connection)
     if version is None:
@@ -199,7 +199,7 @@ def create(connection: sa.Connection, url: sa.URL) -> str:
 
 
 def refuse_foreign_tables(connection: sa.Connection, url: sa.URL) -> None:
-    """NasError if another program lives in the database: in any file of its own, on a server only where names clash."""
+    """Raise NasError if another program uses the database: for SQLite any table, on a server tables of our names."""
     there = set(sa.inspect(connection).get_table_names())
     clash = there if connection.dialect.name == "sqlite" else there & set(tables.metadata.tables)
     if clash:
@@ -209,8 +209,8 @@ def refuse_foreign_tables(connection: sa.Connection, url: sa.URL) -> None:
 
 
 def upgrade(url: sa.URL) -> tuple[str | None, str]:
-    """Brings a database to `tables.VERSION` in one transaction; returns the versions before and after."""
-    # SQLite alters a table by dropping the old copy, and a drop would take along all rows that refer to it.
+    """Upgrade a database to `tables.VERSION` in one transaction; return the versions before and after."""
+    # SQLite alters a table by dropping the old copy, which would delete all rows that refer to it.
     opened = engine(url, read_only=False, synchronous="FULL", foreign_keys=False)
     try:
         with one_line_errors(url), opened.execution_options(writes=True).begin() as connection:
@@ -228,8 +228,8 @@ def upgrade(url: sa.URL) -> tuple[str | None, str]:
 
 
 def _migrate(connection: sa.Connection) -> None:
-    """Runs Alembic's steps up to `tables.VERSION` inside the caller's transaction."""
-    from alembic import command  # a tenth of a second that only an upgrade needs
+    """Run Alembic's steps up to `tables.VERSION` in the caller's transaction."""
+    from alembic import command  # takes 0.1 s, which only an upgrade should spend
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})

@@ -1,11 +1,11 @@
-"""The tables of the newest version, as `nas.storage` uses them; `versions` holds the way there from older ones."""
+"""The tables of the newest version, as `nas.storage` uses them; `versions` contains the steps from older ones."""
 
 from typing import Any
 
 import sqlalchemy as sa
 
 VERSION = "0005"
-"""The newest revision in `versions`: a new database is created at it, from these tables."""
+"""The newest revision in `versions`; new databases are created at it, from these tables."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -57,10 +57,10 @@ studies = _table(
     _text("run_file", nullable=True),
     _text("status"),
     sa.Column("wanted", sa.Integer(), nullable=True),
-    sqlite_autoincrement=True,  # an id is never given out twice, so a stale driver cannot write into a later study
+    sqlite_autoincrement=True,  # ids are never reused, so a stale driver cannot write into a later study
 )
 
-# A study is driven before it is there: what it is to search with is trained first. Rows stay, for tokens only grow.
+# A lease precedes its study, since the supernet is trained first. Rows are never deleted, since tokens must increase.
 leases = _table(
     "leases",
     _text("study", primary_key=True),
@@ -79,7 +79,7 @@ contexts = _table(
     sa.UniqueConstraint("weights", "data"),
 )
 
-# Rows refer to an architecture by a small number: digests are random, and every tree they order is written all over.
+# Rows refer to an architecture by a small id: digests are random, so inserting into an index of them touches all pages.
 architectures = _table(
     "architectures",
     sa.Column("id", sa.Integer(), primary_key=True),
@@ -87,7 +87,7 @@ architectures = _table(
     _text("json"),
 )
 
-# Values lie as numbers beside the names that they share, so that a hundred thousand are read at once, as columns.
+# Metrics are stored as packed numbers that share a set of names, so that columns of 100,000 are read quickly.
 metric_sets = _table(
     "metric_sets", sa.Column("id", sa.Integer(), primary_key=True), _text("digest", unique=True), _text("names")
 )
@@ -105,7 +105,7 @@ evaluations = _table(
     sa.Column("seconds", sa.Double(), nullable=False),
     _text("worker"),
     sa.Column("digest", sa.LargeBinary(), nullable=False),
-    sqlite_with_rowid=False,  # the key is the table: one tree to write, not two
+    sqlite_with_rowid=False,  # the key orders the table: one tree to write, not two
 )
 
 study_evaluations = _table(
@@ -149,7 +149,7 @@ verified = _table(
     sqlite_with_rowid=False,
 )
 
-# Of the versions of one name, the one with the highest position is the machine as it was seen last.
+# Of the versions of one name, the one with the highest position is current.
 targets = _table(
     "targets",
     _text("name", primary_key=True),
@@ -194,7 +194,7 @@ predictors = _table(
     sa.ForeignKeyConstraint(["target", "version"], ["targets.name", "targets.version"]),
 )
 
-# A curve is written while the weights it belongs to are still changing, so its supernet need not be there yet.
+# A curve may exist without a stored supernet, so the digest of the weights is no foreign key.
 curve_points = _table(
     "curve_points",
     _text("supernet_digest", primary_key=True),
@@ -205,7 +205,7 @@ curve_points = _table(
     sqlite_with_rowid=False,
 )
 
-# What a gradient search has learnt is stored before the study it is for begins, so there need not be one of the name.
+# The distributions of a gradient search are stored before their study starts, so the study need not exist.
 distributions = _table(
     "distributions",
     _text("study", primary_key=True),
