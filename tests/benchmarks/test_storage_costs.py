@@ -41,6 +41,7 @@ def test_every_contender_stores_what_it_is_asked_to(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM evaluations").fetchone() == (5,)
 
 
+@pytest.mark.slow
 def test_the_report_holds_the_parts_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(parts.PARTS, "writers", lambda rounds, folder: parts.writers(rounds, folder, evaluations=80))
     measured = {name: parts.measured(name, 2, tmp_path) for name in ("schema", "writers")}

@@ -25,7 +25,9 @@ from tests.contracts.repository import batch, with_study
 from tests.nas.test_study import evaluate, found, study
 
 Found = list[tuple[str, dict[str, float], str | None]]
-HOURS = pytest.mark.parametrize("hours", [1, -1], ids=["forward", "back"])
+HOURS = pytest.mark.parametrize(
+    "hours", [pytest.param(1, id="forward"), pytest.param(-1, id="back", marks=pytest.mark.slow)]
+)
 
 
 class WallClock:

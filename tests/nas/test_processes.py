@@ -93,7 +93,7 @@ def test_each_worker_is_a_process_of_one_thread_that_builds_the_evaluator_once(t
         ("exit", "WorkerDied: its process died twice, the second time with nothing beside it (exit status 3)"),
         ("kill", "WorkerDied: its process died twice, the second time with nothing beside it (killed, as"),
         ("memory", "MemoryError: no room"),
-        ("cuda", "OutOfMemoryError: CUDA out of memory"),
+        pytest.param("cuda", "OutOfMemoryError: CUDA out of memory", marks=pytest.mark.slow),
     ],
     ids=["exit", "kill", "memory", "cuda"],
 )

@@ -79,7 +79,7 @@ def tokens() -> Tensor:
 # -- subsets of blocks
 
 
-@pytest.mark.parametrize("space", [BySize(), Free()])
+@pytest.mark.parametrize("space", [pytest.param(BySize(), marks=pytest.mark.slow), Free()])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_subset_runs_what_the_blocks_of_the_parent_compute_in_their_order(name: str, space: Space) -> None:
     parent = kept(name, space.largest()).double().eval()

@@ -128,7 +128,7 @@ def test_saliency_is_the_sum_over_the_units_that_stay() -> None:
 # --- the whole ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["params", "macs"])
+@pytest.mark.parametrize("name", ["params", pytest.param("macs", marks=pytest.mark.slow)])
 def test_pruning_ends_in_an_architecture_that_keeps_the_limit(name: str) -> None:
     net, data = supernet(), task()
     before = net.extract(Sizes().largest()).eval()(X)

@@ -226,7 +226,7 @@ def told(search: Forecasting) -> list[object]:
     return [(t.config, t.budget, t.metrics, t.error, t.forecast) for t in search.ledger.trials]
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_stopped_search_goes_on_as_one_never_stopped(tmp_path: Path, at_once: int) -> None:
     """Wherever it stopped: 5 is in the middle of a round of three, and 14 in one that has two."""
 
