@@ -130,7 +130,7 @@ def test_an_outage_is_waited_for_as_long_as_it_was_said(
                 repository.append_evaluations("first", batch(1), "w", "d")
 
 
-@HOURS
+@pytest.mark.parametrize("hours", [1, -1], ids=["forward", "back"])
 def test_time_left_is_never_negative(hours: float, clock: WallClock) -> None:
     from dashboard import progress
     from tests.dashboard.test_progress import BEGUN, running
