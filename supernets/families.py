@@ -26,7 +26,7 @@ def implied(module: nn.Module) -> dict[str, list[Layout]]:
         prefix = path + "." if path else ""
         for name, _ in owner.named_parameters(recurse=False, remove_duplicate=False):
             found[prefix + name] += _of_torch(*_read_as(module, owner, path, name))
-        for rule in RULES:
+        for rule in RULES if owner._modules else RULES_OF_TENSORS:
             for name, layout in rule(owner):
                 found[prefix + name].append(layout)
     for _, join, names in joined(module):
@@ -165,8 +165,10 @@ def _separate(owner: nn.Module, out: _Layer, at: str = "") -> Found:
     Rows of queries are a grid (key heads, queries a group, features), and so are the columns of the output.
     """
     q, k, v = (_layer(owner, f"{one}_proj", word, one, at=at) for one, word in zip("qkv", WORDS, strict=True))
+    if q is None or k is None or v is None:
+        return
     size, groups = _number(owner, *HEAD_SIZES), _number(owner, "num_key_value_groups") or 1
-    if q is None or k is None or v is None or size is None:
+    if size is None:
         return
     heads, rest = divmod(k.outputs, size)
     if rest or q.outputs % (heads * groups * size) or v.outputs % heads or out.inputs != v.outputs * groups:
@@ -180,8 +182,10 @@ def _separate(owner: nn.Module, out: _Layer, at: str = "") -> Found:
 def _gpt2_attention(owner: nn.Module) -> Found:
     """GPT-2's: ``c_attn`` is [q|k|v], of cross attention [k|v], each of as many columns as ``c_proj`` has rows."""
     fused, q, out = (_layer(owner, name) for name in ("c_attn", "q_attn", "c_proj"))
+    if fused is None or out is None or not (fused.transposed and out.transposed):
+        return
     heads = _number(owner, *HEADS)
-    if fused is None or out is None or heads is None or not (fused.transposed and out.transposed):
+    if heads is None:
         return
     count = 3 if q is None else 2
     if fused.outputs == count * out.inputs and not out.inputs % heads:
@@ -193,10 +197,11 @@ def _gpt2_attention(owner: nn.Module) -> Found:
 
 def _qkv(owner: nn.Module) -> Found:
     """timm's and ModernBERT's: [q|k|v] in one layer, each of as many rows as the output has columns."""
-    fused, out, heads = _layer(owner, "qkv", "Wqkv"), _layer(owner, "proj", "Wo"), _number(owner, *HEADS)
-    if fused is None or heads is None or fused.outputs % (3 * heads):
+    fused, out = _layer(owner, "qkv", "Wqkv"), _layer(owner, "proj", "Wo")
+    if fused is None or out is None or fused.outputs != 3 * out.inputs:
         return
-    if (fused.name == "Wqkv" and not _of_transformers(owner)) or out is None or fused.outputs != 3 * out.inputs:
+    heads = _number(owner, *HEADS)
+    if heads is None or fused.outputs % (3 * heads) or (fused.name == "Wqkv" and not _of_transformers(owner)):
         return
     yield from fused.rows(lambda axis: Grid(3, heads, axis=axis))
     yield from out.columns(lambda axis: Grid(heads, axis=axis))
@@ -205,8 +210,10 @@ def _qkv(owner: nn.Module) -> Found:
 def _grouped_qkv(owner: nn.Module) -> Found:
     """Phi-3's: [q|k|v] in one layer, where keys and values may be fewer than queries."""
     fused, out = _layer(owner, "qkv_proj"), _layer(owner, "o_proj")
+    if fused is None or out is None or not _of_transformers(owner):
+        return
     size, heads = _number(owner, *HEAD_SIZES), _number(owner, "num_key_value_heads")
-    if fused is None or out is None or size is None or heads is None or not _of_transformers(owner):
+    if size is None or heads is None:
         return
     keys, groups = heads * size, out.inputs // (heads * size)
     if fused.outputs != out.inputs + 2 * keys or out.inputs != groups * keys:
@@ -225,10 +232,10 @@ def _multi_query(owner: nn.Module) -> Found:
     """GPT-BigCode's and Falcon's: one key for all queries behind them, or each group of queries with its key; where
     every query has a key of its own, head after head, each [q|k|v]."""
     fused, out = _layer(owner, "c_attn", "query_key_value"), _layer(owner, "c_proj", "dense")
-    heads, size = _number(owner, *HEADS), _number(owner, *HEAD_SIZES)
-    if not _of_transformers(owner) or not type(owner).__name__.startswith(("GPTBigCode", "Falcon")):
+    if fused is None or out is None or not type(owner).__name__.startswith(("GPTBigCode", "Falcon")):
         return
-    if fused is None or out is None or heads is None or size is None or out.inputs != heads * size:
+    heads, size = _number(owner, *HEADS), _number(owner, *HEAD_SIZES)
+    if not _of_transformers(owner) or heads is None or size is None or out.inputs != heads * size:
         return
     keys, rest = divmod(fused.outputs - out.inputs, 2 * size)
     if keys < 1 or rest or heads % keys:
@@ -240,10 +247,10 @@ def _multi_query(owner: nn.Module) -> Found:
 def _query_key_value(owner: nn.Module) -> Found:
     """GPT-NeoX's and BLOOM's: head after head, each [q|k|v]."""
     fused, out = _layer(owner, "query_key_value"), _layer(owner, "dense")
-    heads = _number(owner, *HEADS)
-    if fused is None or out is None or heads is None or not type(owner).__name__.startswith(("GPTNeoX", "Bloom")):
+    if fused is None or out is None or not type(owner).__name__.startswith(("GPTNeoX", "Bloom")):
         return
-    if _of_transformers(owner) and fused.outputs == 3 * out.inputs and not out.inputs % heads:
+    heads = _number(owner, *HEADS)
+    if heads is not None and _of_transformers(owner) and fused.outputs == 3 * out.inputs and not out.inputs % heads:
         yield from fused.rows(lambda axis: Grid(heads, 3, axis=axis))
         yield from out.columns(lambda axis: Grid(heads, axis=axis))
 
@@ -251,11 +258,12 @@ def _query_key_value(owner: nn.Module) -> Found:
 def _mamba2(owner: nn.Module) -> Found:
     """Mamba 2's: [gate | state, B, C | steps] in one layer, of which B and C belong to no head; and what follows."""
     fused, out, conv = _layer(owner, "in_proj"), _layer(owner, "out_proj"), owner._modules.get("conv1d")
+    if fused is None or out is None or not _of_transformers(owner):
+        return
     heads, size = _number(owner, "num_heads"), _number(owner, "head_dim")
     groups, states = _number(owner, "n_groups"), _number(owner, "ssm_state_size")
-    if None in (heads, size, groups, states) or fused is None or out is None or not _of_transformers(owner):
+    if heads is None or size is None or groups is None or states is None:
         return
-    assert heads is not None and size is not None and groups is not None and states is not None
     inner, signals = heads * size, groups * states
     if out.inputs != inner or fused.outputs != 2 * (inner + signals) + heads or not isinstance(conv, nn.Conv1d):
         return
@@ -312,7 +320,9 @@ def _gated_experts(owner: nn.Module) -> Found:
                 yield "gate_up_proj_bias", Blocks(2, 1)
 
 
+RULES_OF_TENSORS: tuple[Callable[[nn.Module], Found], ...] = (_gated_experts,)
+"""Rules that read a module's own tensors; all others read the layers below it."""
 RULES: tuple[Callable[[nn.Module], Found], ...] = (
     *(_attention, _output_beside_attention, _gpt2_attention, _qkv, _grouped_qkv, _multi_query, _query_key_value),
-    *(_mamba2, _gated, _gated_experts),
+    *(_mamba2, _gated, *RULES_OF_TENSORS),
 )
