@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -217,16 +217,16 @@ def best(repository: Repository, name: str, where: Sequence[str] = (), target: s
         NasError: no network keeps the limits.
     """
     rows = front(repository, name, where, target)
-    return first_kept(rows, repository.study(name), where, repository.evaluations(name))
+    return first_kept(rows, repository.study(name), where, lambda: repository.evaluations(name))
 
 
 def first_kept(
-    rows: Sequence[Row], study: StudyRecord, where: Sequence[str] = (), seen: Sequence[Evaluation] = ()
+    rows: Sequence[Row], study: StudyRecord, where: Sequence[str], seen: Callable[[], Sequence[Evaluation]]
 ) -> Row:
     """Return the first row of a front whose measured metrics break no limit.
 
     Args:
-        seen: the study's evaluations, to say what comes nearest.
+        seen: reads the study's evaluations, to say what comes nearest; called only if no row is kept.
 
     Raises:
         NasError: every row breaks a limit.
@@ -234,12 +234,13 @@ def first_kept(
     for found in rows:
         if not found.broken:
             return found
-    bounds, evaluated = (*study.limits, *where), [one.metrics for one in seen if one.metrics]
+    evaluations, bounds = seen(), (*study.limits, *where)
+    evaluated = [one.metrics for one in evaluations if one.metrics]
     measured = [row.metrics | row.verified for row in rows]
-    if seen and not evaluated:
+    if evaluations and not evaluated:
         raise NasError(
-            f"study {study.name!r} has no network to take: all {len(seen)} evaluations failed, the first with "
-            f"{seen[0].error}; correct the run file and search under another name"
+            f"study {study.name!r} has no network to take: all {len(evaluations)} evaluations failed, the first with "
+            f"{evaluations[0].error}; correct the run file and search under another name"
         )
     compared, how = (measured, "as measured") if measured else (evaluated, "evaluated")
     nearest = ", ".join(_nearest(limits.parse(bound), compared) for bound in bounds)

@@ -132,8 +132,9 @@ class Found:
         Raises:
             NasError: none does.
         """
-        seen = self.workflow.repository.evaluations(self.study.name)
-        return fronts.first_kept(self.front, self.study, seen=seen)
+        return fronts.first_kept(
+            self.front, self.study, (), lambda: self.workflow.repository.evaluations(self.study.name)
+        )
 
     def network(self, row: Row) -> nn.Module:
         """Return a network of the front: an object of your own class, with its own weights, in evaluation mode.
