@@ -1,7 +1,7 @@
 """The page of one network: drawing, metrics with their uncertainty, neighbours, origin and export."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import address, blocks, commands, encoding, exports, hardware, planes, queries, shell, text, theme
 from dashboard.encoding import Encoded
+from dashboard.exports import Export
 from dashboard.figures import drawing
 from dashboard.queries import StudyView
 from dashboard.views import layers, networks
@@ -45,8 +46,9 @@ def show_architecture(shown: StudyView) -> None:
     with right:
         _show_neighbours(shown, network)
         _show_commands(shown, network)
-        _show_exports(network)
-    _show_costs(network, compared)
+        written = exports.found(exports.runs_folder())
+        _show_exports(network, written)
+    _show_costs(network, compared, written)
     with st.expander(f"All values of {network.arch.digest[:8]}"):
         values = {path: str(value) for path, value in encoding.chosen(network.arch)}
         st.dataframe(pd.DataFrame({"choice": list(values), "value": list(values.values())}), hide_index=True)
@@ -259,15 +261,15 @@ def _show_commands(shown: StudyView, network: Evaluation) -> None:
     st.code(commands.finetune(shown.study.name, network.arch.digest, url), language="bash", wrap_lines=True)
 
 
-def _show_exports(network: Evaluation) -> None:
+def _show_exports(network: Evaluation, written: Sequence[Export]) -> None:
     """Show downloads of this network's exports."""
-    runs = exports.runs_folder()
-    own = [one for one in exports.found(runs) if one.digest == network.arch.digest]
-    for one in own:
+    for one in written:
+        if one.digest != network.arch.digest:
+            continue
         kind = "fine-tuned export" if one.finetuned else "export"
         st.download_button(
             f"Download {kind} {text.markdown(one.name, 50)}",
-            partial(exports.packed, one.id, runs),
+            partial(exports.packed, one.id, exports.runs_folder()),
             f"{network.arch.digest[:8]}.zip",
             "application/zip",
             on_click="ignore",
@@ -276,13 +278,13 @@ def _show_exports(network: Evaluation) -> None:
         )
 
 
-def _show_costs(network: Evaluation, compared: Evaluation | None) -> None:
+def _show_costs(network: Evaluation, compared: Evaluation | None, written: Sequence[Export]) -> None:
     """Show parameters and MACs per part of this network and the compared one, if they are exported.
 
     Counting runs the user's code, so only the export does it.
     """
     st.subheader("Parameters and MACs by part", anchor=False)
-    known = {one.digest: one for one in reversed(exports.found(exports.runs_folder()))}
+    known = {one.digest: one for one in reversed(written)}
     asked = [one.arch.digest for one in (network, compared) if one]
     found = {digest[:8]: exports.costs(known[digest]) for digest in asked if digest in known}
     if any(len(table) for table in found.values()):
