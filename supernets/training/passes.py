@@ -106,16 +106,16 @@ class Passes:
 
     def _forward(self, network: nn.Module, batch: Any, deep: bool, learns: bool = False) -> Forward:
         if not deep:
-            return Forward(*self._outputs(network, batch, learns))
+            outputs, imitation = self._outputs(network, batch, learns)
+            return Forward(outputs, None, imitation)
         with listening(network) as heard:
-            outputs, _, imitation = self._outputs(network, batch, learns)
+            outputs, imitation = self._outputs(network, batch, learns)
             return Forward(outputs, heard.features(), imitation)
 
-    def _outputs(self, network: nn.Module, batch: Any, learns: bool) -> tuple[Tensor, None, Tensor | None]:
+    def _outputs(self, network: nn.Module, batch: Any, learns: bool) -> tuple[Tensor, Tensor | None]:
         if not learns or not teaches(self.task):
-            return self.task.outputs(network, batch), None, None
-        outputs, imitation = self.task.taught(network, batch, self._projection(self.task, batch))
-        return outputs, None, imitation
+            return self.task.outputs(network, batch), None
+        return self.task.taught(network, batch, self._projection(self.task, batch))
 
     def _projection(self, task: TeachingTask, batch: Any) -> Callable[[str, Tensor, Tensor], Tensor]:
         """Return a map to the parent's width; the first use makes the heads of all layers, as wide as the largest."""
