@@ -1,4 +1,4 @@
-"""Runs as files: the `run` of a Python file, and mistakes in it told with the line that made them."""
+"""Loads the `run` of a Python file, and reports errors of its code with the line that raised them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nas.run import Run, RunError
 
 
 def load(path: Path | str) -> Run:
-    """The `run` of a Python file, which is executed.
+    """Execute a Python file and return its `run`.
 
     Raises:
-        RunError: there is no such file, it fails, or it has no `run`.
+        RunError: the file does not exist, raises an error, or has no `run`.
     """
     path = Path(path).resolve()
     if path.suffix != ".py" or not path.is_file():
@@ -33,12 +33,12 @@ def load(path: Path | str) -> Run:
 
 
 def executed(path: Path) -> dict[str, Any]:
-    """The variables of a Python file once it has run; it may import its neighbours, as when it is started itself."""
+    """Execute a Python file and return its variables; it may import its neighbours, as when started directly."""
     name = f"nas_run_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # functions of the file can then be found again by name
+    sys.modules[name] = module  # so that functions of the file can be found by name
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
@@ -54,7 +54,7 @@ def executed(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """An exception that code of a run file let happen, in one line with the place; others pass, ours as they are."""
+    """Turn exceptions from code of a run file into one line with the place; pass others, and our own, unchanged."""
     try:
         yield
     except UserError:
@@ -66,7 +66,7 @@ def blaming(path: Path) -> Iterator[None]:
 
 
 def blame(error: BaseException, path: Path) -> str:
-    """What was raised, and by which line of a file."""
+    """Describe an exception and the line of a file that raised it."""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     line = _line_of(error, path)
     place = path.name if line is None else f"{path.name}, line {line}"

@@ -1,4 +1,4 @@
-"""Variants of a run: with what the command line changes, or as a stored study was started."""
+"""Variants of a run: with the changes of the command line, or with the settings of a stored study."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def changed(
     seed: int | None = None,
     limits: Sequence[str] = (),
 ) -> Run:
-    """The run with another strategy, way to share weights, name, searcher, gradient method or seed, and further limits.
+    """Return the run with another strategy, sharing, name, searcher, gradient method or seed, and further limits.
 
-    Another searcher leaves the gradient method of the run aside.
+    Another searcher drops the gradient method of the run.
     """
     training = replace(run.training, strategy=strategy) if strategy else run.training
     training = training if seed is None else replace(training, seed=seed)
@@ -50,14 +50,14 @@ def changed(
 def as_trained(
     run: Run, study: StudyRecord, supernet: SupernetRecord | None, distributions: Sequence[Distribution] = ()
 ) -> Run:
-    """The run as a study was begun with, whatever the command line or the file said since: its supernet, its searcher.
+    """Return the run with the settings with which a study was started, overriding later changes to file or flags.
 
     Args:
-        supernet: None where the study has none.
-        distributions: what had been learnt for the study.
+        supernet: None if the study has none.
+        distributions: those learned for the study.
 
     Raises:
-        RunError: it searches another space now.
+        RunError: the run file now has another space.
     """
     run = replace(run, closed=tuple(map(Closed.stored, study.settings.get("closed", ()))))
     if run.searched.digest != study.space_digest:
@@ -91,14 +91,14 @@ def _training(supernet: SupernetRecord) -> TrainingConfig:
 
 
 def _searcher(study: StudyRecord) -> str:
-    """As a run spells it."""
+    """Return the searcher of a study as the text of a run."""
     return spell(study.searcher, SEARCHERS[study.searcher], study.settings)
 
 
 def _as_learnt(
     config: GradientConfig | FrontConfig, distributions: Sequence[Distribution]
 ) -> GradientConfig | FrontConfig:
-    """The settings that distributions were learnt with."""
+    """Return the settings with which distributions were learned."""
     names = {setting.name for setting in fields(GradientConfig)}
     settings: dict[str, Any] = {name: value for name, value in distributions[0].settings.items() if name in names}
     settings |= {name: math.inf for name, value in settings.items() if value == "inf"}
